@@ -1,0 +1,177 @@
+"""Every error that Touchstone raises on purpose.
+
+Each has a stable kebab-case `code`, an HTTP `status`, and a sentence that tells the reader what to do.
+The same three appear in JSON answers, on pages and on the command line (docs/api.md lists the codes).
+"""
+
+from __future__ import annotations
+
+
+class TouchstoneError(Exception):
+    """Base of all deliberate errors. `fields` names the inputs at fault; it never holds row or statement values."""
+
+    code = "internal-error"
+    status = 500
+    default = "Something failed on our side. Try again; if it happens again, tell the operator the error id."
+
+    def __init__(self, message: str | None = None, **fields: str) -> None:
+        self.message = message or self.default
+        self.fields = fields
+        super().__init__(self.message)
+
+
+class ProofInvalid(TouchstoneError):
+    """A Merkle proof does not connect what it claims to connect (RFC 9162 section 2.1)."""
+
+    code = "proof-invalid"
+    status = 422
+    default = "The proof does not lead to the root. Ask for a new pack; if it fails again, report tampering."
+
+
+class NoteInvalid(TouchstoneError):
+    """A signed note or checkpoint is malformed or not signed by a trusted key (C2SP signed-note, tlog-checkpoint)."""
+
+    code = "note-invalid"
+    status = 422
+    default = "The signed note is malformed or no trusted key signed it. Check the policy file and the note's origin."
+
+
+class OutsideProfile(TouchstoneError):
+    """A value cannot be written in the canonical JSON profile of leaves and groups (RFC 8785, narrowed)."""
+
+    code = "outside-profile"
+    status = 422
+    default = "Use ASCII keys, strings, booleans and integers within 2^53; no floats, no nulls, no duplicate keys."
+
+
+class EventInvalid(TouchstoneError):
+    """One item cannot become an event. The item is quarantined; the rest of its batch goes on."""
+
+    code = "event-invalid"
+    status = 422
+    default = "The item does not follow the event model. Compare it with the schema at /api/schema."
+
+
+class TokenInvalid(TouchstoneError):
+    code = "token-invalid"
+    status = 401
+    default = "The token is unknown or revoked. Make a new one with `bin/manage source add` or `bin/manage user add --token`."
+
+
+class FormatUnknown(TouchstoneError):
+    code = "format-unknown"
+    status = 404
+    default = "This format is not built. `fields.formats` lists those that are."
+
+
+class BodyTooLarge(TouchstoneError):
+    code = "body-too-large"
+    status = 413
+    default = "Send at most 10,000 items and 10 MiB (after decompression) in one batch."
+
+
+class EncodingUnknown(TouchstoneError):
+    code = "encoding-unknown"
+    status = 415
+    default = "Send Content-Encoding gzip, zstd or none."
+
+
+class BodyUnreadable(TouchstoneError):
+    code = "body-unreadable"
+    status = 400
+    default = "The body cannot be read at all in this format. Nothing was stored."
+
+
+class BatchRefused(TouchstoneError):
+    """With `?strict=1`, one bad item refuses the batch."""
+
+    code = "batch-refused"
+    status = 422
+    default = "The batch was sent with strict=1 and holds items that cannot be accepted. Nothing was stored."
+
+
+class StoreUnavailable(TouchstoneError):
+    code = "store-unavailable"
+    status = 503
+    default = "The store cannot accept or answer now. Nothing was lost: send the same batch again after Retry-After."
+
+
+class EvidenceReadUnrecorded(TouchstoneError):
+    """Reads of evidence are recorded before they are answered; without the record there is no answer."""
+
+    code = "evidence-read-unrecorded"
+    status = 503
+    default = "This read could not be recorded in the log, so it is not answered. Try again in a moment."
+
+
+class AccessDenied(TouchstoneError):
+    code = "access-denied"
+    status = 403
+    default = "Your role or scope does not include this. Ask an administrator; the refusal is recorded."
+
+
+class NotFound(TouchstoneError):
+    code = "not-found"
+    status = 404
+    default = "Nothing with this name is in your scope."
+
+
+class QueryInvalid(TouchstoneError):
+    """The search text cannot be understood; the message names the nearest field or the place of the fault."""
+
+    code = "query-invalid"
+    status = 400
+    default = "The search text cannot be understood."
+
+
+class QueryTooLong(TouchstoneError):
+    code = "query-too-long"
+    status = 503
+    default = "The question took longer than allowed. Narrow the time range or name a database."
+
+
+class PackInvalid(TouchstoneError):
+    """An evidence pack fails a numbered check of `lineage.verify`."""
+
+    code = "pack-invalid"
+    status = 422
+    default = "The pack fails a check. The list of checks says which."
+
+
+class PackUnreadable(TouchstoneError):
+    code = "pack-unreadable"
+    status = 400
+    default = "The file is not an evidence pack that this verifier can read."
+
+
+class SignerRefused(TouchstoneError):
+    """The signer will not sign: what it was shown is not an append to what it signed last."""
+
+    code = "signer-refused"
+    status = 503
+    default = "The checkpoint signer refuses this tree. Do not repair by hand: compare with the last outside checkpoint."
+
+
+class LedgerBroken(TouchstoneError):
+    """`fsck` found that stored leaves, tree and segments do not agree."""
+
+    code = "ledger-broken"
+    status = 500
+    default = "The stored log does not agree with its checkpoints. Keep everything as it is and call the security owner."
+
+
+class NotAvailableYet(TouchstoneError):
+    code = "not-available-yet"
+    status = 501
+    default = "This is not available yet in this version."
+
+
+class SettingsInvalid(TouchstoneError):
+    code = "settings-invalid"
+    default = "A setting is missing or wrong; the message names it."
+
+
+class ReportBlocked(TouchstoneError):
+    code = "report-blocked"
+    status = 409
+    default = "The report cannot be final: the evidence does not reconcile. The completeness page says what differs."

@@ -1,0 +1,487 @@
+"""The canonical event model: one envelope, six kinds (docs/life-of-an-event.md has the field table).
+
+Every source format becomes `Event` structs here; nothing else enters the ledger. Structs are frozen, absent
+fields are None or empty, unknown fields are refused. Times are RFC 3339 UTC strings to the microsecond
+("2026-11-21T01:49:32.009748Z"), so that what is hashed is what was received. Pure: no I/O, no Django.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import re
+from typing import Annotated, Literal, get_args
+
+import msgspec
+
+Kind = Literal["session", "query", "change", "decision", "state", "custody"]
+Class = Literal[
+    "read", "write", "ddl", "privilege", "export", "procedural", "session", "decision", "state", "custody"
+]
+Quality = Literal["source", "processing_time", "assumed_zone", "received", "unknown"]
+ActorType = Literal["human", "service", "agent", "system", "unknown"]
+Verdict = Literal["allowed", "masked", "approved", "pending", "blocked", "error", "unknown"]
+Op = Literal[
+    "read", "insert", "update", "delete", "truncate", "ddl", "privilege",
+    "session", "export", "import", "procedural", "snapshot", "other",
+]  # fmt: skip
+ValueState = Literal["present", "null", "unchanged", "unavailable", "masked", "truncated", "absent"]
+Outcome = Literal["committed", "rolled_back", "unknown"]
+DecisionType = Literal[
+    "access_request", "approval", "policy_evaluation", "grant", "revoke", "review", "break_glass", "erasure",
+    "hold", "retention", "report_issued", "sign_off", "evidence_read", "configuration",
+]  # fmt: skip
+CustodyType = Literal[
+    "heartbeat", "canary", "gap", "silence", "clock_skew", "count_commitment", "alarm", "key_rotation",
+    "finding", "triage", "classification", "export", "access",
+]  # fmt: skip
+Group = Literal["actor", "action", "statement", "change"]
+GROUPS: tuple[Group, ...] = get_args(Group)
+
+STORE_ONLY_DECISIONS = frozenset(
+    {"erasure", "hold", "retention", "report_issued", "sign_off", "evidence_read", "configuration"}
+)
+
+STATEMENT_LIMIT_BYTES = 64 * 1024
+VALUE_LIMIT_BYTES = 16 * 1024
+IMAGE_LIMIT_BYTES = 256 * 1024
+TEXT_LIMIT_BYTES = 1024
+HEAD_BYTES = 1024
+
+Text = Annotated[str, msgspec.Meta(max_length=1024)]
+Name = Annotated[str, msgspec.Meta(max_length=512)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+Time = Annotated[str, msgspec.Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$")]
+
+
+class Part(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of every struct of the model."""
+
+
+class SourceRef(Part):
+    """Who reported: the operator's name for the feed, its format and the reporting system's version."""
+
+    name: Name | None = None
+    format: Name | None = None
+    version: Name | None = None
+
+
+class Actor(Part):
+    """Who executed. `db_user` is the account that the database saw (OCSF actor.user; ECS user.effective)."""
+
+    id: Name | None = None
+    name: Name | None = None
+    email: Name | None = None
+    type: ActorType | None = None
+    db_user: Name | None = None
+    roles: tuple[Name, ...] = ()
+
+
+class Principal(Part):
+    """On whose behalf (RFC 8693 `sub`), or one link of the `act` chain."""
+
+    id: Name | None = None
+    name: Name | None = None
+    email: Name | None = None
+    type: ActorType | None = None
+
+
+class Agent(Part):
+    """The AI agent (OpenTelemetry gen_ai.agent.*)."""
+
+    id: Name | None = None
+    name: Name | None = None
+    version: Name | None = None
+    run_id: Name | None = None
+    model: Name | None = None
+    tool_call_id: Name | None = None
+
+
+class Client(Part):
+    app: Name | None = None
+    ip: Name | None = None
+    port: Count | None = None
+    host: Name | None = None
+
+
+class Transaction(Part):
+    """Database transaction: 32-bit id as text, PostgreSQL virtual id, log position, and how it ended."""
+
+    id: Name | None = None
+    vid: Name | None = None
+    position: Name | None = None
+    outcome: Outcome | None = None
+
+
+class Policy(Part):
+    id: Name | None = None
+    version: Name | None = None
+    rule: Name | None = None
+    effect: Name | None = None
+
+
+class Approval(Part):
+    request_id: Name | None = None
+    state: Literal["requested", "approved", "rejected", "expired", "revoked"] | None = None
+    approvers: tuple[Name, ...] = ()
+    requested_by: Name | None = None
+    decided_at: Time | None = None
+    reason: Text | None = None
+    expires_at: Time | None = None
+
+
+class Masked(Part):
+    columns: tuple[Name, ...] = ()
+    types: tuple[NamedCount, ...] = ()
+
+
+class NamedCount(Part):
+    name: Name
+    count: Count
+
+
+class Resource(Part):
+    """One object touched, as the source reported it. `access` is read, write, ddl or privilege."""
+
+    database: Name | None = None
+    schema: Name | None = None
+    relation: Name | None = None
+    kind: Name | None = None
+    columns: tuple[Name, ...] = ()
+    access: Literal["read", "write", "ddl", "privilege"] | None = None
+
+
+class Rows(Part):
+    returned: Count | None = None
+    affected: Count | None = None
+
+
+class ErrorCode(Part):
+    code: Name | None = None
+    message: str | None = None
+
+
+class Statement(Part):
+    """Statement text (at most 64 KiB; beyond: first KiB, length and hash, state truncated)."""
+
+    text: str | None = None
+    sha256: Name | None = None
+    length: Count | None = None
+    state: Literal["whole", "truncated", "withheld"] | None = None
+    redaction: Literal["none", "parameters", "literals", "full", "withheld_by_source"] | None = None
+    fingerprint: Name | None = None
+
+
+class Parameter(Part):
+    position: Count
+    state: ValueState = "present"
+    value: str | None = None
+
+
+class Origin(Part):
+    """SHA-256 (hex) over the item as received, and its place in the source (file:offset, LSN, …)."""
+
+    sha256: Name | None = None
+    position: Name | None = None
+
+
+class Value(Part):
+    """One column of a row image. Numbers are text; null is a state; column names are values, never keys."""
+
+    column: Name
+    type: Name | None = None
+    state: ValueState = "present"
+    value: str | None = None
+
+
+class Effect(Part):
+    """What the source itself says a statement did to one relation, with the keys it fixed."""
+
+    verb: Name
+    schema: Name | None = None
+    relation: Name | None = None
+    columns: tuple[Name, ...] = ()
+    keys: tuple[tuple[Value, ...], ...] = ()
+
+
+class Session(Part):
+    phase: Literal["start", "end", "failed"]
+    auth_method: Name | None = None
+    mfa: bool | None = None
+    started_at: Time | None = None
+    ended_at: Time | None = None
+    close_reason: Name | None = None
+
+
+class Decision(Part):
+    """A decision about access: request, approval, grant, review … Subject and decider are people or services."""
+
+    type: DecisionType
+    subject: Name | None = None
+    transition: Name | None = None
+    decided_by: Name | None = None
+
+
+class Grant(Part):
+    """One right held: privilege on object, by grantee, from grantor; or one membership when `role` is set."""
+
+    grantee: Name
+    privilege: Name | None = None
+    schema: Name | None = None
+    relation: Name | None = None
+    column: Name | None = None
+    role: Name | None = None
+    grantor: Name | None = None
+    grantable: bool | None = None
+
+
+class RoleState(Part):
+    name: Name
+    login: bool | None = None
+    superuser: bool | None = None
+    createrole: bool | None = None
+    createdb: bool | None = None
+    replication: bool | None = None
+    bypassrls: bool | None = None
+    member_of: tuple[Name, ...] = ()
+
+
+class Setting(Part):
+    name: Name
+    value: str
+
+
+class KeyState(Part):
+    """Primary key and replica identity of one relation, and who owns it."""
+
+    schema: Name
+    relation: Name
+    owner: Name | None = None
+    columns: tuple[Name, ...] = ()
+    replica_identity: Name | None = None
+    published: bool | None = None
+
+
+class SlotState(Part):
+    name: Name
+    plugin: Name | None = None
+    active: bool | None = None
+    wal_status: Name | None = None
+    confirmed_lsn: Name | None = None
+
+
+class State(Part):
+    """What the database's catalogs say at one moment; `mode` snapshot is complete, difference is not."""
+
+    mode: Literal["snapshot", "difference"] = "snapshot"
+    roles: tuple[RoleState, ...] = ()
+    grants: tuple[Grant, ...] = ()
+    settings: tuple[Setting, ...] = ()
+    publications: tuple[Name, ...] = ()
+    slots: tuple[SlotState, ...] = ()
+    keys: tuple[KeyState, ...] = ()
+
+
+class Custody(Part):
+    """What happened to the evidence itself. Written by the store, or by a collector about its own feed."""
+
+    type: CustodyType
+    subject: Name | None = None
+    detail: Text | None = None
+    first: Name | None = None
+    last: Name | None = None
+    count: Count | None = None
+
+
+class Event(Part):
+    """One event. The comment on each line is its place: L leaf, A actor, C action, S statement, R change."""
+
+    kind: Kind  # L
+    event_id: Name | None = None  # L, store
+    received_at: Time | None = None  # L, store
+    source_id: Name | None = None  # L, store
+    # `class` is a Python keyword; the wire name is `class`.
+    class_: Class | None = msgspec.field(name="class", default=None)  # L
+    sequence: Count | None = None  # L
+    occurred_at: Time | None = None  # L
+    occurred_at_quality: Quality | None = None  # C
+    source_event_id: Name | None = None  # C
+    correlation_id: Name | None = None  # C
+    environment: Name | None = None  # C, store
+    source: SourceRef | None = None  # C, store
+    actor: Actor | None = None  # A
+    on_behalf_of: Principal | None = None  # A
+    delegation: tuple[Principal, ...] = ()  # A
+    agent: Agent | None = None  # A
+    client: Client | None = None  # A
+    decision: Decision | None = None  # A
+    purpose: Text | None = None  # C
+    ticket: Name | None = None  # C
+    datasource: Name | None = None  # C
+    db_system: Name | None = None  # C
+    database: Name | None = None  # C
+    session_id: Name | None = None  # C
+    db_session_id: Name | None = None  # C
+    transaction: Transaction | None = None  # C
+    verdict: Verdict | None = None  # C
+    policy: tuple[Policy, ...] = ()  # C
+    approval: Approval | None = None  # C
+    masked: Masked | None = None  # C
+    op: Op | None = None  # C
+    command: Name | None = None  # C
+    resources: tuple[Resource, ...] = ()  # C
+    rows: Rows | None = None  # C
+    bytes_returned: Count | None = None  # C
+    duration_us: Count | None = None  # C
+    error: ErrorCode | None = None  # code C, message S
+    flags: tuple[Name, ...] = ()  # C
+    session: Session | None = None  # C
+    state: State | None = None  # C
+    custody: Custody | None = None  # C
+    statement: Statement | None = None  # S
+    parameters: tuple[Parameter, ...] = ()  # S
+    origin: Origin | None = None  # S
+    key: tuple[Value, ...] = ()  # R
+    old_key: tuple[Value, ...] = ()  # R
+    before: tuple[Value, ...] = ()  # R
+    after: tuple[Value, ...] = ()  # R
+    changed_columns: tuple[Name, ...] = ()  # R
+    effects: tuple[Effect, ...] = ()  # R
+
+
+class Quarantined(Part):
+    """An item that could not become an event: its bytes, its place in the body, and why."""
+
+    position: str
+    body: bytes
+    code: str
+    reason: str
+
+
+LEAF_FIELDS = ("kind", "class", "event_id", "received_at", "source_id", "sequence", "occurred_at")
+"""Wire names that stand in the leaf itself, beside format version and group digests."""
+
+GROUP_FIELDS: dict[Group, tuple[str, ...]] = {
+    "actor": ("actor", "on_behalf_of", "delegation", "agent", "client", "decision"),
+    "action": (
+        "occurred_at_quality", "source_event_id", "correlation_id", "environment", "source", "purpose", "ticket",
+        "datasource", "db_system", "database", "session_id", "db_session_id", "transaction", "verdict", "policy",
+        "approval", "masked", "op", "command", "resources", "rows", "bytes_returned", "duration_us", "error_code",
+        "flags", "session", "state", "custody",
+    ),
+    "statement": ("statement", "parameters", "error_message", "origin"),
+    "change": ("key", "old_key", "before", "after", "changed_columns", "effects"),
+}  # fmt: skip
+"""Wire names by disclosure group; `error` is split: its code belongs to the action, its message to the statement."""
+
+STORE_FIELDS = ("event_id", "received_at", "source_id", "environment", "source")
+"""Set by the store from token and clock; a native item that carries one is quarantined."""
+
+CLASS_OF_OP: dict[str, Class] = {
+    "read": "read", "insert": "write", "update": "write", "delete": "write", "truncate": "write", "import": "write",
+    "ddl": "ddl", "privilege": "privilege", "session": "session", "export": "export", "procedural": "procedural",
+    "snapshot": "read", "other": "procedural",
+}  # fmt: skip
+
+
+def default_class(event: Event) -> Class:
+    """The class of an event whose source named none: from its op for accesses, else its kind."""
+    if event.kind in ("session", "decision", "state", "custody"):
+        return event.kind
+    return CLASS_OF_OP[event.op or "other"]
+
+
+def format_time(moment: dt.datetime) -> str:
+    """RFC 3339 UTC with exactly six fraction digits. Naive datetimes are refused with ValueError."""
+    if moment.tzinfo is None:
+        raise ValueError("a time without zone cannot enter an event")
+    return moment.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+_RFC3339 = re.compile(r"^(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:?\d\d)$")
+
+
+def parse_time(text: str) -> dt.datetime:
+    """An aware UTC datetime from RFC 3339 text, cut to microseconds. ValueError says what is missing."""
+    match = _RFC3339.match(text)
+    if match is None:
+        raise ValueError("write times as RFC 3339 with a zone, such as 2026-11-21T01:49:32.009748Z")
+    date, clock, fraction, zone = match.groups()
+    micros = (fraction or "").ljust(6, "0")[:6]
+    offset = "+00:00" if zone == "Z" else zone if ":" in zone else f"{zone[:3]}:{zone[3:]}"
+    return dt.datetime.fromisoformat(f"{date}T{clock}.{micros}{offset}").astimezone(dt.UTC)
+
+
+def bounded_statement(text: str, *, redaction: str | None = None) -> Statement:
+    """A `Statement` within the limit: whole up to 64 KiB of UTF-8, else its first KiB with length and hash."""
+    raw = text.encode("utf-8", "surrogatepass")
+    digest = hashlib.sha256(raw).hexdigest()
+    if len(raw) <= STATEMENT_LIMIT_BYTES:
+        return Statement(text=text, sha256=digest, length=len(raw), state="whole", redaction=redaction)  # type: ignore[arg-type]
+    return Statement(
+        text=cut(raw, HEAD_BYTES),
+        sha256=digest,
+        length=len(raw),
+        state="truncated",
+        redaction=redaction,  # type: ignore[arg-type]
+    )
+
+
+def bounded_value(column: str, value: str | None, type_name: str | None = None) -> Value:
+    """A `Value` within the limit; None becomes the state null; over 16 KiB becomes its first KiB, truncated."""
+    if value is None:
+        return Value(column=column, type=type_name, state="null")
+    raw = value.encode("utf-8", "surrogatepass")
+    if len(raw) <= VALUE_LIMIT_BYTES:
+        return Value(column=column, type=type_name, value=value)
+    return Value(column=column, type=type_name, state="truncated", value=cut(raw, HEAD_BYTES))
+
+
+def cut(raw: bytes, limit: int) -> str:
+    """The longest prefix of at most `limit` bytes that ends between characters."""
+    return raw[:limit].decode("utf-8", "ignore")
+
+
+def clean_text(raw: bytes) -> tuple[str, tuple[str, ...]]:
+    """Text from any bytes, and the flags that say what had to be replaced.
+
+    Invalid UTF-8 becomes U+FFFD (`invalid_utf8`), NUL becomes U+2400 (`nul_removed`): PostgreSQL text holds neither.
+    """
+    flags = []
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        text = raw.decode("utf-8", "replace")
+        flags.append("invalid_utf8")
+    if "\0" in text:
+        text = text.replace("\0", "\u2400")
+        flags.append("nul_removed")
+    return text, tuple(flags)
+
+
+def key_text(values: tuple[str | None, ...] | list[str | None]) -> str:
+    """One text for a row key, in key order: parts joined by commas; backslash escapes a comma or backslash.
+
+    `("4711",)` is `4711`; `("7", "a,b")` is `7,a\\,b`. An unknown part is `?`. The same in URLs, search and pages.
+    """
+    return ",".join("?" if v is None else v.replace("\\", "\\\\").replace(",", "\\,") for v in values)
+
+
+def split_key(text: str) -> list[str]:
+    """The parts of a `key_text`."""
+    parts, part, escaped = [], "", False
+    for char in text:
+        if escaped:
+            part, escaped = part + char, False
+        elif char == "\\":
+            escaped = True
+        elif char == ",":
+            parts.append(part)
+            part = ""
+        else:
+            part += char
+    return [*parts, part]
+
+
+decode_event = msgspec.json.Decoder(Event).decode
+encode = msgspec.json.Encoder(order="sorted").encode
