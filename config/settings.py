@@ -1,0 +1,158 @@
+"""All settings, from the environment only (docs/settings.md). Each secret may also be given as NAME_FILE."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from pathlib import Path
+
+import plotly
+from environs import Env
+
+from config import database
+
+env = Env()
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+DATA_DIR = Path(env.str("TOUCHSTONE_DATA", str(BASE_DIR / "var"))).resolve()
+
+
+def secret(name: str) -> str | None:
+    """The secret from NAME, or from the file that NAME_FILE names."""
+    path = env.str(f"{name}_FILE", None)
+    return Path(path).read_text().strip() if path else env.str(name, None)
+
+
+def own_secret_key() -> str:
+    """Django's signing key: given, or made once and kept in the data folder (mode 0600)."""
+    given = secret("TOUCHSTONE_SECRET_KEY")
+    if given:
+        return given
+    path = DATA_DIR / "keys" / "web.secret"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        draft = path.with_suffix(f".{os.getpid()}")
+        draft.write_text(secrets.token_urlsafe(50))
+        draft.chmod(0o600)
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            pass
+        draft.unlink()
+    return path.read_text()
+
+
+DEBUG = False
+SECRET_KEY = own_secret_key()
+ALLOWED_HOSTS = env.list("TOUCHSTONE_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env.list("TOUCHSTONE_ORIGINS", [])
+ORIGIN = env.str("TOUCHSTONE_ORIGIN", "touchstone.local/log")
+DEMO = env.bool("TOUCHSTONE_DEMO", False)
+SEAL_EVENTS = env.int("TOUCHSTONE_SEAL_EVENTS", 20_000)
+SEAL_SECONDS = env.int("TOUCHSTONE_SEAL_SECONDS", 300)
+CHECKPOINT_SECONDS = env.float("TOUCHSTONE_CHECKPOINT_SECONDS", 1.0)
+QUERY_SECONDS = env.int("TOUCHSTONE_QUERY_SECONDS", 20)
+MAINTENANCE_HOURS = env.str("TOUCHSTONE_WORKING_HOURS", "")
+
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.postgres",
+    "django_htmx",
+    "rest_framework",
+    "drf_spectacular",
+    "csp",
+    "procrastinate.contrib.django",
+    "lineage",
+    "reports",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "lineage.answers.ErrorMiddleware",
+]
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "lineage.access.page_context",
+            ]
+        },
+    }
+]
+DATABASES = {"default": database.settings(DATA_DIR, role=env.str("TOUCHSTONE_DB_ROLE", "web"))}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+AUTH_USER_MODEL = "lineage.User"
+LOGIN_URL = "/accounts/login/"
+LOGIN_REDIRECT_URL = "/"
+LOGOUT_REDIRECT_URL = "/accounts/login/"
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.ScryptPasswordHasher"]
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = env.bool("TOUCHSTONE_HTTPS", False)
+SESSION_COOKIE_AGE = 8 * 3600
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+DATA_UPLOAD_MAX_MEMORY_SIZE = 12 * 1024 * 1024
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'none'"],
+        "script-src": ["'self'"],
+        "style-src": ["'self'"],
+        "img-src": ["'self'", "data:", "blob:"],
+        "font-src": ["'self'"],
+        "connect-src": ["'self'"],
+        "form-action": ["'self'"],
+        "frame-ancestors": ["'none'"],
+        "base-uri": ["'none'"],
+    }
+}
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en-gb"
+STATIC_URL = "/static/"
+STATIC_ROOT = DATA_DIR / "static"
+STATICFILES_DIRS = [BASE_DIR / "static", ("plotly", str(Path(plotly.__file__).parent / "package_data"))]
+WHITENOISE_USE_FINDERS = True
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [],
+    "DEFAULT_PERMISSION_CLASSES": [],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "UNAUTHENTICATED_USER": None,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Touchstone",
+    "VERSION": "0.1.0",
+    "OAS_VERSION": "3.1.0",
+    "DESCRIPTION": "Who touched which rows, for whom and by whose leave, as evidence that an auditor checks offline.",
+    "SERVE_INCLUDE_SCHEMA": False,
+}
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "stream": sys.stderr, "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": env.str("TOUCHSTONE_LOG_LEVEL", "WARNING")},
+}

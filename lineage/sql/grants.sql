@@ -1,0 +1,37 @@
+-- Rights of the two working roles. Idempotent; run by `manage.py setup` after every migration, as owner.
+
+do $$
+declare r text;
+begin
+    foreach r in array array['touchstone_web', 'touchstone_store'] loop
+        if not exists (select 1 from pg_roles where rolname = r) then
+            execute format('create role %I nologin', r);
+        end if;
+        if not pg_has_role(current_user, r, 'member') then
+            execute format('grant %I to current_user', r);
+        end if;
+    end loop;
+end $$;
+
+grant usage on schema public to touchstone_web, touchstone_store;
+grant select, insert, update, delete on all tables in schema public to touchstone_web, touchstone_store;
+grant usage, select on all sequences in schema public to touchstone_web, touchstone_store;
+grant execute on all functions in schema public to touchstone_web, touchstone_store;
+
+do $$
+declare t text;
+begin
+    for t in select c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace
+             where n.nspname = 'public' and c.relkind in ('r', 'p') and c.relname like 'ledger\_%' loop
+        execute format('revoke update, delete, truncate on %I from touchstone_web, touchstone_store', t);
+    end loop;
+end $$;
+
+grant update on ledger_head to touchstone_web, touchstone_store;
+revoke insert on ledger_checkpoint, ledger_tile, ledger_segment from touchstone_web;
+revoke insert on ledger_segment from touchstone_store;
+revoke execute on function ledger_publish(bigint, bigint, text, jsonb, timestamptz, timestamptz),
+    ledger_drop_sealed_slots(integer) from public, touchstone_web;
+grant execute on function ledger_publish(bigint, bigint, text, jsonb, timestamptz, timestamptz),
+    ledger_drop_sealed_slots(integer) to touchstone_store;
+revoke insert, update, delete on django_migrations from touchstone_web, touchstone_store;
