@@ -356,6 +356,7 @@ class Quarantined(Part):
     body: bytes
     code: str
     reason: str
+    sequence: int | None = None
 
 
 LEAF_FIELDS = ("kind", "class", "event_id", "received_at", "source_id", "sequence", "occurred_at")
