@@ -1,0 +1,106 @@
+"""Who may see what: every read of evidence happens for a `Viewer`; without one there are no rows (docs/access.md)."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import hashlib
+from typing import Any
+
+from django.http import HttpRequest
+
+from lineage import errors
+from lineage.models import ApiToken, Role, Source, User
+
+VALUE_ROLES = frozenset({Role.AUDITOR, Role.SECURITY, Role.COMPLIANCE, Role.ADMIN})
+
+
+@dataclasses.dataclass(frozen=True)
+class Viewer:
+    """A reader and their scope. Empty `datasources` or `environments` mean all; times bound when events occurred."""
+
+    email: str
+    role: str
+    datasources: tuple[str, ...] = ()
+    environments: tuple[str, ...] = ()
+    from_at: dt.datetime | None = None
+    until_at: dt.datetime | None = None
+
+    @property
+    def sees_values(self) -> bool:
+        """Whether statement literals and row values are shown; operators see shapes only."""
+        return self.role in VALUE_ROLES
+
+    @property
+    def label(self) -> str:
+        """Role and scope in words, such as "Auditor · orders-prod · until 30 Nov"."""
+        parts = [Role(self.role).label, *self.datasources, *self.environments]
+        if self.from_at:
+            parts.append(f"from {self.from_at:%-d %b}")
+        if self.until_at:
+            parts.append(f"until {self.until_at:%-d %b}")
+        return " · ".join(parts)
+
+    def scope(self) -> tuple[str, list[Any]]:
+        """A DuckDB condition over `datasource`, `environment`, `occurred_at`, with its parameters."""
+        conditions, values = ["true"], list[Any]()
+        for column, allowed in (("datasource", self.datasources), ("environment", self.environments)):
+            if allowed:
+                conditions.append(f"list_contains(?, {column})")
+                values.append(list(allowed))
+        if self.from_at:
+            conditions.append("occurred_at >= ?")
+            values.append(self.from_at)
+        if self.until_at:
+            conditions.append("occurred_at < ?")
+            values.append(self.until_at)
+        return " and ".join(conditions), values
+
+
+def viewer_of(user: User) -> Viewer:
+    """The viewer that a signed-in user is."""
+    return Viewer(
+        email=user.email,
+        role=user.role,
+        datasources=tuple(user.datasources),
+        environments=tuple(user.environments),
+        from_at=user.from_at,
+        until_at=user.until_at,
+    )
+
+
+def token_hash(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
+
+
+def bearer(request: HttpRequest) -> str | None:
+    """The bearer token of a request, or None."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" and token.strip() else None
+
+
+def viewer_for(request: HttpRequest) -> Viewer:
+    """The viewer of a request, from its API token or its session. Raises TokenInvalid when there is none."""
+    token = bearer(request)
+    if token is not None:
+        found = (
+            ApiToken.objects.select_related("user")
+            .filter(token_hash=token_hash(token), revoked_at__isnull=True, user__is_active=True)
+            .first()
+        )
+        if found is None:
+            raise errors.TokenInvalid
+        return viewer_of(found.user)
+    user = getattr(request, "user", None)
+    if isinstance(user, User) and user.is_active:
+        return viewer_of(user)
+    raise errors.TokenInvalid("Sign in, or send an API token as `Authorization: Bearer …`.")
+
+
+def source_for(request: HttpRequest) -> Source:
+    """The source whose token a request carries. Raises TokenInvalid."""
+    token = bearer(request)
+    found = Source.objects.filter(token_hash=token_hash(token), revoked_at__isnull=True).first() if token else None
+    if found is None:
+        raise errors.TokenInvalid
+    return found

@@ -1,0 +1,103 @@
+"""What every HTTP answer shares: errors in one form, sign-in, and the record of each read of evidence.
+
+A read of evidence is appended to the log before its answer leaves; when that fails the answer is 503.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import uuid
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlencode
+
+from django.db import DatabaseError
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.shortcuts import redirect, render
+
+from lineage import access, errors, ledger
+
+View = Callable[..., HttpResponseBase]
+log = logging.getLogger("touchstone")
+
+
+def wants_json(request: HttpRequest) -> bool:
+    return request.path.startswith(("/api/", "/healthz", "/readyz", "/checkpoint", "/tile/", "/log/"))
+
+
+def error_answer(request: HttpRequest, error: errors.TouchstoneError) -> HttpResponse:
+    """The same error as JSON for programs and as a page for people, under one id."""
+    error_id = uuid.uuid4().hex[:12]
+    if error.status >= 500:
+        # Only code and id: messages of unexpected errors could hold statement or row values.
+        log.error("error %s id=%s path=%s", error.code, error_id, request.path)
+    if wants_json(request):
+        answer: HttpResponse = JsonResponse(
+            {"code": error.code, "message": error.message, "fields": error.fields, "id": error_id}, status=error.status
+        )
+    else:
+        page = {"error": error, "error_id": error_id, "title": error.code.replace("-", " ").capitalize()}
+        answer = render(request, "error.html", page, status=error.status)
+    if error.status in (429, 503):
+        answer["Retry-After"] = "5"
+    if error.status == 401:
+        answer["WWW-Authenticate"] = 'Bearer realm="touchstone"'
+    return answer
+
+
+class ErrorMiddleware:
+    """Turns deliberate errors into their answers, and unexpected ones into a plain 500 without their text."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        if isinstance(exception, errors.TouchstoneError):
+            return error_answer(request, exception)
+        if isinstance(exception, DatabaseError):
+            log.error("database error %s at %s", type(exception).__name__, request.path)
+            return error_answer(request, errors.StoreUnavailable())
+        return None
+
+
+def signed_in(view: View) -> View:
+    """Passes `viewer` to the view; without one a page leads to sign-in and the API answers 401."""
+
+    @functools.wraps(view)
+    def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        try:
+            viewer = access.viewer_for(request)
+        except errors.TokenInvalid as error:
+            if wants_json(request):
+                return error_answer(request, error)
+            return redirect(f"/accounts/login/?{urlencode({'next': request.get_full_path()})}")
+        request.viewer = viewer  # type: ignore[attr-defined]
+        return view(request, viewer, *args, **kwargs)
+
+    return wrapped
+
+
+def evidence_read(view: View) -> View:
+    """`signed_in`, and the read is recorded in the log before the answer leaves (PCI DSS 10.2.1.3)."""
+
+    @signed_in
+    @functools.wraps(view)
+    def wrapped(request: HttpRequest, viewer: access.Viewer, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        answer = view(request, viewer, *args, **kwargs)
+        try:
+            ledger.record_decision(
+                "evidence_read",
+                decided_by=viewer.email,
+                subject=request.path,
+                transition=str(answer.status_code),
+                purpose=request.META.get("QUERY_STRING") or None,
+            )
+        except (errors.StoreUnavailable, DatabaseError) as error:
+            raise errors.EvidenceReadUnrecorded from error
+        return answer
+
+    return wrapped

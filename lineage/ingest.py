@@ -1,0 +1,172 @@
+"""Admission: what a source sent becomes entries of the ledger, or is quarantined; nothing is lost in silence.
+
+The store adds what only it knows (id, receive time, source, environment), bounds long values, and flags what the
+source may not assert. Pure but for the clock; `accept` at the end calls the ledger once for the whole body.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from lineage import errors, ledger, sources
+from lineage.events import (
+    Event,
+    Quarantined,
+    Skipped,
+    SourceRef,
+    Statement,
+    Value,
+    bounded_statement,
+    bounded_value,
+    default_class,
+    encode,
+    format_time,
+    parse_time,
+)
+from lineage.models import Source
+
+ITEMS_LIMIT = 10_000
+SKEW_SECONDS = 300
+
+
+class Item(msgspec.Struct, omit_defaults=True):
+    """The answer for one item of the body: its place, what became of it, and where its leaf lies."""
+
+    position: int
+    status: str
+    index: int | None = None
+    event_id: str | None = None
+    reason: str | None = None
+
+
+class Accepted(msgspec.Struct):
+    """The answer for a body. Counts are of items; `leaf_hashes` (index, hash) are what the receipt promises."""
+
+    items: list[Item]
+    leaf_hashes: list[tuple[int, bytes]]
+
+    def count(self, status: str) -> int:
+        return sum(item.status == status for item in self.items)
+
+
+def accept(source: Source, body: bytes, *, strict: bool = False, **options: Any) -> Accepted:
+    """Parses, admits and appends one body in one transaction.
+
+    Raises FormatUnknown, BodyTooLarge (more than 10,000 items), BodyUnreadable, BatchRefused (strict, nothing
+    stored) and StoreUnavailable.
+    """
+    items: list[Item] = []
+    entries: list[ledger.Entry] = []
+    refused: list[Quarantined] = []
+    waiting: list[int] = []
+    for position, parsed in enumerate(_parse(source, body, options)):
+        if isinstance(parsed, Event):
+            parsed = admit(source, parsed)
+        if isinstance(parsed, Skipped):
+            items.append(Item(position, "skipped", reason=parsed.reason))
+        elif isinstance(parsed, Quarantined):
+            refused.append(parsed)
+            items.append(Item(position, "quarantined", reason=f"{parsed.code}: {parsed.reason}"))
+        else:
+            waiting.append(position)
+            entries.append(parsed)
+            items.append(Item(position, "accepted"))
+    if strict and refused:
+        raise errors.BatchRefused(**{f"item {i.position}": i.reason or "" for i in items if i.status == "quarantined"})
+    placed = ledger.append(source.pk, entries, refused)
+    for position, place in zip(waiting, placed, strict=True):
+        items[position] = Item(position, place.status, place.index, place.event_id or None)
+    return Accepted(items, [(p.index, p.leaf_hash) for p in placed if p.leaf_hash])
+
+
+def _parse(source: Source, body: bytes, options: dict[str, Any]) -> Iterator[Event | Quarantined | Skipped]:
+    count = 0
+    for parsed in sources.parse(source.format, body, **options):
+        if isinstance(parsed, Quarantined) and parsed.code == "body-unreadable":
+            raise errors.BodyUnreadable(f"The body cannot be read as {source.format}: {parsed.reason}")
+        count += 1
+        if count > ITEMS_LIMIT:
+            raise errors.BodyTooLarge
+        yield parsed
+
+
+def admit(source: Source, event: Event) -> ledger.Entry | Quarantined:
+    """One parsed event, completed and bounded, with its dedupe key and content hash."""
+    if not event.source_event_id:
+        return Quarantined(
+            position="", body=encode(event), code="event-invalid", reason="source_event_id is missing", sequence=event.sequence
+        )
+    now = time.time()
+    occurred = parse_time(event.occurred_at) if event.occurred_at else None
+    complete = msgspec.structs.replace(
+        event,
+        event_id=ledger.event_id(int(now * 1000)),
+        received_at=format_time(dt.datetime.fromtimestamp(now, dt.UTC)),
+        source_id=source.name,
+        class_=event.class_ or default_class(event),
+        environment=source.environment,
+        source=SourceRef(name=source.name, format=source.format),
+        datasource=source.datasource or event.datasource,
+        statement=_bounded(event.statement),
+        before=_bounded_values(event.before),
+        after=_bounded_values(event.after),
+        flags=(*event.flags, *_flags(source, event, occurred, now)),
+    )
+    origin = event.origin.sha256 if event.origin else None
+    content = bytes.fromhex(origin) if origin else hashlib.sha256(encode(event)).digest()
+    return ledger.Entry(complete, ledger.dedupe_key(source.pk, event.source_event_id, occurred), content)
+
+
+def _flags(source: Source, event: Event, occurred: dt.datetime | None, now: float) -> list[str]:
+    flags = []
+    if occurred and occurred.timestamp() > now + SKEW_SECONDS:
+        flags.append("clock_skew")
+    if any(kind not in source.asserts for kind in asserted(source.format, event)):
+        flags.append("unauthorised_assertion")
+    return flags
+
+
+def asserted(format_name: str, event: Event) -> Iterator[str]:
+    """The kinds of assertion an event makes beyond what its reporter saw itself (docs/access.md).
+
+    What PostgreSQL wrote about its own logins needs no right; a native event that names people, approvals or
+    grants does.
+    """
+    if format_name != "events":
+        return
+    actor = event.actor
+    if (actor and (actor.id or actor.email or actor.name)) or event.on_behalf_of or event.agent:
+        yield "actor"
+    if event.approval or (event.decision and event.decision.type in ("approval", "access_request", "review")):
+        yield "approval"
+    if event.decision and event.decision.type in ("grant", "revoke", "break_glass"):
+        yield "grant"
+    if event.policy or (event.decision and event.decision.type == "policy_evaluation"):
+        yield "policy"
+    if event.state:
+        yield "state"
+
+
+def _bounded(statement: Statement | None) -> Statement | None:
+    if statement is None or statement.text is None or (statement.state == "truncated" and len(statement.text) <= 1024):
+        return statement
+    bounded = bounded_statement(statement.text, redaction=statement.redaction)
+    if bounded.state == "truncated":
+        return bounded
+    return msgspec.structs.replace(
+        statement, sha256=statement.sha256 or bounded.sha256, length=bounded.length, state=statement.state or "whole"
+    )
+
+
+def _bounded_values(values: Sequence[Value]) -> tuple[Value, ...]:
+    if not any(v.value is not None and len(v.value) > 4096 for v in values):
+        return tuple(values)
+    return tuple(
+        bounded_value(v.column, v.value, v.type) if v.value is not None and v.state == "present" else v for v in values
+    )
