@@ -1,0 +1,216 @@
+"""DuckDB over sealed files and tail: one question, one cursor, one log size.
+
+A `Snapshot` is read in one short REPEATABLE READ transaction, closed before DuckDB runs. The tail is projected once per
+process and kept by index. Never share a cursor: two threads on one get each other's rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb  # noqa: TID251 - the one place
+import psycopg
+import pyarrow as pa
+from django.conf import settings
+from django.db import connection, transaction
+
+from lineage import errors, joins, projections
+
+MEMORY = "1GB"
+FAR = dt.datetime(9999, 1, 1, tzinfo=dt.UTC)
+
+
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
+    """What one question is asked of: log size, sealed files, and the tail as Arrow."""
+
+    size: int
+    sealed_to: int
+    folders: tuple[str, ...]
+    events: pa.Table
+    touches: pa.Table
+    identities: pa.Table
+    context_roles: pa.Table
+    conflicted: pa.Table
+
+
+class _Process:
+    """What one process keeps between questions: the DuckDB instance, and the projected tail up to `next_index`."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.lock = threading.Lock()
+        self.database = _connect()
+        self.store: str | None = None
+        self.first_index = self.next_index = 0
+        self.parts: list[tuple[int, pa.Table, pa.Table]] = []
+
+    def forget(self, store: str) -> None:
+        self.store, self.first_index, self.next_index, self.parts = store, 0, 0, []
+
+
+_process: _Process | None = None
+_process_lock = threading.Lock()
+
+
+def _connect() -> duckdb.DuckDBPyConnection:
+    database = duckdb.connect(":memory:")
+    for statement in (
+        f"set memory_limit = '{MEMORY}'",
+        f"set threads = {max(1, (os.cpu_count() or 2) // 2)}",
+        "set python_enable_replacements = false",
+        "set autoinstall_known_extensions = false",
+        "set autoload_known_extensions = false",
+        "set TimeZone = 'UTC'",
+    ):
+        database.execute(statement)
+    return database
+
+
+def _here() -> _Process:
+    """This process's state; made after fork, never before."""
+    global _process
+    with _process_lock:
+        if _process is None or _process.pid != os.getpid():
+            _process = _Process()
+        return _process
+
+
+def snapshot() -> Snapshot:
+    """The present log as one consistent whole. Raises StoreUnavailable when PostgreSQL does not answer."""
+    here = _here()
+    try:
+        with here.lock, transaction.atomic():
+            return _read(here)
+    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        connection.close()
+        raise errors.StoreUnavailable from error
+
+
+def _read(here: _Process) -> Snapshot:
+    connection.ensure_connection()
+    store = f"{connection.settings_dict['HOST']}/{connection.settings_dict['NAME']}"
+    with psycopg.Cursor(connection.connection) as cursor:
+        if not connection.in_atomic_block or len(connection.savepoint_ids) == 0:
+            cursor.execute("set transaction isolation level repeatable read")
+        cursor.execute("select size from ledger_head")
+        size = int((cursor.fetchone() or (0,))[0])
+        if here.store != store or size < here.next_index:
+            here.forget(store)
+        cursor.execute("select folder, next_index from ledger_segment order by first_index")
+        segments = cursor.fetchall()
+        sealed_to = segments[-1][1] if segments else 0
+        _look(cursor, here, sealed_to)
+        identities, roles, conflicted = _reference(cursor)
+    events = pa.concat_tables([projections.EVENTS.empty_table(), *(part[1] for part in here.parts)])
+    touches = pa.concat_tables([projections.TOUCHES.empty_table(), *(part[2] for part in here.parts)])
+    return Snapshot(size, sealed_to, tuple(s[0] for s in segments), events, touches, identities, roles, conflicted)
+
+
+def _look(cursor: psycopg.Cursor[Any], here: _Process, sealed_to: int) -> None:
+    """Brings the kept tail up to date: drops what is sealed, projects what is new since the last look."""
+    here.parts = [part for part in here.parts if part[0] > sealed_to]
+    start = max(here.next_index, sealed_to)
+    cursor.execute(
+        "select b.first_index + j.ordinal, j.leaf, j.actor, j.action, j.statement, j.change "
+        "from ledger_batch b join ledger_journal j on j.slot = b.slot and j.batch = b.batch "
+        "where b.first_index + b.n > %s and b.first_index + j.ordinal >= %s order by 1",
+        (start, start),
+        binary=True,
+    )
+    rows = cursor.fetchall()
+    if rows:
+        events, touches = projections.tables((row[0], row[1], row[2:]) for row in rows)
+        here.next_index = rows[-1][0] + 1
+        here.parts.append((here.next_index, events, touches))
+    if len(here.parts) > 64:
+        merged = [pa.concat_tables([part[n] for part in here.parts]).combine_chunks() for n in (1, 2)]
+        here.parts = [(here.next_index, merged[0], merged[1])]
+    here.next_index = max(here.next_index, sealed_to)
+
+
+def _reference(cursor: psycopg.Cursor[Any]) -> tuple[pa.Table, pa.Table, pa.Table]:
+    cursor.execute(
+        "select datasource, db_user, person_id, name, nullif(email, ''), type, as_of, "
+        "coalesce(lead(as_of) over (partition by datasource, db_user order by as_of), %s) from lineage_identity",
+        (FAR,),
+    )
+    names = ["datasource", "db_user", "person_id", "name", "email", "type"]
+    schema = pa.schema([(n, pa.string()) for n in names] + [("from_at", projections.TIME), ("to_at", projections.TIME)])
+    identities = _table(cursor.fetchall(), schema)
+    cursor.execute(
+        "select distinct datasource, unnest(context_roles) from lineage_source where revoked_at is null"
+    )
+    roles = _table(cursor.fetchall(), pa.schema([("datasource", pa.string()), ("db_user", pa.string())]))
+    cursor.execute(
+        "select distinct b.first_index + k.ordinal from ledger_conflict c "
+        "join ledger_key k using (source_id, key) join ledger_batch b on b.batch = k.batch"
+    )
+    return identities, roles, _table(cursor.fetchall(), pa.schema([("index", pa.int64())]))
+
+
+def _table(rows: Sequence[Sequence[Any]], schema: pa.Schema) -> pa.Table:
+    return pa.Table.from_pylist([dict(zip(schema.names, row, strict=True)) for row in rows], schema=schema)
+
+
+def segment_root() -> Path:
+    return Path(settings.DATA_DIR) / "segments"
+
+
+class Question:
+    """One cursor over one snapshot, with the views of `lineage.joins`. Use as a context manager, in one thread."""
+
+    def __init__(self, snap: Snapshot | None = None, as_of: int | None = None) -> None:
+        self.snapshot = snap or snapshot()
+        self.size = min(as_of, self.snapshot.size) if as_of is not None else self.snapshot.size
+        self.cursor = _here().database.cursor()
+        self.timer = threading.Timer(settings.QUERY_SECONDS, self.cursor.interrupt)
+        self._views()
+
+    def _views(self) -> None:
+        snap = self.snapshot
+        for name, table in (
+            ("tail_events", snap.events),
+            ("tail_touches", snap.touches),
+            ("identities", snap.identities),
+            ("context_roles", snap.context_roles),
+            ("conflicted", snap.conflicted),
+        ):
+            self.cursor.register(name, table)
+        for name in ("events", "touches"):
+            sealed = ""
+            if snap.folders:
+                files = ", ".join(f"'{segment_root() / folder / name}.parquet'" for folder in snap.folders)
+                sealed = f"select * from read_parquet([{files}]) where index < {self.size} union all "  # noqa: S608
+            self.cursor.execute(
+                f"create temp view raw_{name} as {sealed}select * from tail_{name} "  # noqa: S608 - our own names
+                f"where index >= {snap.sealed_to} and index < {self.size}"
+            )
+        self.cursor.execute(joins.TRANSACTIONS + joins.ACTIVITY)
+
+    def __enter__(self) -> Question:
+        self.timer.daemon = True
+        self.timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.timer.cancel()
+        self.cursor.close()
+
+    def arrow(self, sql: str, values: Sequence[Any] = ()) -> pa.Table:
+        """The answer as an Arrow table. Raises QueryTooLong after the time limit."""
+        try:
+            return self.cursor.execute(sql, list(values)).to_arrow_table()
+        except duckdb.InterruptException as error:
+            raise errors.QueryTooLong from error
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        """The answer as a list of dicts."""
+        rows: list[dict[str, Any]] = self.arrow(sql, values).to_pylist()
+        return rows
