@@ -108,7 +108,7 @@ left join identities i on i.datasource = n.datasource and i.db_user = login
 left join conflicted x on x.index = n.index;
 
 create temp view touches as
-    select a.*, t.relation, t.key as touch_key, t.key_columns as touch_key_columns, t.pairs, t.touch_columns,
+    select a.* exclude (key, key_columns, columns), t.relation, t.key, t.key_columns, t.pairs, t.touch_columns as columns,
            t.access, t.touch_op, t.provenance
     from raw_touches t join activity a using (index);
 """

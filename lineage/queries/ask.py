@@ -1,0 +1,235 @@
+"""What all questions share: window, scope, paging, the shape of an event row, and how complete an answer is."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+from django.db import connection
+
+from lineage import errors, search
+from lineage.access import Viewer
+from lineage.engine import Question
+
+LIMIT = 50
+LIMIT_MOST = 1_000
+COUNT_MOST = 10_000
+SILENT_SECONDS = 60
+OWN = "touchstone"
+
+
+class Window(msgspec.Struct, frozen=True):
+    """Narrows a question by event time (until is exclusive) and environment; None is everything in scope."""
+
+    since: dt.datetime | None = None
+    until: dt.datetime | None = None
+    environment: str | None = None
+
+
+class Total(msgspec.Struct, frozen=True):
+    """How many there are; not exact above 10,000."""
+
+    value: int
+    exact: bool
+
+
+class Coverage(msgspec.Struct, frozen=True):
+    """How complete one source is in the window. `state` is continuous, gap, silent or never."""
+
+    source: str
+    datasource: str
+    environment: str
+    from_at: dt.datetime | None
+    to_at: dt.datetime | None
+    state: str
+    detail: str
+
+
+class Answer(msgspec.Struct, frozen=True):
+    items: list[dict[str, Any]]
+    next: str | None
+    total: Total
+    as_of: int
+    coverage: list[Coverage]
+
+
+EVENT_COLUMNS = (
+    "index, event_id, kind, class, op, command, occurred_at, received_at, occurred_at_quality, environment, source, "
+    "datasource, database, who_id, who_name, who_type, on_behalf_of, agent_id, agent_name, agent_run, db_user, attribution, "
+    "attribution_index, claimed, purpose, ticket, client_app, client_ip, session, transaction_id, outcome, verdict, "
+    "relations, relations_provenance, rows_returned, rows_affected, duration_us, error_code, error_message, flags, "
+    "statement, redacted, statement_state, opaque, fingerprint, key, key_columns, diff, approval, decision, custody, "
+    "correlation_id"
+)
+
+ACCESSES = (
+    "kind in ('query', 'change') and not list_has_any(flags, ['claim', 'canary', 'statement_log']) "
+    "and coalesce(op, '') <> 'snapshot'"
+)
+"""What counts as an access to data; statements are counted by correlation id, since pgAudit writes a line a relation."""
+
+STATEMENT_COUNT = "count(distinct coalesce(correlation_id, event_id)) filter (kind = 'query')"
+
+
+def scoped(viewer: Viewer, window: Window) -> tuple[str, list[Any]]:
+    """The condition that viewer and window put on `activity`."""
+    condition, values = viewer.scope()
+    if window.since:
+        condition, values = f"{condition} and occurred_at >= ?", [*values, window.since]
+    if window.until:
+        condition, values = f"{condition} and occurred_at < ?", [*values, window.until]
+    if window.environment:
+        condition, values = f"{condition} and environment = ?", [*values, window.environment]
+    return f"({condition})", values
+
+
+def searched(viewer: Viewer, q: str, window: Window, by: str) -> tuple[str, list[Any]]:
+    """Scope, window and search text as one condition. Store-own records only when the text asks for them."""
+    condition, values = scoped(viewer, window)
+    query = search.parse(q)
+    matching, more = search.to_sql(query, "touch" if by == "touch" else "event")
+    asked = search.names(query)
+    if not asked & {"kind", "flag", "source", "environment"}:
+        condition += f" and environment <> '{OWN}' and kind <> 'custody' and not list_has_any(flags, ['claim', 'canary'])"
+    return f"{condition} and ({matching})", [*values, *more]
+
+
+def limited(limit: int | None) -> int:
+    return max(1, min(limit or LIMIT, LIMIT_MOST))
+
+
+def make_cursor(size: int, last: int | str) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode([size, last])).decode().rstrip("=")
+
+
+def read_cursor(cursor: str | None) -> tuple[int | None, Any]:
+    """(log size the paging began with, last value seen). Raises QueryInvalid for a text that we did not make."""
+    if not cursor:
+        return None, None
+    try:
+        size, last = msgspec.json.decode(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        return int(size), last
+    except (ValueError, TypeError, msgspec.DecodeError) as error:
+        raise errors.QueryInvalid("The cursor is not one of ours. Start again without it.") from error
+
+
+def shown(row: dict[str, Any], viewer: Viewer) -> dict[str, Any]:
+    """One event row as pages and API give it: JSON members opened, values withheld from roles that may not see them."""
+    for member in ("diff", "approval", "decision", "custody"):
+        if member in row:
+            row[member] = msgspec.json.decode(row[member]) if row[member] else [] if member == "diff" else None
+    redacted = row.pop("redacted", None)
+    if not viewer.sees_values:
+        row["statement"] = redacted
+        row["statement_state"] = "withheld" if row.get("statement_state") else None
+        row["error_message"] = None
+        for column in row.get("diff") or []:
+            column.update(before=None, after=None, state_before="masked", state_after="masked")
+    return row
+
+
+def total(question: Question, relation: str, condition: str, values: Sequence[Any]) -> Total:
+    """Counted up to 10,000; beyond that not exact."""
+    sql = f"select count(*) as n from (select 1 from {relation} where {condition} limit {COUNT_MOST + 1})"  # noqa: S608
+    count = question.rows(sql, values)[0]["n"]
+    return Total(min(count, COUNT_MOST), count <= COUNT_MOST)
+
+
+def one(question: Question, sql: str, values: Sequence[Any] = ()) -> dict[str, Any]:
+    return question.rows(sql, values)[0]
+
+
+def source_rows(viewer: Viewer) -> list[dict[str, Any]]:
+    """Sources in the viewer's scope, with what was last heard of them."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "select s.id, s.name, s.format, s.environment, s.datasource, s.created_at, s.revoked_at, h.heartbeat_at, "
+            "h.reported_at, h.last_sequence, h.last_position, "
+            "(select count(*) from ledger_quarantine q where q.source_id = s.id) as quarantined, "
+            "(select count(*) from ledger_conflict c where c.source_id = s.id) as conflicts "
+            "from lineage_source s left join lineage_sourcehealth h on h.source_id = s.id "
+            "where s.name <> %s order by s.environment, s.name",
+            [OWN],
+        )
+        names = [column.name for column in cursor.description or ()]
+        rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    return [
+        r
+        for r in rows
+        if (not viewer.environments or r["environment"] in viewer.environments)
+        and (not viewer.datasources or not r["datasource"] or r["datasource"] in viewer.datasources)
+    ]
+
+
+def coverage(question: Question, viewer: Viewer, window: Window) -> list[Coverage]:
+    """How complete each source in scope is within the window: sequence numbers, declared gaps, heartbeats."""
+    sources = [s for s in source_rows(viewer) if not window.environment or s["environment"] == window.environment]
+    seen = {r["source"]: r for r in question.rows(SEEN)}
+    condition, values = scoped(Viewer(viewer.email, viewer.role), Window(window.since, window.until))
+    gaps = question.rows(
+        f"select source, any_value(custody) as custody, count(*) as n from activity "  # noqa: S608
+        f"where custody_type in ('gap', 'silence') and {condition} group by source",
+        values,
+    )
+    declared = {g["source"]: g for g in gaps}
+    return [_covered(s, seen.get(s["name"]), declared.get(s["name"]), window) for s in sources]
+
+
+SEEN = """
+select source, min(occurred_at) as from_at, max(occurred_at) as to_at, count(*) as events,
+       min(sequence) as first_sequence, max(sequence) as last_sequence,
+       coalesce(max(sequence) - min(sequence) + 1 - count(distinct sequence), 0) as missing
+from raw_events group by source
+"""
+
+
+def _covered(
+    source: dict[str, Any], seen: dict[str, Any] | None, gap: dict[str, Any] | None, window: Window
+) -> Coverage:
+    def say(state: str, detail: str) -> Coverage:
+        return Coverage(
+            source["name"],
+            source["datasource"] or "",
+            source["environment"],
+            seen["from_at"] if seen else None,
+            seen["to_at"] if seen else None,
+            state,
+            detail,
+        )
+
+    if seen is None:
+        return say("never", "Nothing was ever received from this source.")
+    missing = max(0, seen["missing"] - source["quarantined"])
+    if gap:
+        custody = msgspec.json.decode(gap["custody"])
+        return say("gap", f"{gap['n']} gap reported: {custody.get('detail') or custody.get('subject') or 'no detail'}.")
+    if missing:
+        return say("gap", f"{missing} numbered items are missing.")
+    heard = source["heartbeat_at"]
+    end = min(window.until or dt.datetime.now(dt.UTC), dt.datetime.now(dt.UTC))
+    if source["revoked_at"]:
+        return say("silent", f"Its token was revoked on {source['revoked_at']:%Y-%m-%d %H:%M} UTC.")
+    if heard is None:
+        return say("silent", "It sends no heartbeat, so silence cannot be told from quiet.")
+    if (end - heard).total_seconds() > SILENT_SECONDS:
+        return say("silent", f"Silent since {heard:%Y-%m-%d %H:%M:%S} UTC.")
+    return say("continuous", "No gap in this window.")
+
+
+def page_of(rows: list[dict[str, Any]], limit: int, size: int, key: str) -> tuple[list[dict[str, Any]], str | None]:
+    """Cuts limit + 1 rows to a page and its next cursor."""
+    if len(rows) <= limit:
+        return rows, None
+    return rows[:limit], make_cursor(size, rows[limit - 1][key])
+
+
+def iso(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, dt.datetime) else value
+
+
+def names(values: Iterable[Any]) -> list[str]:
+    """Distinct non-empty texts in their order."""
+    return [v for v in dict.fromkeys(values) if v]

@@ -1,0 +1,226 @@
+"""Sessions and identities: what one connection did, what one person, service or agent did."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import msgspec
+
+from lineage import errors
+from lineage.access import Viewer
+from lineage.engine import Question
+from lineage.queries.ask import (
+    ACCESSES,
+    EVENT_COLUMNS,
+    STATEMENT_COUNT,
+    Answer,
+    Window,
+    coverage,
+    limited,
+    make_cursor,
+    names,
+    read_cursor,
+    scoped,
+    searched,
+    shown,
+    total,
+)
+
+STRENGTH = "case attribution when 'gateway' then 6 when 'context_message' then 5 when 'asserted_by_proxy' then 4 " \
+    "when 'mapped_login' then 2 when 'db_login' then 1 else 0 end * 100000000000 - index"  # fmt: skip
+
+SESSION_COLUMNS = f"""session, any_value(datasource) as datasource, any_value(environment) as environment,
+    arg_max(who_id, {STRENGTH}) as who_id, arg_max(who_name, {STRENGTH}) as who_name, arg_max(who_type, {STRENGTH}) as who_type,
+    arg_max(attribution, {STRENGTH}) as attribution,
+    any_value(on_behalf_of) as on_behalf_of, any_value(agent_name) as agent_name, any_value(db_user) as db_user,
+    any_value(client_app) as client_app, any_value(client_ip) as client_ip,
+    min(occurred_at) as started_at, max(occurred_at) filter (session_phase = 'end') as ended_at, max(occurred_at) as last_at,
+    {STATEMENT_COUNT} as statements,
+    count(distinct correlation_id) filter (kind = 'query' and class = 'write') as writes,
+    count(*) filter (kind = 'change') as rows_changed, count(*) filter (verdict = 'blocked') as refused,
+    list_sort(list_distinct(flatten(list(relations)))) as relations,
+    list_distinct(list(ticket) filter (ticket is not null)) as tickets, any_value(close_reason) as close_reason,
+    max(index) as last_index"""
+
+
+def sessions(
+    viewer: Viewer, q: str = "", window: Window = Window(), limit: int | None = None, cursor: str | None = None
+) -> Answer:
+    """Session rows that hold a matching record, the most recently active first."""
+    as_of, last = read_cursor(cursor)
+    count = limited(limit)
+    condition, values = searched(viewer, q, window, "event")
+    scope, scope_values = scoped(viewer, window)
+    inner = f"""select {SESSION_COLUMNS} from activity where {scope} and session in
+        (select session from activity where session is not null and kind in ('session', 'query', 'change') and {condition})
+        group by session"""  # noqa: S608
+    with Question(as_of=as_of) as question:
+        rows = question.rows(
+            f"select * from ({inner}) where last_index < ? order by last_index desc limit {count + 1}",  # noqa: S608
+            [*scope_values, *values, last if last is not None else question.size],
+        )
+        whole = total(question, f"({inner})", "true", [*scope_values, *values])
+        following = make_cursor(question.size, rows[count - 1]["last_index"]) if len(rows) > count else None
+        return Answer(rows[:count], following, whole, question.size, coverage(question, viewer, window))
+
+
+def session(viewer: Viewer, session_key: str) -> dict[str, Any]:
+    """One session: its row and its steps in order, each statement with the row changes of its transaction.
+
+    Changes are put under a statement only when it is the transaction's only write to that table; else they stand
+    under the transaction as `unplaced`. Raises NotFound.
+    """
+    scope, values = scoped(viewer, Window())
+    with Question() as question:
+        head = question.rows(
+            f"select {SESSION_COLUMNS} from activity where session = ? and {scope} group by session",  # noqa: S608
+            [session_key, *values],
+        )
+        if not head:
+            raise errors.NotFound
+        rows = [
+            shown(r, viewer)
+            for r in question.rows(
+                f"select {EVENT_COLUMNS} from activity where session = ? and {scope} "  # noqa: S608
+                "and not list_has_any(flags, ['claim', 'canary']) order by occurred_at, index limit 5000",
+                [session_key, *values],
+            )
+        ]
+        return {
+            "session": head[0],
+            "steps": _steps(rows),
+            "as_of": question.size,
+            "coverage": coverage(question, viewer, Window()),
+        }
+
+
+def _steps(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Statements in order, one a correlation id, with the changes that can only be theirs."""
+    steps: dict[str, dict[str, Any]] = {}
+    changes = [r for r in rows if r["kind"] == "change"]
+    for row in rows:
+        if row["kind"] == "change":
+            continue
+        key = row["correlation_id"] or row["event_id"]
+        if key in steps:
+            steps[key]["relations"] = names([*steps[key]["relations"], *(row["relations"] or [])])
+        else:
+            steps[key] = row | {"relations": list(row["relations"] or []), "changes": []}
+    writers: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for step in steps.values():
+        if step["kind"] == "query" and step["class"] == "write" and step["transaction_id"]:
+            for relation in step["relations"]:
+                writers.setdefault((step["transaction_id"], relation), []).append(step)
+    unplaced = []
+    for change in changes:
+        owners = writers.get((change["transaction_id"], (change["relations"] or [""])[0]), [])
+        if len(owners) == 1:
+            owners[0]["changes"].append(change)
+        else:
+            unplaced.append(change | {"changes": []})
+    return sorted([*steps.values(), *unplaced], key=lambda r: (r["occurred_at"], r["index"]))
+
+
+IDENTITY_COLUMNS = f"""who_id as id, arg_max(who_name, {STRENGTH}) as name, arg_max(who_type, {STRENGTH}) as type,
+    any_value(who_email) as email, list_distinct(list(db_user) filter (db_user is not null)) as logins,
+    min(occurred_at) as first_at, max(occurred_at) as last_at, {STATEMENT_COUNT} as accesses,
+    count(distinct correlation_id) filter (kind = 'query' and class = 'write') as writes,
+    count(*) filter (kind = 'change') as rows_changed, count(*) filter (verdict = 'blocked') as refused,
+    len(list_distinct(flatten(list(relations)))) as relations,
+    list_distinct(list(on_behalf_of) filter (on_behalf_of is not null)) as worked_for,
+    list_distinct(list(agent_name) filter (agent_name is not null)) as agents,
+    list_distinct(list(attribution)) as attributions, max(index) as last_index"""
+
+
+def identities(
+    viewer: Viewer, q: str = "", window: Window = Window(), limit: int | None = None, cursor: str | None = None
+) -> Answer:
+    """Identity rows: everyone behind a matching record, the most recently active first."""
+    as_of, last = read_cursor(cursor)
+    count = limited(limit)
+    condition, values = searched(viewer, q, window, "event")
+    inner = f"select {IDENTITY_COLUMNS} from activity where {condition} and who_id is not null and kind <> 'decision' group by who_id"  # noqa: S608, E501
+    with Question(as_of=as_of) as question:
+        rows = question.rows(
+            f"select * from ({inner}) where last_index < ? order by last_index desc limit {count + 1}",  # noqa: S608
+            [*values, last if last is not None else question.size],
+        )
+        following = make_cursor(question.size, rows[count - 1]["last_index"]) if len(rows) > count else None
+        whole = total(question, f"({inner})", "true", values)
+        return Answer(rows[:count], following, whole, question.size, coverage(question, viewer, window))
+
+
+def identity(viewer: Viewer, identity_id: str, window: Window = Window()) -> dict[str, Any]:
+    """Everything about one identity in the window. Raises NotFound when it did nothing in the viewer's scope."""
+    scope, values = scoped(viewer, window)
+    mine = f"who_id = ? and {scope} and not list_has_any(flags, ['claim', 'canary']) and kind <> 'decision'"
+    mine_values = [identity_id, *values]
+    with Question() as question:
+        head = question.rows(f"select {IDENTITY_COLUMNS} from activity where {mine} group by who_id", mine_values)  # noqa: S608
+        if not head:
+            raise errors.NotFound
+        answer: dict[str, Any] = {"identity": head[0], "as_of": question.size}
+        answer["tables"] = question.rows(
+            f"select datasource, relation, touch_op as op, count(distinct coalesce(correlation_id, event_id)) as count, "  # noqa: S608
+            f"min(occurred_at) as first_at, max(occurred_at) as last_at from touches where {mine} group by all order by 2, 3",
+            mine_values,
+        )
+        answer["weeks"] = question.rows(
+            f"select relation, date_trunc('week', occurred_at) as week, count(distinct coalesce(correlation_id, event_id)) as count "  # noqa: S608, E501
+            f"from touches where {mine} group by all order by 2, 1",
+            mine_values,
+        )
+        answer["sessions"] = question.rows(
+            f"select {SESSION_COLUMNS} from activity where {scope} and session in "  # noqa: S608
+            f"(select session from activity where {mine}) group by session order by last_index desc limit 20",
+            [*values, *mine_values],
+        )
+        answer["worked_for"] = _people(question, "on_behalf_of", mine, mine_values)
+        answer["worked_through"] = _people(
+            question, "coalesce(agent_name, who_id)", f"on_behalf_of = ? and who_id <> ? and {scope}", [identity_id, identity_id, *values]
+        )
+        answer["recent"] = [
+            shown(r, viewer)
+            for r in question.rows(
+                f"select {EVENT_COLUMNS} from activity where {mine} and {ACCESSES} order by index desc limit 50",  # noqa: S608
+                mine_values,
+            )
+        ]
+        answer["state"] = _roles(question, head[0]["logins"])
+        answer["coverage"] = coverage(question, viewer, window)
+        return answer
+
+
+def _people(question: Question, column: str, condition: str, values: list[Any]) -> list[dict[str, Any]]:
+    return question.rows(
+        f"select {column} as name, any_value(who_id) as who_id, count(distinct coalesce(correlation_id, event_id)) as count, "  # noqa: S608
+        f"min(occurred_at) as first_at, max(occurred_at) as last_at from activity "
+        f"where {condition} and {column} is not null group by 1 order by 3 desc",
+        values,
+    )
+
+
+def _roles(question: Question, logins: list[str]) -> list[dict[str, Any]]:
+    """What the newest snapshot of each database says of these logins."""
+    roles = []
+    for snapshot in latest_states(question):
+        for role in snapshot["state"].get("roles", ()):
+            if role["name"] in (logins or ()):
+                roles.append({"datasource": snapshot["datasource"], "at": snapshot["occurred_at"], **role})
+    return roles
+
+
+def latest_states(question: Question, at: dt.datetime | None = None) -> list[dict[str, Any]]:
+    """The newest complete snapshot of each datasource (at or before `at`)."""
+    rows = question.rows(
+        "select datasource, max(occurred_at) as occurred_at, arg_max(state, occurred_at) as state, "
+        "arg_max(index, occurred_at) as index from raw_events where kind = 'state' and state is not null "
+        "and occurred_at <= coalesce(?, occurred_at) group by datasource",
+        [at],
+    )
+    for row in rows:
+        row["state"] = msgspec.json.decode(row["state"])
+    return rows
+
+

@@ -1,0 +1,176 @@
+"""Events and touches as lists, one event whole, and the overview's counts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from lineage import errors, segments
+from lineage.access import Viewer
+from lineage.engine import Question
+from lineage.events import GROUPS
+from lineage.queries.ask import (
+    ACCESSES,
+    EVENT_COLUMNS,
+    OWN,
+    STATEMENT_COUNT,
+    Answer,
+    Window,
+    coverage,
+    limited,
+    one,
+    page_of,
+    read_cursor,
+    scoped,
+    searched,
+    shown,
+    total,
+)
+
+TOUCH_COLUMNS = (
+    "index, occurred_at, environment, datasource, who_id, who_name, who_type, on_behalf_of, agent_name, verdict, op, session, "
+    "ticket, purpose, attribution, transaction_id, outcome, relation, key, key_columns, "
+    "columns, access, provenance, statement, redacted, statement_state"
+)
+
+
+def events(
+    viewer: Viewer, q: str = "", window: Window = Window(), limit: int | None = None, cursor: str | None = None
+) -> Answer:
+    """Event rows that match, newest (highest index) first."""
+    return _list(viewer, q, window, limit, cursor, "event")
+
+
+def touches(
+    viewer: Viewer, q: str = "", window: Window = Window(), limit: int | None = None, cursor: str | None = None
+) -> Answer:
+    """One row for each event × relation × key that matches, newest first; whole events stay together."""
+    return _list(viewer, q, window, limit, cursor, "touch")
+
+
+def _list(viewer: Viewer, q: str, window: Window, limit: int | None, cursor: str | None, by: str) -> Answer:
+    as_of, last = read_cursor(cursor)
+    count = limited(limit)
+    relation, columns = ("touches", TOUCH_COLUMNS) if by == "touch" else ("activity", EVENT_COLUMNS)
+    condition, values = searched(viewer, q, window, by)
+    with Question(as_of=as_of) as question:
+        after = f"{condition} and index < ?" if last is not None else condition
+        found = question.rows(
+            f"select {columns} from {relation} where {after} order by index desc limit {count + 1}",  # noqa: S608
+            [*values, last] if last is not None else values,
+        )
+        items, following = page_of(found, count, question.size, "index")
+        return Answer(
+            [shown(item, viewer) for item in items],
+            following,
+            total(question, relation, condition, values),
+            question.size,
+            coverage(question, viewer, window),
+        )
+
+
+def event(viewer: Viewer, index: int) -> dict[str, Any]:
+    """One event with its leaf, its groups as disclosed, and the log size that proofs may be asked for.
+
+    Raises NotFound outside the log or the viewer's scope.
+    """
+    condition, values = scoped(viewer, Window())
+    with Question() as question:
+        found = question.rows(f"select {EVENT_COLUMNS} from activity where index = ? and {condition}", [index, *values])  # noqa: S608
+        if not found:
+            raise errors.NotFound
+        row = shown(found[0], viewer)
+        record = next(iter(segments.records([index])), None)
+        if record is None:
+            raise errors.NotFound
+        row["leaf"] = record.leaf.decode()
+        row["groups"] = {
+            group: _disclosed(record.groups.get(group), group, viewer) for group in GROUPS if group in record.groups
+        }
+        row["touches"] = question.rows(
+            "select relation, key, key_columns, columns, access, provenance "
+            "from touches where index = ? limit 100",
+            [index],
+        )
+        row["as_of"] = question.size
+        return row
+
+
+def _disclosed(value: bytes | None, group: str, viewer: Viewer) -> Any:
+    if value is None:
+        return "erased"
+    if group in ("statement", "change") and not viewer.sees_values:
+        return "withheld"
+    return msgspec.json.decode(value)
+
+
+def overview(viewer: Viewer, window: Window = Window()) -> dict[str, Any]:
+    """The counts of the first page. Accesses are statements, and changes that no statement accounts for."""
+    condition, values = scoped(viewer, window)
+    real = f"{condition} and environment <> '{OWN}'"
+    with Question() as question:
+        counts = one(
+            question,
+            f"""select count(*) as events, {STATEMENT_COUNT} as accesses,
+                count(*) filter (kind = 'change') as rows_changed,
+                count(distinct correlation_id) filter (kind = 'query' and class = 'write') as writes,
+                count(*) filter (verdict = 'blocked') as refused,
+                count(distinct who_id) as identities, count(distinct agent_id) as agents,
+                count(distinct datasource) as datasources,
+                count(*) filter (attribution = 'none') as unattributed,
+                max(index) as last_index, max(occurred_at) as last_at
+                from activity where {real} and ({ACCESSES} or kind = 'session')""",  # noqa: S608
+            values,
+        )
+
+        def grouped(column: str) -> list[dict[str, Any]]:
+            return question.rows(
+                f"select {column} as name, count(*) as count from activity "  # noqa: S608 - fixed column names
+                f"where {real} and {ACCESSES} group by all order by 2 desc",
+                values,
+            )
+
+        counts["by_verdict"], counts["by_actor_type"] = grouped("verdict"), grouped("who_type")
+        counts["by_environment"] = grouped("environment")
+        counts["hours"] = question.rows(
+            f"select date_trunc('hour', occurred_at) as hour, who_type as actor_type, verdict, count(*) as count "  # noqa: S608
+            f"from activity where {real} and {ACCESSES} group by all order by 1",
+            values,
+        )
+        counts["agents_without_person"] = question.rows(
+            f"select coalesce(agent_name, who_name) as name, count(*) as count from activity where {real} and {ACCESSES} "  # noqa: S608
+            "and (agent_id is not null or who_type = 'agent') and on_behalf_of is null group by all order by 2 desc",
+            values,
+        )
+        counts["recent"] = [
+            shown(r, viewer)
+            for r in question.rows(
+                f"select {EVENT_COLUMNS} from activity where {real} and {ACCESSES} order by index desc limit 12",  # noqa: S608
+                values,
+            )
+        ]
+        counts["as_of"], counts["coverage"] = question.size, coverage(question, viewer, window)
+        return counts
+
+
+FACETS = {
+    "environment": "environment", "datasource": "datasource", "actor": "who_name", "type": "who_type",
+    "agent": "agent_name", "op": "op", "verdict": "verdict", "ticket": "ticket", "kind": "kind",
+}  # fmt: skip
+
+
+def search_counts(viewer: Viewer, q: str = "", window: Window = Window()) -> dict[str, list[dict[str, Any]]]:
+    """For each facet the ten most frequent values of what matches, with counts."""
+    condition, values = searched(viewer, q, window, "event")
+    with Question() as question:
+        return {
+            field: question.rows(
+                f"select {column} as name, count(*) as count from activity where {condition} and {column} is not null "  # noqa: S608
+                "group by all order by 2 desc, 1 limit 10",
+                values,
+            )
+            for field, column in FACETS.items()
+        }
+
+
