@@ -87,6 +87,14 @@ create table ledger_segment (
 );
 
 
+create table ledger_alarm (
+    id         bigint generated always as identity primary key,
+    code       text not null,
+    message    text not null,
+    at         timestamptz not null default clock_timestamp(),
+    cleared_at timestamptz
+);
+
 -- Refusals. A superuser can still remove them: fsck, the signer and outside checkpoints are what notices that.
 
 create function ledger_refuse() returns trigger language plpgsql as $$

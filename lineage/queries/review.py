@@ -1,0 +1,185 @@
+"""Approvals held against what was done, and findings: what a reviewer should look at, each from a stated rule."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from typing import Any
+
+import msgspec
+from django.conf import settings
+
+from lineage.access import Viewer
+from lineage.engine import Question
+from lineage.queries.ask import OWN, Answer, Total, Window, coverage, limited, scoped, searched
+
+BULK_ROWS = 1_000
+DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+
+
+def approvals(
+    viewer: Viewer, q: str = "", window: Window = Window(), limit: int | None = None, cursor: str | None = None
+) -> Answer:
+    """One row a ticket: request, decision, and the accesses that cite it.
+
+    `state`: good (approved by somebody else before the first access), self_approved, late, missing (cited, never
+    approved), unused (approved, not cited), open, or rejected.
+    """
+    condition, values = searched(viewer, f"{q} kind:decision or {q} kind:query or {q} kind:change" if q else "", window, "event")
+    with Question() as question:
+        rows = question.rows(
+            f"""select ticket, any_value(datasource) filter (kind <> 'decision') as datasource, any_value(environment) as environment,
+            list(struct_pack(approval := approval, decided_by := decided_by, who_id := who_id, type := decision_type,
+                 occurred_at := occurred_at, index := index) order by index)
+                filter (kind = 'decision' and not list_contains(flags, 'unauthorised_assertion')) as decisions,
+            count(distinct coalesce(correlation_id, event_id)) filter (kind = 'query' and class <> 'procedural') as accesses,
+            count(*) filter (kind = 'change') as rows_changed,
+            min(occurred_at) filter (kind in ('query', 'change')) as first_access_at,
+            min(index) filter (kind in ('query', 'change')) as first_index,
+            list_distinct(list(who_id) filter (kind in ('query', 'change') and who_id is not null)) as people,
+            list_distinct(list(on_behalf_of) filter (kind in ('query', 'change') and on_behalf_of is not null)) as behalf,
+            max(index) as last_index
+            from activity where ticket is not null and {condition} group by ticket order by last_index desc
+            limit {limited(limit)}""",  # noqa: S608
+            values,
+        )
+        items = [_approval(row) for row in rows]
+        return Answer(items, None, Total(len(items), True), question.size, coverage(question, viewer, window))
+
+
+def _approval(row: dict[str, Any]) -> dict[str, Any]:
+    requested_by = None
+    approvers: list[str] = []
+    decided_at: dt.datetime | None = None
+    state, reason = None, None
+    for decision in row.pop("decisions") or ():
+        approval = msgspec.json.decode(decision["approval"]) if decision["approval"] else {}
+        requested_by = approval.get("requested_by") or requested_by
+        reason = approval.get("reason") or reason
+        if approval.get("state") in ("approved", "rejected"):
+            state = approval["state"]
+            approvers = list(approval.get("approvers", ())) or [decision["decided_by"] or decision["who_id"]]
+            decided_at = decision["occurred_at"]
+            if approval.get("decided_at"):
+                decided_at = dt.datetime.fromisoformat(approval["decided_at"])
+    row |= {"requested_by": requested_by, "approvers": approvers, "decided_at": decided_at, "reason": reason}
+    row["state"] = _verdict(row, state)
+    return row
+
+
+def _verdict(row: dict[str, Any], state: str | None) -> str:
+    used = row["first_access_at"]
+    involved = {row["requested_by"], *(row["people"] or ()), *(row["behalf"] or ())}
+    if state == "rejected":
+        return "rejected"
+    if state != "approved":
+        return "missing" if used else "open"
+    if involved & set(row["approvers"]):
+        return "self_approved"
+    if used is None:
+        return "unused"
+    return "late" if row["decided_at"] and row["decided_at"] > used else "good"
+
+
+RULES: tuple[tuple[str, str, str, str], ...] = (
+    ("forged-log-line", "high", "custody_type = 'finding' and list_contains(flags, 'suspected_forgery')",
+     "A log line that only pretends to be from pgAudit was written by {who}."),
+    ("false-claim", "high", "list_contains(flags, 'suspected_forgery') and kind in ('query', 'change')",
+     "{who} claimed in a context message to be somebody else; the claim is not believed."),
+    ("refused", "medium", "verdict = 'blocked'", "{who} was refused by the database: {op} on {where}."),
+    ("privilege-change", "medium", "class = 'privilege' and verdict = 'allowed'", "{who} changed privileges."),
+    ("agent-write", "medium", "(who_type = 'agent' or agent_id is not null) and class = 'write' and kind = 'query' "
+     "and verdict = 'allowed'", "The agent {who} wrote to {where}, for {behalf}."),
+    ("agent-without-person", "high", "(who_type = 'agent' or agent_id is not null) and on_behalf_of is null "
+     "and kind in ('query', 'change')", "The agent {who} worked for nobody that is known."),
+    ("bulk-change", "medium", f"class = 'write' and kind = 'query' and coalesce(rows_affected, 0) >= {BULK_ROWS}",
+     "{who} changed {rows} rows of {where} in one statement."),
+    ("bulk-export", "medium", f"class = 'export' or (op = 'read' and coalesce(rows_returned, 0) >= {BULK_ROWS})",
+     "{who} took {rows} rows out of {where}."),
+    ("truncate-or-drop", "medium", "verdict = 'allowed' and (op = 'truncate' or command ilike 'DROP%')",
+     "{who} removed {where}."),
+    ("gap", "high", "custody_type in ('gap', 'silence')", "A gap in what {source} reports: {detail}"),
+    ("capture-alarm", "medium", "custody_type = 'alarm'", "{source} reports: {detail}"),
+    ("conflict", "medium", "list_contains(flags, 'duplicate_conflict')",
+     "{source} sent two different records under one id; both are kept."),
+    ("unauthorised-assertion", "medium", "list_contains(flags, 'unauthorised_assertion')",
+     "{source} asserted what its token does not allow; it is kept and not counted."),
+    ("clock-skew", "low", "list_contains(flags, 'clock_skew') or custody_type = 'clock_skew'",
+     "The clock of {source} is wrong."),
+)  # fmt: skip
+
+
+TESTS = ", ".join(f"case when {test} then '{rule}' end" for rule, _, test, _ in RULES)
+
+
+def findings(viewer: Viewer, window: Window = Window(), limit: int | None = None) -> Answer:
+    """Findings, newest first, one for each rule and statement (or transaction): rule, severity, sentence, event index."""
+    condition, values = scoped(viewer, window)
+    with Question() as question:
+        rows = question.rows(
+            f"""with ruled as (select *, unnest(list_filter([{TESTS}], lambda r: r is not null)) as rule from activity
+                where {condition} and environment <> '{OWN}' and not list_has_any(flags, ['claim', 'canary']))
+            select rule, min(index) as index, min(occurred_at) as occurred_at, any_value(who_id) as who_id,
+            any_value(who_name) as who_name, any_value(who_type) as who_type, any_value(on_behalf_of) as on_behalf_of,
+            any_value(op) as op, any_value(source) as source, any_value(environment) as environment,
+            any_value(datasource) as datasource, list_distinct(flatten(list(relations))) as relations,
+            max(coalesce(rows_affected, rows_returned)) as rows, count(*) as records, any_value(custody) as custody,
+            any_value(session) as session, any_value(ticket) as ticket
+            from ruled group by rule, coalesce(case when rule = 'false-claim' then transaction_id end, correlation_id, event_id)
+            order by index desc limit {limited(limit or 200)}""",  # noqa: S608 - our own rules and a number
+            values,
+        )
+        late = _outside_hours(question, condition, values)
+        items = sorted([_finding(r) for r in rows] + late, key=lambda f: -f["index"])
+        return Answer(items, None, Total(len(items), True), question.size, coverage(question, viewer, window))
+
+
+def _finding(row: dict[str, Any]) -> dict[str, Any]:
+    _, severity, _, sentence = next(r for r in RULES if r[0] == row["rule"])
+    custody = msgspec.json.decode(row.pop("custody") or "{}")
+    row["severity"] = severity
+    row["sentence"] = sentence.format(
+        who=row["who_name"],
+        where=", ".join(row["relations"] or ()) or "an unnamed object",
+        behalf=row["on_behalf_of"] or "nobody known",
+        rows=f"{row['rows']:,}" if row["rows"] is not None else "an unknown number of",
+        op=row["op"] or "a statement",
+        source=row["source"],
+        detail=custody.get("detail") or custody.get("subject") or "no detail",
+    )
+    return row
+
+
+def working_hours() -> tuple[set[int], dt.time, dt.time] | None:
+    """The stated working hours ("Mon-Fri 08:00-18:00", UTC) as weekdays and times, or None when none are stated."""
+    match = re.fullmatch(r"(\w{3})-(\w{3}) (\d\d:\d\d)-(\d\d:\d\d)", settings.MAINTENANCE_HOURS.strip())
+    if match is None:
+        return None
+    first, last = DAYS.index(match[1]), DAYS.index(match[2])
+    days = {(first + n) % 7 for n in range((last - first) % 7 + 1)}
+    return days, dt.time.fromisoformat(match[3]), dt.time.fromisoformat(match[4])
+
+
+def _outside_hours(question: Question, condition: str, values: list[Any]) -> list[dict[str, Any]]:
+    hours = working_hours()
+    if hours is None:
+        return []
+    days, opens, closes = hours
+    rows = question.rows(
+        f"select min(index) as index, min(occurred_at) as occurred_at, any_value(who_id) as who_id, any_value(who_name) as who_name, "  # noqa: S608, E501
+        "any_value(who_type) as who_type, any_value(on_behalf_of) as on_behalf_of, any_value(op) as op, "
+        "any_value(source) as source, any_value(environment) as environment, any_value(datasource) as datasource, "
+        "list_distinct(flatten(list(relations))) as relations, any_value(session) as session, any_value(ticket) as ticket, "
+        "any_value(command) as command from activity "
+        f"where {condition} and class = 'ddl' and kind = 'query' and verdict = 'allowed' group by coalesce(correlation_id, event_id)",
+        values,
+    )
+    found = []
+    for row in rows:
+        at = row["occurred_at"]
+        if at.weekday() in days and opens <= at.time() < closes:
+            continue
+        where = ", ".join(row["relations"] or ()) or "an unnamed object"
+        sentence = f"{row['who_name']} changed the schema outside working hours: {row.pop('command')} {where}."
+        found.append(row | {"rule": "ddl-outside-hours", "severity": "medium", "sentence": sentence, "records": 1, "rows": None})
+    return found

@@ -1,0 +1,198 @@
+"""Questions about the log itself: its integrity, a report's population, and how complete a period is."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import pyarrow as pa
+from django.conf import settings
+from django.db import connection
+
+from lineage.access import Viewer
+from lineage.engine import Question
+from lineage.queries.ask import ACCESSES, EVENT_COLUMNS, Window, coverage, one, scoped, source_rows
+
+LATE_SECONDS = 30
+
+
+def integrity(viewer: Viewer) -> dict[str, Any]:
+    """Where the log stands: size, newest checkpoint, lag, state ok, late or broken, segments, quarantine."""
+    with connection.cursor() as cursor:
+
+        def rows(sql: str) -> list[dict[str, Any]]:
+            cursor.execute(sql)
+            names = [column.name for column in cursor.description or ()]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+        size = rows("select size from ledger_head")[0]["size"]
+        checkpoints = rows("select size, encode(root, 'hex') as root, note, at from ledger_checkpoint order by size desc limit 20")
+        waiting = rows(
+            "select min(committed_at) as at from ledger_batch "
+            "where first_index + n > (select coalesce(max(size), 0) from ledger_checkpoint)"
+        )[0]["at"]
+        segments = rows("select first_index, next_index, folder, files, created_at from ledger_segment order by first_index desc limit 50")
+        sealed_to = rows("select ledger_sealed_to() as n")[0]["n"]
+        quarantined = rows("select count(*) as n from ledger_quarantine")[0]["n"]
+        conflicts = rows("select count(*) as n from ledger_conflict")[0]["n"]
+        alarms = rows("select code, message, at from ledger_alarm where cleared_at is null order by at desc limit 5")
+    now = dt.datetime.now(dt.UTC)
+    lag = (now - waiting).total_seconds() if waiting else 0.0
+    newest = checkpoints[0] if checkpoints else None
+    state = "broken" if alarms else "late" if lag > LATE_SECONDS else "ok"
+    return {
+        "size": size, "checkpoint_size": newest["size"] if newest else 0, "checkpoint_at": newest["at"] if newest else None,
+        "lag_seconds": lag, "state": state, "alarms": alarms, "origin": settings.ORIGIN, "checkpoints": checkpoints,
+        "root": newest["root"] if newest else None, "segments": segments, "sealed_to": sealed_to,
+        "quarantined": quarantined, "conflicts": conflicts, "witnesses": [], "sources": source_rows(viewer),
+    }  # fmt: skip
+
+
+def population(
+    viewer: Viewer,
+    since: dt.datetime,
+    until: dt.datetime,
+    datasources: list[str] | None = None,
+    environment: str | None = None,
+    as_of: int | None = None,
+) -> tuple[pa.Table, int]:
+    """Every access of a closed period as Arrow (event columns), and the log size it is as of."""
+    condition, values = scoped(viewer, Window(since, until, environment))
+    if datasources:
+        condition, values = f"{condition} and list_contains(?, datasource)", [*values, datasources]
+    with Question(as_of=as_of) as question:
+        table = question.arrow(
+            f"select {EVENT_COLUMNS}, who_email, roles, position, sequence, source_format from activity "  # noqa: S608
+            f"where {condition} and {ACCESSES} order by index",
+            values,
+        )
+        return table, question.size
+
+
+def completeness(
+    viewer: Viewer,
+    since: dt.datetime,
+    until: dt.datetime,
+    environment: str | None = None,
+    datasources: list[str] | None = None,
+    as_of: int | None = None,
+) -> dict[str, Any]:
+    """Counts that say how complete a period is, per source and across sources; computed, not asserted."""
+    window = Window(since, until, environment)
+    condition, values = scoped(viewer, window)
+    if datasources:
+        condition, values = f"{condition} and list_contains(?, datasource)", [*values, datasources]
+    with Question(as_of=as_of) as question:
+        return {
+            "as_of": question.size,
+            "sources": _sources(question, viewer, window, datasources),
+            "coverage": coverage(question, viewer, window),
+            "reconciliation": _reconciliation(question, condition, values),
+            "fields": _fields(question, condition, values),
+            "unknown": _unknown(question, condition, values),
+            "settings": settings.MAINTENANCE_HOURS,
+        }
+
+
+def _sources(question: Question, viewer: Viewer, window: Window, datasources: list[str] | None) -> list[dict[str, Any]]:
+    counted = {
+        r["source"]: r
+        for r in question.rows(
+            """select source, count(*) filter (kind <> 'custody') as events, min(sequence) as first_sequence,
+            max(sequence) as last_sequence,
+            coalesce(max(sequence) - min(sequence) + 1 - count(distinct sequence), 0) as missing,
+            count(*) filter (custody_type = 'canary') as canaries, count(*) filter (custody_type in ('gap', 'silence')) as gaps,
+            count(*) filter (list_contains(flags, 'duplicate_conflict')) as conflicts,
+            count(*) filter (list_contains(flags, 'clock_skew') or custody_type = 'clock_skew') as clock_skew,
+            max(occurred_at) as last_at, max(epoch_ms(received_at) - epoch_ms(occurred_at)) as lag_ms_most
+            from activity where occurred_at >= ? and occurred_at < ? group by source""",
+            [window.since, window.until],
+        )
+    }
+    beats = {
+        r["subject"]: r["n"]
+        for r in question.rows(
+            "select custody_subject as subject, count(*) as n from activity where custody_type = 'heartbeat' "
+            "and occurred_at >= ? and occurred_at < ? group by 1",
+            [window.since, window.until],
+        )
+    }
+    empty = dict.fromkeys(("events", "missing", "canaries", "gaps", "conflicts", "clock_skew"), 0)
+    found = []
+    for source in source_rows(viewer):
+        if window.environment and source["environment"] != window.environment:
+            continue
+        if datasources and source["datasource"] and source["datasource"] not in datasources:
+            continue
+        found.append(
+            {**empty, "first_sequence": None, "last_sequence": None, **source}
+            | {k: v for k, v in counted.get(source["name"], {}).items() if k != "source"}
+            | {"heartbeats": beats.get(source["name"], 0), "watermark_at": source["heartbeat_at"]}
+        )
+    return found
+
+
+def _reconciliation(question: Question, condition: str, values: list[Any]) -> dict[str, Any]:
+    """Second source against first: rows that log lines report for a transaction, and changes captured for it."""
+    per_transaction = f"""
+        select datasource, transaction_id,
+            sum(rows_affected) filter (kind = 'query' and class = 'write' and verdict <> 'error') as reported,
+            count(*) filter (kind = 'query' and class = 'write') as statements,
+            count(*) filter (kind = 'change') as captured, any_value(outcome) as outcome
+        from (select distinct on (case when kind = 'query' then coalesce(correlation_id, event_id) else event_id end) *
+              from activity where {condition} and transaction_id is not null
+              and kind in ('query', 'change') and not list_has_any(flags, ['claim', 'canary', 'statement_log']))
+        group by all"""  # noqa: S608
+    summary = one(
+        question,
+        f"""select count(*) filter (statements > 0 or captured > 0) as transactions,
+            count(*) filter (reported = captured and captured > 0) as agree,
+            count(*) filter (statements > 0 and reported > captured and outcome <> 'rolled_back') as reported_more,
+            count(*) filter (statements > 0 and reported < captured) as captured_more,
+            count(*) filter (statements = 0 and captured > 0) as without_statement,
+            count(*) filter (outcome = 'rolled_back') as rolled_back,
+            coalesce(sum(captured), 0) as rows_captured, coalesce(sum(reported), 0) as rows_reported
+            from ({per_transaction})""",  # noqa: S608
+        values,
+    )
+    summary["mismatches"] = question.rows(
+        f"select * from ({per_transaction}) where (statements > 0 and reported <> captured and outcome <> 'rolled_back') "  # noqa: S608
+        "or (statements = 0 and captured > 0) order by transaction_id limit 50",
+        values,
+    )
+    return summary
+
+
+FIELDS = {
+    "user identification": "who_id is not null",
+    "type of event": "op is not null",
+    "date and time": "occurred_at is not null and occurred_at_quality in ('source', 'assumed_zone')",
+    "success or failure": "verdict is not null and verdict <> 'unknown'",
+    "origination": "client_ip is not null or client_app is not null",
+    "affected object": "len(relations) > 0",
+}
+
+
+def _fields(question: Question, condition: str, values: list[Any]) -> list[dict[str, Any]]:
+    """For each of the six fields of PCI DSS 10.2.2 how many accesses carry it."""
+    counts = ", ".join(f"count(*) filter ({test}) as f{n}" for n, test in enumerate(FIELDS.values()))
+    row = one(question, f"select count(*) as n, {counts} from activity where {condition} and {ACCESSES}", values)  # noqa: S608
+    return [{"field": name, "known": row[f"f{n}"], "of": row["n"]} for n, name in enumerate(FIELDS)]
+
+
+def _unknown(question: Question, condition: str, values: list[Any]) -> dict[str, int]:
+    """What this evidence cannot show, counted."""
+    return one(
+        question,
+        f"""select count(*) filter (attribution = 'none') as unattributed,
+            count(*) filter (attribution = 'db_login') as login_only, count(*) filter (claimed) as claimed,
+            count(*) filter (list_contains(flags, 'suspected_forgery')) as false_claims,
+            count(*) filter (opaque) as opaque,
+            count(*) filter (kind = 'query' and op = 'read' and len(keys) = 0) as reads_without_key,
+            count(*) filter (kind = 'query' and statement_state is distinct from 'whole') as statements_not_whole,
+            count(*) filter (outcome = 'unknown') as outcome_unknown,
+            count(*) filter (kind = 'change' and len(before_values) = 0 and op in ('update', 'delete')) as without_before,
+            count(*) filter (kind = 'change' and session is null) as changes_without_statement
+            from activity where {condition} and {ACCESSES}""",  # noqa: S608
+        values,
+    )
