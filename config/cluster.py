@@ -113,11 +113,14 @@ def choose_home(root: Path, user: pwd.struct_passwd | None) -> Path:
 
 
 def _reaches(user: pwd.struct_passwd, path: Path) -> bool:
-    done: subprocess.CompletedProcess[bytes] = subprocess.run(["test", "-x", str(path)], check=False, **_as(user))
+    done: subprocess.CompletedProcess[bytes] = subprocess.run(
+        ["test", "-x", str(path)], check=False, **process_options(user)
+    )
     return done.returncode == 0
 
 
-def _as(user: pwd.struct_passwd | None) -> dict[str, Any]:
+def process_options(user: pwd.struct_passwd | None) -> dict[str, Any]:
+    """How to start a program as the server's user."""
     return {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": [], "cwd": "/"}
 
 
@@ -129,6 +132,46 @@ def socket_folder(home: Path) -> Path:
     short = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
     parent = "/run" if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR", "/tmp")  # noqa: S108
     return Path(parent) / f"touchstone-{os.geteuid()}-{short}"
+
+
+def reachable_programs(user: pwd.struct_passwd | None) -> Path:
+    """The wheel's programs, or a copy of them when root's server user cannot reach the virtual environment."""
+    programs = binaries()
+    if user is None or _reaches(user, programs / "postgres"):
+        return programs
+    install = programs.parent
+    mark = hashlib.sha256(f"{install}{(programs / 'postgres').stat().st_mtime_ns}".encode()).hexdigest()[:12]
+    copy = ROOT_HOME / f"postgresql-{mark}"
+    if not copy.exists():
+        ROOT_HOME.mkdir(mode=0o711, parents=True, exist_ok=True)
+        draft = ROOT_HOME / f"postgresql-{mark}.{os.getpid()}"
+        shutil.copytree(install, draft, symlinks=True)
+        draft.chmod(0o755)
+        with contextlib.suppress(OSError):
+            draft.rename(copy)
+        shutil.rmtree(draft, ignore_errors=True)
+    return copy / "bin"
+
+
+def own_folder(folder: Path, user: pwd.struct_passwd | None) -> None:
+    """Make a 0700 folder for the server's user; refuse one that somebody else made under the same name."""
+    owner = os.geteuid() if user is None else user.pw_uid
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+        os.chown(folder, owner, -1)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != owner or stat.S_IMODE(found.st_mode) != 0o700:
+        raise RuntimeError(f"{folder} is not a private folder of ours; remove it and start again")
+
+
+def stop_process(process: subprocess.Popen[bytes], seconds: float) -> None:
+    """Fast shutdown; after `seconds` an immediate one, which the next start recovers from."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGQUIT)
+        process.wait()
 
 
 @contextlib.contextmanager
@@ -171,20 +214,15 @@ class Server:
         """Fast shutdown; after `seconds` an immediate one, which the next start recovers from."""
         if self.process is None or self.process.poll() is not None:
             return
-        self.process.send_signal(signal.SIGINT)
-        try:
-            self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            self.process.send_signal(signal.SIGQUIT)
-            self.process.wait()
+        stop_process(self.process, seconds)
 
     def _start(self) -> None:
         self.user = server_user()
         self.home = choose_home(self.root, self.user)
         self.pgdata = self.home / "pg"
-        self.programs = self._reachable_programs()
+        self.programs = reachable_programs(self.user)
         self.socket = socket_folder(self.home)
-        self._own_folder(self.socket)
+        own_folder(self.socket, self.user)
         if not (self.pgdata / "PG_VERSION").exists():
             self._init()
         self._configure()
@@ -199,37 +237,9 @@ class Server:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
-                **_as(self.user),
+                preexec_fn=die_with_parent,
+                **process_options(self.user),
             )
-
-    def _reachable_programs(self) -> Path:
-        """The wheel's programs, or a copy of them when root's server user cannot reach the virtual environment."""
-        programs = binaries()
-        if self.user is None or _reaches(self.user, programs / "postgres"):
-            return programs
-        install = programs.parent
-        mark = hashlib.sha256(f"{install}{(programs / 'postgres').stat().st_mtime_ns}".encode()).hexdigest()[:12]
-        copy = ROOT_HOME / f"postgresql-{mark}"
-        if not copy.exists():
-            ROOT_HOME.mkdir(mode=0o711, parents=True, exist_ok=True)
-            draft = ROOT_HOME / f"postgresql-{mark}.{os.getpid()}"
-            shutil.copytree(install, draft, symlinks=True)
-            draft.chmod(0o755)
-            with contextlib.suppress(FileExistsError, OSError):
-                draft.rename(copy)
-            shutil.rmtree(draft, ignore_errors=True)
-        return copy / "bin"
-
-    def _own_folder(self, folder: Path) -> None:
-        """Make a 0700 folder for the server's user; refuse one that somebody else made under the same name."""
-        owner = os.geteuid() if self.user is None else self.user.pw_uid
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir(mode=0o700)
-            os.chown(folder, owner, -1)
-        found = folder.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != owner or stat.S_IMODE(found.st_mode) != 0o700:
-            raise RuntimeError(f"{folder} is not a private folder of ours; remove it and start again")
 
     def _init(self) -> None:
         """initdb into a side folder, then rename: a start that was cut short leaves nothing half made."""
@@ -237,11 +247,11 @@ class Server:
         if draft.exists():
             kill_orphans(draft)
             shutil.rmtree(draft)
-        self._own_folder(draft)
+        own_folder(draft, self.user)
         done = subprocess.run(
             [self.programs / "initdb", "-D", draft, "-U", "postgres", "-E", "UTF8", "--auth=peer", "--locale=C",
              "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-instructions"],
-            check=False, capture_output=True, **_as(self.user),
+            check=False, capture_output=True, **process_options(self.user),
         )  # fmt: skip
         if done.returncode != 0:
             raise RuntimeError(f"initdb failed: {done.stderr.decode(errors='replace')[-800:]}")
@@ -326,6 +336,6 @@ def _works_in(pid: int, pgdata: Path) -> bool:
         return False
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Fast shutdown when the supervisor is killed, so that no server runs that nobody watches."""
     ctypes.CDLL(None).prctl(1, signal.SIGINT)
