@@ -50,7 +50,7 @@ HEAD_BYTES = 1024
 
 Text = Annotated[str, msgspec.Meta(max_length=1024)]
 Name = Annotated[str, msgspec.Meta(max_length=512)]
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 Time = Annotated[str, msgspec.Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$")]
 
 
@@ -356,6 +356,15 @@ class Quarantined(Part):
     body: bytes
     code: str
     reason: str
+    sequence: int | None = None
+
+
+class Skipped(Part):
+    """A well-formed item that tells of no access (a checkpointer's log line): answered, never stored."""
+
+    position: str
+    reason: str
+    sequence: int | None = None
     sequence: int | None = None
 
 
