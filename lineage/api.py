@@ -1,0 +1,279 @@
+"""The JSON API: ingest and heartbeat for sources, questions for viewers. Rules live elsewhere; here is only HTTP."""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import io
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import zstandard
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_GET, require_POST
+
+from lineage import access, checkpoints, errors, health, ingest, queries, receipts, sources
+from lineage.access import Viewer
+from lineage.answers import evidence_read
+from lineage.events import parse_time
+from lineage.queries import Answer, Window
+
+BODY_MOST = 10 * 1024 * 1024
+FEED = "application/vnd.touchstone.feed+json"
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def read_body(request: HttpRequest) -> bytes:
+    """The request's body, decompressed, at most 10 MiB. Raises BodyTooLarge, EncodingUnknown, BodyUnreadable."""
+    if int(request.headers.get("Content-Length") or 0) > BODY_MOST:
+        raise errors.BodyTooLarge
+    raw = request.body
+    encoding = request.headers.get("Content-Encoding", "identity").lower()
+    try:
+        if encoding == "gzip":
+            unpacker = zlib.decompressobj(31)
+            body = unpacker.decompress(raw, BODY_MOST + 1)
+            if not unpacker.eof and len(body) <= BODY_MOST:
+                raise errors.BodyUnreadable("The gzip body ends too early. Nothing was stored.")
+        elif encoding == "zstd":
+            with zstandard.ZstdDecompressor().stream_reader(raw) as reader:
+                body = reader.read(BODY_MOST + 1)
+        elif encoding == "identity":
+            body = raw
+        else:
+            raise errors.EncodingUnknown
+    except (zlib.error, zstandard.ZstdError) as error:
+        raise errors.BodyUnreadable(f"The body is not valid {encoding}. Nothing was stored.") from error
+    if len(body) > BODY_MOST:
+        raise errors.BodyTooLarge
+    return body
+
+
+@csrf_exempt
+@require_POST
+def ingest_batch(request: HttpRequest, format_name: str) -> HttpResponse:
+    """POST /api/v1/ingest/<format>: 200 when every item is durably answered for (docs/collector-protocol.md)."""
+    if format_name not in sources.FORMATS:
+        raise errors.FormatUnknown(formats=", ".join(sources.FORMATS))
+    source = access.source_for(request)
+    if source.format != format_name:
+        raise errors.AccessDenied(f"This token is for the format {source.format}.")
+    options: dict[str, Any] = {"feed": request.content_type == FEED}
+    options |= {name: request.GET[name] for name in ("line_prefix", "timezone") if name in request.GET}
+    accepted = ingest.accept(source, read_body(request), strict=request.GET.get("strict") == "1", **options)
+    answer = {name: accepted.count(name) for name in ("accepted", "duplicate", "conflict", "quarantined", "skipped")}
+    answer |= {"items": accepted.items, "receipt": receipts.sign(accepted.leaf_hashes)}
+    return HttpResponse(msgspec.json.encode(answer), content_type="application/json")
+
+
+class Beat(msgspec.Struct):
+    last_sequence: int | None = None
+    position: str = ""
+    at: str | None = None
+    detail: dict[str, Any] = {}
+
+
+@csrf_exempt
+@require_POST
+def heartbeat(request: HttpRequest) -> HttpResponse:
+    """POST /api/v1/heartbeat: the source lives, and this is the last it read."""
+    source = access.source_for(request)
+    try:
+        beat = msgspec.json.decode(read_body(request), type=Beat)
+        at = parse_time(beat.at) if beat.at else None
+    except (msgspec.DecodeError, msgspec.ValidationError, ValueError) as error:
+        raise errors.BodyUnreadable(
+            "A heartbeat is a JSON object with last_sequence, position and at (RFC 3339)."
+        ) from error
+    health.beat(source, last_sequence=beat.last_sequence, position=beat.position[:500], reported_at=at)
+    return JsonResponse({"ok": True})
+
+
+def window_of(request: HttpRequest) -> Window:
+    """The window that `since`, `until` (RFC 3339, date, or 24h, 7d …) and `environment` of the query string ask for."""
+    return Window(
+        since=_moment(request.GET.get("since")),
+        until=_moment(request.GET.get("until")),
+        environment=request.GET.get("environment") or None,
+    )
+
+
+def _moment(text: str | None) -> dt.datetime | None:
+    if not text:
+        return None
+    units = {"m": 60, "h": 3600, "d": 86400, "w": 604800}
+    if text[:-1].isdigit() and text[-1] in units:
+        return dt.datetime.now(dt.UTC) - dt.timedelta(seconds=int(text[:-1]) * units[text[-1]])
+    try:
+        return parse_time(text if "T" in text else f"{text}T00:00:00Z")
+    except ValueError as error:
+        raise errors.QueryInvalid(f"{text!r} is not a time: {error}") from error
+
+
+def _limit(request: HttpRequest) -> int | None:
+    text = request.GET.get("limit")
+    if text is None:
+        return None
+    if not text.isdigit() or int(text) < 1:
+        raise errors.QueryInvalid("limit is a whole number from 1 to 1000")
+    return int(text)
+
+
+List = Callable[..., Answer]
+
+
+def listed(question: List) -> Callable[..., HttpResponseBase]:
+    """A view that answers a list question in json, csv, ndjson or parquet."""
+
+    @require_GET
+    @evidence_read
+    def view(request: HttpRequest, viewer: Viewer) -> HttpResponse:
+        answer = question(viewer, request.GET.get("q", ""), window_of(request), _limit(request), request.GET.get("cursor"))
+        return formatted(request, answer)
+
+    return view
+
+
+def formatted(request: HttpRequest, answer: Answer) -> HttpResponse:
+    form = request.GET.get("format", "json")
+    if form == "json":
+        whole = {
+            "items": answer.items,
+            "next": answer.next,
+            "total": answer.total,
+            "as_of": {"size": answer.as_of},
+            "coverage": [covered(c) for c in answer.coverage],
+        }
+        return HttpResponse(msgspec.json.encode(whole), content_type="application/json")
+    if form == "ndjson":
+        lines = b"".join(msgspec.json.encode(item) + b"\n" for item in answer.items)
+        return _file(lines, "application/x-ndjson", "ndjson", answer)
+    if form == "csv":
+        return _file(as_csv(answer.items), "text/csv; charset=utf-8", "csv", answer)
+    if form == "parquet":
+        return _file(as_parquet(answer.items), "application/vnd.apache.parquet", "parquet", answer)
+    raise errors.QueryInvalid("format is json, csv, ndjson or parquet")
+
+
+def covered(c: queries.Coverage) -> dict[str, Any]:
+    return {
+        "source": c.source, "datasource": c.datasource, "environment": c.environment, "from": c.from_at, "to": c.to_at,
+        "state": c.state, "detail": c.detail,
+    }  # fmt: skip
+
+
+def _file(body: bytes, content_type: str, ending: str, answer: Answer) -> HttpResponse:
+    response = HttpResponse(body, content_type=content_type)
+    response["Content-Disposition"] = f'attachment; filename="touchstone-{answer.as_of}.{ending}"'
+    if answer.next:
+        response["X-Next-Cursor"] = answer.next
+    return response
+
+
+def cell(value: Any) -> str:
+    """One CSV cell; text that a spreadsheet would run as a formula gets a leading apostrophe (OWASP)."""
+    if value is None:
+        return ""
+    if isinstance(value, (list, dict)):
+        value = msgspec.json.encode(value).decode()
+    text = value.isoformat() if isinstance(value, dt.datetime) else str(value)
+    return f"'{text}" if text.startswith(FORMULA) else text
+
+
+def as_csv(items: list[dict[str, Any]]) -> bytes:
+    buffer = io.StringIO()
+    columns = list(dict.fromkeys(name for item in items for name in item))
+    writer = csv.writer(buffer)
+    writer.writerow(columns)
+    writer.writerows([cell(item.get(name)) for name in columns] for item in items)
+    return buffer.getvalue().encode()
+
+
+def as_parquet(items: list[dict[str, Any]]) -> bytes:
+    flat = [
+        {k: msgspec.json.encode(v).decode() if isinstance(v, (dict, list)) else v for k, v in item.items()} for item in items
+    ]
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(flat), sink, compression="zstd")
+    return sink.getvalue()
+
+
+def _whole(answer: dict[str, Any]) -> HttpResponse:
+    body = answer | {"coverage": [covered(c) for c in answer.get("coverage", ())]}
+    if "as_of" in body:
+        body["as_of"] = {"size": body["as_of"]}
+    return HttpResponse(msgspec.json.encode(body), content_type="application/json")
+
+
+@require_GET
+@evidence_read
+def session(request: HttpRequest, viewer: Viewer, key: str) -> HttpResponse:
+    return _whole(queries.session(viewer, key))
+
+
+@require_GET
+@evidence_read
+def identity(request: HttpRequest, viewer: Viewer, identity_id: str) -> HttpResponse:
+    return _whole(queries.identity(viewer, identity_id, window_of(request)))
+
+
+@require_GET
+@evidence_read
+def row(request: HttpRequest, viewer: Viewer, datasource: str, relation: str, key: str) -> HttpResponse:
+    return _whole(queries.row(viewer, datasource, relation, key, window_of(request)))
+
+
+@require_GET
+@evidence_read
+def event(request: HttpRequest, viewer: Viewer, index: int) -> HttpResponse:
+    return _whole(queries.event(viewer, index))
+
+
+@require_GET
+@evidence_read
+def holders(request: HttpRequest, viewer: Viewer, datasource: str, relation: str) -> HttpResponse:
+    return _whole(queries.holders(viewer, datasource, relation, _moment(request.GET.get("at"))))
+
+
+@require_GET
+@evidence_read
+def datasources(request: HttpRequest, viewer: Viewer) -> HttpResponse:
+    return formatted(request, queries.datasources(viewer))
+
+
+@require_GET
+@evidence_read
+def findings(request: HttpRequest, viewer: Viewer) -> HttpResponse:
+    return formatted(request, queries.findings(viewer, window_of(request), _limit(request)))
+
+
+def _number(request: HttpRequest, name: str) -> int:
+    text = request.GET.get(name, "")
+    if not text.isdigit():
+        raise errors.QueryInvalid(f"{name} is a whole number")
+    return int(text)
+
+
+@require_GET
+@evidence_read
+def inclusion(request: HttpRequest, viewer: Viewer) -> HttpResponse:
+    """GET /api/v1/proof/inclusion?index=&size= (RFC 9162 section 2.1.3)."""
+    size = _number(request, "size") if "size" in request.GET else None
+    return HttpResponse(
+        msgspec.json.encode(checkpoints.inclusion(_number(request, "index"), size)), content_type="application/json"
+    )
+
+
+@require_GET
+@evidence_read
+def consistency(request: HttpRequest, viewer: Viewer) -> HttpResponse:
+    """GET /api/v1/proof/consistency?from=&to= (RFC 9162 section 2.1.4)."""
+    return HttpResponse(
+        msgspec.json.encode(checkpoints.consistency(_number(request, "from"), _number(request, "to"))),
+        content_type="application/json",
+    )

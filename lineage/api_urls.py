@@ -1,0 +1,25 @@
+"""Addresses of the JSON API, below /api/v1/."""
+
+from django.urls import path
+
+from lineage import api, queries
+
+urlpatterns = [
+    path("ingest/<str:format_name>", api.ingest_batch),
+    path("heartbeat", api.heartbeat),
+    path("events", api.listed(queries.events)),
+    path("events/<int:index>", api.event),
+    path("touches", api.listed(queries.touches)),
+    path("sessions", api.listed(queries.sessions)),
+    path("sessions/<path:key>", api.session),
+    path("identities", api.listed(queries.identities)),
+    path("identities/<path:identity_id>", api.identity),
+    path("datasources", api.datasources),
+    path("relations", api.listed(queries.relations)),
+    path("relations/<str:datasource>/<str:relation>/holders", api.holders),
+    path("relations/<str:datasource>/<str:relation>/rows/<path:key>", api.row),
+    path("approvals", api.listed(queries.approvals)),
+    path("findings", api.findings),
+    path("proof/inclusion", api.inclusion),
+    path("proof/consistency", api.consistency),
+]

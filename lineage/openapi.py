@@ -1,0 +1,84 @@
+"""The OpenAPI 3.1 document: one table of endpoints, and the event model as JSON Schema."""
+
+from __future__ import annotations
+
+from typing import Any
+
+LISTS = ("events", "touches", "sessions", "identities", "datasources", "relations", "findings", "approvals")
+WHOLE = {
+    "/api/v1/events/{index}": "One event with its leaf and groups",
+    "/api/v1/sessions/{id}": "One session with its steps",
+    "/api/v1/identities/{id}": "One identity",
+    "/api/v1/relations/{datasource}/{relation}/rows/{key}": "One row's life",
+    "/api/v1/relations/{datasource}/{relation}/holders": "Who held which right at a time (`at`)",
+    "/api/v1/proof/inclusion": "Inclusion proof for `index` in the tree of `size`",
+    "/api/v1/proof/consistency": "Consistency proof `from` one size `to` another",
+    "/checkpoint": "The newest signed checkpoint",
+    "/log/key": "The checkpoint key",
+    "/healthz": "The process answers",
+    "/readyz": "The store can accept, answer and sign",
+    "/metrics": "Prometheus metrics",
+}
+
+
+def _query(name: str, text: str) -> dict[str, Any]:
+    return {"name": name, "in": "query", "required": False, "description": text, "schema": {"type": "string"}}
+
+
+FILTERS = [
+    _query("q", "Search text"),
+    _query("since", "Event time from: RFC 3339, a date, or 24h, 7d …"),
+    _query("until", "Event time until (exclusive)"),
+    _query("environment", "One environment"),
+    _query("limit", "1 to 1000, default 50"),
+    _query("cursor", "`next` of the answer before"),
+    _query("format", "json, csv, ndjson or parquet"),
+]
+
+
+def _path(summary: str, path: str) -> dict[str, Any]:
+    names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
+    given = [{"name": n, "in": "path", "required": True, "schema": {"type": "string"}} for n in names]
+    return {"get": {"summary": summary, "parameters": given, "responses": {"200": {"description": "OK"}, **ERRORS}}}
+
+
+ERRORS = {"default": {"description": "Refused", "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}}
+
+
+def document(components: dict[str, Any]) -> dict[str, Any]:
+    """The whole document. `components` are the JSON Schemas of the event model."""
+    paths: dict[str, Any] = {
+        "/api/v1/ingest/{format}": {
+            "post": {
+                "summary": "Send one batch of items",
+                "parameters": [{"name": "format", "in": "path", "required": True, "schema": {"type": "string"}}],
+                "requestBody": {
+                    "content": {
+                        "application/json": {"schema": {"type": "array", "items": {"$ref": "#/components/schemas/Event"}}}
+                    }
+                },
+                "responses": {"200": {"description": "Every item is durably answered for"}, **ERRORS},
+            }
+        },
+        "/api/v1/heartbeat": {"post": {"summary": "The source lives", "responses": {"200": {"description": "OK"}, **ERRORS}}},
+    }
+    for name in LISTS:
+        paths[f"/api/v1/{name}"] = {
+            "get": {"summary": f"List {name}", "parameters": FILTERS, "responses": {"200": {"description": "OK"}, **ERRORS}}
+        }
+    paths |= {path: _path(summary, path) for path, summary in WHOLE.items()}
+    error = {
+        "type": "object",
+        "required": ["code", "message", "fields"],
+        "properties": {"code": {"type": "string"}, "message": {"type": "string"}, "fields": {"type": "object"}},
+    }
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Touchstone", "version": "0.1.0"},
+        "components": {
+            "schemas": {**components, "Error": error},
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{"token": []}],
+        "paths": paths,
+    }

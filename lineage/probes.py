@@ -1,0 +1,78 @@
+"""What machines ask without a viewer: health, metrics, the newest checkpoint, the log's key, the schema."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.http import require_GET
+
+from lineage import access, checkpoints, events, keys, queries
+from lineage.models import Role
+
+PROBE = access.Viewer(email="probe", role=Role.OPERATOR)
+
+
+@require_GET
+def healthz(request: HttpRequest) -> HttpResponse:
+    """200 while the process answers."""
+    return JsonResponse({"ok": True})
+
+
+@require_GET
+def readyz(request: HttpRequest) -> HttpResponse:
+    """200 when the store can accept, answer and sign; else 503 with what fails."""
+    state = queries.integrity(PROBE)
+    ready = state["state"] != "broken"
+    body = {
+        "ready": ready, "size": state["size"], "checkpoint": state["checkpoint_size"],
+        "lag_seconds": round(state["lag_seconds"], 1), "alarms": [a["code"] for a in state["alarms"]],
+    }  # fmt: skip
+    return JsonResponse(body, status=200 if ready else 503)
+
+
+@require_GET
+def metrics(request: HttpRequest) -> HttpResponse:
+    """Prometheus text format."""
+    state = queries.integrity(PROBE)
+    gauges = {
+        "touchstone_log_size": state["size"],
+        "touchstone_checkpoint_size": state["checkpoint_size"],
+        "touchstone_checkpoint_lag_seconds": state["lag_seconds"],
+        "touchstone_sealed_to": state["sealed_to"],
+        "touchstone_quarantined_total": state["quarantined"],
+        "touchstone_conflicts_total": state["conflicts"],
+        "touchstone_alarms": len(state["alarms"]),
+    }
+    lines = [f"# TYPE {name} gauge\n{name} {value}" for name, value in gauges.items()]
+    return HttpResponse("\n".join(lines) + "\n", content_type="text/plain; version=0.0.4")
+
+
+@require_GET
+def checkpoint(request: HttpRequest) -> HttpResponse:
+    """The newest signed checkpoint (C2SP tlog-checkpoint), for any viewer's token."""
+    access.viewer_for(request)
+    return HttpResponse(checkpoints.newest_note(), content_type="text/plain; charset=utf-8")
+
+
+@require_GET
+def log_key(request: HttpRequest) -> HttpResponse:
+    """The checkpoint key as a C2SP vkey line. Public by nature."""
+    return HttpResponse(keys.vkey("checkpoint") + "\n", content_type="text/plain; charset=utf-8")
+
+
+def _component_schemas() -> dict[str, Any]:
+    (reference,), components = msgspec.json.schema_components([events.Event], ref_template="#/components/schemas/{name}")
+    del reference
+    return components
+
+
+@require_GET
+def schema(request: HttpRequest) -> HttpResponse:
+    """OpenAPI 3.1 with the event model as components."""
+    from lineage.openapi import document
+
+    return JsonResponse(document(_component_schemas()))
+
+
