@@ -1,0 +1,55 @@
+"""Our keys on disk: one file each below the data folder, mode 0600, made at first use and never overwritten."""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+
+from django.conf import settings
+
+from lineage import errors, notes
+
+NAMES = ("checkpoint", "receipt")
+
+
+def path(name: str) -> Path:
+    return Path(settings.DATA_DIR) / "keys" / f"{name}.key"
+
+
+def load(name: str) -> str:
+    """The private key (C2SP skey text), made when missing. SettingsInvalid when others may read the file."""
+    if name not in NAMES:
+        raise errors.SettingsInvalid(f"There is no key named {name}.")
+    file = path(name)
+    if not file.exists():
+        _make(file, name)
+    if file.stat().st_mode & 0o077:
+        raise errors.SettingsInvalid(f"{file} can be read by others. Run: chmod 600 {file}")
+    return file.read_text().strip()
+
+
+def _make(file: Path, name: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    draft = file.with_suffix(f".{os.getpid()}")
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w") as out:
+        out.write(notes.generate_key(f"{settings.ORIGIN}" if name == "checkpoint" else f"{settings.ORIGIN}+{name}"))
+        out.flush()
+        os.fsync(out.fileno())
+    try:
+        os.link(draft, file)
+    except FileExistsError:
+        # Another process made it first: that one counts.
+        pass
+    draft.unlink()
+
+
+@functools.lru_cache(maxsize=8)
+def _vkey(skey: str) -> str:
+    return notes.vkey_of(skey)
+
+
+def vkey(name: str) -> str:
+    """The public key as a C2SP vkey line."""
+    return _vkey(load(name))

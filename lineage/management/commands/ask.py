@@ -1,0 +1,52 @@
+"""`manage.py ask QUERY`: the daily tool."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from django.core.management.base import CommandParser
+
+from lineage import api, ledger, queries
+from lineage.management.commands._told import Told, viewer
+
+COLUMNS = {
+    "event": ("index", "occurred_at", "who_name", "on_behalf_of", "op", "relations", "verdict", "key", "ticket", "attribution"),
+    "touch": ("index", "occurred_at", "who_name", "on_behalf_of", "access", "relation", "key", "verdict", "ticket"),
+    "session": ("session", "started_at", "who_name", "on_behalf_of", "statements", "rows_changed", "refused"),
+    "identity": ("id", "name", "type", "accesses", "writes", "rows_changed", "refused", "last_at"),
+}  # fmt: skip
+QUESTIONS = {
+    "event": queries.events, "touch": queries.touches, "session": queries.sessions, "identity": queries.identities,
+}  # fmt: skip
+
+
+class Command(Told):
+    help = "Asks the log: ask 'relation:customers key:4711'"
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("query")
+        parser.add_argument("--by", choices=sorted(COLUMNS), default="event")
+        parser.add_argument("--format", choices=("table", "json", "csv"), default="table")
+        parser.add_argument("--limit", type=int, default=50)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        who = viewer()
+        ledger.record_decision("evidence_read", decided_by=who.email, subject="ask", purpose=options["query"][:1024])
+        answer = QUESTIONS[options["by"]](who, options["query"], limit=options["limit"])
+        if options["format"] == "json":
+            self.stdout.write(msgspec.json.encode(answer.items).decode())
+        elif options["format"] == "csv":
+            self.stdout.write(api.as_csv(answer.items).decode(), ending="")
+        else:
+            self._table(answer, COLUMNS[options["by"]])
+
+    def _table(self, answer: queries.Answer, columns: tuple[str, ...]) -> None:
+        rows = [[api.cell(item.get(c))[:40] for c in columns] for item in answer.items]
+        widths = [max(len(c), *(len(row[n]) for row in rows), 0) for n, c in enumerate(columns)]
+        for row in [list(columns), *rows]:
+            self.stdout.write("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+        more = "" if answer.total.exact else "more than "
+        self.stdout.write(f"{len(rows)} of {more}{answer.total.value}, as of record {answer.as_of}")
+        for covered in answer.coverage:
+            self.stdout.write(f"  {covered.source}: {covered.detail}")
