@@ -1,0 +1,36 @@
+"""Signed notes, checkpoints, receipts and policy files (C2SP signed-note, tlog-checkpoint, tlog-cosignature,
+tlog-policy). Pure: bytes and text in, bytes and values out; trust comes only from the keys that the caller gives.
+"""
+
+from __future__ import annotations
+
+from lineage.notes.checkpoints import Checkpoint, make_checkpoint, parse_checkpoint
+from lineage.notes.keys import SignerKey, VerifierKey, generate_key, parse_skey, parse_vkey, vkey
+from lineage.notes.policies import Policy, make_policy, parse_policy
+from lineage.notes.receipts import Promise, Receipt, sign_receipt, verify_receipt
+from lineage.notes.signed import Note, Signature, cosign, join, sign, verify
+
+__all__ = [
+    "Checkpoint",
+    "Note",
+    "Policy",
+    "Promise",
+    "Receipt",
+    "Signature",
+    "SignerKey",
+    "VerifierKey",
+    "cosign",
+    "generate_key",
+    "join",
+    "make_checkpoint",
+    "make_policy",
+    "parse_checkpoint",
+    "parse_policy",
+    "parse_skey",
+    "parse_vkey",
+    "sign",
+    "sign_receipt",
+    "verify",
+    "verify_receipt",
+    "vkey",
+]
