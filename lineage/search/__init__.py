@@ -1,0 +1,11 @@
+"""The search language of pages, API, packs, reports and command line (docs/search.md).
+
+`parse` reads text into a `Query`; `to_sql` turns one into a DuckDB condition. User text reaches SQL only as parameters.
+Pure: no I/O, no Django, no database. Everything that cannot be understood raises `lineage.errors.QueryInvalid`.
+"""
+
+from lineage.search.fields import By, fields, to_sql
+from lineage.search.reader import parse
+from lineage.search.terms import And, Chip, Node, Not, Or, Query, Term, chips, names
+
+__all__ = ["And", "By", "Chip", "Node", "Not", "Or", "Query", "Term", "chips", "fields", "names", "parse", "to_sql"]
