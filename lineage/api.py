@@ -133,7 +133,9 @@ def listed(question: List) -> Callable[..., HttpResponseBase]:
     @require_GET
     @evidence_read
     def view(request: HttpRequest, viewer: Viewer) -> HttpResponse:
-        answer = question(viewer, request.GET.get("q", ""), window_of(request), _limit(request), request.GET.get("cursor"))
+        answer = question(
+            viewer, request.GET.get("q", ""), window_of(request), _limit(request), request.GET.get("cursor")
+        )
         return formatted(request, answer)
 
     return view
@@ -196,7 +198,8 @@ def as_csv(items: list[dict[str, Any]]) -> bytes:
 
 def as_parquet(items: list[dict[str, Any]]) -> bytes:
     flat = [
-        {k: msgspec.json.encode(v).decode() if isinstance(v, (dict, list)) else v for k, v in item.items()} for item in items
+        {k: msgspec.json.encode(v).decode() if isinstance(v, (dict, list)) else v for k, v in item.items()}
+        for item in items
     ]
     sink = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(flat), sink, compression="zstd")

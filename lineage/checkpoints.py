@@ -225,13 +225,20 @@ def inclusion(index: int, size: int | None = None) -> dict[str, Any]:
     if not 0 <= index < size <= _published()[0]:
         raise errors.QueryInvalid("index must be below size, and size at most that of the newest checkpoint.")
     path = merkle.inclusion_path(index, size, _subtree)
-    return {"index": index, "size": size, "leaf_hash": _b64(hashes().read(index, index + 1)[0]), "proof": [_b64(h) for h in path]}
+    return {
+        "index": index,
+        "size": size,
+        "leaf_hash": _b64(hashes().read(index, index + 1)[0]),
+        "proof": [_b64(h) for h in path],
+    }
 
 
 def consistency(old: int, new: int) -> dict[str, Any]:
     """Consistency proof between two signed sizes. Raises QueryInvalid."""
     if not 0 < old <= new <= _published()[0]:
-        raise errors.QueryInvalid("from must be at least 1 and at most to, and to at most the newest checkpoint's size.")
+        raise errors.QueryInvalid(
+            "from must be at least 1 and at most to, and to at most the newest checkpoint's size."
+        )
     return {"from": old, "to": new, "proof": [_b64(h) for h in merkle.consistency_path(old, new, _subtree)]}
 
 

@@ -10,7 +10,7 @@ import dataclasses
 import datetime as dt
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -144,9 +144,7 @@ def _reference(cursor: psycopg.Cursor[Any]) -> tuple[pa.Table, pa.Table, pa.Tabl
     names = ["datasource", "db_user", "person_id", "name", "email", "type"]
     schema = pa.schema([(n, pa.string()) for n in names] + [("from_at", projections.TIME), ("to_at", projections.TIME)])
     identities = _table(cursor.fetchall(), schema)
-    cursor.execute(
-        "select distinct datasource, unnest(context_roles) from lineage_source where revoked_at is null"
-    )
+    cursor.execute("select distinct datasource, unnest(context_roles) from lineage_source where revoked_at is null")
     roles = _table(cursor.fetchall(), pa.schema([("datasource", pa.string()), ("db_user", pa.string())]))
     cursor.execute(
         "select distinct b.first_index + k.ordinal from ledger_conflict c "
@@ -214,3 +212,14 @@ class Question:
         """The answer as a list of dicts."""
         rows: list[dict[str, Any]] = self.arrow(sql, values).to_pylist()
         return rows
+
+
+def over(tables: Mapping[str, pa.Table], sql: str) -> pa.Table:
+    """The answer of `sql` over these tables alone, for tests of controls that re-run on attached files."""
+    cursor = _here().database.cursor()
+    try:
+        for name, table in tables.items():
+            cursor.register(name, table)
+        return cursor.execute(sql).to_arrow_table()
+    finally:
+        cursor.close()

@@ -55,7 +55,9 @@ class EventInvalid(TouchstoneError):
 class TokenInvalid(TouchstoneError):
     code = "token-invalid"
     status = 401
-    default = "The token is unknown or revoked. Make a new one with `bin/manage source add` or `bin/manage user add --token`."
+    default = (
+        "The token is unknown or revoked. Make a new one with `bin/manage source add` or `bin/manage user add --token`."
+    )
 
 
 class FormatUnknown(TouchstoneError):
@@ -149,7 +151,9 @@ class SignerRefused(TouchstoneError):
 
     code = "signer-refused"
     status = 503
-    default = "The checkpoint signer refuses this tree. Do not repair by hand: compare with the last outside checkpoint."
+    default = (
+        "The checkpoint signer refuses this tree. Do not repair by hand: compare with the last outside checkpoint."
+    )
 
 
 class LedgerBroken(TouchstoneError):
@@ -157,7 +161,9 @@ class LedgerBroken(TouchstoneError):
 
     code = "ledger-broken"
     status = 500
-    default = "The stored log does not agree with its checkpoints. Keep everything as it is and call the security owner."
+    default = (
+        "The stored log does not agree with its checkpoints. Keep everything as it is and call the security owner."
+    )
 
 
 class NotAvailableYet(TouchstoneError):
@@ -175,3 +181,11 @@ class ReportBlocked(TouchstoneError):
     code = "report-blocked"
     status = 409
     default = "The report cannot be final: the evidence does not reconcile. The completeness page says what differs."
+
+
+class ReportFailed(TouchstoneError):
+    """A report could not be made. What was collected for it is kept, so that it can be made again from the same inputs."""
+
+    code = "report-failed"
+    status = 500
+    default = "The report could not be made. Try a shorter period."

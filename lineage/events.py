@@ -15,9 +15,7 @@ from typing import Annotated, Literal, get_args
 import msgspec
 
 Kind = Literal["session", "query", "change", "decision", "state", "custody"]
-Class = Literal[
-    "read", "write", "ddl", "privilege", "export", "procedural", "session", "decision", "state", "custody"
-]
+Class = Literal["read", "write", "ddl", "privilege", "export", "procedural", "session", "decision", "state", "custody"]
 Quality = Literal["source", "processing_time", "assumed_zone", "received", "unknown"]
 ActorType = Literal["human", "service", "agent", "system", "unknown"]
 Verdict = Literal["allowed", "masked", "approved", "pending", "blocked", "error", "unknown"]
@@ -364,7 +362,6 @@ class Skipped(Part):
 
     position: str
     reason: str
-    sequence: int | None = None
     sequence: int | None = None
 
 

@@ -100,7 +100,11 @@ def admit(source: Source, event: Event) -> ledger.Entry | Quarantined:
     """One parsed event, completed and bounded, with its dedupe key and content hash."""
     if not event.source_event_id:
         return Quarantined(
-            position="", body=encode(event), code="event-invalid", reason="source_event_id is missing", sequence=event.sequence
+            position="",
+            body=encode(event),
+            code="event-invalid",
+            reason="source_event_id is missing",
+            sequence=event.sequence,
         )
     now = time.time()
     occurred = parse_time(event.occurred_at) if event.occurred_at else None

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import psycopg
 from django.conf import settings
-from django.db import DatabaseError, close_old_connections, connection
+from django.db import DatabaseError, connection
 
 from lineage import checkpoints, errors, segments
 
@@ -20,45 +20,42 @@ log = logging.getLogger("touchstone.keeper")
 
 def run() -> None:
     """For ever: every second or so checkpoint, then seal what is due. A lost database is waited for."""
+    rounds = _Rounds()
     while True:
+        started = time.monotonic()
         try:
-            if _lock():
-                segments.sweep()
-                _loop()
-            time.sleep(2)
+            with lock():
+                rounds.once(started)
+        except errors.SignerRefused as error:
+            log.error("signer: %s", error.message)
+            time.sleep(5)
+        except errors.StoreUnavailable:
+            log.info("another keeper is at work")
         except (DatabaseError, psycopg.Error) as error:
             log.warning("the database does not answer (%s); trying again", type(error).__name__)
             connection.close()
             time.sleep(1)
-
-
-def _lock() -> bool:
-    """Takes the keeper's lock for this connection; another keeper then waits its turn."""
-    close_old_connections()
-    with connection.cursor() as cursor:
-        cursor.execute("select pg_try_advisory_lock(%s)", [LOCK])
-        return bool(cursor.fetchone()[0])
-
-
-def _loop() -> None:
-    sealed_at = tidied_at = time.monotonic()
-    while True:
-        started = time.monotonic()
-        try:
-            checkpoints.checkpoint()
-        except errors.SignerRefused as error:
-            log.error("signer: %s", error.message)
-            time.sleep(5)
-            continue
-        due = started - sealed_at > settings.SEAL_SECONDS
-        if segments.seal(least=1 if due else settings.SEAL_EVENTS):
-            sealed_at = started
-        elif due:
-            sealed_at = started
-        if started - tidied_at > TIDY_SECONDS:
-            segments.drop_sealed_slots()
-            tidied_at = started
         time.sleep(max(0.05, settings.CHECKPOINT_SECONDS - (time.monotonic() - started)))
+
+
+class _Rounds:
+    """What is due when. The lock is taken for each round, so that a command can do the work in between."""
+
+    def __init__(self) -> None:
+        self.sealed_at = self.tidied_at = time.monotonic()
+        self.swept = False
+
+    def once(self, now: float) -> None:
+        if not self.swept:
+            segments.sweep()
+            self.swept = True
+        checkpoints.checkpoint()
+        due = now - self.sealed_at > settings.SEAL_SECONDS
+        if segments.seal(least=1 if due else settings.SEAL_EVENTS) or due:
+            self.sealed_at = now
+        if now - self.tidied_at > TIDY_SECONDS:
+            segments.drop_sealed_slots()
+            self.tidied_at = now
 
 
 @contextlib.contextmanager
@@ -79,18 +76,6 @@ def lock() -> Iterator[None]:
 
 
 def once() -> int:
-    """One checkpoint now, by the running keeper if there is one; returns the signed size."""
-    wanted = checkpoints.head()
-    for _ in range(200):
-        with connection.cursor() as cursor:
-            cursor.execute("select pg_try_advisory_lock(%s)", [LOCK])
-            if cursor.fetchone()[0]:
-                try:
-                    return checkpoints.checkpoint()
-                finally:
-                    cursor.execute("select pg_advisory_unlock(%s)", [LOCK])
-            cursor.execute("select coalesce(max(size), 0) from ledger_checkpoint")
-            if (size := int(cursor.fetchone()[0])) >= wanted:
-                return size
-        time.sleep(0.1)
-    raise errors.StoreUnavailable("The running keeper did not sign within 20 s. Look at its log.")
+    """One checkpoint now; returns the signed size."""
+    with lock():
+        return checkpoints.checkpoint()

@@ -130,7 +130,9 @@ class _Plan:
                 self.fresh.append((entry, "conflict"))
 
 
-def _known(cursor: psycopg.Cursor[Any], source_id: int, entries: Sequence[Entry]) -> dict[bytes, tuple[bytes, int, int]]:
+def _known(
+    cursor: psycopg.Cursor[Any], source_id: int, entries: Sequence[Entry]
+) -> dict[bytes, tuple[bytes, int, int]]:
     cursor.execute(
         "select key, content, batch, ordinal from ledger_key where source_id = %s and key = any(%s)",
         (source_id, [entry.key for entry in entries]),
@@ -194,9 +196,7 @@ def _copy(cursor: psycopg.Cursor[Any], batch: int, plan: _Plan) -> dict[int, tup
     return leaves
 
 
-def _answer(
-    cursor: psycopg.Cursor[Any], plan: _Plan, leaves: dict[int, tuple[str, bytes]], first: int
-) -> list[Placed]:
+def _answer(cursor: psycopg.Cursor[Any], plan: _Plan, leaves: dict[int, tuple[str, bytes]], first: int) -> list[Placed]:
     older = [place for _, place in plan.status if isinstance(place, tuple)]
     found = _places(cursor, older) if older else {}
     placed = []
@@ -221,10 +221,7 @@ def _quarantine(cursor: psycopg.Cursor[Any], source_id: int, items: Sequence[Qua
     cursor.executemany(
         "insert into ledger_quarantine (source_id, position, sequence, body, body_hash, code, reason) "
         "values (%s, %s, %s, %s, %s, %s, %s) on conflict do nothing",
-        [
-            (source_id, i.position, i.sequence, i.body, hashlib.sha256(i.body).digest(), i.code, i.reason)
-            for i in items
-        ],
+        [(source_id, i.position, i.sequence, i.body, hashlib.sha256(i.body).digest(), i.code, i.reason) for i in items],
     )
 
 

@@ -42,7 +42,12 @@ def _path(summary: str, path: str) -> dict[str, Any]:
     return {"get": {"summary": summary, "parameters": given, "responses": {"200": {"description": "OK"}, **ERRORS}}}
 
 
-ERRORS = {"default": {"description": "Refused", "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}}
+ERRORS = {
+    "default": {
+        "description": "Refused",
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+    }
+}
 
 
 def document(components: dict[str, Any]) -> dict[str, Any]:
@@ -54,17 +59,25 @@ def document(components: dict[str, Any]) -> dict[str, Any]:
                 "parameters": [{"name": "format", "in": "path", "required": True, "schema": {"type": "string"}}],
                 "requestBody": {
                     "content": {
-                        "application/json": {"schema": {"type": "array", "items": {"$ref": "#/components/schemas/Event"}}}
+                        "application/json": {
+                            "schema": {"type": "array", "items": {"$ref": "#/components/schemas/Event"}}
+                        }
                     }
                 },
                 "responses": {"200": {"description": "Every item is durably answered for"}, **ERRORS},
             }
         },
-        "/api/v1/heartbeat": {"post": {"summary": "The source lives", "responses": {"200": {"description": "OK"}, **ERRORS}}},
+        "/api/v1/heartbeat": {
+            "post": {"summary": "The source lives", "responses": {"200": {"description": "OK"}, **ERRORS}}
+        },
     }
     for name in LISTS:
         paths[f"/api/v1/{name}"] = {
-            "get": {"summary": f"List {name}", "parameters": FILTERS, "responses": {"200": {"description": "OK"}, **ERRORS}}
+            "get": {
+                "summary": f"List {name}",
+                "parameters": FILTERS,
+                "responses": {"200": {"description": "OK"}, **ERRORS},
+            }
         }
     paths |= {path: _path(summary, path) for path, summary in WHOLE.items()}
     error = {

@@ -63,7 +63,9 @@ def log_key(request: HttpRequest) -> HttpResponse:
 
 
 def _component_schemas() -> dict[str, Any]:
-    (reference,), components = msgspec.json.schema_components([events.Event], ref_template="#/components/schemas/{name}")
+    (reference,), components = msgspec.json.schema_components(
+        [events.Event], ref_template="#/components/schemas/{name}"
+    )
     del reference
     return components
 
@@ -74,5 +76,3 @@ def schema(request: HttpRequest) -> HttpResponse:
     from lineage.openapi import document
 
     return JsonResponse(document(_component_schemas()))
-
-

@@ -34,7 +34,10 @@ EVENTS = pa.schema(
             "custody custody_type custody_subject delegation parameters emitted"
         ).split()
     ]
-    + [(name, pa.int64()) for name in ("client_port", "rows_returned", "rows_affected", "bytes_returned", "duration_us")]
+    + [
+        (name, pa.int64())
+        for name in ("client_port", "rows_returned", "rows_affected", "bytes_returned", "duration_us")
+    ]
     + [("opaque", pa.bool_())]
     + [
         (name, TEXTS)
@@ -190,7 +193,9 @@ def _images(f: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def diff(before: Iterable[Mapping[str, Any]], after: Iterable[Mapping[str, Any]], op: str | None) -> list[dict[str, Any]]:
+def diff(
+    before: Iterable[Mapping[str, Any]], after: Iterable[Mapping[str, Any]], op: str | None
+) -> list[dict[str, Any]]:
     """One entry a column: state and value before and after, and whether they differ (None: cannot be told)."""
     old, new = {v["column"]: v for v in before}, {v["column"]: v for v in after}
     entries = []
@@ -244,9 +249,7 @@ def _kinds(f: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def touch_rows(
-    index: int, f: Mapping[str, Any], parsed: statements.Statement | None
-) -> Iterator[dict[str, Any]]:
+def touch_rows(index: int, f: Mapping[str, Any], parsed: statements.Statement | None) -> Iterator[dict[str, Any]]:
     """Rows of `TOUCHES`: from row images for changes, from parsed effects within the reported relations for queries."""
     base = {
         "index": index,

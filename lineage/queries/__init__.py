@@ -1,6 +1,7 @@
 """The only reader: every function takes a `Viewer` first (docs/queries.md has the shapes)."""
 
 from lineage.queries.ask import Answer, Coverage, Total, Window
+from lineage.queries.facts import control_facts
 from lineage.queries.people import identities, identity, session, sessions
 from lineage.queries.places import datasources, holders, relation, relations, row
 from lineage.queries.records import event, events, overview, search_counts, touches
@@ -8,7 +9,7 @@ from lineage.queries.review import approvals, findings
 from lineage.queries.whole import completeness, integrity, population
 
 __all__ = [
-    "Answer", "Coverage", "Total", "Window", "approvals", "completeness", "datasources", "event", "events", "findings",
+    "Answer", "Coverage", "Total", "Window", "approvals", "completeness", "control_facts", "datasources", "event", "events", "findings",
     "holders", "identities", "identity", "integrity", "overview", "population", "relation", "relations", "row",
     "search_counts", "session", "sessions", "touches",
 ]  # fmt: skip

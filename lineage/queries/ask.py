@@ -93,7 +93,9 @@ def searched(viewer: Viewer, q: str, window: Window, by: str) -> tuple[str, list
     matching, more = search.to_sql(query, "touch" if by == "touch" else "event")
     asked = search.names(query)
     if not asked & {"kind", "flag", "source", "environment"}:
-        condition += f" and environment <> '{OWN}' and kind <> 'custody' and not list_has_any(flags, ['claim', 'canary'])"
+        condition += (
+            f" and environment <> '{OWN}' and kind <> 'custody' and not list_has_any(flags, ['claim', 'canary'])"
+        )
     return f"{condition} and ({matching})", [*values, *more]
 
 

@@ -178,7 +178,10 @@ def identity(viewer: Viewer, identity_id: str, window: Window = Window()) -> dic
         )
         answer["worked_for"] = _people(question, "on_behalf_of", mine, mine_values)
         answer["worked_through"] = _people(
-            question, "coalesce(agent_name, who_id)", f"on_behalf_of = ? and who_id <> ? and {scope}", [identity_id, identity_id, *values]
+            question,
+            "coalesce(agent_name, who_id)",
+            f"on_behalf_of = ? and who_id <> ? and {scope}",
+            [identity_id, identity_id, *values],
         )
         answer["recent"] = [
             shown(r, viewer)
@@ -222,5 +225,3 @@ def latest_states(question: Question, at: dt.datetime | None = None) -> list[dic
     for row in rows:
         row["state"] = msgspec.json.decode(row["state"])
     return rows
-
-

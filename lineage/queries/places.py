@@ -62,7 +62,10 @@ def relation(viewer: Viewer, datasource: str, relation: str, window: Window = Wi
         def ask(select: str, tail: str) -> list[dict[str, Any]]:
             return question.rows(f"select {select} from touches where {here} {tail}", here_values)  # noqa: S608
 
-        head = ask("count(*) as touches, min(occurred_at) as first_at, max(occurred_at) as last_at, any_value(environment) as environment", "")[0]  # noqa: E501
+        head = ask(
+            "count(*) as touches, min(occurred_at) as first_at, max(occurred_at) as last_at, any_value(environment) as environment",
+            "",
+        )[0]  # noqa: E501
         if not head["touches"]:
             raise errors.NotFound
         people = (
@@ -135,7 +138,10 @@ def row(viewer: Viewer, datasource: str, relation: str, key: str, window: Window
 
         changed = ask("access = 'changed' and key = ?", [key])
         read = ask(f"access = 'read' and verdict <> 'blocked' and {exact}", [key, pairs])
-        could = ask(f"access = 'read' and verdict not in ('blocked', 'error') and not {exact} and not ({other})", [key, pairs, *columns])
+        could = ask(
+            f"access = 'read' and verdict not in ('blocked', 'error') and not {exact} and not ({other})",
+            [key, pairs, *columns],
+        )
         uncertain = ask(
             f"access = 'wrote' and verdict not in ('blocked', 'error') and ({exact} or len(pairs) = 0) and not exists "
             "(select 1 from raw_events c where c.kind = 'change' and c.datasource = touches.datasource "
@@ -168,9 +174,7 @@ def versions(changed: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return built[::-1]
 
 
-def _summary(
-    changed: list[dict[str, Any]], read: list[dict[str, Any]], could: list[dict[str, Any]]
-) -> dict[str, Any]:
+def _summary(changed: list[dict[str, Any]], read: list[dict[str, Any]], could: list[dict[str, Any]]) -> dict[str, Any]:
     by_type: dict[str, set[str]] = {}
     for event in changed:
         by_type.setdefault(event["who_type"], set()).add(event["who_id"] or event["who_name"])

@@ -89,8 +89,7 @@ def event(viewer: Viewer, index: int) -> dict[str, Any]:
             group: _disclosed(record.groups.get(group), group, viewer) for group in GROUPS if group in record.groups
         }
         row["touches"] = question.rows(
-            "select relation, key, key_columns, columns, access, provenance "
-            "from touches where index = ? limit 100",
+            "select relation, key, key_columns, columns, access, provenance from touches where index = ? limit 100",
             [index],
         )
         row["as_of"] = question.size
@@ -172,5 +171,3 @@ def search_counts(viewer: Viewer, q: str = "", window: Window = Window()) -> dic
             )
             for field, column in FACETS.items()
         }
-
-

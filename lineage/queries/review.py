@@ -25,7 +25,9 @@ def approvals(
     `state`: good (approved by somebody else before the first access), self_approved, late, missing (cited, never
     approved), unused (approved, not cited), open, or rejected.
     """
-    condition, values = searched(viewer, f"{q} kind:decision or {q} kind:query or {q} kind:change" if q else "", window, "event")
+    condition, values = searched(
+        viewer, f"{q} kind:decision or {q} kind:query or {q} kind:change" if q else "", window, "event"
+    )
     with Question() as question:
         rows = question.rows(
             f"""select ticket, any_value(datasource) filter (kind <> 'decision') as datasource, any_value(environment) as environment,
@@ -181,5 +183,7 @@ def _outside_hours(question: Question, condition: str, values: list[Any]) -> lis
             continue
         where = ", ".join(row["relations"] or ()) or "an unnamed object"
         sentence = f"{row['who_name']} changed the schema outside working hours: {row.pop('command')} {where}."
-        found.append(row | {"rule": "ddl-outside-hours", "severity": "medium", "sentence": sentence, "records": 1, "rows": None})
+        found.append(
+            row | {"rule": "ddl-outside-hours", "severity": "medium", "sentence": sentence, "records": 1, "rows": None}
+        )
     return found

@@ -26,12 +26,16 @@ def integrity(viewer: Viewer) -> dict[str, Any]:
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
         size = rows("select size from ledger_head")[0]["size"]
-        checkpoints = rows("select size, encode(root, 'hex') as root, note, at from ledger_checkpoint order by size desc limit 20")
+        checkpoints = rows(
+            "select size, encode(root, 'hex') as root, note, at from ledger_checkpoint order by size desc limit 20"
+        )
         waiting = rows(
             "select min(committed_at) as at from ledger_batch "
             "where first_index + n > (select coalesce(max(size), 0) from ledger_checkpoint)"
         )[0]["at"]
-        segments = rows("select first_index, next_index, folder, files, created_at from ledger_segment order by first_index desc limit 50")
+        segments = rows(
+            "select first_index, next_index, folder, files, created_at from ledger_segment order by first_index desc limit 50"
+        )
         sealed_to = rows("select ledger_sealed_to() as n")[0]["n"]
         quarantined = rows("select count(*) as n from ledger_quarantine")[0]["n"]
         conflicts = rows("select count(*) as n from ledger_conflict")[0]["n"]

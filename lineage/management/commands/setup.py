@@ -19,7 +19,9 @@ class Command(BaseCommand):
             for name in UNSAFE:
                 cursor.execute("select current_setting(%s)", [name])
                 if cursor.fetchone()[0] != "on":
-                    raise SystemExit(f"PostgreSQL runs with {name}=off: an acknowledged event could be lost. Set it on.")
+                    raise SystemExit(
+                        f"PostgreSQL runs with {name}=off: an acknowledged event could be lost. Set it on."
+                    )
         call_command("migrate", interactive=False, verbosity=options["verbosity"])
         with connection.cursor() as cursor:
             cursor.execute(GRANTS.read_text())

@@ -43,9 +43,13 @@ class Command(Told):
             raise errors.FormatUnknown(f"Format {options['format']} is not built. Built: {', '.join(sources.FORMATS)}.")
         asserts = _list(options["asserts"])
         if strange := set(asserts) - set(ASSERTIONS):
-            raise errors.SettingsInvalid(f"Unknown assertion {', '.join(sorted(strange))}; known: {', '.join(ASSERTIONS)}.")
+            raise errors.SettingsInvalid(
+                f"Unknown assertion {', '.join(sorted(strange))}; known: {', '.join(ASSERTIONS)}."
+            )
         if Source.objects.filter(name=options["name"]).exists():
-            raise errors.SettingsInvalid(f"A source named {options['name']} exists. Revoke it, and choose another name.")
+            raise errors.SettingsInvalid(
+                f"A source named {options['name']} exists. Revoke it, and choose another name."
+            )
         token = f"tsi_{secrets.token_urlsafe(32)}"
         ledger.record_decision(
             "configuration",

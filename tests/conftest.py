@@ -1,0 +1,92 @@
+"""What every test may ask for: the store's PostgreSQL, and a monitored PostgreSQL 15."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Generator, Iterator
+import uuid
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from django.db import connection, connections
+from pytest_django.plugin import DjangoDbBlocker
+
+from config import database, embedded
+from demo.monitored import Monitored
+from tests.environment import DATA
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With CI set a skipped test is a failed test: what was not tested must not look tested."""
+    report = yield
+    if os.environ.get("CI") and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, and CI is set: {report.longrepr}"
+    return report
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Callable[..., dict[str, Any]]]:
+    """The running PostgreSQL of the tests: DATABASE_URL, else an embedded one. Called with a role: libpq parameters."""
+    with embedded.in_use(DATA):
+        yield lambda role="owner", **more: database.parameters(DATA, role) | more
+
+
+@pytest.fixture(scope="session")
+def monitored() -> Iterator[Monitored]:
+    """A PostgreSQL 15 with pgAudit as the demo watches it. Make your own database in it; it is shared."""
+    root = Path(tempfile.mkdtemp(prefix="touchstone-monitored-"))
+    root.chmod(0o711)
+    cluster = Monitored(root)
+    cluster.start()
+    yield cluster
+    cluster.remove()
+    shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(server: Callable[..., dict[str, Any]]) -> None:
+    """The test database needs a running server first."""
+
+
+@pytest.fixture(scope="session")
+def template(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> str:
+    """The name of a migrated database with the working roles' rights, to clone from; nobody is connected to it."""
+    from lineage.management.commands.setup import GRANTS
+
+    with django_db_blocker.unblock():
+        with connection.cursor() as cursor:
+            cursor.execute(GRANTS.read_text())
+        connection.close()
+        return str(connection.settings_dict["NAME"])
+
+
+@pytest.fixture
+def store(
+    template: str,
+    server: Callable[..., dict[str, Any]],
+    django_db_blocker: DjangoDbBlocker,
+    settings: Any,
+    tmp_path: Path,
+) -> Iterator[str]:
+    """A store of its own for one test: a clone of the template as Django's database, and an empty data folder.
+
+    Commits are real, so that ledger, keeper and engine can be tried as they run. Returns the database's name.
+    """
+    settings.DATA_DIR = tmp_path
+    name = f"store_{uuid.uuid4().hex[:12]}"
+    with django_db_blocker.unblock():
+        with psycopg.connect(**server(dbname="touchstone"), autocommit=True) as admin:
+            admin.execute(f'create database "{name}" template "{template}"')
+            connection.settings_dict["NAME"] = name
+            try:
+                yield name
+            finally:
+                connections.close_all()
+                connection.settings_dict["NAME"] = template
+                admin.execute(f'drop database "{name}" with (force)')
