@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from pathlib import Path
@@ -34,20 +35,19 @@ def _make(file: Path, name: str) -> None:
     draft = file.with_suffix(f".{os.getpid()}")
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "w") as out:
-        out.write(notes.generate_key(f"{settings.ORIGIN}" if name == "checkpoint" else f"{settings.ORIGIN}+{name}"))
+        # C2SP names a log's key by its origin; "+" cannot stand in a key's name.
+        out.write(notes.generate_key(settings.ORIGIN if name == "checkpoint" else f"{settings.ORIGIN}/{name}"))
         out.flush()
         os.fsync(out.fileno())
-    try:
+    # Where another process made it first, that one counts.
+    with contextlib.suppress(FileExistsError):
         os.link(draft, file)
-    except FileExistsError:
-        # Another process made it first: that one counts.
-        pass
     draft.unlink()
 
 
 @functools.lru_cache(maxsize=8)
 def _vkey(skey: str) -> str:
-    return notes.vkey_of(skey)
+    return notes.vkey(skey)
 
 
 def vkey(name: str) -> str:

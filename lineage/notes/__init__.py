@@ -5,7 +5,7 @@ tlog-policy). Pure: bytes and text in, bytes and values out; trust comes only fr
 from __future__ import annotations
 
 from lineage.notes.checkpoints import Checkpoint, make_checkpoint, parse_checkpoint
-from lineage.notes.keys import SignerKey, VerifierKey, generate_key, parse_skey, parse_vkey, vkey
+from lineage.notes.keys import SignerKey, VerifierKey, generate_key, parse_skey, parse_vkey, vkey_of
 from lineage.notes.policies import Policy, make_policy, parse_policy
 from lineage.notes.receipts import Promise, Receipt, sign_receipt, verify_receipt
 from lineage.notes.signed import Note, Signature, cosign, join, sign, verify
@@ -32,5 +32,5 @@ __all__ = [
     "sign_receipt",
     "verify",
     "verify_receipt",
-    "vkey",
+    "vkey_of",
 ]

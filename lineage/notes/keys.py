@@ -63,7 +63,7 @@ def generate_key(name: str, algorithm: int = ED25519) -> str:
     return PRIVATE + _text(name, _signer(name, algorithm, seed).verifier.key_id, algorithm, seed)
 
 
-def vkey(skey: str) -> str:
+def vkey_of(skey: str) -> str:
     """The verifier key text that belongs to a signer key text."""
     return str(parse_skey(skey).verifier)
 

@@ -98,10 +98,10 @@ def test_public_ed25519_edge_cases_are_judged_as_published() -> None:
 
 def test_a_note_that_we_sign_verifies_under_its_key_only() -> None:
     note = notes.sign(TEXT, LOG)
-    checkpoint = notes.parse_checkpoint(notes.verify(note, [notes.vkey(LOG)]).text)
+    checkpoint = notes.parse_checkpoint(notes.verify(note, [notes.vkey_of(LOG)]).text)
     assert checkpoint == notes.Checkpoint("log.example/orders", 5, ROOT)
     with pytest.raises(NoteInvalid):
-        notes.verify(note, [notes.vkey(OTHER)])
+        notes.verify(note, [notes.vkey_of(OTHER)])
     with pytest.raises(NoteInvalid):
         notes.verify(note, [])
 
@@ -111,7 +111,7 @@ def test_a_note_with_one_byte_changed_never_verifies(at: int, change: int) -> No
     damaged = bytearray(notes.sign(TEXT, LOG))
     damaged[at] ^= change
     with pytest.raises(NoteInvalid):
-        notes.verify(bytes(damaged), [notes.vkey(LOG)])
+        notes.verify(bytes(damaged), [notes.vkey_of(LOG)])
 
 
 @pytest.mark.parametrize("text", ["", "no newline", "tab\t\n", "nul\0\n", "half \ud800\n", "cr\r\n"])
@@ -136,7 +136,7 @@ def test_a_signer_key_with_another_name_is_refused_and_not_repeated_in_the_messa
 
 def test_signatures_of_two_keys_are_joined_under_one_text() -> None:
     both = notes.join(notes.sign(TEXT, LOG), notes.sign(TEXT, OTHER))
-    note = notes.verify(both, [notes.vkey(LOG), notes.vkey(OTHER)])
+    note = notes.verify(both, [notes.vkey_of(LOG), notes.vkey_of(OTHER)])
     assert len(note.verified) == 2
     assert notes.join(both, both) == both
     with pytest.raises(NoteInvalid):
@@ -148,7 +148,7 @@ def test_one_wrong_signature_of_a_known_key_refuses_the_whole_note() -> None:
     forged = notes.sign("another\n", OTHER).decode().splitlines()[-1]
     lines = both.decode().splitlines()[:-1]
     with pytest.raises(NoteInvalid, match="wrong"):
-        notes.verify("\n".join([*lines, forged, ""]), [notes.vkey(LOG), notes.vkey(OTHER)])
+        notes.verify("\n".join([*lines, forged, ""]), [notes.vkey_of(LOG), notes.vkey_of(OTHER)])
 
 
 def test_a_witness_key_signs_cosignatures_and_nothing_else() -> None:
@@ -159,8 +159,8 @@ def test_a_witness_key_signs_cosignatures_and_nothing_else() -> None:
 
 
 def policy_of(rule: str) -> notes.Policy:
-    lines = [f"log {notes.vkey(LOG)}"]
-    lines += [f"witness w{n} {notes.vkey(key)}" for n, key in enumerate(WITNESSES)]
+    lines = [f"log {notes.vkey_of(LOG)}"]
+    lines += [f"witness w{n} {notes.vkey_of(key)}" for n, key in enumerate(WITNESSES)]
     return notes.parse_policy("\n".join([*lines, rule, ""]))
 
 
@@ -199,7 +199,7 @@ def test_public_policies_are_judged_by_the_strict_rules() -> None:
 
 def test_a_policy_that_we_print_is_read_back_with_its_three_keys() -> None:
     keys = [
-        notes.vkey(notes.generate_key(name)) for name in ("log.example", "log.example/receipt", "log.example/report")
+        notes.vkey_of(notes.generate_key(name)) for name in ("log.example", "log.example/receipt", "log.example/report")
     ]
     policy = notes.parse_policy("# noted on day one\n" + notes.make_policy(*keys, certificate_sha256="ab" * 32))
     assert [str(key) for key in (*policy.logs, *policy.receipts, *policy.reports)] == keys
@@ -219,10 +219,10 @@ def test_a_policy_that_we_print_is_read_back_with_its_three_keys() -> None:
         "group g any w0 w0\nquorum g",
         "group g any w0\ngroup h any w0\nquorum g",
         "group g any none\nquorum g",
-        f"log {notes.vkey(LOG)}\nquorum none",
-        f"log {notes.vkey(WITNESSES[0])}\nquorum none",
-        f"receipt {notes.vkey(OTHER)} extra\nquorum none",
-        f"report {notes.vkey(OTHER)} sha256:short\nquorum none",
+        f"log {notes.vkey_of(LOG)}\nquorum none",
+        f"log {notes.vkey_of(WITNESSES[0])}\nquorum none",
+        f"receipt {notes.vkey_of(OTHER)} extra\nquorum none",
+        f"report {notes.vkey_of(OTHER)} sha256:short\nquorum none",
         "trust everyone\nquorum none",
         "quorum none\r",
     ],
@@ -242,9 +242,9 @@ RECEIPT = notes.Receipt(
 def test_a_receipt_says_which_records_were_promised_which_places() -> None:
     key = notes.generate_key("log.example/receipt")
     note = notes.sign_receipt(RECEIPT, key)
-    assert notes.verify_receipt(note, [notes.vkey(key)]) == RECEIPT
+    assert notes.verify_receipt(note, [notes.vkey_of(key)]) == RECEIPT
     with pytest.raises(NoteInvalid):
-        notes.verify_receipt(note, [notes.vkey(LOG)])
+        notes.verify_receipt(note, [notes.vkey_of(LOG)])
 
 
 @pytest.mark.parametrize(
@@ -261,4 +261,4 @@ def test_a_receipt_says_which_records_were_promised_which_places() -> None:
 )
 def test_a_signed_note_that_is_not_a_receipt_is_refused_as_one(text: str) -> None:
     with pytest.raises(NoteInvalid):
-        notes.verify_receipt(notes.sign(text, LOG), [notes.vkey(LOG)])
+        notes.verify_receipt(notes.sign(text, LOG), [notes.vkey_of(LOG)])
