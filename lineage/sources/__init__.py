@@ -33,7 +33,7 @@ FORMATS: dict[str, Parse] = {
 }
 
 
-def parse(format: str, body: bytes, **options: Any) -> Iterator[Event | Quarantined | Skipped]:  # noqa: A002
+def parse(format: str, body: bytes, **options: Any) -> Iterator[Event | Quarantined | Skipped]:
     """The outputs of a body in one of `FORMATS`. Options: `feed`, `line_prefix`, `timezone`.
 
     Raises `FormatUnknown` for a name that is not built; nothing else.

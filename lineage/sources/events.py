@@ -1,0 +1,146 @@
+"""Native events: objects of the event model, without what only the store may say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from lineage import events
+from lineage.events import Event, Origin, Quarantined, Skipped, Statement, Value
+from lineage.sources import feed
+from lineage.sources.feed import Item, JsonRefused
+from lineage.sources.pgoutput import without_nul
+
+OWN_CUSTODY = frozenset({"heartbeat", "canary", "gap"})
+PART_OF_KIND = {"session": "session", "decision": "decision", "state": "state", "custody": "custody"}
+TIMES = (("occurred_at",), ("session", "started_at"), ("session", "ended_at"), ("approval", "decided_at"),
+         ("approval", "expires_at"))  # fmt: skip
+_WHOLE = frozenset({"text", "value", "message", "source_event_id"})
+_LONG = frozenset({"purpose", "detail", "reason"})
+_STORE_FIELDS = frozenset(events.STORE_FIELDS)
+
+
+def parse(body: bytes, **options: Any) -> Iterator[Event | Quarantined | Skipped]:
+    """One output for each object of a feed, array or NDJSON, or of one object. Options: `feed`. Never raises."""
+    for item in feed.object_items(body, bool(options.get("feed"))):
+        yield event(item) if isinstance(item, Item) else item
+
+
+def event(item: Item) -> Event | Quarantined:
+    """The one output of one native object."""
+    try:
+        members, sha256, doubled = feed.json_item(item.raw)
+        if not isinstance(members, dict):
+            raise JsonRefused("event-invalid", "an event is a JSON object")
+        if doubled:
+            raise JsonRefused("doubled-key", "a key comes twice in one object")
+        if b"\\u0000" in item.raw:
+            members = without_nul(members)
+            members["flags"] = [*_list(members.get("flags")), "nul_removed"]
+        _refuse_store_words(members)
+        _normalise_times(members)
+        return _complete(_convert(members), item, sha256)
+    except JsonRefused as refusal:
+        return item.quarantined(refusal.code, refusal.reason)
+    except msgspec.ValidationError as error:
+        return item.quarantined("event-invalid", f"the item does not follow the event model: {feed.safe(error)}")
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _refuse_store_words(members: dict[str, Any]) -> None:
+    if not members.get("source_event_id"):
+        raise JsonRefused("event-invalid", "source_event_id is missing: name each event uniquely within the source")
+    if not _STORE_FIELDS.isdisjoint(members):
+        raise JsonRefused("store-field", "only the store sets " + ", ".join(events.STORE_FIELDS))
+
+
+def _normalise_times(members: dict[str, Any]) -> None:
+    for path in TIMES:
+        holder: Any = members if len(path) == 1 else members.get(path[0])
+        text = holder.get(path[-1]) if isinstance(holder, dict) else None
+        if not isinstance(text, str):
+            continue
+        try:
+            holder[path[-1]] = feed.when(text)[0]
+        except ValueError:
+            raise JsonRefused("time", f"{'.'.join(path)} is not an RFC 3339 time with a zone") from None
+
+
+def _convert(members: dict[str, Any]) -> Event:
+    try:
+        return msgspec.convert(members, Event)
+    except msgspec.ValidationError as error:
+        if "of length <=" not in str(error):
+            raise
+    members = _cut(members)
+    members["flags"] = [*_list(members.get("flags")), "truncated"]
+    return msgspec.convert(members, Event)
+
+
+def _cut(value: Any, name: str = "") -> Any:
+    """Names and notes cut to the model's lengths. Size alone keeps no event out; its identity is never cut."""
+    if isinstance(value, str):
+        return value if name in _WHOLE else value[: 1024 if name in _LONG else feed.NAME_LIMIT]
+    if isinstance(value, list):
+        return [_cut(part, name) for part in value]
+    if isinstance(value, dict):
+        return {member: _cut(part, member) for member, part in value.items()}
+    return value
+
+
+def _complete(said: Event, item: Item, sha256: str) -> Event:
+    needed = PART_OF_KIND.get(said.kind)
+    for part in PART_OF_KIND.values():
+        if (getattr(said, part) is not None) != (part == needed):
+            raise JsonRefused("event-invalid", f"an event of kind {said.kind} and its member {part} do not fit")
+    if said.decision is not None and said.decision.type in events.STORE_ONLY_DECISIONS:
+        raise JsonRefused("store-only", "decisions of this type are written by the store alone")
+    if said.custody is not None and said.custody.type not in OWN_CUSTODY:
+        raise JsonRefused("store-only", "custody events of this type are written by the store alone")
+    changes: dict[str, Any] = {}
+    if len(item.raw) > events.VALUE_LIMIT_BYTES:
+        changes = {
+            name: tuple(_bounded(v) for v in getattr(said, name)) for name in ("key", "old_key", "before", "after")
+        }
+        changes["parameters"] = tuple(_bounded_parameter(p) for p in said.parameters)
+    if said.statement is not None and said.statement.text is not None:
+        changes["statement"] = _statement(said.statement)
+    position = item.position or (said.origin.position if said.origin else None)
+    return msgspec.structs.replace(
+        said,
+        sequence=item.sequence if item.sequence is not None else said.sequence,
+        class_=said.class_ or events.default_class(said),
+        occurred_at_quality=said.occurred_at_quality or ("source" if said.occurred_at else "unknown"),
+        origin=Origin(sha256=sha256, position=position),
+        **changes,
+    )
+
+
+def _bounded(value: Value) -> Value:
+    if value.value is None or len(value.value) * 4 <= events.VALUE_LIMIT_BYTES:
+        return value
+    bounded = events.bounded_value(value.column, value.value, value.type)
+    return bounded if bounded.state == "truncated" else value
+
+
+def _bounded_parameter(parameter: events.Parameter) -> events.Parameter:
+    if parameter.value is None:
+        return parameter
+    bounded = events.bounded_value("", parameter.value)
+    return (
+        msgspec.structs.replace(parameter, state="truncated", value=bounded.value)
+        if bounded.state == "truncated"
+        else parameter
+    )
+
+
+def _statement(said: Statement) -> Statement:
+    bounded = events.bounded_statement(said.text or "", redaction=said.redaction)
+    if bounded.state == "whole" and said.state == "truncated":
+        return said
+    return msgspec.structs.replace(bounded, fingerprint=said.fingerprint)
