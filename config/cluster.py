@@ -303,6 +303,9 @@ def _create_roles(connection: psycopg.Connection) -> None:
         if f"touchstone_{role}" not in there:
             name = sql.Identifier(f"touchstone_{role}")
             connection.execute(sql.SQL("create role {} {}").format(name, sql.SQL(rights)))
+            if role != "owner":
+                # The owner hands out their rights (`manage.py setup`) and may act as them.
+                connection.execute(sql.SQL("grant {} to touchstone_owner with admin option").format(name))
     if not connection.execute("select 1 from pg_database where datname = 'touchstone'").fetchone():
         connection.execute("create database touchstone owner touchstone_owner")
 

@@ -67,7 +67,7 @@ def ingest_batch(request: HttpRequest, format_name: str) -> HttpResponse:
     options |= {name: request.GET[name] for name in ("line_prefix", "timezone") if name in request.GET}
     accepted = ingest.accept(source, read_body(request), strict=request.GET.get("strict") == "1", **options)
     answer = {name: accepted.count(name) for name in ("accepted", "duplicate", "conflict", "quarantined", "skipped")}
-    answer |= {"items": accepted.items, "receipt": receipts.sign(accepted.leaf_hashes)}
+    answer |= {"items": accepted.items, "receipt": receipts.sign(accepted.promises)}
     return HttpResponse(msgspec.json.encode(answer), content_type="application/json")
 
 

@@ -166,7 +166,7 @@ def _leaf_hashes(first: int, following: int) -> list[bytes]:
 
 
 def _publish(signed: Signed, before: int) -> None:
-    parsed = notes.parse_checkpoint(signed.note)
+    parsed = notes.parse_checkpoint(notes.verify(signed.note, [keys.vkey("checkpoint")]).text)
     with transaction.atomic(), connection.cursor() as cursor:
         for level, tile, value in _tiles(before, signed.size):
             cursor.execute(

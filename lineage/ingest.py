@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from lineage import errors, ledger, sources
+from lineage import errors, ledger, notes, sources
 from lineage.events import (
     Event,
     Quarantined,
@@ -46,10 +46,10 @@ class Item(msgspec.Struct, omit_defaults=True):
 
 
 class Accepted(msgspec.Struct):
-    """The answer for a body. Counts are of items; `leaf_hashes` (index, hash) are what the receipt promises."""
+    """The answer for a body. Counts are of items; `promises` are what the receipt says."""
 
     items: list[Item]
-    leaf_hashes: list[tuple[int, bytes]]
+    promises: list[notes.Promise]
 
     def count(self, status: str) -> int:
         return sum(item.status == status for item in self.items)
@@ -82,15 +82,18 @@ def accept(source: Source, body: bytes, *, strict: bool = False, **options: Any)
     placed = ledger.append(source.pk, entries, refused)
     for position, place in zip(waiting, placed, strict=True):
         items[position] = Item(position, place.status, place.index, place.event_id or None)
-    return Accepted(items, [(p.index, p.leaf_hash) for p in placed if p.leaf_hash])
+    promises = [
+        notes.Promise(place.index, place.leaf_hash, entry.key)
+        for entry, place in zip(entries, placed, strict=True)
+        if place.leaf_hash
+    ]
+    return Accepted(items, promises)
 
 
 def _parse(source: Source, body: bytes, options: dict[str, Any]) -> Iterator[Event | Quarantined | Skipped]:
-    count = 0
-    for parsed in sources.parse(source.format, body, **options):
+    for count, parsed in enumerate(sources.parse(source.format, body, **options), 1):
         if isinstance(parsed, Quarantined) and parsed.code == "body-unreadable":
             raise errors.BodyUnreadable(f"The body cannot be read as {source.format}: {parsed.reason}")
-        count += 1
         if count > ITEMS_LIMIT:
             raise errors.BodyTooLarge
         yield parsed

@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from django.core.management import call_command
 from django.db import connection, connections
 from pytest_django.plugin import DjangoDbBlocker
 
@@ -55,15 +56,17 @@ def django_db_modify_db_settings(server: Callable[..., dict[str, Any]]) -> None:
 
 
 @pytest.fixture(scope="session")
-def template(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> str:
-    """The name of a migrated database with the working roles' rights, to clone from; nobody is connected to it."""
-    from lineage.management.commands.setup import GRANTS
-
-    with django_db_blocker.unblock():
-        with connection.cursor() as cursor:
-            cursor.execute(GRANTS.read_text())
-        connection.close()
-        return str(connection.settings_dict["NAME"])
+def template(server: Callable[..., dict[str, Any]], django_db_blocker: DjangoDbBlocker) -> str:
+    """The name of a database that `manage.py setup` has set up, to clone from; nobody is connected to it."""
+    name = "template_touchstone"
+    with django_db_blocker.unblock(), psycopg.connect(**server(dbname="touchstone"), autocommit=True) as admin:
+        admin.execute(f"drop database if exists {name} with (force)")
+        admin.execute(f"create database {name}")
+        before, connection.settings_dict["NAME"] = connection.settings_dict["NAME"], name
+        call_command("setup", verbosity=0)
+        connections.close_all()
+        connection.settings_dict["NAME"] = before
+    return name
 
 
 @pytest.fixture
@@ -83,10 +86,10 @@ def store(
     with django_db_blocker.unblock():
         with psycopg.connect(**server(dbname="touchstone"), autocommit=True) as admin:
             admin.execute(f'create database "{name}" template "{template}"')
-            connection.settings_dict["NAME"] = name
+            before, connection.settings_dict["NAME"] = connection.settings_dict["NAME"], name
             try:
                 yield name
             finally:
                 connections.close_all()
-                connection.settings_dict["NAME"] = template
+                connection.settings_dict["NAME"] = before
                 admin.execute(f'drop database "{name}" with (force)')
