@@ -1,10 +1,26 @@
-"""Django's command line with Touchstone's settings."""
+"""Django's command line with Touchstone's settings, beside a running database (the embedded one when none is given)."""
 
 import os
 import sys
 
 from django.core.management import execute_from_command_line
 
-if __name__ == "__main__":
+# These change tables, which only the owner may; everything else runs with the rights of the web.
+OWNER_COMMANDS = {"migrate", "flush", "sqlflush"}
+
+
+def main() -> None:
+    """Run one command; the embedded server lives at least as long."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-    execute_from_command_line(sys.argv)
+    if set(sys.argv[1:2]) & OWNER_COMMANDS:
+        os.environ["TOUCHSTONE_DB_ROLE"] = "owner"
+    from django.conf import settings
+
+    from config import embedded
+
+    with embedded.in_use(settings.DATA_DIR):
+        execute_from_command_line(sys.argv)
+
+
+if __name__ == "__main__":
+    main()

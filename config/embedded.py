@@ -142,13 +142,13 @@ def _acquire(file: IO[bytes], seconds: float | None) -> bool:
 
 
 @contextlib.contextmanager
-def in_use(data: Path) -> Iterator[None]:
+def in_use(data: Path) -> Iterator[Embedded | None]:
     """Keep the store's own server running for the block; nothing to do when `DATABASE_URL` names another."""
     if os.environ.get("DATABASE_URL"):
-        yield
+        yield None
         return
-    with Embedded(data / "postgres").ensure():
-        yield
+    with Embedded(data / "postgres").ensure() as server:
+        yield server
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import sys
@@ -35,10 +36,8 @@ def own_secret_key() -> str:
         draft = path.with_suffix(f".{os.getpid()}")
         draft.write_text(secrets.token_urlsafe(50))
         draft.chmod(0o600)
-        try:
+        with contextlib.suppress(FileExistsError):
             os.link(draft, path)
-        except FileExistsError:
-            pass
         draft.unlink()
     return path.read_text()
 
@@ -46,7 +45,7 @@ def own_secret_key() -> str:
 DEBUG = False
 SECRET_KEY = own_secret_key()
 ALLOWED_HOSTS = env.list("TOUCHSTONE_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
-CSRF_TRUSTED_ORIGINS = env.list("TOUCHSTONE_ORIGINS", [])
+CSRF_TRUSTED_ORIGINS: list[str] = env.list("TOUCHSTONE_ORIGINS", [])
 ORIGIN = env.str("TOUCHSTONE_ORIGIN", "touchstone.local/log")
 DEMO = env.bool("TOUCHSTONE_DEMO", False)
 SEAL_EVENTS = env.int("TOUCHSTONE_SEAL_EVENTS", 20_000)

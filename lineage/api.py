@@ -66,7 +66,9 @@ def ingest_batch(request: HttpRequest, format_name: str) -> HttpResponse:
     options: dict[str, Any] = {"feed": request.content_type == FEED}
     options |= {name: request.GET[name] for name in ("line_prefix", "timezone") if name in request.GET}
     accepted = ingest.accept(source, read_body(request), strict=request.GET.get("strict") == "1", **options)
-    answer = {name: accepted.count(name) for name in ("accepted", "duplicate", "conflict", "quarantined", "skipped")}
+    answer: dict[str, Any] = {
+        name: accepted.count(name) for name in ("accepted", "duplicate", "conflict", "quarantined", "skipped")
+    }
     answer |= {"items": accepted.items, "receipt": receipts.sign(accepted.promises)}
     return HttpResponse(msgspec.json.encode(answer), content_type="application/json")
 

@@ -56,7 +56,7 @@ class Part(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     """Base of every struct of the model."""
 
 
-class SourceRef(Part):
+class SourceRef(Part, frozen=True):
     """Who reported: the operator's name for the feed, its format and the reporting system's version."""
 
     name: Name | None = None
@@ -64,7 +64,7 @@ class SourceRef(Part):
     version: Name | None = None
 
 
-class Actor(Part):
+class Actor(Part, frozen=True):
     """Who executed. `db_user` is the account that the database saw (OCSF actor.user; ECS user.effective)."""
 
     id: Name | None = None
@@ -75,7 +75,7 @@ class Actor(Part):
     roles: tuple[Name, ...] = ()
 
 
-class Principal(Part):
+class Principal(Part, frozen=True):
     """On whose behalf (RFC 8693 `sub`), or one link of the `act` chain."""
 
     id: Name | None = None
@@ -84,7 +84,7 @@ class Principal(Part):
     type: ActorType | None = None
 
 
-class Agent(Part):
+class Agent(Part, frozen=True):
     """The AI agent (OpenTelemetry gen_ai.agent.*)."""
 
     id: Name | None = None
@@ -95,14 +95,14 @@ class Agent(Part):
     tool_call_id: Name | None = None
 
 
-class Client(Part):
+class Client(Part, frozen=True):
     app: Name | None = None
     ip: Name | None = None
     port: Count | None = None
     host: Name | None = None
 
 
-class Transaction(Part):
+class Transaction(Part, frozen=True):
     """Database transaction: 32-bit id as text, PostgreSQL virtual id, log position, and how it ended."""
 
     id: Name | None = None
@@ -111,14 +111,14 @@ class Transaction(Part):
     outcome: Outcome | None = None
 
 
-class Policy(Part):
+class Policy(Part, frozen=True):
     id: Name | None = None
     version: Name | None = None
     rule: Name | None = None
     effect: Name | None = None
 
 
-class Approval(Part):
+class Approval(Part, frozen=True):
     request_id: Name | None = None
     state: Literal["requested", "approved", "rejected", "expired", "revoked"] | None = None
     approvers: tuple[Name, ...] = ()
@@ -128,17 +128,17 @@ class Approval(Part):
     expires_at: Time | None = None
 
 
-class Masked(Part):
+class Masked(Part, frozen=True):
     columns: tuple[Name, ...] = ()
     types: tuple[NamedCount, ...] = ()
 
 
-class NamedCount(Part):
+class NamedCount(Part, frozen=True):
     name: Name
     count: Count
 
 
-class Resource(Part):
+class Resource(Part, frozen=True):
     """One object touched, as the source reported it. `access` is read, write, ddl or privilege."""
 
     database: Name | None = None
@@ -149,17 +149,17 @@ class Resource(Part):
     access: Literal["read", "write", "ddl", "privilege"] | None = None
 
 
-class Rows(Part):
+class Rows(Part, frozen=True):
     returned: Count | None = None
     affected: Count | None = None
 
 
-class ErrorCode(Part):
+class ErrorCode(Part, frozen=True):
     code: Name | None = None
     message: str | None = None
 
 
-class Statement(Part):
+class Statement(Part, frozen=True):
     """Statement text (at most 64 KiB; beyond: first KiB, length and hash, state truncated)."""
 
     text: str | None = None
@@ -170,20 +170,20 @@ class Statement(Part):
     fingerprint: Name | None = None
 
 
-class Parameter(Part):
+class Parameter(Part, frozen=True):
     position: Count
     state: ValueState = "present"
     value: str | None = None
 
 
-class Origin(Part):
+class Origin(Part, frozen=True):
     """SHA-256 (hex) over the item as received, and its place in the source (file:offset, LSN, …)."""
 
     sha256: Name | None = None
     position: Name | None = None
 
 
-class Value(Part):
+class Value(Part, frozen=True):
     """One column of a row image. Numbers are text; null is a state; column names are values, never keys."""
 
     column: Name
@@ -192,7 +192,7 @@ class Value(Part):
     value: str | None = None
 
 
-class Effect(Part):
+class Effect(Part, frozen=True):
     """What the source itself says a statement did to one relation, with the keys it fixed."""
 
     verb: Name
@@ -202,7 +202,7 @@ class Effect(Part):
     keys: tuple[tuple[Value, ...], ...] = ()
 
 
-class Session(Part):
+class Session(Part, frozen=True):
     phase: Literal["start", "end", "failed"]
     auth_method: Name | None = None
     mfa: bool | None = None
@@ -211,7 +211,7 @@ class Session(Part):
     close_reason: Name | None = None
 
 
-class Decision(Part):
+class Decision(Part, frozen=True):
     """A decision about access: request, approval, grant, review … Subject and decider are people or services."""
 
     type: DecisionType
@@ -220,7 +220,7 @@ class Decision(Part):
     decided_by: Name | None = None
 
 
-class Grant(Part):
+class Grant(Part, frozen=True):
     """One right held: privilege on object, by grantee, from grantor; or one membership when `role` is set."""
 
     grantee: Name
@@ -233,7 +233,7 @@ class Grant(Part):
     grantable: bool | None = None
 
 
-class RoleState(Part):
+class RoleState(Part, frozen=True):
     name: Name
     login: bool | None = None
     superuser: bool | None = None
@@ -244,12 +244,12 @@ class RoleState(Part):
     member_of: tuple[Name, ...] = ()
 
 
-class Setting(Part):
+class Setting(Part, frozen=True):
     name: Name
     value: str
 
 
-class KeyState(Part):
+class KeyState(Part, frozen=True):
     """Primary key and replica identity of one relation, and who owns it."""
 
     schema: Name
@@ -260,7 +260,7 @@ class KeyState(Part):
     published: bool | None = None
 
 
-class SlotState(Part):
+class SlotState(Part, frozen=True):
     name: Name
     plugin: Name | None = None
     active: bool | None = None
@@ -268,7 +268,7 @@ class SlotState(Part):
     confirmed_lsn: Name | None = None
 
 
-class State(Part):
+class State(Part, frozen=True):
     """What the database's catalogs say at one moment; `mode` snapshot is complete, difference is not."""
 
     mode: Literal["snapshot", "difference"] = "snapshot"
@@ -280,7 +280,7 @@ class State(Part):
     keys: tuple[KeyState, ...] = ()
 
 
-class Custody(Part):
+class Custody(Part, frozen=True):
     """What happened to the evidence itself. Written by the store, or by a collector about its own feed."""
 
     type: CustodyType
@@ -291,7 +291,7 @@ class Custody(Part):
     count: Count | None = None
 
 
-class Event(Part):
+class Event(Part, frozen=True):
     """One event. The comment on each line is its place: L leaf, A actor, C action, S statement, R change."""
 
     kind: Kind  # L
@@ -347,7 +347,7 @@ class Event(Part):
     effects: tuple[Effect, ...] = ()  # R
 
 
-class Quarantined(Part):
+class Quarantined(Part, frozen=True):
     """An item that could not become an event: its bytes, its place in the body, and why."""
 
     position: str
@@ -357,7 +357,7 @@ class Quarantined(Part):
     sequence: int | None = None
 
 
-class Skipped(Part):
+class Skipped(Part, frozen=True):
     """A well-formed item that tells of no access (a checkpointer's log line): answered, never stored."""
 
     position: str

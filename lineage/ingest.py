@@ -66,16 +66,15 @@ def accept(source: Source, body: bytes, *, strict: bool = False, **options: Any)
     refused: list[Quarantined] = []
     waiting: list[int] = []
     for position, parsed in enumerate(_parse(source, body, options)):
-        if isinstance(parsed, Event):
-            parsed = admit(source, parsed)
-        if isinstance(parsed, Skipped):
-            items.append(Item(position, "skipped", reason=parsed.reason))
-        elif isinstance(parsed, Quarantined):
-            refused.append(parsed)
-            items.append(Item(position, "quarantined", reason=f"{parsed.code}: {parsed.reason}"))
+        admitted = admit(source, parsed) if isinstance(parsed, Event) else parsed
+        if isinstance(admitted, Skipped):
+            items.append(Item(position, "skipped", reason=admitted.reason))
+        elif isinstance(admitted, Quarantined):
+            refused.append(admitted)
+            items.append(Item(position, "quarantined", reason=f"{admitted.code}: {admitted.reason}"))
         else:
             waiting.append(position)
-            entries.append(parsed)
+            entries.append(admitted)
             items.append(Item(position, "accepted"))
     if strict and refused:
         raise errors.BatchRefused(**{f"item {i.position}": i.reason or "" for i in items if i.status == "quarantined"})

@@ -27,7 +27,7 @@ class User(AbstractBaseUser):
     is_active = models.BooleanField(default=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
-    objects: BaseUserManager[User] = BaseUserManager()
+    objects = BaseUserManager()
 
     USERNAME_FIELD = "email"
 

@@ -8,7 +8,7 @@ from lineage.notes.checkpoints import Checkpoint, make_checkpoint, parse_checkpo
 from lineage.notes.keys import SignerKey, VerifierKey, generate_key, parse_skey, parse_vkey, vkey_of
 from lineage.notes.policies import Policy, make_policy, parse_policy
 from lineage.notes.receipts import Promise, Receipt, sign_receipt, verify_receipt
-from lineage.notes.signed import Note, Signature, cosign, join, sign, verify
+from lineage.notes.signed import Note, Signature, cosign, join, read_note, sign, verify
 
 __all__ = [
     "Checkpoint",
@@ -28,6 +28,7 @@ __all__ = [
     "parse_policy",
     "parse_skey",
     "parse_vkey",
+    "read_note",
     "sign",
     "sign_receipt",
     "verify",

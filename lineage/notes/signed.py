@@ -67,6 +67,12 @@ def join(note: bytes, other: bytes) -> bytes:
     return "".join([text, "\n", *(f"{DASH}{each.name} {_encoded(each)}\n" for each in every)]).encode()
 
 
+def read_note(note: bytes) -> Note:
+    """The note as it stands, with no signature verified; NoteInvalid if malformed. Trust nothing of it."""
+    text, signatures = _split(note)
+    return Note(text, (), tuple(signatures))
+
+
 def verify(note: bytes | str, vkeys: Iterable[str | VerifierKey]) -> Note:
     """The note, if at least one of the keys signed it; signatures of unknown keys are ignored.
 

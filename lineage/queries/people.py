@@ -98,22 +98,18 @@ def session(viewer: Viewer, session_key: str) -> dict[str, Any]:
 def _steps(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Statements in order, one a correlation id, with the changes that can only be theirs."""
     steps: dict[str, dict[str, Any]] = {}
-    changes = [r for r in rows if r["kind"] == "change"]
-    for row in rows:
-        if row["kind"] == "change":
-            continue
+    for row in (r for r in rows if r["kind"] != "change"):
         key = row["correlation_id"] or row["event_id"]
         if key in steps:
             steps[key]["relations"] = names([*steps[key]["relations"], *(row["relations"] or [])])
         else:
             steps[key] = row | {"relations": list(row["relations"] or []), "changes": []}
     writers: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for step in steps.values():
-        if step["kind"] == "query" and step["class"] == "write" and step["transaction_id"]:
-            for relation in step["relations"]:
-                writers.setdefault((step["transaction_id"], relation), []).append(step)
+    for step in (s for s in steps.values() if s["class"] == "write" and s["transaction_id"]):
+        for relation in step["relations"]:
+            writers.setdefault((step["transaction_id"], relation), []).append(step)
     unplaced = []
-    for change in changes:
+    for change in (r for r in rows if r["kind"] == "change"):
         owners = writers.get((change["transaction_id"], (change["relations"] or [""])[0]), [])
         if len(owners) == 1:
             owners[0]["changes"].append(change)
@@ -140,7 +136,7 @@ def identities(
     as_of, last = read_cursor(cursor)
     count = limited(limit)
     condition, values = searched(viewer, q, window, "event")
-    inner = f"select {IDENTITY_COLUMNS} from activity where {condition} and who_id is not null and kind <> 'decision' group by who_id"  # noqa: S608, E501
+    inner = f"select {IDENTITY_COLUMNS} from activity where {condition} and who_id is not null and kind <> 'decision' group by who_id"  # noqa: S608
     with Question(as_of=as_of) as question:
         rows = question.rows(
             f"select * from ({inner}) where last_index < ? order by last_index desc limit {count + 1}",  # noqa: S608
@@ -167,7 +163,7 @@ def identity(viewer: Viewer, identity_id: str, window: Window = Window()) -> dic
             mine_values,
         )
         answer["weeks"] = question.rows(
-            f"select relation, date_trunc('week', occurred_at) as week, count(distinct coalesce(correlation_id, event_id)) as count "  # noqa: S608, E501
+            f"select relation, date_trunc('week', occurred_at) as week, count(distinct coalesce(correlation_id, event_id)) as count "  # noqa: S608
             f"from touches where {mine} group by all order by 2, 1",
             mine_values,
         )

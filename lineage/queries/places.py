@@ -65,7 +65,7 @@ def relation(viewer: Viewer, datasource: str, relation: str, window: Window = Wi
         head = ask(
             "count(*) as touches, min(occurred_at) as first_at, max(occurred_at) as last_at, any_value(environment) as environment",
             "",
-        )[0]  # noqa: E501
+        )[0]
         if not head["touches"]:
             raise errors.NotFound
         people = (
@@ -145,7 +145,7 @@ def row(viewer: Viewer, datasource: str, relation: str, key: str, window: Window
         uncertain = ask(
             f"access = 'wrote' and verdict not in ('blocked', 'error') and ({exact} or len(pairs) = 0) and not exists "
             "(select 1 from raw_events c where c.kind = 'change' and c.datasource = touches.datasource "
-            "and c.xid = touches.transaction_id)",
+            "and c.xid = touches.transaction_id)",  # noqa: S608 - `exact` is ours
             [key, pairs],
         )
         refused = ask(f"verdict in ('blocked', 'error') and {exact}", [key, pairs])

@@ -168,7 +168,7 @@ def _outside_hours(question: Question, condition: str, values: list[Any]) -> lis
         return []
     days, opens, closes = hours
     rows = question.rows(
-        f"select min(index) as index, min(occurred_at) as occurred_at, any_value(who_id) as who_id, any_value(who_name) as who_name, "  # noqa: S608, E501
+        f"select min(index) as index, min(occurred_at) as occurred_at, any_value(who_id) as who_id, any_value(who_name) as who_name, "  # noqa: S608
         "any_value(who_type) as who_type, any_value(on_behalf_of) as on_behalf_of, any_value(op) as op, "
         "any_value(source) as source, any_value(environment) as environment, any_value(datasource) as datasource, "
         "list_distinct(flatten(list(relations))) as relations, any_value(session) as session, any_value(ticket) as ticket, "

@@ -12,6 +12,7 @@ import msgspec
 from lineage import events
 from lineage.events import (
     IMAGE_LIMIT_BYTES,
+    VALUE_LIMIT_BYTES,
     Actor,
     Agent,
     Custody,
@@ -23,10 +24,10 @@ from lineage.events import (
     Skipped,
     Transaction,
     Value,
-    ValueState,
+    bounded_value,
 )  # fmt: skip
 from lineage.sources import feed, pgaudit
-from lineage.sources.feed import Item, JsonRefused, short
+from lineage.sources.feed import NAME_LIMIT, Item, JsonRefused, short
 
 CLAIM_PREFIX = "touchstone"
 CANARY_PREFIX = "touchstone_canary"
@@ -123,7 +124,7 @@ def _envelope(
     change: Change, item: Item, sha256: str, occurred_at: str | None, quality: events.Quality
 ) -> dict[str, Any]:
     identity = f"{change.system_identifier}/{change.timeline}/{change.commit_lsn}/{change.ordinal}"
-    if len(identity) > feed.NAME_LIMIT:
+    if len(identity) > NAME_LIMIT:
         raise JsonRefused("pgoutput", "the item's identity is too long")
     number = str(change.xid) if change.xid > 0 else None
     return {
@@ -145,14 +146,18 @@ def _change(change: Change, envelope: dict[str, Any]) -> Event:
     op: Any = change.type
     old, new = change.old, change.new
     _check(change, relation)
+    if old is not None and change.old_kind == "key":  # PostgreSQL sends null for what it does not know
+        pairs = zip(relation.columns, old, strict=True)
+        old = [UNAVAILABLE if was is None and column.name not in relation.key else was for column, was in pairs]
     before, cut_before = _values(relation, old)
     after, cut_after = _values(relation, new)
-    key, old_key = _keys(relation, change.old_kind, old, new)
-    changed = (
-        tuple(short(c.name) or "" for c, was, now in zip(relation.columns, old, new, strict=True) if _differs(was, now))
-        if old is not None and new is not None and change.old_kind == "full"
-        else ()
-    )
+    key, old_key = _keys(relation, before, after)
+    changed: tuple[str, ...] = ()
+    if old is not None and new is not None and change.old_kind == "full":
+        pairs = zip(relation.columns, old, new, strict=True)
+        changed = tuple(
+            [column.name[:NAME_LIMIT] for column, was, now in pairs if was != now and type(now) is not Marker]
+        )
     return Event(
         kind="change",
         class_="write",
@@ -184,35 +189,29 @@ def _check(change: Change, relation: Relation) -> None:
             raise JsonRefused("pgoutput", "an image has another number of values than the relation has columns")
 
 
-def _differs(was: str | Marker | None, now: str | Marker | None) -> bool:
-    if isinstance(was, Marker) or isinstance(now, Marker):
-        return False
-    return was != now
-
-
 def _values(relation: Relation, image: Image | None) -> tuple[tuple[Value, ...], bool]:
     """The image as typed values within the limits, and whether something had to be cut."""
     if image is None:
         return (), False
-    values = tuple([_value(column, value) for column, value in zip(relation.columns, image, strict=True)])
-    cut = any(value.state == "truncated" for value in values)
-    size = sum([len(value.value) for value in values if value.value is not None])
-    if size * 4 <= IMAGE_LIMIT_BYTES:
-        return values, cut
-    return _fit(values, cut)
-
-
-def _value(column: Column, value: str | Marker | None) -> Value:
-    name = column.name if 0 < len(column.name) <= 512 else column.name[:512]
-    kind = short(column.type)
-    if value is None:
-        return Value(column=name, type=kind, state="null")
-    if isinstance(value, Marker):
-        state: ValueState = value.state
-        return Value(column=name, type=kind, state=state)
-    if len(value) <= 4096:
-        return Value(column=name, type=kind, value=value)
-    return events.bounded_value(name, value, kind)
+    values = []
+    size = 0
+    for column, value in zip(relation.columns, image, strict=True):
+        name, kind = column.name, column.type
+        if len(name) > NAME_LIMIT or len(kind or "") > NAME_LIMIT:
+            name, kind = name[:NAME_LIMIT], short(kind)
+        if value is None:
+            values.append(Value(column=name, type=kind, state="null"))
+        elif isinstance(value, Marker):
+            values.append(Value(column=name, type=kind, state=value.state))
+        else:
+            size += len(value)
+            short_enough = len(value) * 4 <= VALUE_LIMIT_BYTES
+            values.append(
+                Value(column=name, type=kind, value=value) if short_enough else bounded_value(name, value, kind)
+            )
+    if size * 4 <= VALUE_LIMIT_BYTES:
+        return tuple(values), False
+    return _fit(values, any(value.state == "truncated" for value in values))
 
 
 def _fit(values: Sequence[Value], cut: bool) -> tuple[tuple[Value, ...], bool]:
@@ -231,26 +230,23 @@ def _fit(values: Sequence[Value], cut: bool) -> tuple[tuple[Value, ...], bool]:
 
 
 def _keys(
-    relation: Relation, old_kind: str | None, old: Image | None, new: Image | None
+    relation: Relation, before: Sequence[Value], after: Sequence[Value]
 ) -> tuple[tuple[Value, ...], tuple[Value, ...]]:
-    """The row's key (as it is after the change), and its key before where that differs."""
-    image = new if new is not None else old
-    if image is None or not relation.key:
+    """The row's key (as it is after the change), and its key before where that is known and differs."""
+    image = after or before
+    if not image or not relation.key:
         return (), ()
     places = {column.name: n for n, column in enumerate(relation.columns)}
-    if not all(name in places for name in relation.key):
-        raise JsonRefused("pgoutput", "relation.key names a column that relation.columns does not have")
-    key, was = [], []
-    for name in relation.key:
-        n = places[name]
-        before = old[n] if old is not None and old_kind is not None else UNAVAILABLE
-        now = image[n]
-        if isinstance(now, Marker) and now.state == "unchanged":
-            now = before if not isinstance(before, Marker) else now
-        key.append(_value(relation.columns[n], now))
-        was.append(_value(relation.columns[n], before))
-    known = new is not None and not any(value.state == "unavailable" for value in was)
-    return tuple(key), tuple(was) if known and was != key else ()
+    try:
+        numbers = [places[name] for name in relation.key]
+    except KeyError:
+        raise JsonRefused("pgoutput", "relation.key names a column that relation.columns does not have") from None
+    if not before:
+        return tuple([after[n] for n in numbers]), ()
+    was = tuple([before[n] for n in numbers])
+    key = tuple([before[n] if image[n].state == "unchanged" else image[n] for n in numbers])
+    known = all(value.state != "unavailable" for value in was)
+    return key, was if known and was != key else ()
 
 
 # Messages
