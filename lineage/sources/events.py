@@ -31,14 +31,16 @@ def parse(body: bytes, **options: Any) -> Iterator[Event | Quarantined | Skipped
 def event(item: Item) -> Event | Quarantined:
     """The one output of one native object."""
     try:
-        members, sha256, doubled = feed.json_item(item.raw)
+        members, sha256, flags = feed.json_item(item.raw)
         if not isinstance(members, dict):
             raise JsonRefused("event-invalid", "an event is a JSON object")
-        if doubled:
+        if "doubled_key" in flags:
             raise JsonRefused("doubled-key", "a key comes twice in one object")
         if b"\\u0000" in item.raw:
             members = without_nul(members)
-            members["flags"] = [*_list(members.get("flags")), "nul_removed"]
+            flags = (*flags, "nul_removed")
+        if flags:
+            members["flags"] = [*_list(members.get("flags")), *flags]
         _refuse_store_words(members)
         _normalise_times(members)
         return _complete(_convert(members), item, sha256)

@@ -28,12 +28,16 @@ FEED_CUSTODY = frozenset({"heartbeat", "gap", "canary", "alarm", "silence"})
 
 
 class Item(msgspec.Struct, gc=False):
-    """One record as received. `raw` is its JSON, or the bytes of its log lines without the last newline."""
+    """One record as received. `raw` is its JSON, or the bytes of its log lines without the last newline.
+
+    `truncated`: the collector says that it had to cut the record for its size.
+    """
 
     index: int
     raw: bytes
     sequence: int | None = None
     position: str | None = None
+    truncated: bool = False
 
     def quarantined(self, code: str, reason: str) -> Quarantined:
         return Quarantined(
@@ -53,6 +57,7 @@ class FeedLine(msgspec.Struct, gc=False):
     position: Name | None = None
     record: msgspec.Raw = msgspec.Raw(b"")
     record_base64: str | None = None
+    truncated: dict[str, int] | None = None
     custody: msgspec.Raw = msgspec.Raw(b"")
 
 
@@ -181,7 +186,7 @@ def _feed_item(index: int, line: bytes) -> Item | Event | Quarantined:
         return Item(index, line).quarantined("feed-line", f"the feed line does not follow the protocol: {safe(error)}")
     except DECODE_ERRORS:
         return Item(index, line).quarantined("not-json", "the feed line is not JSON")
-    item = Item(index, bytes(envelope.record), envelope.sequence, envelope.position)
+    item = Item(index, bytes(envelope.record), envelope.sequence, envelope.position, envelope.truncated is not None)
     if item.raw:
         return item
     if envelope.record_base64 is not None:
@@ -232,22 +237,29 @@ def _custody(item: Item) -> Event | Quarantined:
     )
 
 
-def json_item(raw: bytes) -> tuple[Any, str, bool]:
-    """The value of one JSON item, the SHA-256 of its re-encoding with sorted keys, and whether a key came twice.
+def json_item(raw: bytes) -> tuple[Any, str, tuple[str, ...]]:
+    """The value of one JSON item, the SHA-256 of its re-encoding with sorted keys, and flags.
 
-    With a doubled key the hash is over the bytes as received, because the re-encoding would hide one of the values.
-    Raises `JsonRefused` for what is not JSON, too deep, or holds numbers beyond the model.
+    Flags: `doubled_key`, `invalid_utf8`; with one of them the hash is over the bytes as received, because the
+    re-encoding would hide something. Raises `JsonRefused` for what is not JSON or nested too deep.
     """
     if too_deep(raw):
         raise JsonRefused("too-deep", f"nested deeper than {DEPTH_LIMIT} levels")
+    flags: tuple[str, ...] = ()
+    text = raw
     try:
-        value = _decode_any(raw)
+        try:
+            value = _decode_any(raw)
+        except UnicodeDecodeError:
+            cleaned, flags = events.clean_text(raw)
+            text = cleaned.encode()
+            value = _decode_any(text)
         encoded = _encode_sorted(value)
     except (*DECODE_ERRORS, OverflowError):
         raise JsonRefused("not-json", "the item is not valid JSON in UTF-8") from None
-    if len(encoded) != len(raw) and _doubled_key(raw):
-        return value, hashlib.sha256(raw).hexdigest(), True
-    return value, hashlib.sha256(encoded).hexdigest(), False
+    if len(encoded) != len(text) and _doubled_key(text):
+        flags = (*flags, "doubled_key")
+    return value, hashlib.sha256(raw if flags else encoded).hexdigest(), flags
 
 
 def _doubled_key(raw: bytes) -> bool:

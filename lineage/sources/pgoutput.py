@@ -11,6 +11,7 @@ import msgspec
 
 from lineage import events
 from lineage.events import (
+    HEAD_BYTES,
     IMAGE_LIMIT_BYTES,
     VALUE_LIMIT_BYTES,
     Actor,
@@ -25,6 +26,7 @@ from lineage.events import (
     Transaction,
     Value,
     bounded_value,
+    cut,
 )  # fmt: skip
 from lineage.sources import feed, pgaudit
 from lineage.sources.feed import NAME_LIMIT, Item, JsonRefused, short
@@ -34,9 +36,11 @@ CANARY_PREFIX = "touchstone_canary"
 
 
 class Marker(msgspec.Struct, gc=False):
-    """Stands for a value that the message does not hold."""
+    """Stands for a value that the message does not hold, or holds only the head of."""
 
-    state: Literal["unchanged", "unavailable"]
+    state: Literal["unchanged", "unavailable", "truncated"]
+    value: str | None = None
+    sha256: str | None = None
 
 
 class Column(msgspec.Struct, gc=False):
@@ -91,16 +95,16 @@ def parse(body: bytes, **options: Any) -> Iterator[Event | Quarantined | Skipped
 def event(item: Item) -> Event | Quarantined | Skipped:
     """The one output of one decoded message."""
     try:
-        members, sha256, doubled = feed.json_item(item.raw)
+        members, sha256, flags = feed.json_item(item.raw)
         if b"\\u0000" in item.raw:
-            members = without_nul(members)
+            members, flags = without_nul(members), (*flags, "nul_removed")
         change = msgspec.convert(members, Change)
-        if doubled:
+        if "doubled_key" in flags:
             raise JsonRefused("doubled-key", "a key comes twice in one object")
         occurred_at, quality = feed.when(change.commit_at)
         if change.type == "message":
-            return _message(change, item, _envelope(change, item, sha256, occurred_at, quality))
-        return _change(change, _envelope(change, item, sha256, occurred_at, quality))
+            return _message(change, item, _envelope(change, item, sha256, occurred_at, quality), flags)
+        return _change(change, _envelope(change, item, sha256, occurred_at, quality), flags)
     except JsonRefused as refusal:
         return item.quarantined(refusal.code, refusal.reason)
     except msgspec.ValidationError as error:
@@ -139,24 +143,25 @@ def _envelope(
     }
 
 
-def _change(change: Change, envelope: dict[str, Any]) -> Event:
+def _change(change: Change, envelope: dict[str, Any], flags: tuple[str, ...]) -> Event:
     relation = change.relation
     if relation is None:
         raise JsonRefused("pgoutput", "a row change needs its relation")
     op: Any = change.type
     old, new = change.old, change.new
     _check(change, relation)
+    columns = relation.columns
     if old is not None and change.old_kind == "key":  # PostgreSQL sends null for what it does not know
-        pairs = zip(relation.columns, old, strict=True)
-        old = [UNAVAILABLE if was is None and column.name not in relation.key else was for column, was in pairs]
+        old = [
+            UNAVAILABLE if v is None and c.name not in relation.key else v for c, v in zip(columns, old, strict=True)
+        ]
     before, cut_before = _values(relation, old)
     after, cut_after = _values(relation, new)
     key, old_key = _keys(relation, before, after)
     changed: tuple[str, ...] = ()
     if old is not None and new is not None and change.old_kind == "full":
-        pairs = zip(relation.columns, old, new, strict=True)
         changed = tuple(
-            [column.name[:NAME_LIMIT] for column, was, now in pairs if was != now and type(now) is not Marker]
+            [c.name[:NAME_LIMIT] for c, was, now in zip(columns, old, new, strict=True) if _differs(was, now)]
         )
     return Event(
         kind="change",
@@ -172,7 +177,7 @@ def _change(change: Change, envelope: dict[str, Any]) -> Event:
         before=before,
         after=after,
         changed_columns=changed,
-        flags=("truncated",) if cut_before or cut_after else (),
+        flags=(*flags, "truncated") if cut_before or cut_after else flags,
         **envelope,
     )
 
@@ -189,12 +194,17 @@ def _check(change: Change, relation: Relation) -> None:
             raise JsonRefused("pgoutput", "an image has another number of values than the relation has columns")
 
 
+def _differs(was: str | Marker | None, now: str | Marker | None) -> bool:
+    return was != now and not (isinstance(now, Marker) and now.state != "truncated")
+
+
 def _values(relation: Relation, image: Image | None) -> tuple[tuple[Value, ...], bool]:
     """The image as typed values within the limits, and whether something had to be cut."""
     if image is None:
         return (), False
     values = []
     size = 0
+    clipped = False
     for column, value in zip(relation.columns, image, strict=True):
         name, kind = column.name, column.type
         if len(name) > NAME_LIMIT or len(kind or "") > NAME_LIMIT:
@@ -202,7 +212,9 @@ def _values(relation: Relation, image: Image | None) -> tuple[tuple[Value, ...],
         if value is None:
             values.append(Value(column=name, type=kind, state="null"))
         elif isinstance(value, Marker):
-            values.append(Value(column=name, type=kind, state=value.state))
+            head = cut(value.value.encode(), HEAD_BYTES) if value.value is not None else None
+            values.append(Value(column=name, type=kind, state=value.state, value=head))
+            clipped = clipped or value.state == "truncated"
         else:
             size += len(value)
             short_enough = len(value) * 4 <= VALUE_LIMIT_BYTES
@@ -210,11 +222,11 @@ def _values(relation: Relation, image: Image | None) -> tuple[tuple[Value, ...],
                 Value(column=name, type=kind, value=value) if short_enough else bounded_value(name, value, kind)
             )
     if size * 4 <= VALUE_LIMIT_BYTES:
-        return tuple(values), False
+        return tuple(values), clipped
     return _fit(values, any(value.state == "truncated" for value in values))
 
 
-def _fit(values: Sequence[Value], cut: bool) -> tuple[tuple[Value, ...], bool]:
+def _fit(values: Sequence[Value], clipped: bool) -> tuple[tuple[Value, ...], bool]:
     """Cuts the longest values to their head until the image is within its limit."""
     sizes = {n: len(value.value.encode()) for n, value in enumerate(values) if value.value is not None}
     total = sum(sizes.values())
@@ -222,11 +234,11 @@ def _fit(values: Sequence[Value], cut: bool) -> tuple[tuple[Value, ...], bool]:
     for n in sorted(sizes, key=lambda n: -sizes[n]):
         if total <= IMAGE_LIMIT_BYTES:
             break
-        head = events.cut((values[n].value or "").encode(), events.HEAD_BYTES)
+        head = cut((values[n].value or "").encode(), HEAD_BYTES)
         total -= sizes[n] - len(head.encode())
         fitted[n] = Value(column=values[n].column, type=values[n].type, state="truncated", value=head)
-        cut = True
-    return tuple(fitted), cut
+        clipped = True
+    return tuple(fitted), clipped
 
 
 def _keys(
@@ -252,7 +264,9 @@ def _keys(
 # Messages
 
 
-def _message(change: Change, item: Item, envelope: dict[str, Any]) -> Event | Quarantined | Skipped:
+def _message(
+    change: Change, item: Item, envelope: dict[str, Any], flags: tuple[str, ...]
+) -> Event | Quarantined | Skipped:
     message = change.message
     if message is None:
         raise JsonRefused("pgoutput", "a message item needs its message")
@@ -265,8 +279,8 @@ def _message(change: Change, item: Item, envelope: dict[str, Any]) -> Event | Qu
     if message.prefix == CANARY_PREFIX:
         text = events.clean_text(content)[0]
         custody = Custody(type="canary", subject="wal", detail=text[: events.TEXT_LIMIT_BYTES])
-        return Event(kind="custody", class_="custody", flags=("canary",), custody=custody, **envelope)
-    return _claim(content, envelope)
+        return Event(kind="custody", class_="custody", flags=("canary", *flags), custody=custody, **envelope)
+    return _claim(content, envelope, flags)
 
 
 class Said(msgspec.Struct):
@@ -284,8 +298,9 @@ class Said(msgspec.Struct):
 _decode_said = msgspec.json.Decoder(Said).decode
 
 
-def _claim(content: bytes, envelope: dict[str, Any]) -> Event:
-    text, flags = events.clean_text(content)
+def _claim(content: bytes, envelope: dict[str, Any], flags: tuple[str, ...]) -> Event:
+    text, cleaned = events.clean_text(content)
+    flags = (*flags, *cleaned)
     parts: dict[str, Any] = {}
     try:
         if feed.too_deep(content):

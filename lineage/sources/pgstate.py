@@ -38,8 +38,8 @@ def parse(body: bytes, **options: Any) -> Iterator[Event | Quarantined | Skipped
 def event(item: Item) -> Event | Quarantined | Skipped:
     """The one output of one snapshot. Server version and system identifier stand among its settings."""
     try:
-        members, sha256, doubled = feed.json_item(item.raw)
-        if doubled:
+        members, sha256, flags = feed.json_item(item.raw)
+        if "doubled_key" in flags:
             raise JsonRefused("doubled-key", "a key comes twice in one object")
         if b"\\u0000" in item.raw:
             members = without_nul(members)
@@ -73,5 +73,6 @@ def event(item: Item) -> Event | Quarantined | Skipped:
             slots=said.slots,
             keys=said.keys,
         ),
+        flags=flags,
         origin=Origin(sha256=sha256, position=item.position),
     )

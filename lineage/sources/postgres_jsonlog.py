@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 
-from lineage import events
 from lineage.events import Event, Origin, Quarantined, Skipped
 from lineage.sources import feed, postgres_log, postgres_time
 from lineage.sources.feed import Item, JsonRefused
@@ -24,23 +23,19 @@ def parse(body: bytes, **options: Any) -> Iterator[Event | Quarantined | Skipped
 
 def event(item: Item, zone: dt.tzinfo | None) -> Event | Quarantined | Skipped:
     """The one output of one jsonlog object. A key that comes twice is flagged; the last one is read."""
-    text, flags = events.clean_text(item.raw)
     try:
-        members, sha256, doubled = feed.json_item(text.encode())
+        members, sha256, flags = feed.json_item(item.raw)
     except JsonRefused as refusal:
         return item.quarantined(refusal.code, refusal.reason)
     if not isinstance(members, dict):
         return item.quarantined("not-an-object", "a jsonlog record is a JSON object")
-    if doubled:
-        flags = (*flags, "doubled_key")
-    nul = b"\\u0000" in item.raw
-    if nul:
+    if b"\\u0000" in item.raw:
         members = {k: v.replace("\0", "\u2400") if isinstance(v, str) else v for k, v in members.items()}
         flags = (*flags, "nul_removed")
     if not (members.get("timestamp") and members.get("error_severity")):
         return item.quarantined("not-a-log-record", "a jsonlog record has timestamp and error_severity")
     output = postgres_log.interpret(record(members, flags), item, zone)
-    if isinstance(output, Event) and not flags:
+    if isinstance(output, Event):
         return msgspec.structs.replace(output, origin=Origin(sha256=sha256, position=item.position))
     return output
 

@@ -32,11 +32,10 @@ from lineage.events import (
 from lineage.sources import pgaudit, postgres_time, sql_words
 from lineage.sources.feed import Item, short
 
-SEVERITIES = frozenset(
-    {"LOG", "ERROR", "FATAL", "PANIC", "WARNING", "NOTICE", "INFO", "DEBUG",
-     "DEBUG1", "DEBUG2", "DEBUG3", "DEBUG4", "DEBUG5"}
-)  # fmt: skip
+# Severities come in the language of the server: the state code decides where the word is not known.
+_SEVERITY = re.compile(r"\w{2,20}")
 ERRORS = frozenset({"ERROR", "FATAL", "PANIC"})
+STARTING = frozenset({"authentication", "startup"})
 REFUSED_AT_START = frozenset({"3D000", "53300", "57P03", "08P01"})
 
 
@@ -70,12 +69,14 @@ class LogRecord(msgspec.Struct, gc=False):
 
 def interpret(record: LogRecord, item: Item, zone: dt.tzinfo | None) -> Event | Quarantined | Skipped:
     """The one output of one log record."""
-    if record.severity not in SEVERITIES:
-        return item.quarantined("severity", "the severity is not one that PostgreSQL writes")
+    if not _SEVERITY.fullmatch(record.severity):
+        return item.quarantined("severity", "the severity is not a word")
+    if item.truncated and "truncated" not in record.flags:
+        record.flags = (*record.flags, "truncated")
     parts: dict[str, Any] | str
     if record.ambiguous:
         parts = forged(record, "the line's prefix can be read in more than one way")
-    elif record.severity in ERRORS:
+    elif record.severity in ERRORS or record.sqlstate[:2] not in ("", "00", "01", "02"):
         parts = _failure(record)
     else:
         parts = _notice(record)
@@ -349,7 +350,7 @@ def _failure(record: LogRecord) -> dict[str, Any]:
     parts: dict[str, Any] = {"verdict": verdict, "error": ErrorCode(code=short(code), message=message)}
     if record.severity == "PANIC":
         return {**_alarm("server", f"PANIC {code}"), **parts}
-    if record.severity == "FATAL" and not record.query:
+    if not record.query and (record.severity == "FATAL" or record.command_tag in STARTING):
         return {**parts, **_fatal(record, verdict)}
     parts["kind"] = "query"
     if record.query:
@@ -368,7 +369,7 @@ def _verdict(record: LogRecord) -> Verdict:
 
 def _fatal(record: LogRecord, verdict: Verdict) -> dict[str, Any]:
     code = record.sqlstate
-    early = record.command_tag in ("authentication", "startup") or code.startswith("28") or code in REFUSED_AT_START
+    early = record.command_tag in STARTING or code.startswith("28") or code in REFUSED_AT_START
     failed = early or verdict == "blocked" or (not code and not record.message.startswith("terminating"))
     reason = short(code) or "fatal error"
     phase: Any = "failed" if failed else "end"

@@ -106,10 +106,8 @@ class _Gatherer:
         else:
             self._begin(Entry(item, head, flags, {}))
         place = len(self.outputs) - 1
-        if not all(self._inner(raw) for raw in lines[1:] if raw.strip(b"\r ")):
-            self.outputs[place] = item.quarantined(
-                "line-without-prefix", "an inner line begins with neither a tab nor line_prefix and DETAIL, CONTEXT …"
-            )
+        if not all([self._inner(raw) for raw in lines[1:] if raw.strip(b"\r ")]):
+            self.outputs[place] = item.quarantined("two-entries", "the record holds the first line of a second entry")
 
     def _inner(self, raw: bytes) -> bool:
         text, flags = events.clean_text(raw)
@@ -117,7 +115,12 @@ class _Gatherer:
             self._continue(text, flags, None)
             return True
         head = line_prefix.head(text, self.pattern)
-        if head is None or head.severity not in SECONDARY or head.ambiguous or self.open is None:
+        if self.open is None:
+            return False
+        if head is None:  # what an archive command or a library printed; never part of the statement
+            self._flag(self.open[0], ("foreign_line",))
+            return True
+        if head.severity not in SECONDARY or head.ambiguous:
             return False
         self._attach(self.open[0], head, flags)
         return True
@@ -127,9 +130,13 @@ class _Gatherer:
         self.last[entry.head.process()] = entry
         self.open = (entry, "")
 
+    @staticmethod
+    def _flag(entry: Entry, flags: tuple[str, ...]) -> None:
+        entry.flags += tuple(flag for flag in flags if flag not in entry.flags)
+
     def _attach(self, entry: Entry, head: Head, flags: tuple[str, ...]) -> None:
         entry.parts.setdefault(head.severity, head.text)
-        entry.flags += tuple(flag for flag in flags if flag not in entry.flags)
+        self._flag(entry, flags)
         self.open = (entry, head.severity)
 
     def _continue(self, text: str, flags: tuple[str, ...], raw: bytes | None) -> None:
@@ -140,7 +147,7 @@ class _Gatherer:
             entry.parts[part] += "\n" + text[1:]
         else:
             entry.head.text += "\n" + text[1:]
-        entry.flags += tuple(flag for flag in flags if flag not in entry.flags)
+        self._flag(entry, flags)
         if raw is not None:
             entry.item.raw += b"\n" + raw
 
@@ -193,9 +200,9 @@ def _repeat(digest: str, seen: dict[str, int]) -> str:
 def _record(entry: Entry, zone: dt.tzinfo | None) -> LogRecord:
     fields, parts = entry.head.fields, entry.parts
     host, port = _address(fields.get("r") or fields.get("h") or "")
-    epoch = "n" in fields and "m" not in fields and "t" not in fields
+    epoch = "n" in fields and "m" not in fields
     record = LogRecord(
-        time=fields.get("m") or fields.get("t") or fields.get("n") or "",
+        time=fields.get("m") or fields.get("n") or fields.get("t") or "",
         user=_known(fields.get("u")),
         database=_known(fields.get("d")),
         host=host,
@@ -217,7 +224,8 @@ def _record(entry: Entry, zone: dt.tzinfo | None) -> LogRecord:
         flags=entry.flags,
         epoch=epoch,
     )
-    record.ambiguous = entry.head.ambiguous
+    if entry.head.ambiguous:  # which part of the prefix is whose name is the very thing that is not known
+        record.ambiguous, record.user, record.database, record.application = True, "", "", ""
     return record
 
 

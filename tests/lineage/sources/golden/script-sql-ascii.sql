@@ -1,0 +1,2 @@
+set client_encoding='SQL_ASCII';
+select 'café ÿ';
