@@ -1,0 +1,135 @@
+"""Figures for pages, each with the table that says the same: Plotly dicts, the session strip and the heat grid. Pure.
+
+Colours are names that the page's script resolves from the stylesheet's tokens, so that light and dark come from one place.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+Row = Mapping[str, Any]
+
+ACTORS = ("human", "service", "agent", "system", "unknown")
+ACCESS_WORDS = {
+    "read": "read",
+    "wrote": "written (statement)",
+    "changed": "changed (row image)",
+    "ddl": "schema changed",
+}
+STRIP_WIDTH, STRIP_HEIGHT = 1_000, 56
+HEAT_LEVELS = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Chart:
+    """A figure for the page's script, its name, and the same numbers as a table."""
+
+    id: str
+    label: str
+    figure: dict[str, Any]
+    head: list[str]
+    rows: list[list[Any]]
+
+    @property
+    def figure_id(self) -> str:
+        return f"figure-{self.id}"
+
+
+def hour_step(hours: Sequence[dt.datetime]) -> dt.timedelta:
+    """Bars of an hour up to four days, of a day beyond."""
+    return dt.timedelta(days=1) if hours and max(hours) - min(hours) > dt.timedelta(days=4) else dt.timedelta(hours=1)
+
+
+def _binned(rows: Iterable[Row], series: str, step: dt.timedelta) -> dict[str, dict[dt.datetime, int]]:
+    sums: dict[str, dict[dt.datetime, int]] = {}
+    for row in rows:
+        at = row["hour"].replace(hour=0) if step.days else row["hour"]
+        bins = sums.setdefault(row[series] or "unknown", {})
+        bins[at] = bins.get(at, 0) + row["count"]
+    return sums
+
+
+def _stacked(
+    id_: str, label: str, sums: dict[str, dict[dt.datetime, int]], names: Mapping[str, str], step: dt.timedelta
+) -> Chart:
+    times = sorted({at for bins in sums.values() for at in bins})
+    kinds = [k for k in names if k in sums] + sorted(set(sums) - set(names))
+    data = [
+        {
+            "type": "bar", "name": names.get(kind, kind), "marker": {"color": f"token:{kind}"},
+            "x": [at.isoformat() for at in times], "y": [sums[kind].get(at, 0) for at in times],
+            "xperiod": step.total_seconds() * 1000, "xperiodalignment": "start",
+            "hovertemplate": "%{y:,} %{fullData.name}<extra></extra>",
+        }
+        for kind in kinds
+    ]  # fmt: skip
+    layout = {"barmode": "stack", "xaxis": {"type": "date"}, "yaxis": {"rangemode": "tozero", "tickformat": ",d"}}
+    unit = "Day (UTC)" if step.days else "Hour (UTC)"
+    form = "%Y-%m-%d" if step.days else "%Y-%m-%d %H:%M"
+    table = [[f"{at:{form}}", *[sums[kind].get(at, 0) for kind in kinds]] for at in reversed(times)]
+    return Chart(id_, label, {"data": data, "layout": layout}, [unit, *[names.get(k, k) for k in kinds]], table)
+
+
+def activity(hours: Sequence[Row]) -> Chart | None:
+    """Accesses over time by kind of actor, from `overview()["hours"]`; None without any."""
+    if not hours:
+        return None
+    step = hour_step([row["hour"] for row in hours])
+    names = {"human": "people", "service": "services", "agent": "agents", "system": "system", "unknown": "unknown"}
+    return _stacked("activity", "Accesses over time by kind of actor", _binned(hours, "actor_type", step), names, step)
+
+
+def table_activity(hours: Sequence[Row]) -> Chart | None:
+    """Reads and writes of one table over time, from `relation()["hours"]`; None without any."""
+    if not hours:
+        return None
+    step = hour_step([row["hour"] for row in hours])
+    return _stacked("table-activity", "Reads and writes over time", _binned(hours, "access", step), ACCESS_WORDS, step)
+
+
+def strip(steps: Sequence[Row]) -> dict[str, Any]:
+    """The session in time: one tick a statement, placed by time, coloured by verdict, as high as its rows (log scale)."""
+    ticks: list[dict[str, Any]] = []
+    if not steps:
+        return {"ticks": ticks, "width": STRIP_WIDTH, "height": STRIP_HEIGHT}
+    first, last = steps[0]["occurred_at"], max(s["occurred_at"] for s in steps)
+    span = max((last - first).total_seconds(), 0.001)
+    for step in steps:
+        rows = step["rows_affected"] or step["rows_returned"] or len(step["changes"]) or 0
+        height = min(STRIP_HEIGHT - 8, 10 + 6 * len(str(rows)) * bool(rows))
+        ticks.append(
+            {
+                "index": step["index"], "verdict": step["verdict"] or "unknown", "height": height,
+                "x": round(6 + (step["occurred_at"] - first).total_seconds() / span * (STRIP_WIDTH - 12), 1),
+                "y": STRIP_HEIGHT - height, "label": step["command"] or step["op"] or step["kind"], "at": step["occurred_at"],
+            }
+        )  # fmt: skip
+    return {"ticks": ticks, "width": STRIP_WIDTH, "height": STRIP_HEIGHT, "first": first, "last": last}
+
+
+def heat(weeks: Sequence[Row]) -> dict[str, Any]:
+    """Tables × weeks with a level of 0 to 5 a cell (by share of the busiest cell) and the number itself."""
+    columns = sorted({row["week"] for row in weeks})
+    if columns:
+        span = (columns[-1] - columns[0]).days // 7
+        columns = [columns[0] + dt.timedelta(weeks=n) for n in range(span + 1)]
+    relations = sorted({row["relation"] for row in weeks if row["relation"]})
+    counts: dict[tuple[str, dt.datetime], int] = {}
+    for row in weeks:
+        counts[row["relation"], row["week"]] = counts.get((row["relation"], row["week"]), 0) + row["count"]
+    most = max(counts.values(), default=1)
+    cells = [
+        {
+            "relation": relation,
+            "weeks": [
+                {"week": week, "count": n, "level": -(-n * HEAT_LEVELS // most)}
+                for week in columns
+                for n in (counts.get((relation, week), 0),)
+            ],
+        }
+        for relation in relations
+    ]
+    return {"weeks": columns, "rows": cells}

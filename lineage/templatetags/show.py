@@ -1,0 +1,198 @@
+"""What templates need to show evidence: links that carry the window, components, and numbers in words."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from typing import Any
+from urllib.parse import urlencode
+
+from django import template
+from django.urls import NoReverseMatch, reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from lineage import highlighting, words
+
+register = template.Library()
+
+
+@register.simple_tag(takes_context=True)
+def link(context: template.Context, name: str, *args: Any, **params: Any) -> str:
+    """The address of a page with since, until and environment carried along; "" where the thing has no address."""
+    try:
+        path = reverse(name, args=args)
+    except NoReverseMatch:
+        return ""
+    asked = {k: v for k, v in {**context.get("carried", {}), **params}.items() if v not in (None, "")}
+    return f"{path}?{urlencode(asked)}" if asked else path
+
+
+@register.simple_tag(takes_context=True)
+def here(context: template.Context, **changes: Any) -> str:
+    """This page's address with parameters replaced (or removed by an empty value). Paging starts anew."""
+    asked = {k: v for k, v in context["request"].GET.items() if k != "cursor"}
+    asked = {k: v for k, v in {**asked, **changes}.items() if v not in (None, "")}
+    return f"?{urlencode(asked)}"
+
+
+def condition(field: str, value: Any) -> str:
+    """`field:value` in the search language, quoted where the value needs it."""
+    text = str(value)
+    plain = re.fullmatch(r"[\w@.-]+", text)
+    return f"{field}:{text}" if plain else '{}:"{}"'.format(field, text.replace("\\", "\\\\").replace('"', '\\"'))
+
+
+@register.simple_tag(takes_context=True)
+def ask(context: template.Context, field: str, value: Any, by: str = "") -> str:
+    """The address of a search for one field's value."""
+    return link(context, "search", q=condition(field, value), by=by)
+
+
+@register.simple_tag(takes_context=True)
+def query_of(context: template.Context, field: str, value: Any) -> str:
+    """The query string of a search for one field's value, within the page's window, for the API."""
+    asked = context.get("carried", {})
+    parts = [condition(field, value), *(condition(name, text) for name, text in asked.items())]
+    return urlencode({"q": " ".join(parts)})
+
+
+@register.simple_tag(takes_context=True)
+def narrow(context: template.Context, q: str, field: str, value: Any) -> str:
+    """This search, narrowed by one more condition."""
+    return here(context, q=f"{f'({q})' if ' or ' in q.lower() else q} {condition(field, value)}".strip())
+
+
+@register.simple_tag
+def icon(name: str) -> SafeString:
+    return format_html('<svg class="icon" aria-hidden="true"><use href="#i-{}"></use></svg>', name)
+
+
+@register.inclusion_tag("components/_time.html")
+def moment(at: dt.datetime | None, form: str = "full") -> dict[str, Any]:
+    """A time in UTC to the second; microseconds and how long ago on hover. `form` is full, clock or ago."""
+    if at is None:
+        return {"at": None}
+    at = at.astimezone(dt.UTC)
+    now = dt.datetime.now(dt.UTC)
+    since = words.ago(at, now)
+    day = f"{at:%-d %b} " if at.year == now.year else f"{at:%-d %b %Y} "
+    text = {"clock": f"{at:%H:%M:%S}", "ago": since}.get(form, f"{day}{at:%H:%M:%S}")
+    return {"at": at, "text": text, "iso": at.isoformat(), "exact": f"{at:%Y-%m-%d %H:%M:%S.%f} UTC", "ago": since}
+
+
+@register.inclusion_tag("components/_verdict.html")
+def verdict(value: str | None) -> dict[str, Any]:
+    return {"verdict": value if value in words.VERDICTS else "unknown"}
+
+
+@register.inclusion_tag("components/_op.html")
+def op(value: str | None) -> dict[str, Any]:
+    letter, word = words.OPS.get(value or "", ("?", value or "unknown operation"))
+    tone = "write" if value in words.WRITES else "export" if value == "export" else "read"
+    return {"letter": letter, "word": word, "tone": tone}
+
+
+@register.inclusion_tag("components/_identity.html", takes_context=True)
+def who(context: template.Context, row: dict[str, Any], why: bool = False) -> dict[str, Any]:
+    """The identity chip of a row with `who_*` members; `why` adds what the name rests on."""
+    kind = row.get("who_type") if row.get("who_type") in words.ACTORS else "unknown"
+    agent = kind == "agent" or bool(row.get("agent_name"))
+    attribution = row.get("attribution")
+    return {
+        "carried": context.get("carried", {}),
+        "id": row.get("who_id"),
+        "name": row.get("who_name") or "unknown",
+        "kind": kind,
+        "kind_word": words.ACTORS[kind or "unknown"],
+        "is_agent": agent,
+        "via": row.get("agent_name") if agent and row.get("agent_name") != row.get("who_name") else None,
+        "behalf": row.get("on_behalf_of"),
+        "claimed": row.get("claimed"),
+        "reason": words.CLAIMED if row.get("claimed") else words.ATTRIBUTIONS.get(attribution or ""),
+        "joined": attribution == "context_message" or row.get("attribution_index") not in (None, row.get("index")),
+        "attribution_index": row.get("attribution_index"),
+        "index": row.get("index"),
+        "why": why,
+    }
+
+
+@register.inclusion_tag("components/_resource.html", takes_context=True)
+def resource(context: template.Context, datasource: str | None, relation: str, provenance: str = "") -> dict[str, Any]:
+    return {
+        "carried": context.get("carried", {}),
+        "datasource": datasource,
+        "relation": relation,
+        "parsed": provenance == "parsed",
+    }
+
+
+@register.inclusion_tag("components/_sql.html")
+def sql(text: str | None, state: str | None = None) -> dict[str, Any]:
+    """The statement block. Folded when it is long; a withheld or cut text says so."""
+    long = bool(text) and (str(text).count("\n") >= 6 or len(str(text)) > 700)
+    return {"text": text, "state": state, "long": long, "lines": str(text or "").count("\n") + 1}
+
+
+@register.inclusion_tag("components/_diff.html")
+def difference(diff: list[dict[str, Any]]) -> dict[str, Any]:
+    changed = [entry for entry in diff if entry["changed"] is not False]
+    return {"changed": changed, "same": [entry for entry in diff if entry["changed"] is False]}
+
+
+@register.inclusion_tag("components/_value.html")
+def value(state: str, text: str | None) -> dict[str, Any]:
+    return {"state": state, "text": text, "why": words.UNKNOWN_VALUES.get(state, f"unknown ({state})")}
+
+
+@register.inclusion_tag("components/_coverage.html")
+def completeness(coverage: list[Any], as_of: int | None = None) -> dict[str, Any]:
+    state, sentence = words.completeness(coverage)
+    return {"state": state, "sentence": sentence, "coverage": coverage, "as_of": as_of}
+
+
+@register.inclusion_tag("components/_empty.html")
+def empty(what: str, why: str, do: str = "", link: str = "", label: str = "") -> dict[str, Any]:
+    return {"what": what, "why": why, "do": do, "link": link, "label": label}
+
+
+@register.filter
+def number(given: int | float | None) -> str:
+    """ "1,204,331"; a missing number is said to be unknown."""
+    return "unknown" if given is None else f"{given:,.0f}"
+
+
+@register.filter
+def duration(microseconds: int | None) -> str:
+    if microseconds is None:
+        return "unknown"
+    if microseconds < 1_000:
+        return f"{microseconds} µs"
+    return f"{microseconds / 1_000:.1f} ms" if microseconds < 1_000_000 else f"{microseconds / 1_000_000:.1f} s"
+
+
+@register.filter
+def ago(at: dt.datetime | None) -> str:
+    return words.ago(at, dt.datetime.now(dt.UTC)) if at else "never"
+
+
+@register.filter
+def highlighted(text: str) -> SafeString:
+    return highlighting.sql_html(text)
+
+
+@register.filter
+def actor(kind: str | None) -> str:
+    """The name of the icon for a kind of actor."""
+    return kind if kind in words.ACTORS and kind else "unknown"
+
+
+@register.filter
+def rule(code: str) -> str:
+    return words.RULES.get(code, code.replace("-", " ").capitalize())
+
+
+@register.filter
+def spaced(code: str | None) -> str:
+    """A code word as words: "self_approved" is "self approved"."""
+    return (code or "").replace("_", " ").replace("-", " ")

@@ -1,0 +1,78 @@
+"""The first page: what happened, what needs a look, live."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from django.core import signing
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+
+from lineage import charts, queries, words
+from lineage.access import Viewer
+from lineage.answers import evidence_read, signed_in
+from lineage.views import frame
+
+WATCH_SECONDS = 60
+WATCH_SALT = "touchstone.watch"
+LOOKS = 6
+
+
+def watch_token(request: HttpRequest, viewer: Viewer) -> str:
+    """Proof that this reader's view of this question was recorded now: it covers live updates for a minute."""
+    return signing.dumps([viewer.email, request.GET.get("q", ""), frame.carried(request.GET)], salt=WATCH_SALT)
+
+
+def watching(request: HttpRequest) -> bool:
+    """Whether the request carries a watch token that is still good for its reader and question."""
+    viewer = getattr(request, "viewer", None)
+    try:
+        held = signing.loads(request.headers.get("X-Watch", ""), salt=WATCH_SALT, max_age=WATCH_SECONDS)
+    except signing.BadSignature:
+        return False
+    return viewer is not None and held == [viewer.email, request.GET.get("q", ""), frame.carried(request.GET)]
+
+
+def counted(request: HttpRequest, viewer: Viewer) -> dict[str, Any]:
+    window = frame.window(request)
+    found = queries.overview(viewer, window)
+    shown = [e["name"] for e in found["by_environment"]]
+    return {
+        "counts": found,
+        "now": dt.datetime.now(dt.UTC),
+        "simulated": words.simulated(window, shown, frame.SIMULATED),
+        "only_simulated": shown == [frame.SIMULATED],
+        "window": window,
+    }
+
+
+@evidence_read
+def overview(request: HttpRequest, viewer: Viewer) -> HttpResponse:
+    context = counted(request, viewer)
+    found = context["counts"]
+    looks = queries.findings(viewer, context["window"], limit=LOOKS)
+    accesses = words.counted(found["accesses"], "access", "accesses")
+    people = words.counted(found["identities"], "identity", "identities")
+    context |= {
+        "title": f"{accesses} by {people} {words.period(context['window'])}",
+        "chart": charts.activity(found["hours"]),
+        "looks": looks.items[:LOOKS],
+        "silent": [c for c in found["coverage"] if c.state != "continuous"],
+        "watch": watch_token(request, viewer),
+    }
+    return frame.page(request, "lineage/overview.html", context)
+
+
+@signed_in
+def overview_live(request: HttpRequest, viewer: Viewer) -> HttpResponseBase:
+    """The numbers and the newest accesses again. One record in the log covers a minute of watching."""
+    return _live(request, viewer, request.headers["X-Watch"]) if watching(request) else _recorded_live(request)
+
+
+def _live(request: HttpRequest, viewer: Viewer, watch: str) -> HttpResponse:
+    return frame.page(request, "lineage/_overview_live.html", counted(request, viewer) | {"watch": watch})
+
+
+@evidence_read
+def _recorded_live(request: HttpRequest, viewer: Viewer) -> HttpResponse:
+    return _live(request, viewer, watch_token(request, viewer))

@@ -1,0 +1,102 @@
+"""Tables, rows and databases."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+
+from lineage import charts, queries, words
+from lineage.access import Viewer
+from lineage.answers import evidence_read
+from lineage.views import frame
+
+ANSWERS = (
+    ("can_person", "person", "Set `application_name`, use the context message, or register the logins."),
+    ("can_statements", "statements", "Load pgAudit and follow the server log with `enforcement.pglog`."),
+    ("can_reads", "reads", "Set `pgaudit.log = 'read, write, ddl, role'`."),
+    ("can_before_after", "before and after", "Set `REPLICA IDENTITY FULL` on the tables that matter."),
+    ("can_approvals", "approvals", "Add a source for your change desk with `--asserts approval`."),
+    ("can_grants", "grants", "Run `enforcement.pgstate`."),
+)
+"""What a database may be able to answer, and what makes it so."""
+
+
+@evidence_read
+def tables(request: HttpRequest, viewer: Viewer) -> HttpResponse:
+    window, q = frame.window(request), request.GET.get("q", "")
+    answer = queries.relations(viewer, q, window, frame.limit(request), request.GET.get("cursor"))
+    title = f"{words.total(answer.total, 'table')} touched {words.period(window)}"
+    context = {"answer": answer, "q": q, "title": title, "simulated": frame.shows_simulated(window, answer.items)}
+    return frame.page(request, "lineage/tables.html", context)
+
+
+@evidence_read
+def table(request: HttpRequest, viewer: Viewer, datasource: str, relation: str) -> HttpResponse:
+    window = frame.window(request)
+    found = queries.relation(viewer, datasource, relation, window)
+    readers = words.counted(len(found["readers"]), "identity", "identities")
+    writers = words.counted(len(found["writers"]), "identity", "identities")
+    context = {
+        "found": found,
+        "relation": found["relation"],
+        "title": f"{relation}: read by {readers}, written by {writers} {words.period(window)}",
+        "chart": charts.table_activity(found["hours"]),
+        "idle": idle_grantees(found),
+        "coverage": frame.only(found["coverage"], datasource),
+        "simulated": found["relation"]["environment"] == frame.SIMULATED,
+    }
+    return frame.page(request, "lineage/table.html", context)
+
+
+def idle_grantees(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Grants whose holder neither read nor wrote the table in the window, as the login or the person."""
+    active = {str(p[name]) for p in [*found["readers"], *found["writers"]] for name in ("who_id", "who_name")}
+    return [g for g in found["grants"] if g["grantee"] not in active]
+
+
+@evidence_read
+def row(request: HttpRequest, viewer: Viewer, datasource: str, relation: str, key: str) -> HttpResponse:
+    window = frame.window(request)
+    found = queries.row(viewer, datasource, relation, key, window)
+    timeline = sorted(
+        [*(e | {"how": "changed"} for e in found["changed"]), *(e | {"how": "uncertain"} for e in found["uncertain"]),
+         *(e | {"how": "refused"} for e in found["refused"])],
+        key=lambda e: (e["occurred_at"], e["index"]), reverse=True,
+    )  # fmt: skip
+    everything = [*timeline, *found["read"], *found["could_have_read"]]
+    context = {
+        "found": found,
+        "title": f"{relation} {key}",
+        "sentence": words.row_sentence(found["summary"], dt.datetime.now(dt.UTC)),
+        "timeline": timeline,
+        "version": chosen_version(found["versions"], request.GET.get("at", "")),
+        "coverage": frame.only(found["coverage"], datasource),
+        "simulated": frame.shows_simulated(window, everything),
+    }
+    return frame.page(request, "lineage/row.html", context)
+
+
+def chosen_version(versions: list[dict[str, Any]], index: str) -> dict[str, Any] | None:
+    """The version that the scrubber stands on: the one of record `index`, else the newest."""
+    return next((v for v in versions if str(v["index"]) == index), versions[0] if versions else None)
+
+
+@evidence_read
+def databases(request: HttpRequest, viewer: Viewer) -> HttpResponse:
+    answer = queries.datasources(viewer)
+    environment = frame.window(request).environment
+    items = [i for i in answer.items if not environment or i["environment"] == environment]
+    for item in items:
+        item["answers"] = [(item[name], word, fix) for name, word, fix in ANSWERS]
+        item["observed"] = item["attributed"] * 100 // item["attributable"] if item["attributable"] else None
+    whole = [i for i in items if all(can for can, _, _ in i["answers"])]
+    title = f"{len(whole)} of {words.counted(len(items), 'database')} can answer every question"
+    context = {
+        "items": items,
+        "answer": answer,
+        "title": title,
+        "simulated": frame.shows_simulated(frame.window(request), items),
+    }
+    return frame.page(request, "lineage/databases.html", context)

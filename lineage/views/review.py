@@ -1,0 +1,45 @@
+"""Findings and approvals: what a reviewer should look at."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponse
+
+from lineage import queries, words
+from lineage.access import Viewer
+from lineage.answers import evidence_read
+from lineage.views import frame
+
+
+@evidence_read
+def findings(request: HttpRequest, viewer: Viewer) -> HttpResponse:
+    window = frame.window(request)
+    answer = queries.findings(viewer, window, frame.limit(request))
+    chosen = request.GET.get("rule", "")
+    counts: dict[str, int] = {}
+    for item in answer.items:
+        counts[item["rule"]] = counts.get(item["rule"], 0) + 1
+    context = {
+        "answer": answer,
+        "items": [i for i in answer.items if not chosen or i["rule"] == chosen],
+        "counts": sorted(counts.items(), key=lambda c: -c[1]),
+        "chosen": chosen,
+        "title": f"{words.counted(len(answer.items), 'finding')} {words.period(window)}",
+        "simulated": frame.shows_simulated(window, answer.items),
+    }
+    return frame.page(request, "lineage/findings.html", context)
+
+
+@evidence_read
+def approvals(request: HttpRequest, viewer: Viewer) -> HttpResponse:
+    window, q = frame.window(request), request.GET.get("q", "")
+    answer = queries.approvals(viewer, q, window, frame.limit(request), request.GET.get("cursor"))
+    for item in answer.items:
+        item["word"], item["reading"] = words.APPROVALS[item["state"]]
+    good = sum(1 for item in answer.items if item["state"] == "good")
+    used = sum(1 for item in answer.items if item["accesses"] or item["rows_changed"])
+    context = {
+        "answer": answer,
+        "title": f"{good} of {words.counted(used, 'ticket')} used {words.period(window)} approved in time by somebody else",
+        "simulated": frame.shows_simulated(window, answer.items),
+    }
+    return frame.page(request, "lineage/approvals.html", context)

@@ -1,0 +1,208 @@
+"""The reader's words for what the pages show: titles that answer, completeness, and why something is unknown. Pure."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+OPS: dict[str, tuple[str, str]] = {
+    "read": ("R", "read"), "insert": ("I", "insert"), "update": ("U", "update"), "delete": ("D", "delete"),
+    "truncate": ("T", "truncate"), "ddl": ("S", "schema change"), "privilege": ("P", "privilege change"),
+    "export": ("X", "export"), "import": ("M", "import"), "procedural": ("F", "procedure or function"),
+    "session": ("L", "session"), "snapshot": ("N", "snapshot"),
+}  # fmt: skip
+"""Letter and word of each operation."""
+
+WRITES = frozenset({"insert", "update", "delete", "truncate", "ddl", "privilege", "import", "procedural"})
+VERDICTS = frozenset({"allowed", "masked", "approved", "pending", "blocked", "error"})
+ACTORS = {
+    "human": "person", "service": "service", "agent": "agent", "system": "system", "unknown": "unknown kind of actor",
+}  # fmt: skip
+
+ATTRIBUTIONS = {
+    "gateway": "The gateway signed this person in.",
+    "context_message": "The application named this person in a message inside the transaction; the line of that message "
+    "was written for a login that is trusted to do so.",
+    "asserted_by_proxy": "The database proxy named this person; its token may assert that.",
+    "asserted_by_client": "The client itself named this person; nothing else proves it.",
+    "mapped_login": "The database login is registered as this person's.",
+    "db_login": "Only the database login is known, not the person behind it.",
+    "none": "Not attributed: the source cannot tell who did this.",
+}
+CLAIMED = "A claim that is not proven yet: the log line of the statement that made it has not arrived."
+
+UNKNOWN_VALUES = {
+    "unchanged": "unchanged (the database did not send it again)",
+    "unavailable": "unknown — the database does not send old values of this table (REPLICA IDENTITY DEFAULT)",
+    "masked": "hidden from your role",
+    "truncated": "cut: only the beginning is kept here",
+    "absent": "did not exist",
+    "null": "null",
+}
+
+APPROVALS = {
+    "good": ("approved in time", "Approved by somebody else before the first access."),
+    "self_approved": ("approved by themselves", "Somebody who used the ticket also approved it."),
+    "late": ("approved too late", "The first access came before the approval."),
+    "missing": ("never approved", "Accesses cite this ticket, and no approval of it is in the log."),
+    "unused": ("approved, not used", "Approved; no access cites it."),
+    "open": ("waiting", "Requested and not yet decided."),
+    "rejected": ("rejected", "The request was refused."),
+}
+RULES = {
+    "forged-log-line": "Forged log line", "false-claim": "False claim", "refused": "Refused access",
+    "privilege-change": "Privilege change", "agent-write": "Write by an agent",
+    "agent-without-person": "Agent without a person", "bulk-change": "Bulk change", "bulk-export": "Bulk export",
+    "truncate-or-drop": "Table emptied or dropped", "gap": "Gap in the records", "capture-alarm": "Capture alarm",
+    "conflict": "One id, two contents", "unauthorised-assertion": "Assertion not allowed", "clock-skew": "Wrong clock",
+    "ddl-outside-hours": "Schema change outside working hours",
+}  # fmt: skip
+
+
+class Covered(Protocol):
+    """The members of `queries.Coverage` that are put into words."""
+
+    @property
+    def source(self) -> str: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def detail(self) -> str: ...
+
+
+def number(value: int) -> str:
+    return f"{value:,}"
+
+
+def counted(value: int, one: str, many: str | None = None) -> str:
+    """ "1 table", "41 tables"."""
+    return f"{value:,} {one if value == 1 else many or one + 's'}"
+
+
+def total(found: Any, one: str, many: str | None = None) -> str:
+    """A `queries.Total` in words; one that is not exact is a lower bound."""
+    return counted(found.value, one, many) if found.exact else f"More than {number(found.value)} {many or one + 's'}"
+
+
+def listed(parts: Sequence[str]) -> str:
+    """ "a", "a and b", "a, b and c"."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}" if parts else ""
+
+
+def ago(at: dt.datetime, now: dt.datetime) -> str:
+    """How long ago, in the largest fitting unit; "in 2 h" for a time to come."""
+    seconds = (now - at).total_seconds()
+    size = abs(seconds)
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if size >= length * (2 if unit == "d" else 1):
+            text = f"{int(size // length)} {unit}"
+            break
+    else:
+        text = f"{int(size)} s"
+    return f"{text} ago" if seconds >= 0 else f"in {text}"
+
+
+def completeness(coverage: Iterable[Covered]) -> tuple[str, str]:
+    """(state, sentence) for the line under a title: ok, gap, or none when no source is in scope."""
+    sources = list(coverage)
+    if not sources:
+        return "none", "No source reports for what you asked: an empty answer proves nothing here."
+    bad = [c for c in sources if c.state != "continuous"]
+    if not bad:
+        return "ok", f"From {len(sources)} of {counted(len(sources), 'source')}, no gap in this window."
+    first = bad[0]
+    more = f" {counted(len(bad) - 1, 'other source has', 'other sources have')} gaps too." if len(bad) > 1 else ""
+    return (
+        "gap",
+        f"{len(sources) - len(bad)} of {counted(len(sources), 'source')} without a gap. {first.source}: {first.detail}{more}",
+    )
+
+
+def person(row: Mapping[str, Any]) -> str:
+    """Who did it, for a sentence: an agent always with the person it worked for."""
+    name = row.get("who_name") or row.get("name") or "unknown"
+    if row.get("who_type") == "agent" or row.get("type") == "agent":
+        return f"The agent {row.get('agent_name') or name}"
+    return str(name)
+
+
+def period(window: Any) -> str:
+    """The asked window in words, to stand behind a count."""
+    if window.since and window.until:
+        return f"from {window.since:%-d %b %Y %H:%M} to {window.until:%-d %b %Y %H:%M}"
+    if window.since:
+        return f"since {window.since:%-d %b %Y %H:%M}"
+    if window.until:
+        return f"until {window.until:%-d %b %Y %H:%M}"
+    return "in all records"
+
+
+def identity_title(identity: Mapping[str, Any], window: Any) -> str:
+    touched = counted(int(identity["relations"] or 0), "table")
+    return f"{identity['name']} touched {touched} {period(window)}"
+
+
+def identity_sentence(answer: Mapping[str, Any]) -> str:
+    """What an identity did and for whom, in two short sentences."""
+    who = answer["identity"]
+    first = f"{counted(who['accesses'] or 0, 'access', 'accesses')}, {number(who['writes'] or 0)} of them writing"
+    refused = f"; {number(who['refused'])} refused" if who["refused"] else "; none refused"
+    behind = ""
+    people = [str(p["name"]) for p in answer["worked_for"]]
+    if people:
+        behind = f" It worked for {listed(people[:3])}."
+    elif who["type"] == "agent":
+        behind = " It worked for nobody that is known."
+    through = [str(p["name"]) for p in answer["worked_through"]]
+    if through:
+        behind += f" {listed(through[:3])} worked for {who['name']}."
+    return f"{first}{refused}.{behind}"
+
+
+def row_sentence(summary: Mapping[str, Any], now: dt.datetime) -> str:
+    """ "Changed 6 times by 3 people and 1 agent, last by … 3 d ago; read 14 times; …"."""
+    words = {"human": ("person", "people"), "service": ("service",), "agent": ("agent",), "system": ("system process", "system processes")}  # fmt: skip
+    parts = []
+    if summary["changes"]:
+        by = [
+            counted(n, *words.get(kind, ("actor of unknown kind", "actors of unknown kind")))
+            for kind, n in summary["changed_by"].items()
+        ]
+        last = f", last by {summary['last_changed_by']} {ago(summary['last_changed_at'], now)}"
+        parts.append(f"Changed {counted(summary['changes'], 'time')} by {listed(by)}{last}")
+    else:
+        parts.append("Not changed")
+    parts.append(f"read by key {counted(summary['reads'], 'time')}" if summary["reads"] else "not read by its key")
+    if summary["could_have_read"]:
+        parts.append(f"{counted(summary['could_have_read'], 'wider read')} could have seen it")
+    return "; ".join(parts) + "."
+
+
+def session_title(session: Mapping[str, Any]) -> str:
+    wrote = f", {counted(session['rows_changed'], 'row')} changed" if session["rows_changed"] else ""
+    refused = f", {number(session['refused'])} refused" if session["refused"] else ""
+    for_whom = ""
+    if session["who_type"] == "agent" or session["agent_name"]:
+        for_whom = f" for {session['on_behalf_of'] or 'nobody known'}"
+    return f"{person(session)}{for_whom}: {counted(session['statements'], 'statement')}{wrote}{refused}"
+
+
+def event_title(event: Mapping[str, Any]) -> str:
+    """Who did what where, as one line."""
+    if event["kind"] == "decision":
+        decision = event["decision"] or {}
+        verb = str(decision.get("type") or "decision").replace("_", " ")
+        return f"{decision.get('decided_by') or event['who_name']}: {verb} {decision.get('subject') or event['ticket'] or ''}".strip()
+    if event["kind"] in ("state", "custody"):
+        custody = event["custody"] or {}
+        what = "catalog snapshot" if event["kind"] == "state" else str(custody.get("type") or "record of custody")
+        return f"{event['source']}: {what.replace('_', ' ')}"
+    verb = OPS.get(event["op"] or "", ("", event["op"] or "act"))[1]
+    where = ", ".join(event["relations"] or ()) or event["datasource"] or "an unnamed object"
+    return f"{person(event)}: {verb} on {where}"
+
+
+def simulated(window: Any, environments: Iterable[str | None], label: str = "simulated") -> bool:
+    """Whether made-up data is, or may be, on the page."""
+    return window.environment == label or label in set(environments)
