@@ -210,7 +210,7 @@ class _Level:
         return [known[tile] for tile in range(first, following)]
 
 
-def _subtree(level: int, index: int) -> bytes:
+def subtree(level: int, index: int) -> bytes:
     """The hash over 2^level leaves from index · 2^level, from the nearest stored hashes."""
     step = level // 8
     if step:
@@ -224,7 +224,7 @@ def inclusion(index: int, size: int | None = None) -> dict[str, Any]:
     size = size if size is not None else _published()[0]
     if not 0 <= index < size <= _published()[0]:
         raise errors.QueryInvalid("index must be below size, and size at most that of the newest checkpoint.")
-    path = merkle.inclusion_path(index, size, _subtree)
+    path = merkle.inclusion_path(index, size, subtree)
     return {
         "index": index,
         "size": size,
@@ -239,15 +239,15 @@ def consistency(old: int, new: int) -> dict[str, Any]:
         raise errors.QueryInvalid(
             "from must be at least 1 and at most to, and to at most the newest checkpoint's size."
         )
-    return {"from": old, "to": new, "proof": [_b64(h) for h in merkle.consistency_path(old, new, _subtree)]}
+    return {"from": old, "to": new, "proof": [_b64(h) for h in merkle.consistency_path(old, new, subtree)]}
 
 
 def inclusion_path(index: int, size: int) -> list[bytes]:
-    return merkle.inclusion_path(index, size, _subtree)
+    return merkle.inclusion_path(index, size, subtree)
 
 
 def range_proof(first: int, following: int, size: int) -> list[bytes]:
-    return merkle.range_proof(_subtree, first, following, size)
+    return merkle.range_proof(subtree, first, following, size)
 
 
 def newest_note() -> str:

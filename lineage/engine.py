@@ -204,7 +204,7 @@ class Question:
     def arrow(self, sql: str, values: Sequence[Any] = ()) -> pa.Table:
         """The answer as an Arrow table. Raises QueryTooLong after the time limit."""
         try:
-            return self.cursor.execute(sql, list(values)).to_arrow_table()
+            return self.cursor.sql(sql, params=list(values)).to_arrow_table()
         except duckdb.InterruptException as error:
             raise errors.QueryTooLong from error
 

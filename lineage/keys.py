@@ -11,7 +11,7 @@ from django.conf import settings
 
 from lineage import errors, notes
 
-NAMES = ("checkpoint", "receipt")
+NAMES = ("checkpoint", "receipt", "report")
 
 
 def path(name: str) -> Path:
@@ -47,7 +47,7 @@ def _make(file: Path, name: str) -> None:
 
 @functools.lru_cache(maxsize=8)
 def _vkey(skey: str) -> str:
-    return notes.vkey(skey)
+    return notes.vkey_of(skey)
 
 
 def vkey(name: str) -> str:

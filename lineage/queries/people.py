@@ -95,6 +95,11 @@ def session(viewer: Viewer, session_key: str) -> dict[str, Any]:
         }
 
 
+def bare(relation: str) -> str:
+    """A relation's name without its schema: a parsed statement often has no more."""
+    return relation.rpartition(".")[2]
+
+
 def _steps(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Statements in order, one a correlation id, with the changes that can only be theirs."""
     steps: dict[str, dict[str, Any]] = {}
@@ -107,10 +112,10 @@ def _steps(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     writers: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for step in (s for s in steps.values() if s["class"] == "write" and s["transaction_id"]):
         for relation in step["relations"]:
-            writers.setdefault((step["transaction_id"], relation), []).append(step)
+            writers.setdefault((step["transaction_id"], bare(relation)), []).append(step)
     unplaced = []
     for change in (r for r in rows if r["kind"] == "change"):
-        owners = writers.get((change["transaction_id"], (change["relations"] or [""])[0]), [])
+        owners = writers.get((change["transaction_id"], bare((change["relations"] or [""])[0])), [])
         if len(owners) == 1:
             owners[0]["changes"].append(change)
         else:

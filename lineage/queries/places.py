@@ -28,6 +28,10 @@ from lineage.queries.people import latest_states
 
 REAL = "not list_has_any(flags, ['claim', 'canary', 'statement_log'])"
 ROW_MOST = 500
+UNCAPTURED = (
+    "not exists (select 1 from raw_events c where c.kind = 'change' and c.datasource = touches.datasource "
+    "and c.xid = touches.transaction_id)"
+)
 
 
 def relations(
@@ -124,7 +128,7 @@ def row(viewer: Viewer, datasource: str, relation: str, key: str, window: Window
         pairs = [f"{c}={v}" for c, v in zip(columns, parts, strict=False)]
         here = f"datasource = ? and list_contains(?, relation) and {scope} and {REAL}"
         here_values = [datasource, _spellings(relation), *values]
-        exact = "(key = ? or (len(pairs) > 0 and list_has_all(pairs, ?)))"
+        exact = "(coalesce(key = ?, false) or (len(pairs) > 0 and list_has_all(pairs, ?)))"
         other = " or ".join("list_contains(list_transform(pairs, lambda p: split_part(p, '=', 1)), ?)" for _ in columns)
 
         def ask(condition: str, more: list[Any]) -> list[dict[str, Any]]:
@@ -143,9 +147,7 @@ def row(viewer: Viewer, datasource: str, relation: str, key: str, window: Window
             [key, pairs, *columns],
         )
         uncertain = ask(
-            f"access = 'wrote' and verdict not in ('blocked', 'error') and ({exact} or len(pairs) = 0) and not exists "
-            "(select 1 from raw_events c where c.kind = 'change' and c.datasource = touches.datasource "
-            "and c.xid = touches.transaction_id)",  # noqa: S608 - `exact` is ours
+            f"access = 'wrote' and verdict not in ('blocked', 'error') and ({exact} or len(pairs) = 0) and {UNCAPTURED}",
             [key, pairs],
         )
         refused = ask(f"verdict in ('blocked', 'error') and {exact}", [key, pairs])
