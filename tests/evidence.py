@@ -1,0 +1,95 @@
+"""A small log in memory and packs of it, for the tests of the pack and of the verifier."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from typing import Any
+
+from lineage import commitment, events, merkle, notes, packfile
+from lineage.events import Event
+
+ORIGIN = "log.example/orders"
+LOG_KEY = notes.generate_key(ORIGIN)
+RECEIPT_KEY = notes.generate_key("log.example/orders/receipt")
+REPORT_KEY = notes.generate_key("log.example/orders/report")
+WITNESS_KEY = notes.generate_key("witness.example", 4)
+STRANGER_KEY = notes.generate_key(ORIGIN)
+POLICY_TEXT = notes.make_policy(*map(notes.vkey_of, (LOG_KEY, RECEIPT_KEY, REPORT_KEY)), certificate_sha256="ab" * 32)
+POLICY = notes.parse_policy(POLICY_TEXT)
+CREATED_AT = "2026-11-21T04:00:00.000000Z"
+
+
+def event(index: int) -> Event:
+    """Every third record is a change by bob; the last but one is an erasure."""
+    common: dict[str, Any] = {
+        "event_id": f"event-{index}",
+        "source_id": "orders-log",
+        "sequence": index,
+        "occurred_at": f"2026-11-21T01:{index:02d}:00.000000Z",
+        "received_at": f"2026-11-21T01:{index:02d}:01.000000Z",
+        "purpose": "support" if index % 2 else None,
+    }
+    if index == SIZE - 2:
+        return Event(kind="decision", class_="decision", decision=events.Decision(type="erasure"), **common)
+    if index % 3 == 0:
+        row = (events.Value(column="amount", value=str(index)),)
+        return Event(kind="change", class_="write", actor=events.Actor(id="bob"), op="update", after=row, **common)
+    text = events.bounded_statement(f"select * from customers where id = {index}")
+    return Event(kind="query", class_="read", actor=events.Actor(id="ann"), op="read", statement=text, **common)
+
+
+SIZE = 21
+SALTS = [
+    {group: hashlib.sha256(f"{index}{group}".encode()).digest()[:16] for group in events.GROUPS}
+    for index in range(SIZE)
+]
+COMMITTED = [commitment.commit(event(index), SALTS[index]) for index in range(SIZE)]
+HASHES = [merkle.leaf_hash(leaf) for leaf, _ in COMMITTED]
+
+
+def checkpoint(size: int = SIZE, key: str = LOG_KEY, origin: str = ORIGIN) -> bytes:
+    return notes.sign(notes.make_checkpoint(origin, size, merkle.root(HASHES[:size])), key)
+
+
+def disclosed(index: int) -> dict[events.Group, packfile.Disclosure]:
+    data = COMMITTED[index][1]
+    return {group: packfile.Disclosure("disclosed", SALTS[index][group], value) for group, value in data.items()}
+
+
+def ranged(first: int = 4, last: int = 15, **changes: Any) -> packfile.PackContent:
+    """All leaves of a range of which the changes are selected, by a filter over headers alone."""
+    selected = tuple(index for index in range(first, last + 1) if index % 3 == 0)
+    content = packfile.PackContent(
+        created_at=CREATED_AT,
+        query="kind:change",
+        selection="range",
+        leaves={index: COMMITTED[index][0] for index in range(first, last + 1)},
+        selected=selected,
+        disclosures={index: disclosed(index) for index in selected},
+        proofs=(tuple(merkle.range_proof(HASHES, first, last + 1, SIZE)),),
+        checkpoint=checkpoint(),
+        headers=packfile.Headers(kind=("change",)),
+        hidden=False,
+    )
+    return dataclasses.replace(content, **changes)
+
+
+def sparse(*indexes: int, **changes: Any) -> packfile.PackContent:
+    """Single records with their own proofs."""
+    content = packfile.PackContent(
+        created_at=CREATED_AT,
+        query="actor:ann",
+        selection="sparse",
+        leaves={index: COMMITTED[index][0] for index in indexes},
+        selected=indexes,
+        disclosures={index: disclosed(index) for index in indexes},
+        proofs=tuple(tuple(merkle.inclusion_proof(HASHES, index)) for index in indexes),
+        checkpoint=checkpoint(),
+    )
+    return dataclasses.replace(content, **changes)
+
+
+def receipt(*promises: tuple[int, bytes], accepted_at: str = CREATED_AT, key: str = RECEIPT_KEY) -> bytes:
+    given = tuple(notes.Promise(index, leaf_hash, b"key-of-a-record!") for index, leaf_hash in promises)
+    return notes.sign_receipt(notes.Receipt(ORIGIN, accepted_at, given), key)
