@@ -8,7 +8,7 @@ Nothing is matched by time or text, and nothing is written back into an event.
 from __future__ import annotations
 
 TRANSACTIONS = """
-create temp view vids as
+create temp table vids as
     select datasource, db_session_id, vid, max(xid) as xid from raw_events
     where kind = 'query' and vid is not null and xid is not null and db_session_id is not null group by all;
 
@@ -16,7 +16,7 @@ create temp view lines as
     select e.*, coalesce(e.xid, v.xid) as transaction_id
     from raw_events e left join vids v using (datasource, db_session_id, vid);
 
-create temp view transactions as
+create temp table transactions as
 with line as (
     select l.datasource, l.transaction_id,
            min(l.index) as line_index, any_value(l.db_session_id) as line_session, any_value(l.db_user) as line_user,
