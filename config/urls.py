@@ -8,3 +8,8 @@ urlpatterns = [
     path("reports/", include("reports.urls")),
     path("", include("lineage.urls")),
 ]
+
+handler400 = "lineage.views.bad_request"
+handler403 = "lineage.views.forbidden"
+handler404 = "lineage.views.not_found"
+handler500 = "lineage.views.server_error"
