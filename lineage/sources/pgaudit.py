@@ -65,8 +65,9 @@ def read(message: str) -> Audit | None:
         return None
     rest = fields[7:]
     rows = None
-    if len(rest) > 2 and rest[-1].isascii() and rest[-1].isdigit() and len(rest[-1]) < 19:
-        rows = int(rest.pop())
+    if len(rest) > 2 and rest[-1].isascii() and rest[-1].isdigit():
+        number = rest.pop()
+        rows = int(number) if len(number) < 19 else None
     if len(rest) > 2:
         rest = [",".join(rest[:-1]), rest[-1]]
         flags = ("nonconforming",)

@@ -108,7 +108,7 @@ def _event(record: LogRecord, item: Item, zone: dt.tzinfo | None, parts: dict[st
         database=short(record.database),
         db_session_id=short(record.session_id),
         transaction=_transaction(record),
-        flags=(*record.flags, *parts.pop("flags", ())),
+        flags=tuple(dict.fromkeys((*record.flags, *parts.pop("flags", ())))),
         origin=item.origin(),
         **parts,
     )
@@ -239,7 +239,7 @@ def _audit(record: LogRecord) -> dict[str, Any] | str:
         "command": short(audit.command),
         "resources": pgaudit.resources(audit, done),
         "rows": pgaudit.rows(audit, done),
-        "flags": tuple(dict.fromkeys((*audit.flags, *flags))),
+        "flags": (*audit.flags, *flags),
         "statement": statement,
         "parameters": pgaudit.parameters(audit),
     }
