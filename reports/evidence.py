@@ -1,0 +1,156 @@
+"""The inputs of one report, collected once as of one log size and frozen in a folder.
+
+A retry renders from the frozen files and never asks again. Row values and statement literals stay out: they are in the
+signed log, and a file that is mailed should hold no more than its test needs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import hashlib
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lineage import errors, packs, queries
+from lineage.access import Viewer
+
+TABLES = ("population", "roles", "owners", "decisions")
+LEFT_OUT = ("diff", "error_message", "redacted")
+COVER_SECONDS = 30
+WITHHELD = ("statement", "change")
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What the report is about; half-open period, empty scope means everything that the viewer may see."""
+
+    kind: str
+    since: dt.datetime
+    until: dt.datetime
+    environment: str = ""
+    datasources: tuple[str, ...] = ()
+    q: str = ""
+    draft_only: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """Frozen inputs: Arrow tables by name, completeness counts, and the checkpoint that covers them all."""
+
+    folder: Path
+    request: Request
+    tables: dict[str, pa.Table]
+    completeness: dict[str, Any]
+    as_of: int
+    checkpoint: str
+    collected_at: dt.datetime
+    collected_by: str
+
+
+def collect(viewer: Viewer, request: Request, folder: Path) -> Evidence:
+    """Asks the store and freezes the answers in `folder`. Raises StoreUnavailable while no checkpoint covers the log."""
+    size, checkpoint = _covering(viewer)
+    ask = (request.since, request.until)
+    scope: dict[str, Any] = {
+        "datasources": list(request.datasources) or None,
+        "environment": request.environment or None,
+        "as_of": size,
+    }
+    population, as_of = queries.population(viewer, *ask, **scope)
+    if as_of != size:
+        raise errors.StoreUnavailable("The log could not be read at the size of its checkpoint. Try again in a moment.")
+    if request.q:
+        population = _narrowed(viewer, request, population)
+    tables = {"population": bare(population)} | queries.control_facts(viewer, *ask, **scope)
+    completeness = msgspec.to_builtins(queries.completeness(viewer, *ask, **scope))
+    evidence = Evidence(
+        folder, request, tables, completeness, as_of, checkpoint, dt.datetime.now(dt.UTC), viewer.email
+    )
+    _freeze(evidence)
+    return evidence
+
+
+def _covering(viewer: Viewer) -> tuple[int, str]:
+    """Size and note of the newest checkpoint once it covers every record that is in the log now."""
+    wanted = queries.integrity(viewer)["size"]
+    for _ in range(COVER_SECONDS * 2):
+        found = queries.integrity(viewer)["checkpoints"]
+        if found and found[0]["size"] >= wanted:
+            note = found[0]["note"]
+            return int(found[0]["size"]), note if isinstance(note, str) else bytes(note).decode()
+        time.sleep(0.5)
+    raise errors.StoreUnavailable("No checkpoint covers the newest records yet. Is the keeper running? Try again.")
+
+
+def _narrowed(viewer: Viewer, request: Request, population: pa.Table) -> pa.Table:
+    """The part of the population that the request's search text matches."""
+    window = queries.Window(request.since, request.until, request.environment or None)
+    indexes: list[int] = []
+    cursor: str | None = None
+    while True:
+        answer = queries.events(viewer, request.q, window, 1_000, cursor)
+        indexes += [item["index"] for item in answer.items]
+        cursor = answer.next
+        if cursor is None:
+            return population.filter(pc.is_in(population["index"], pa.array(indexes, pa.int64())))
+
+
+def bare(population: pa.Table) -> pa.Table:
+    """The population without row values and error texts, and with statements in their redacted form."""
+    names = population.column_names
+    if "redacted" in names:
+        population = population.set_column(names.index("statement"), "statement", population["redacted"])
+    return population.drop_columns([name for name in LEFT_OUT if name in names])
+
+
+def _freeze(evidence: Evidence) -> None:
+    """Writes everything, `inputs.json` last and by rename: a folder without it was never finished."""
+    evidence.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for name, table in evidence.tables.items():
+        write_table(table, evidence.folder / f"{name}.parquet")
+    (evidence.folder / "checkpoint.txt").write_text(evidence.checkpoint)
+    inputs = {
+        "request": dataclasses.asdict(evidence.request),
+        "completeness": evidence.completeness,
+        "as_of": evidence.as_of,
+        "collected_at": evidence.collected_at,
+        "collected_by": evidence.collected_by,
+    }
+    draft = evidence.folder / f".inputs.{os.getpid()}"
+    draft.write_bytes(msgspec.json.format(msgspec.json.encode(inputs)))
+    draft.rename(evidence.folder / "inputs.json")
+
+
+def load(folder: Path) -> Evidence | None:
+    """What `collect` froze in `folder`, or None when it never finished."""
+    if not (folder / "inputs.json").exists():
+        return None
+    inputs = msgspec.json.decode((folder / "inputs.json").read_bytes())
+    request = msgspec.convert(inputs["request"], Request)
+    return Evidence(
+        folder,
+        request,
+        {name: pq.read_table(folder / f"{name}.parquet") for name in TABLES},
+        inputs["completeness"],
+        inputs["as_of"],
+        (folder / "checkpoint.txt").read_text(),
+        dt.datetime.fromisoformat(inputs["collected_at"]),
+        inputs["collected_by"],
+    )
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    pq.write_table(table, path, compression="zstd")
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
