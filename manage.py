@@ -6,7 +6,9 @@ import sys
 from django.core.management import execute_from_command_line
 
 # These change tables, which only the owner may; everything else runs with the rights of the web.
-OWNER_COMMANDS = {"migrate", "flush", "sqlflush"}
+OWNER_COMMANDS = {"setup", "migrate", "flush", "sqlflush"}
+# These sign or seal, which only the store may.
+STORE_COMMANDS = {"keeper", "checkpoint", "seal", "pack", "report", "worker"}
 
 
 def main() -> None:
@@ -14,6 +16,8 @@ def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     if set(sys.argv[1:2]) & OWNER_COMMANDS:
         os.environ["TOUCHSTONE_DB_ROLE"] = "owner"
+    elif set(sys.argv[1:2]) & STORE_COMMANDS:
+        os.environ["TOUCHSTONE_DB_ROLE"] = "store"
     from django.conf import settings
 
     from config import embedded

@@ -67,11 +67,15 @@ EVENT_COLUMNS = (
 
 ACCESSES = (
     "kind in ('query', 'change') and not list_has_any(flags, ['claim', 'canary', 'statement_log']) "
-    "and coalesce(op, '') <> 'snapshot'"
+    "and coalesce(op, '') not in ('snapshot', 'other') and emitted is null"
 )
-"""What counts as an access to data; statements are counted by correlation id, since pgAudit writes a line a relation."""
+"""What counts as an access to data: not BEGIN or SET, not the statement that emits a context message, not a canary."""
 
-STATEMENT_COUNT = "count(distinct coalesce(correlation_id, event_id)) filter (kind = 'query')"
+STATEMENT_COUNT = (
+    "count(distinct coalesce(correlation_id, event_id)) filter (kind = 'query' and coalesce(op, '') <> 'other' "
+    "and emitted is null and not list_has_any(flags, ['canary', 'statement_log']))"
+)
+"""Statements, by correlation id, since pgAudit writes a line for each relation of one."""
 
 
 def scoped(viewer: Viewer, window: Window) -> tuple[str, list[Any]]:
