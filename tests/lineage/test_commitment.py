@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import struct
 import typing
 from pathlib import Path
 from typing import Any
@@ -277,6 +278,15 @@ def test_public_canonical_json_vectors_are_written_alike_or_refused(name: str) -
         # They hold floats, nulls or keys beyond ASCII: refused rather than written in some other way.
         with pytest.raises(OutsideProfile):
             commitment.canonical(value)
+
+
+def test_every_public_number_vector_is_a_float_and_so_refused() -> None:
+    cases = vectors.load("jcs/numbers.json")
+    assert cases
+    for case in cases:
+        (number,) = struct.unpack(">d", bytes.fromhex(case["ieee754_hex"]))
+        with pytest.raises(OutsideProfile):
+            commitment.canonical(number)
 
 
 def test_public_disclosure_vectors_show_that_a_digest_covers_the_bytes_as_sent() -> None:

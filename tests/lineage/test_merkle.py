@@ -198,6 +198,16 @@ def test_published_tile_hashes_give_the_roots_of_their_checkpoints() -> None:
     assert merkle.root(leaves[:256]) == (folder / "tile/1/000.p/1").read_bytes()
 
 
+def test_published_entries_hash_to_the_published_leaf_hashes() -> None:
+    folder = vectors.path("tlog-tiles/small15")
+    entries, at, found = (folder / "tile/entries/000.p/15").read_bytes(), 0, b""
+    while at < len(entries):
+        length = int.from_bytes(entries[at : at + 2], "big")
+        found += merkle.leaf_hash(entries[at + 2 : at + 2 + length])
+        at += 2 + length
+    assert found == (folder / "tile/0/000.p/15").read_bytes()
+
+
 def test_roots_and_proofs_equal_those_of_the_slow_reference_for_all_sizes_to_70() -> None:
     for size in range(1, 71):
         leaves = LEAVES[:size]
