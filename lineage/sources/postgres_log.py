@@ -290,13 +290,16 @@ def _logged_statement(record: LogRecord) -> dict[str, Any] | str:
         return "not an execution: its execute or audit line tells it"
     statement, flags = pgaudit.bounded(text)
     word, op = sql_words.command(text)
+    tagged = sql_words.command(record.command_tag) if extended else (None, None)
+    if tagged[1] is not None:  # a client names its prepared statements, and a name may look like the text after it
+        word, op = record.command_tag, tagged[1]
     duration = int(whole) * 1000 + int(fraction.ljust(3, "0")[:3]) if whole is not None else None
     return {
         "kind": "query",
         # without a duration the line was written before the statement ran, perhaps to be refused
         "verdict": "unknown" if duration is None else "allowed",
         "op": op,
-        "command": word,
+        "command": short(word),
         "duration_us": duration,
         "flags": ("statement_log", *flags),
         "statement": statement,

@@ -1,3 +1,5 @@
+"""The collectors' feed: what every format shares."""
+
 import json
 
 import pytest

@@ -1,3 +1,5 @@
+"""Native events: what a source may say, and what only the store may."""
+
 import json
 
 import msgspec

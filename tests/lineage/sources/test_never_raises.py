@@ -1,3 +1,5 @@
+"""Whatever bytes arrive, each format answers with outputs that the model accepts, and never raises."""
+
 import json
 
 import msgspec

@@ -1,3 +1,5 @@
+"""Decoded logical replication: row images and their states, keys, claims, canaries."""
+
 import base64
 import hashlib
 

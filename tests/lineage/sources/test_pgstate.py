@@ -1,3 +1,5 @@
+"""Catalog snapshots."""
+
 import msgspec
 
 from tests.lineage.sources.golden import one

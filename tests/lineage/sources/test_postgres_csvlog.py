@@ -1,3 +1,5 @@
+"""csvlog, on what a real server wrote; the meaning of log records is tested here for all carriers."""
+
 import csv
 import hashlib
 import io
@@ -111,6 +113,12 @@ def test_an_execute_line_tells_null_from_empty_and_is_flagged_as_statement_log()
 def test_a_statement_line_written_before_it_ran_claims_no_outcome():
     (event,) = [e for e in with_text(real(), "select 2;") if "statement_log" in e.flags]
     assert (event.verdict, event.duration_us) == ("unknown", None)
+
+
+def test_the_name_of_a_prepared_statement_cannot_pass_for_its_text():
+    line = csv_line("duration: 1.000 ms  execute x: select 1 --: drop table customers", tag="DROP TABLE")
+    event = one("postgres-csvlog", line)
+    assert (event.op, event.class_, event.command) == ("ddl", "ddl", "DROP TABLE")
 
 
 def test_a_denied_statement_is_blocked_and_others_are_errors():

@@ -1,3 +1,5 @@
+"""jsonlog, against csvlog of the same server."""
+
 import hashlib
 
 import msgspec

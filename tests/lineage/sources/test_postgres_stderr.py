@@ -1,3 +1,5 @@
+"""stderr with declared prefixes, against csvlog of the same server, and against forgeries."""
+
 import msgspec
 import pytest
 
