@@ -211,7 +211,7 @@ def is_interesting(log_format: str, raw: bytes) -> bool:
     if log_format == "jsonlog":
         try:
             record = msgspec.json.decode(raw, type=JsonRecord)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             return True
         return _matters(record.error_severity, record.state_code, record.message)
     text = raw[:2048].decode("utf-8", "replace")
@@ -236,7 +236,7 @@ def is_json(text: bytes) -> bool:
     """Whether this is one JSON value."""
     try:
         msgspec.json.decode(text)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return False
     return True
 

@@ -220,6 +220,6 @@ def over(tables: Mapping[str, pa.Table], sql: str) -> pa.Table:
     try:
         for name, table in tables.items():
             cursor.register(name, table)
-        return cursor.execute(sql).to_arrow_table()
+        return cursor.sql(sql).to_arrow_table()
     finally:
         cursor.close()

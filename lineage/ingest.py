@@ -64,10 +64,12 @@ def accept(source: Source, body: bytes, *, strict: bool = False, **options: Any)
     items: list[Item] = []
     entries: list[ledger.Entry] = []
     refused: list[Quarantined] = []
+    skipped: list[Skipped] = []
     waiting: list[int] = []
     for position, parsed in enumerate(_parse(source, body, options)):
         admitted = admit(source, parsed) if isinstance(parsed, Event) else parsed
         if isinstance(admitted, Skipped):
+            skipped.append(admitted)
             items.append(Item(position, "skipped", reason=admitted.reason))
         elif isinstance(admitted, Quarantined):
             refused.append(admitted)
@@ -78,7 +80,7 @@ def accept(source: Source, body: bytes, *, strict: bool = False, **options: Any)
             items.append(Item(position, "accepted"))
     if strict and refused:
         raise errors.BatchRefused(**{f"item {i.position}": i.reason or "" for i in items if i.status == "quarantined"})
-    placed = ledger.append(source.pk, entries, refused)
+    placed = ledger.append(source.pk, entries, refused, skipped)
     for position, place in zip(waiting, placed, strict=True):
         items[position] = Item(position, place.status, place.index, place.event_id or None)
     promises = [

@@ -20,7 +20,7 @@ import psycopg
 from django.db import connection, transaction
 
 from lineage import commitment, errors
-from lineage.events import GROUPS, Actor, Decision, Event, Quarantined, SourceRef, default_class, format_time
+from lineage.events import GROUPS, Actor, Decision, Event, Quarantined, Skipped, SourceRef, default_class, format_time
 
 ATTEMPTS = 8
 SLOT_SECONDS = 3600
@@ -49,16 +49,21 @@ class _Raced(Exception):
     """Another transaction took one of our keys between look-up and insert; the whole batch is tried again."""
 
 
-def append(source_id: int, entries: Sequence[Entry], quarantined: Sequence[Quarantined] = ()) -> list[Placed]:
+def append(
+    source_id: int,
+    entries: Sequence[Entry],
+    quarantined: Sequence[Quarantined] = (),
+    skipped: Sequence[Skipped] = (),
+) -> list[Placed]:
     """Appends what is new, in order, and returns one `Placed` for each entry.
 
     A key that is taken with the same content is a duplicate; with other content both are kept and both are flagged.
-    Quarantined items are stored in the same transaction. Raises StoreUnavailable when the database cannot commit.
+    Quarantined items, and the sequence numbers of skipped ones, are stored in the same transaction. Raises StoreUnavailable when the database cannot commit.
     """
     for attempt in range(ATTEMPTS):
         try:
             with transaction.atomic():
-                return _append_once(source_id, entries, quarantined)
+                return _append_once(source_id, entries, quarantined, skipped)
         except (_Raced, psycopg.errors.DeadlockDetected, psycopg.errors.UniqueViolation):
             time.sleep(0.01 * attempt)
         except psycopg.errors.CheckViolation:
@@ -70,13 +75,17 @@ def append(source_id: int, entries: Sequence[Entry], quarantined: Sequence[Quara
     raise errors.StoreUnavailable
 
 
-def _append_once(source_id: int, entries: Sequence[Entry], quarantined: Sequence[Quarantined]) -> list[Placed]:
+def _append_once(
+    source_id: int, entries: Sequence[Entry], quarantined: Sequence[Quarantined], skipped: Sequence[Skipped]
+) -> list[Placed]:
     connection.ensure_connection()
     with psycopg.Cursor(connection.connection) as cursor:
         cursor.execute("select nextval('ledger_batch_id'), set_config('synchronous_commit', 'on', true)")
         batch = int((cursor.fetchone() or (0,))[0])
         if quarantined:
             _quarantine(cursor, source_id, quarantined)
+        if skipped:
+            _skip(cursor, source_id, skipped)
         plan = _Plan(entries, _known(cursor, source_id, entries), _known_conflicts(cursor, source_id, entries))
         if not plan.fresh:
             return _answer(cursor, plan, {}, 0)
@@ -222,6 +231,14 @@ def _quarantine(cursor: psycopg.Cursor[Any], source_id: int, items: Sequence[Qua
         "insert into ledger_quarantine (source_id, position, sequence, body, body_hash, code, reason) "
         "values (%s, %s, %s, %s, %s, %s, %s) on conflict do nothing",
         [(source_id, i.position, i.sequence, i.body, hashlib.sha256(i.body).digest(), i.code, i.reason) for i in items],
+    )
+
+
+def _skip(cursor: psycopg.Cursor[Any], source_id: int, items: Sequence[Skipped]) -> None:
+    """Numbered items that are no accesses: noted, so that their numbers are not missing."""
+    cursor.executemany(
+        "insert into ledger_skipped (source_id, sequence, reason) values (%s, %s, %s) on conflict do nothing",
+        [(source_id, i.sequence, i.reason) for i in items if i.sequence is not None],
     )
 
 

@@ -97,9 +97,10 @@ def searched(viewer: Viewer, q: str, window: Window, by: str) -> tuple[str, list
     matching, more = search.to_sql(query, "touch" if by == "touch" else "event")
     asked = search.names(query)
     if not asked & {"kind", "flag", "source", "environment"}:
-        condition += (
-            f" and environment <> '{OWN}' and kind <> 'custody' and not list_has_any(flags, ['claim', 'canary'])"
-        )
+        condition += f" and environment <> '{OWN}' and kind <> 'custody' "
+        condition += "and not list_has_any(flags, ['claim', 'canary'])"
+    if not asked:
+        condition += " and kind <> 'state' and coalesce(op, '') <> 'other'"
     return f"{condition} and ({matching})", [*values, *more]
 
 
@@ -192,6 +193,17 @@ from raw_events group by source
 """
 
 
+def accounted(source_id: int, seen: dict[str, Any]) -> int:
+    """How many sequence numbers between first and last seen belong to quarantined or skipped items."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "select count(*) from (select sequence from ledger_quarantine where source_id = %s "
+            "union select sequence from ledger_skipped where source_id = %s) s where sequence between %s and %s",
+            [source_id, source_id, seen["first_sequence"], seen["last_sequence"]],
+        )
+        return int(cursor.fetchone()[0])
+
+
 def _covered(
     source: dict[str, Any], seen: dict[str, Any] | None, gap: dict[str, Any] | None, window: Window
 ) -> Coverage:
@@ -208,7 +220,7 @@ def _covered(
 
     if seen is None:
         return say("never", "Nothing was ever received from this source.")
-    missing = max(0, seen["missing"] - source["quarantined"])
+    missing = seen["missing"] and max(0, seen["missing"] - accounted(source["id"], seen))
     if gap:
         custody = msgspec.json.decode(gap["custody"])
         return say("gap", f"{gap['n']} gap reported: {custody.get('detail') or custody.get('subject') or 'no detail'}.")

@@ -11,7 +11,7 @@ from django.db import connection
 
 from lineage.access import Viewer
 from lineage.engine import Question
-from lineage.queries.ask import ACCESSES, EVENT_COLUMNS, Window, coverage, one, scoped, source_rows
+from lineage.queries.ask import ACCESSES, EVENT_COLUMNS, Window, accounted, coverage, one, scoped, source_rows
 
 LATE_SECONDS = 30
 
@@ -133,6 +133,8 @@ def _sources(question: Question, viewer: Viewer, window: Window, datasources: li
             | {k: v for k, v in counted.get(source["name"], {}).items() if k != "source"}
             | {"heartbeats": beats.get(source["name"], 0), "watermark_at": source["heartbeat_at"]}
         )
+        if found[-1]["missing"]:
+            found[-1]["missing"] = max(0, found[-1]["missing"] - accounted(source["id"], found[-1]))
     return found
 
 

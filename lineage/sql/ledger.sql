@@ -61,6 +61,13 @@ create table ledger_quarantine (
     unique (source_id, body_hash, position)
 );
 
+create table ledger_skipped (
+    source_id integer not null,
+    sequence  bigint not null,
+    reason    text not null,
+    primary key (source_id, sequence)
+);
+
 create table ledger_checkpoint (
     size bigint primary key check (size > 0),
     root bytea not null check (length(root) = 32),
@@ -115,7 +122,7 @@ do $$
 declare t text;
 begin
     foreach t in array array['ledger_batch', 'ledger_journal', 'ledger_key', 'ledger_conflict',
-                             'ledger_quarantine', 'ledger_checkpoint', 'ledger_tile', 'ledger_segment'] loop
+                             'ledger_quarantine', 'ledger_skipped', 'ledger_checkpoint', 'ledger_tile', 'ledger_segment'] loop
         execute format('create trigger append_only before update or delete or truncate on %I
                         for each statement execute function ledger_refuse()', t);
     end loop;

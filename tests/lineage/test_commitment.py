@@ -54,7 +54,7 @@ def strategy(kind: Any) -> st.SearchStrategy[Any]:
 
 
 def structs(kind: type[msgspec.Struct]) -> st.SearchStrategy[Any]:
-    hints = typing.get_type_hints(kind, vars(events), include_extras=True)
+    hints = typing.get_type_hints(kind, include_extras=True)
     required = {field.name for field in msgspec.structs.fields(kind) if field.required}
     fields = {name: strategy(hint) for name, hint in hints.items()}
     return st.fixed_dictionaries(
