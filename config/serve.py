@@ -29,9 +29,13 @@ STEADY_SECONDS = 5.0
 class Child:
     """One process that shall run for ever."""
 
-    def __init__(self, name: str, command: list[str]) -> None:
+    def __init__(
+        self, name: str, command: list[str], environment: dict[str, str] | None = None, log: Path | None = None
+    ) -> None:
         self.name = name
         self.command = command
+        self.environment = {**os.environ, **(environment or {})}
+        self.log = log
         self.process: subprocess.Popen[bytes] | None = None
         self.started_at = 0.0
         self.delay = FIRST_DELAY_SECONDS
@@ -50,9 +54,11 @@ class Child:
             _say(f"{self.name} ended with status {self.process.returncode}; starting it again")
             self._signal(signal.SIGKILL)
         self.started_at = now
-        self.process = subprocess.Popen(
-            self.command, cwd=BASE_DIR, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_die_with_parent
-        )
+        with open(self.log, "ab") if self.log else contextlib.nullcontext() as log:
+            self.process = subprocess.Popen(
+                self.command, cwd=BASE_DIR, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True, preexec_fn=_die_with_parent,
+            )  # fmt: skip
 
     def ask_to_stop(self) -> None:
         self._signal(signal.SIGTERM)
@@ -86,21 +92,26 @@ def children() -> list[Child]:
 
 
 def run(data: Path) -> int:
-    """Migrate, then keep everything running until SIGTERM or SIGINT. Returns the exit status."""
+    """Set the store up, then keep everything running until SIGTERM or SIGINT. Returns the exit status."""
     with cluster.stop_signals() as stopping, embedded.in_use(data) as server:
-        if subprocess.run([sys.executable, "manage.py", "migrate", "--no-input"], cwd=BASE_DIR).returncode != 0:
+        if subprocess.run([sys.executable, "manage.py", "setup", "--verbosity", "0"], cwd=BASE_DIR).returncode != 0:
             _say("The database could not be brought up to date; nothing was started. The lines above say why.")
             return 1
         running = children()
         try:
             _tend(running, stopping, server)
         finally:
-            for child in running:
-                child.ask_to_stop()
-            deadline = time.monotonic() + STOP_SECONDS
-            for child in running:
-                child.wait(deadline)
+            stop(running)
     return 0
+
+
+def stop(running: list[Child]) -> None:
+    """Ask all to stop, wait, and end what is left after 15 seconds."""
+    for child in running:
+        child.ask_to_stop()
+    deadline = time.monotonic() + STOP_SECONDS
+    for child in running:
+        child.wait(deadline)
 
 
 def _tend(running: list[Child], stopping: threading.Event, server: embedded.Embedded | None) -> None:
