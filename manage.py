@@ -8,18 +8,14 @@ from django.core.management import execute_from_command_line
 # The owner changes tables, the store role signs and seals; everything else runs with the rights of the web.
 ROLES = {
     **dict.fromkeys(("setup", "migrate", "flush", "sqlflush"), "owner"),
-    **dict.fromkeys(("keeper", "checkpoint", "seal", "merge", "pack", "retention"), "store"),
+    **dict.fromkeys(("keeper", "checkpoint", "seal", "merge", "pack", "report", "retention", "worker"), "store"),
 }
-# These sign or seal, which only the store may.
-STORE_COMMANDS = {"keeper", "checkpoint", "seal", "pack", "report", "worker"}
 
 
 def main() -> None:
     """Run one command; the embedded server lives at least as long."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     os.environ["TOUCHSTONE_DB_ROLE"] = ROLES.get("".join(sys.argv[1:2]), "web")
-    elif set(sys.argv[1:2]) & STORE_COMMANDS:
-        os.environ["TOUCHSTONE_DB_ROLE"] = "store"
     from django.conf import settings
 
     from config import embedded
