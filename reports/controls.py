@@ -199,6 +199,8 @@ def unfinished(evidence: Evidence, now: dt.datetime) -> list[str]:
     until = evidence.request.until
     if now < until:
         reasons.append(f"The period is open until {until:%Y-%m-%d %H:%M:%S} UTC.")
+    if not evidence.completeness["sources"]:
+        reasons.append("No source is connected in this scope.")
     for source in evidence.completeness["sources"]:
         if _moment(source["created_at"]) >= until:
             continue

@@ -20,6 +20,7 @@ MISMATCHES_MOST = 25
 STATEMENT_CHARACTERS = 360
 VALUE_CHARACTERS = 120
 DASH = "–"
+COUNTED = ("events", "missing", "heartbeats", "canaries", "gaps", "quarantined", "conflicts", "clock_skew")
 
 ATTRIBUTION = {
     "gateway": "signed in at the gateway",
@@ -94,7 +95,11 @@ def html(heading: Heading, evidence: Evidence, result: Result) -> str:
         "people": [_person(line, result) for line in result.by_person[:PEOPLE_MOST]],
         "people_more": max(0, len(result.by_person) - PEOPLE_MOST),
         "sql": result.sql,
-        "log": {"size": evidence.as_of, "checkpoint": evidence.checkpoint, "collected_at": moment(evidence.collected_at)},
+        "log": {
+            "size": evidence.as_of,
+            "checkpoint": evidence.checkpoint,
+            "collected_at": moment(evidence.collected_at),
+        },
         "attachments": heading.attachments,
     }
     return render_to_string(f"pdf/{kind.id.replace('-', '_')}.html", drawn(context))
@@ -143,6 +148,7 @@ def _heading(heading: Heading) -> dict[str, Any]:
     return {
         **dataclasses.asdict(heading),
         "issued_at": moment(heading.issued_at),
+        "reasons": [short(reason, 200) for reason in heading.reasons],
         "status_words": words[heading.status],
         "is_final": heading.status == "final",
         "manifest_short": heading.manifest_sha256[:12],
@@ -168,7 +174,10 @@ def _summary(result: Result) -> dict[str, Any]:
         "tone": {controls.OPERATED: "ok", controls.DEVIATED: "bad"}.get(result.conclusion, "plain"),
         "counts": result.counts,
         "attributes": [
-            {**dataclasses.asdict(a), "tone": {controls.OPERATED: "ok", controls.DEVIATED: "bad"}.get(a.conclusion, "plain")}
+            {
+                **dataclasses.asdict(a),
+                "tone": {controls.OPERATED: "ok", controls.DEVIATED: "bad"}.get(a.conclusion, "plain"),
+            }
             for a in result.attributes
         ],
         "reasons": [
@@ -207,12 +216,11 @@ def _completeness(evidence: Evidence) -> dict[str, Any]:
     return {
         "sources": [_source(s) for s in found["sources"]],
         "coverage": [
-            {"source": short(c["source"], 40), "state": c["state"], "detail": short(c["detail"], 160)} for c in found["coverage"]
+            {"source": short(c["source"], 40), "state": c["state"], "detail": short(c["detail"], 160)}
+            for c in found["coverage"]
         ],
         "match": {k: v or 0 for k, v in match.items() if k != "mismatches"},
-        "mismatches": [
-            {k: short(v, 40) for k, v in m.items()} for m in match.get("mismatches", ())[:MISMATCHES_MOST]
-        ],
+        "mismatches": [{k: short(v, 40) for k, v in m.items()} for m in match.get("mismatches", ())[:MISMATCHES_MOST]],
         "wording": _wording(evidence),
         "fields": [{**f, "percent": _percent(f["known"], f["of"])} for f in found["fields"]],
     }
@@ -240,7 +248,7 @@ def _source(source: Mapping[str, Any]) -> dict[str, Any]:
         "format": source["format"],
         "datasource": short(source["datasource"] or None, 40),
         "sequence": f"{first:,}–{last:,}" if first is not None else DASH,
-        **{k: source.get(k) or 0 for k in ("events", "missing", "heartbeats", "canaries", "gaps", "quarantined", "conflicts", "clock_skew")},
+        **{name: source.get(name) or 0 for name in COUNTED},
         "heard": moment(source["watermark_at"]),
     }  # fmt: skip
 
@@ -261,7 +269,8 @@ def _act(act: Act) -> dict[str, Any]:
         "agent": short(act["agent_name"], 50) if act["agent_name"] else "",
         "behalf": short(act["on_behalf_of"], 60) if act["on_behalf_of"] else "",
         "login": short(act["db_user"], 40),
-        "how": ATTRIBUTION.get(act["attribution"] or "none", "not known") + (", not proved yet" if act["claimed"] else ""),
+        "how": ATTRIBUTION.get(act["attribution"] or "none", "not known")
+        + (", not proved yet" if act["claimed"] else ""),
         "command": short(act["command"] or act["op"] or act["kind"], 40),
         "relations": listed(act["relations"], 3),
         "datasource": short(act["datasource"], 40),

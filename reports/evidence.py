@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lineage import errors, packs, queries
+from lineage import errors, queries
 from lineage.access import Viewer
 
 TABLES = ("population", "roles", "owners", "decisions")
@@ -71,9 +71,7 @@ def collect(viewer: Viewer, request: Request, folder: Path) -> Evidence:
         population = _narrowed(viewer, request, population)
     tables = {"population": bare(population)} | queries.control_facts(viewer, *ask, **scope)
     completeness = msgspec.to_builtins(queries.completeness(viewer, *ask, **scope))
-    evidence = Evidence(
-        folder, request, tables, completeness, as_of, checkpoint, dt.datetime.now(dt.UTC), viewer.email
-    )
+    evidence = Evidence(folder, request, tables, completeness, as_of, checkpoint, dt.datetime.now(dt.UTC), viewer.email)
     _freeze(evidence)
     return evidence
 

@@ -11,7 +11,7 @@ import dataclasses
 import datetime as dt
 import hashlib
 import io
-import logging
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,15 @@ import pyarrow.parquet as pq
 from django.conf import settings
 from django.db import transaction
 
-from lineage import errors, ledger, packs
+from lineage import access, errors, ledger, packs
 from lineage.access import Viewer
+from lineage.models import Role, User
 from reports import controls, document, evidence, render, signing
 from reports.evidence import Evidence, Request
-from reports.models import Report, Status
+from reports.models import Cadence, Report, Status
 
-log = logging.getLogger("touchstone.reports")
+COMMAND_LINE = "@command-line"
+WAIT_HOURS = 24
 UNSAFE_CELLS = ("=", "+", "-", "@", "\t", "\r")
 FILES = (
     ("population.parquet", "Every access of the period", "application/vnd.apache.parquet", "Data"),
@@ -58,14 +60,38 @@ def claim(report_id: int) -> Report | None:
         return report
 
 
-def issue(report: Report, viewer: Viewer) -> Report:
-    """Makes a claimed report. On a deliberate error the row says `failed` with its sentence, and the error is raised."""
+def issue(report: Report) -> Report:
+    """Makes a claimed report for the person who asked. On a deliberate error the row keeps its sentence, and it is raised.
+
+    What cannot be done just now (503) goes back to the queue; everything else is failed.
+    """
     try:
-        return _issue(report, viewer)
+        return _issue(report, viewer_of(report))
     except errors.TouchstoneError as error:
-        report.status, report.reasons = Status.FAILED, [error.message]
-        report.save(update_fields=["status", "reasons"])
+        _put(report, Status.QUEUED if error.status == errors.StoreUnavailable.status else Status.FAILED, error.message)
         raise
+    except Exception:
+        # Not one of ours: its text could hold values, so the page says only that it failed. The worker's log has it.
+        _put(report, Status.FAILED, errors.TouchstoneError.default)
+        raise
+
+
+def _put(report: Report, status: Status, reason: str) -> None:
+    report.status, report.reasons = status, [reason]
+    report.save(update_fields=["status", "reasons"])
+
+
+def viewer_of(report: Report) -> Viewer:
+    """For whom a report is made: the user who asked for it, with today's scope; the command line sees everything.
+
+    Raises AccessDenied when that user is gone or may no longer see values.
+    """
+    if report.created_by.endswith(COMMAND_LINE):
+        return Viewer(email=report.created_by, role=Role.ADMIN)
+    user = User.objects.filter(email=report.created_by, is_active=True).first()
+    if user is None or not access.viewer_of(user).sees_values:
+        raise errors.AccessDenied(f"{report.created_by} may no longer ask for reports.")
+    return access.viewer_of(user)
 
 
 def request_of(report: Report) -> Request:
@@ -78,6 +104,10 @@ def request_of(report: Report) -> Request:
 def _issue(report: Report, viewer: Viewer) -> Report:
     folder = folder_of(report)
     found = evidence.load(folder) or evidence.collect(viewer, request_of(report), folder)
+    if _worth_waiting(report, found):
+        shutil.rmtree(folder)
+        _put(report, Status.QUEUED, f"Waiting: {controls.unfinished(found, found.collected_at)[0]}")
+        return report
     result = controls.evaluate(found)
     report.status, report.reasons = _standing(found)
     report.issued_at = found.collected_at
@@ -88,7 +118,11 @@ def _issue(report: Report, viewer: Viewer) -> Report:
     listed = [*FILES, ("manifest.json", "List of the attachments", "application/json", "Supplement")]
     render.pdf(
         document.html(heading, found, result),
-        [render.Attached(str(folder / n), n, words, media, rel) for n, words, media, rel in listed if (folder / n).exists()],
+        [
+            render.Attached(str(folder / n), n, words, media, rel)
+            for n, words, media, rel in listed
+            if (folder / n).exists()
+        ],
         found.collected_at,
         unsigned,
     )
@@ -111,6 +145,13 @@ def _issue(report: Report, viewer: Viewer) -> Report:
     return report
 
 
+def _worth_waiting(report: Report, found: Evidence) -> bool:
+    """A repeated report waits up to a day for sources that were not heard after the period's end; others do not."""
+    repeated = report.schedule is not None and report.schedule.cadence != Cadence.ONCE
+    in_time = found.collected_at < report.period_to + dt.timedelta(hours=WAIT_HOURS)
+    return repeated and in_time and bool(controls.unfinished(found, found.collected_at))
+
+
 def _standing(found: Evidence) -> tuple[Status, list[str]]:
     """Final only for a closed period that every source has passed and that reconciles."""
     against = controls.contradictions(found)
@@ -122,9 +163,7 @@ def _standing(found: Evidence) -> tuple[Status, list[str]]:
     return (Status.DRAFT, reasons) if reasons else (Status.FINAL, [])
 
 
-def _attach(
-    report: Report, found: Evidence, result: controls.Result, viewer: Viewer
-) -> list[dict[str, Any]]:
+def _attach(report: Report, found: Evidence, result: controls.Result, viewer: Viewer) -> list[dict[str, Any]]:
     """Writes what the test made into the folder, and the manifest over all files; returns the manifest's lines."""
     folder = found.folder
     evidence.write_table(result.table, folder / "privileged_acts.parquet")
@@ -215,9 +254,7 @@ def _heading(report: Report, attachments: Sequence[dict[str, Any]], manifest_sha
     )
 
 
-def _summarise(
-    report: Report, found: Evidence, result: controls.Result, heading: document.Heading, path: Path
-) -> None:
+def _summarise(report: Report, found: Evidence, result: controls.Result, heading: document.Heading, path: Path) -> None:
     """The JSON beside the PDF: the same numbers for programs."""
     deviating = [{k: v for k, v in act.items() if k not in ("indexes", "statement")} for act in result.deviating]
     summary = {
@@ -238,7 +275,11 @@ def _summarise(
         "deviations": deviating,
         "completeness": found.completeness,
         "test_sha256": result.sql_sha256,
-        "pdf": {"file": path.with_suffix(".pdf").name, "sha256": report.sha256, "unsigned_sha256": report.unsigned_sha256},
+        "pdf": {
+            "file": path.with_suffix(".pdf").name,
+            "sha256": report.sha256,
+            "unsigned_sha256": report.unsigned_sha256,
+        },
         "manifest_sha256": heading.manifest_sha256,
         "certificate_sha256": heading.fingerprint,
     }

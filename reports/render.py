@@ -71,7 +71,9 @@ def pdf(html: str, attachments: Sequence[Attached], issued_at: dt.datetime, out:
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            raise errors.ReportFailed(f"Rendering took longer than {TIME_LIMIT_SECONDS} s. Choose a shorter period.") from error
+            raise errors.ReportFailed(
+                f"Rendering took longer than {TIME_LIMIT_SECONDS} s. Choose a shorter period."
+            ) from error
         if child.returncode != 0:
             # The child's last line names the exception's type only: its text could hold values.
             kind = child.stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or ["killed"]
@@ -148,7 +150,7 @@ def _render(spec: Spec) -> None:
     fetcher = Closed(allowed_protocols=["data", "file"], allow_redirects=False, fail_on_errors=True)
     attachments = [
         weasyprint.Attachment(
-            file_obj=Path(a.path).open("rb"),
+            string=Path(a.path).read_bytes(),
             name=a.name, description=a.description, created=at, modified=at, relationship=a.relationship,
         )
         for a in spec.attachments

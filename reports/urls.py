@@ -1,5 +1,13 @@
-"""Addresses of the report pages."""
+"""The addresses of the reports, below /reports/."""
 
-from django.urls import URLPattern
+from django.urls import path, re_path
 
-urlpatterns: list[URLPattern] = []
+from reports import views
+
+urlpatterns = [
+    path("", views.reports, name="reports"),
+    path("ask", views.ask, name="report-ask"),
+    path("schedule", views.schedule, name="report-schedule"),
+    path("<int:report_id>/", views.report, name="report"),
+    re_path(r"^(?P<report_id>\d+)/file\.(?P<form>pdf|json)$", views.download, name="report-file"),
+]

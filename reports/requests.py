@@ -1,0 +1,88 @@
+"""Asking for a report and finding it again: who may, and what they may see of it."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from django.db.models import Q, QuerySet
+
+from lineage import errors
+from lineage.access import Viewer
+from lineage.models import Role
+from reports import schedules
+from reports.controls import KINDS
+from reports.evidence import Request
+from reports.models import Report, Schedule
+
+SCHEDULERS = frozenset({Role.COMPLIANCE, Role.ADMIN})
+
+
+def ask(viewer: Viewer, request: Request) -> Report:
+    """A queued report within the viewer's scope. Raises AccessDenied, or QueryInvalid naming what is wrong."""
+    if not viewer.sees_values:
+        raise errors.AccessDenied("Reports name people and statements; your role sees shapes only. Ask compliance.")
+    if request.kind not in KINDS:
+        raise errors.QueryInvalid(f"There is no kind of report named {request.kind}. There is: {', '.join(KINDS)}.")
+    schedules.check_period(request.since, request.until)
+    environment, datasources = within(viewer, request.environment, request.datasources)
+    if (viewer.from_at and request.since < viewer.from_at) or (viewer.until_at and request.until > viewer.until_at):
+        raise errors.AccessDenied(f"Your scope is {viewer.label}; the period reaches beyond it.")
+    return Report.objects.create(
+        kind=request.kind, period_from=request.since, period_to=request.until, environment=environment,
+        datasources=list(datasources), q=request.q, draft_only=request.draft_only, created_by=viewer.email,
+    )  # fmt: skip
+
+
+def within(viewer: Viewer, environment: str, datasources: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    """The asked scope, narrowed to what the viewer may see. Raises AccessDenied when it reaches beyond that."""
+    if viewer.environments and not environment:
+        if len(viewer.environments) > 1:
+            raise errors.AccessDenied(
+                "Name one of your environments: a report covers one, or all for those who see all."
+            )
+        environment = viewer.environments[0]
+    beyond = set(datasources) - set(viewer.datasources) if viewer.datasources else set()
+    if beyond or (viewer.environments and environment not in viewer.environments):
+        raise errors.AccessDenied(f"Your scope is {viewer.label}; the report would reach beyond it.")
+    return environment, datasources or viewer.datasources
+
+
+def visible(viewer: Viewer) -> QuerySet[Report]:
+    """Reports whose whole scope lies within the viewer's, newest first; none for roles that may not see values."""
+    found = Report.objects.select_related("schedule").order_by("-pk")
+    return found.filter(_scope(viewer)) if viewer.sees_values else found.none()
+
+
+def _scope(viewer: Viewer) -> Q:
+    condition = Q()
+    if viewer.environments:
+        condition &= Q(environment__in=viewer.environments)
+    if viewer.datasources:
+        condition &= Q(datasources__contained_by=list(viewer.datasources)) & ~Q(datasources=[])
+    if viewer.from_at:
+        condition &= Q(period_from__gte=viewer.from_at)
+    if viewer.until_at:
+        condition &= Q(period_to__lte=viewer.until_at)
+    return condition
+
+
+def visible_schedules(viewer: Viewer) -> QuerySet[Schedule]:
+    """Schedules for those who may make them."""
+    return Schedule.objects.order_by("name") if viewer.role in SCHEDULERS else Schedule.objects.none()
+
+
+def one(viewer: Viewer, report_id: int) -> Report:
+    """One report in scope. Raises NotFound."""
+    report = visible(viewer).filter(pk=report_id).first()
+    if report is None:
+        raise errors.NotFound("No report with this number is in your scope.")
+    return report
+
+
+def moment(text: str, name: str) -> dt.datetime:
+    """A time from a form or the command line: a date, or a time; UTC unless it says otherwise. Raises QueryInvalid."""
+    try:
+        found = dt.datetime.fromisoformat(text.strip())
+    except ValueError as error:
+        raise errors.QueryInvalid(f"{name}: write 2026-11-21 or 2026-11-21T14:30, UTC.", **{name: text[:40]}) from error
+    return found if found.tzinfo else found.replace(tzinfo=dt.UTC)

@@ -1,0 +1,73 @@
+"""Background work: a tick that queues due reports, the making of one report, and the rescue of killed jobs.
+
+All use of procrastinate is here. A job that was killed stays `doing` for ever and blocks its lock, so a periodic task
+of ours puts it back; after three rescues the report is failed, or a job that kills its worker would loop for ever.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+
+from django.db import close_old_connections
+from procrastinate.contrib.django import app
+from procrastinate.exceptions import AlreadyEnqueued
+from procrastinate.jobs import Status as JobStatus
+
+from lineage import errors
+from reports import issuing, schedules
+from reports.models import Report, Status
+
+STALLED_SECONDS = 30
+RESCUES_MOST = 3
+log = logging.getLogger("touchstone.reports")
+
+
+@app.periodic(cron="* * * * *")
+@app.task(name="reports.tick", queueing_lock="reports.tick")
+def tick(timestamp: int) -> None:
+    """Every minute: queue what is due, and make sure that a job exists for everything queued."""
+    close_old_connections()
+    schedules.queue_due(dt.datetime.now(dt.UTC))
+    for report_id in schedules.waiting():
+        enqueue(report_id)
+
+
+def enqueue(report_id: int) -> None:
+    """Asks a worker to make a report; asking twice is one job."""
+    try:
+        make.configure(lock="reports.make", queueing_lock=f"reports.make.{report_id}").defer(report_id=report_id)
+    except AlreadyEnqueued:
+        log.debug("report %s already waits for a worker", report_id)
+
+
+@app.task(name="reports.make")
+def make(report_id: int) -> None:
+    """Makes one queued report, one at a time. A deliberate error is told on the report's page."""
+    close_old_connections()
+    report = issuing.claim(report_id)
+    if report is None:
+        return
+    try:
+        issuing.issue(report)
+    except errors.TouchstoneError as error:
+        log.warning("report %s: %s", report.number, error.code)
+
+
+@app.periodic(cron="* * * * *")
+@app.task(name="reports.rescue", queueing_lock="reports.rescue")
+async def rescue(timestamp: int) -> None:
+    """Every minute: jobs whose worker was killed run again, at most three times."""
+    manager = app.job_manager
+    for job in await manager.get_stalled_jobs(seconds_since_heartbeat=STALLED_SECONDS):
+        report_id = job.task_kwargs.get("report_id")
+        if job.attempts > RESCUES_MOST:
+            await manager.finish_job(job, JobStatus.FAILED, delete_job=False)
+            if report_id is not None:
+                await Report.objects.filter(pk=report_id, status=Status.RUNNING).aupdate(
+                    status=Status.FAILED, reasons=["The worker was stopped each time while it made this report."]
+                )
+            continue
+        if report_id is not None:
+            await Report.objects.filter(pk=report_id, status=Status.RUNNING).aupdate(status=Status.QUEUED)
+        await manager.retry_job(job)

@@ -1,0 +1,125 @@
+"""Pages of the reports: the list with its two forms, one report, and its files. Each look is recorded."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from django.conf import settings
+from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import redirect
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from lineage import errors
+from lineage.access import Viewer
+from lineage.answers import evidence_read, signed_in
+from lineage.views import frame
+from reports import document, requests, schedules, tasks
+from reports.controls import KINDS
+from reports.evidence import Request
+from reports.models import Cadence, Report, Status
+
+SHOWN_MOST = 200
+MEDIA = {".pdf": "application/pdf", ".json": "application/json"}
+
+
+@require_GET
+@evidence_read
+def reports(request: HttpRequest, viewer: Viewer) -> HttpResponse:
+    found = list(requests.visible(viewer)[:SHOWN_MOST])
+    final = sum(1 for report in found if report.status == Status.FINAL)
+    return frame.page(request, "reports/reports.html", _forms(request, viewer) | {
+        "reports": found,
+        "title": f"{final} final report{'' if final == 1 else 's'}" if found else "Reports",
+        "schedules": requests.visible_schedules(viewer),
+    })  # fmt: skip
+
+
+def _forms(request: HttpRequest, viewer: Viewer) -> dict[str, Any]:
+    first = schedules.start_of(Cadence.MONTHLY, dt.datetime.now(dt.UTC))
+    return {
+        "kinds": KINDS.values(),
+        "cadences": [c for c in Cadence.choices if c[0] != Cadence.ONCE],
+        "may_ask": viewer.sees_values,
+        "may_schedule": viewer.role in requests.SCHEDULERS,
+        "suggested": (schedules.previous(Cadence.MONTHLY, first), first),
+        "choices": frame.environments(viewer),
+    }
+
+
+@require_POST
+@signed_in
+def ask(request: HttpRequest, viewer: Viewer) -> HttpResponse:
+    """Queues a report and leads to its page."""
+    asked = Request(
+        kind=request.POST.get("kind", ""),
+        since=requests.moment(request.POST.get("from", ""), "from"),
+        until=requests.moment(request.POST.get("to", ""), "to"),
+        environment=request.POST.get("environment", ""),
+        datasources=tuple(d for d in request.POST.get("datasources", "").split() if d),
+        draft_only="draft" in request.POST,
+    )
+    report = requests.ask(viewer, asked)
+    tasks.enqueue(report.pk)
+    return redirect("report", report_id=report.pk)
+
+
+@require_POST
+@signed_in
+def schedule(request: HttpRequest, viewer: Viewer) -> HttpResponse:
+    """Adds a repeated schedule; for compliance and administrators."""
+    if viewer.role not in requests.SCHEDULERS:
+        raise errors.AccessDenied("Schedules are made by compliance and administrators.")
+    scope = requests.within(viewer, request.POST.get("environment", ""), ())
+    name, kind, cadence = (request.POST.get(field, "").strip() for field in ("name", "kind", "cadence"))
+    schedules.add(viewer, name, kind, cadence, scope=scope)
+    return redirect("reports")
+
+
+@require_GET
+@evidence_read
+def report(request: HttpRequest, viewer: Viewer, report_id: int) -> HttpResponse:
+    found = requests.one(viewer, report_id)
+    summary = _summary(found)
+    return frame.page(request, "reports/report.html", {
+        "report": found,
+        "kind": KINDS.get(found.kind),
+        "summary": summary,
+        "unknown": [
+            {"count": summary["completeness"]["unknown"].get(key, 0), "words": words} for key, words in document.UNKNOWN
+        ] if summary else [],
+        "title": _title(found, summary),
+        "working": found.status in (Status.QUEUED, Status.RUNNING),
+    })  # fmt: skip
+
+
+def _title(found: Report, summary: dict[str, Any] | None) -> str:
+    kind = KINDS[found.kind].title if found.kind in KINDS else found.kind
+    return f"{kind}: {summary['conclusion']}" if summary else f"{kind}: {Status(found.status).label.lower()}"
+
+
+def _summary(found: Report) -> dict[str, Any] | None:
+    if not found.path:
+        return None
+    path = (Path(settings.DATA_DIR) / found.path).with_suffix(".json")
+    summary: dict[str, Any] = msgspec.json.decode(path.read_bytes())
+    for source in summary["completeness"]["sources"]:
+        source["watermark_at"] = source["watermark_at"] and dt.datetime.fromisoformat(source["watermark_at"])
+    for deviation in summary["deviations"]:
+        deviation["occurred_at"] = dt.datetime.fromisoformat(deviation["occurred_at"])
+    return summary
+
+
+@require_http_methods(["GET", "HEAD"])
+@evidence_read
+def download(request: HttpRequest, viewer: Viewer, report_id: int, form: str) -> HttpResponseBase:
+    """The signed PDF, or the JSON beside it."""
+    found = requests.one(viewer, report_id)
+    if not found.path:
+        raise errors.NotFound("This report has no file yet.")
+    path = (Path(settings.DATA_DIR) / found.path).with_suffix(f".{form}")
+    answer = FileResponse(path.open("rb"), as_attachment=True, filename=path.name, content_type=MEDIA[path.suffix])
+    answer["Cache-Control"] = "private, no-store"
+    return answer
