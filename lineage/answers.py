@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
+import psycopg
 from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import redirect, render
@@ -58,7 +59,7 @@ class ErrorMiddleware:
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         if isinstance(exception, errors.TouchstoneError):
             return error_answer(request, exception)
-        if isinstance(exception, DatabaseError):
+        if isinstance(exception, (DatabaseError, psycopg.Error)):
             log.error("database error %s at %s", type(exception).__name__, request.path)
             return error_answer(request, errors.StoreUnavailable())
         return None

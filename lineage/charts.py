@@ -21,6 +21,7 @@ ACCESS_WORDS = {
 }
 STRIP_WIDTH, STRIP_HEIGHT = 1_000, 56
 HEAT_LEVELS = 5
+LEAST_BARS = 24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +67,14 @@ def _stacked(
         }
         for kind in kinds
     ]  # fmt: skip
-    layout = {"barmode": "stack", "xaxis": {"type": "date"}, "yaxis": {"rangemode": "tozero", "tickformat": ",d"}}
+    most = max(sum(bins.get(at, 0) for bins in sums.values()) for at in times)
+    # A few bars stay bars, and small counts get whole-numbered ticks.
+    first = min(times[0], times[-1] + step - step * LEAST_BARS)
+    layout = {
+        "barmode": "stack",
+        "xaxis": {"type": "date", "range": [first.isoformat(), (times[-1] + step).isoformat()]},
+        "yaxis": {"rangemode": "tozero", "tickformat": ",d"} | ({"dtick": 1} if most < 6 else {}),
+    }
     unit = "Day (UTC)" if step.days else "Hour (UTC)"
     form = "%Y-%m-%d" if step.days else "%Y-%m-%d %H:%M"
     table = [[f"{at:{form}}", *[sums[kind].get(at, 0) for kind in kinds]] for at in reversed(times)]

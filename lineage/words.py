@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -60,6 +61,13 @@ RULES = {
 }  # fmt: skip
 
 
+MANY = {
+    "human": ("person", "people"), "service": ("service",), "agent": ("agent",),
+    "system": ("system process", "system processes"),
+}  # fmt: skip
+RELATIVE = {"s": "second", "m": "minute", "h": "hour", "d": "day", "w": "week"}
+
+
 class Covered(Protocol):
     """The members of `queries.Coverage` that are put into words."""
 
@@ -69,6 +77,15 @@ class Covered(Protocol):
     def state(self) -> str: ...
     @property
     def detail(self) -> str: ...
+
+
+def condition(field: str, value: Any) -> str:
+    """`field:value` in the search language, quoted where the value needs it."""
+    text = str(value)
+    if re.fullmatch(r"[\w@.-]+", text):
+        return f"{field}:{text}"
+    quoted = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'{field}:"{quoted}"'
 
 
 def number(value: int) -> str:
@@ -111,12 +128,12 @@ def completeness(coverage: Iterable[Covered]) -> tuple[str, str]:
     bad = [c for c in sources if c.state != "continuous"]
     if not bad:
         return "ok", f"From {len(sources)} of {counted(len(sources), 'source')}, no gap in this window."
-    first = bad[0]
-    more = f" {counted(len(bad) - 1, 'other source has', 'other sources have')} gaps too." if len(bad) > 1 else ""
-    return (
-        "gap",
-        f"{len(sources) - len(bad)} of {counted(len(sources), 'source')} without a gap. {first.source}: {first.detail}{more}",
+    first, others = bad[0], len(bad) - 1
+    more = (
+        f" {counted(others, 'other source is', 'other sources are')} not shown to be complete either." if others else ""
     )
+    shown = f"{len(sources) - len(bad)} of {counted(len(sources), 'source')} shown to be complete"
+    return "gap", f"{shown}. {first.source}: {first.detail}{more}"
 
 
 def person(row: Mapping[str, Any]) -> str:
@@ -127,20 +144,23 @@ def person(row: Mapping[str, Any]) -> str:
     return str(name)
 
 
-def period(window: Any) -> str:
-    """The asked window in words, to stand behind a count."""
+def period(window: Any, relative: str = "") -> str:
+    """The asked window in words, to stand behind a count; `relative` is how far back it was asked for, such as "24h"."""
+    if relative and not window.until:
+        unit = RELATIVE[relative[-1]]
+        return f"in the last {counted(int(relative[:-1]), unit)}" if relative[:-1] != "1" else f"in the last {unit}"
     if window.since and window.until:
         return f"from {window.since:%-d %b %Y %H:%M} to {window.until:%-d %b %Y %H:%M}"
     if window.since:
         return f"since {window.since:%-d %b %Y %H:%M}"
     if window.until:
         return f"until {window.until:%-d %b %Y %H:%M}"
-    return "in all records"
+    return "so far"
 
 
-def identity_title(identity: Mapping[str, Any], window: Any) -> str:
+def identity_title(identity: Mapping[str, Any], period: str) -> str:
     touched = counted(int(identity["relations"] or 0), "table")
-    return f"{identity['name']} touched {touched} {period(window)}"
+    return f"{identity['name']} touched {touched} {period}"
 
 
 def identity_sentence(answer: Mapping[str, Any]) -> str:
@@ -162,11 +182,10 @@ def identity_sentence(answer: Mapping[str, Any]) -> str:
 
 def row_sentence(summary: Mapping[str, Any], now: dt.datetime) -> str:
     """ "Changed 6 times by 3 people and 1 agent, last by … 3 d ago; read 14 times; …"."""
-    words = {"human": ("person", "people"), "service": ("service",), "agent": ("agent",), "system": ("system process", "system processes")}  # fmt: skip
     parts = []
     if summary["changes"]:
         by = [
-            counted(n, *words.get(kind, ("actor of unknown kind", "actors of unknown kind")))
+            counted(n, *MANY.get(kind, ("actor of unknown kind", "actors of unknown kind")))
             for kind, n in summary["changed_by"].items()
         ]
         last = f", last by {summary['last_changed_by']} {ago(summary['last_changed_at'], now)}"

@@ -73,6 +73,7 @@ $$("[data-row-form]").forEach((form) => form.addEventListener("submit", (event) 
 $$("[data-scrub]").forEach((form) => {
   const range = $("input[type=range]", form);
   const list = $("select", form);
+  form.classList.add("scripted");
   range.hidden = list.options.length < 2;
   range.value = range.max - list.selectedIndex;
   range.addEventListener("input", () => { list.selectedIndex = range.max - range.value; });
@@ -89,7 +90,7 @@ function open(item) {
 }
 
 function walk(by) {
-  const steps = $$(".steps summary");
+  const steps = $$(".statements summary");
   if (!steps.length) return;
   const at = steps.indexOf(document.activeElement);
   const next = steps[Math.max(0, Math.min(steps.length - 1, at < 0 ? 0 : at + by))];
@@ -104,7 +105,7 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "j") walk(1);
   if (event.key === "k") walk(-1);
   if (event.key === "o") {
-    const step = document.activeElement.closest(".steps details");
+    const step = document.activeElement.closest(".statements details");
     if (step) step.open = !step.open;
   }
 });

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import re
 from typing import Any
 from urllib.parse import urlencode
 
@@ -36,31 +35,24 @@ def here(context: template.Context, **changes: Any) -> str:
     return f"?{urlencode(asked)}"
 
 
-def condition(field: str, value: Any) -> str:
-    """`field:value` in the search language, quoted where the value needs it."""
-    text = str(value)
-    plain = re.fullmatch(r"[\w@.-]+", text)
-    return f"{field}:{text}" if plain else '{}:"{}"'.format(field, text.replace("\\", "\\\\").replace('"', '\\"'))
-
-
 @register.simple_tag(takes_context=True)
 def ask(context: template.Context, field: str, value: Any, by: str = "") -> str:
     """The address of a search for one field's value."""
-    return link(context, "search", q=condition(field, value), by=by)
+    return link(context, "search", q=words.condition(field, value), by=by)
 
 
 @register.simple_tag(takes_context=True)
 def query_of(context: template.Context, field: str, value: Any) -> str:
     """The query string of a search for one field's value, within the page's window, for the API."""
     asked = context.get("carried", {})
-    parts = [condition(field, value), *(condition(name, text) for name, text in asked.items())]
+    parts = [words.condition(field, value), *(words.condition(name, text) for name, text in asked.items())]
     return urlencode({"q": " ".join(parts)})
 
 
 @register.simple_tag(takes_context=True)
 def narrow(context: template.Context, q: str, field: str, value: Any) -> str:
     """This search, narrowed by one more condition."""
-    return here(context, q=f"{f'({q})' if ' or ' in q.lower() else q} {condition(field, value)}".strip())
+    return here(context, q=f"{f'({q})' if ' or ' in q.lower() else q} {words.condition(field, value)}".strip())
 
 
 @register.simple_tag

@@ -3,12 +3,12 @@
 from lineage.views.account import sign_in, sign_out
 from lineage.views.faults import bad_request, csrf_failed, forbidden, not_found, server_error
 from lineage.views.frame import page_context
-from lineage.views.overview import overview, overview_live
 from lineage.views.people import identities, identity, session, sessions
 from lineage.views.places import databases, row, table, tables
 from lineage.views.proof import integrity, seal
 from lineage.views.records import event, search
 from lineage.views.review import approvals, findings
+from lineage.views.watch import overview, overview_live
 
 __all__ = [
     "approvals", "bad_request", "csrf_failed", "databases", "event", "findings", "forbidden", "identities", "identity",

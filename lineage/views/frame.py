@@ -41,7 +41,7 @@ SECTIONS = {
 }  # fmt: skip
 
 _RELATIVE = re.compile(r"^(\d{1,5})([smhdw])$")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+OWN_RANGE = "own"
 
 
 def moment(text: str, now: dt.datetime) -> dt.datetime | None:
@@ -49,12 +49,12 @@ def moment(text: str, now: dt.datetime) -> dt.datetime | None:
 
     Empty text is no bound. Raises QueryInvalid for anything else.
     """
-    if not text:
+    if text in ("", OWN_RANGE):
         return None
     relative = _RELATIVE.match(text)
     try:
         if relative:
-            return now - dt.timedelta(**{_UNITS[relative[2]]: int(relative[1])})
+            return now - dt.timedelta(**{f"{words.RELATIVE[relative[2]]}s": int(relative[1])})
         found = dt.datetime.fromisoformat(text)
     except (ValueError, OverflowError) as error:
         raise errors.QueryInvalid(
@@ -72,6 +72,12 @@ def window(request: HttpRequest) -> queries.Window:
     )
 
 
+def period(request: HttpRequest) -> str:
+    """The window in the address in words."""
+    since = request.GET.get("since", "").strip()
+    return words.period(window(request), since if _RELATIVE.match(since) else "")
+
+
 def limit(request: HttpRequest) -> int | None:
     """The page length in the address, or None. Raises QueryInvalid."""
     text = request.GET.get("limit", "")
@@ -82,7 +88,7 @@ def limit(request: HttpRequest) -> int | None:
 
 def carried(given: QueryDict) -> dict[str, str]:
     """The parameters that every link takes along."""
-    return {name: given[name] for name in CARRIED if given.get(name)}
+    return {name: given[name] for name in CARRIED if given.get(name) not in (None, "", OWN_RANGE)}
 
 
 def environments(viewer: Viewer) -> list[str]:

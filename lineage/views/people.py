@@ -14,7 +14,7 @@ from lineage.views import frame
 def sessions(request: HttpRequest, viewer: Viewer) -> HttpResponse:
     window, q = frame.window(request), request.GET.get("q", "")
     answer = queries.sessions(viewer, q, window, frame.limit(request), request.GET.get("cursor"))
-    title = f"{words.total(answer.total, 'session')} {words.period(window)}"
+    title = f"{words.total(answer.total, 'session')} {frame.period(request)}"
     context = {"answer": answer, "q": q, "title": title, "simulated": frame.shows_simulated(window, answer.items)}
     return frame.page(request, "lineage/sessions.html", context)
 
@@ -38,7 +38,7 @@ def session(request: HttpRequest, viewer: Viewer, key: str) -> HttpResponse:
 def identities(request: HttpRequest, viewer: Viewer) -> HttpResponse:
     window, q = frame.window(request), request.GET.get("q", "")
     answer = queries.identities(viewer, q, window, frame.limit(request), request.GET.get("cursor"))
-    title = f"{words.total(answer.total, 'identity', 'identities')} {words.period(window)}"
+    title = f"{words.total(answer.total, 'identity', 'identities')} {frame.period(request)}"
     context = {"answer": answer, "q": q, "title": title, "simulated": frame.may_show_simulated(window, answer.coverage)}
     return frame.page(request, "lineage/identities.html", context)
 
@@ -51,7 +51,7 @@ def identity(request: HttpRequest, viewer: Viewer, identity_id: str) -> HttpResp
     context = {
         "found": found,
         "identity": found["identity"],
-        "title": words.identity_title(found["identity"], window),
+        "title": words.identity_title(found["identity"], frame.period(request)),
         "sentence": words.identity_sentence(found),
         "heat": charts.heat(found["weeks"]),
         "simulated": frame.shows_simulated(window, rows),

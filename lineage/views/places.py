@@ -13,21 +13,23 @@ from lineage.answers import evidence_read
 from lineage.views import frame
 
 ANSWERS = (
-    ("can_person", "person", "Set `application_name`, use the context message, or register the logins."),
-    ("can_statements", "statements", "Load pgAudit and follow the server log with `enforcement.pglog`."),
-    ("can_reads", "reads", "Set `pgaudit.log = 'read, write, ddl, role'`."),
-    ("can_before_after", "before and after", "Set `REPLICA IDENTITY FULL` on the tables that matter."),
-    ("can_approvals", "approvals", "Add a source for your change desk with `--asserts approval`."),
-    ("can_grants", "grants", "Run `enforcement.pgstate`."),
+    ("can_person", "person", "Register whose logins these are, or name the person:", "enforcement.context"),
+    ("can_statements", "statements", "Load pgAudit and follow the server log:", "python -m enforcement.pglog"),
+    ("can_reads", "reads", "Have pgAudit write reads:", "pgaudit.log = 'read, write, ddl, role'"),
+    ("can_before_after", "before and after", "On each table that matters:", "ALTER TABLE … REPLICA IDENTITY FULL"),
+    ("can_approvals", "approvals", "Add your change desk as a source:", "bin/manage source add … --asserts approval"),
+    ("can_grants", "grants", "Take roles and rights from the catalogs:", "python -m enforcement.pgstate"),
 )
 """What a database may be able to answer, and what makes it so."""
+EXPLAINED = 40
+"""Changes on a row page that are shown with statement and approval: what one search may ask for at once."""
 
 
 @evidence_read
 def tables(request: HttpRequest, viewer: Viewer) -> HttpResponse:
     window, q = frame.window(request), request.GET.get("q", "")
     answer = queries.relations(viewer, q, window, frame.limit(request), request.GET.get("cursor"))
-    title = f"{words.total(answer.total, 'table')} touched {words.period(window)}"
+    title = f"{words.total(answer.total, 'table')} touched {frame.period(request)}"
     context = {"answer": answer, "q": q, "title": title, "simulated": frame.shows_simulated(window, answer.items)}
     return frame.page(request, "lineage/tables.html", context)
 
@@ -41,7 +43,7 @@ def table(request: HttpRequest, viewer: Viewer, datasource: str, relation: str) 
     context = {
         "found": found,
         "relation": found["relation"],
-        "title": f"{relation}: read by {readers}, written by {writers} {words.period(window)}",
+        "title": f"{relation}: read by {readers}, written by {writers} {frame.period(request)}",
         "chart": charts.table_activity(found["hours"]),
         "idle": idle_grantees(found),
         "coverage": frame.only(found["coverage"], datasource),
@@ -65,6 +67,7 @@ def row(request: HttpRequest, viewer: Viewer, datasource: str, relation: str, ke
          *(e | {"how": "refused"} for e in found["refused"])],
         key=lambda e: (e["occurred_at"], e["index"]), reverse=True,
     )  # fmt: skip
+    explain(viewer, datasource, relation, timeline)
     everything = [*timeline, *found["read"], *found["could_have_read"]]
     context = {
         "found": found,
@@ -78,6 +81,31 @@ def row(request: HttpRequest, viewer: Viewer, datasource: str, relation: str, ke
     return frame.page(request, "lineage/row.html", context)
 
 
+def explain(viewer: Viewer, datasource: str, relation: str, events: list[dict[str, Any]]) -> None:
+    """Adds to row changes what stands in other records: the one statement they can come from, and their ticket's approval."""
+    changes = events[:EXPLAINED]
+    transactions = list(
+        dict.fromkeys(e["transaction_id"] for e in changes if e["transaction_id"] and not e["statement"])
+    )
+    written: dict[str, dict[str, dict[str, Any]]] = {}
+    if transactions:
+        either = " or ".join(words.condition("transaction", t) for t in transactions)
+        q = f"kind:query {words.condition('datasource', datasource)} ({either})"
+        for line in queries.events(viewer, q, limit=1000).items:
+            if line["class"] == "write" and relation in line["relations"] and "statement_log" not in line["flags"]:
+                lines = written.setdefault(line["transaction_id"], {})
+                lines.setdefault(line["correlation_id"] or line["event_id"], line)
+    tickets = list(dict.fromkeys(e["ticket"] for e in changes if e["ticket"]))
+    either = " or ".join(words.condition("ticket", t) for t in tickets)
+    approvals = {a["ticket"]: a for a in queries.approvals(viewer, f"({either})").items} if tickets else {}
+    for event in changes:
+        lines = written.get(event["transaction_id"], {})
+        event["statements"] = len(lines)
+        event["from"] = next(iter(lines.values())) if len(lines) == 1 else None
+        approval = approvals.get(event["ticket"])
+        event["approved"] = approval and {**approval, "word": words.APPROVALS[approval["state"]][0]}
+
+
 def chosen_version(versions: list[dict[str, Any]], index: str) -> dict[str, Any] | None:
     """The version that the scrubber stands on: the one of record `index`, else the newest."""
     return next((v for v in versions if str(v["index"]) == index), versions[0] if versions else None)
@@ -89,9 +117,9 @@ def databases(request: HttpRequest, viewer: Viewer) -> HttpResponse:
     environment = frame.window(request).environment
     items = [i for i in answer.items if not environment or i["environment"] == environment]
     for item in items:
-        item["answers"] = [(item[name], word, fix) for name, word, fix in ANSWERS]
+        item["answers"] = [(item[name], word, fix, code) for name, word, fix, code in ANSWERS]
         item["observed"] = item["attributed"] * 100 // item["attributable"] if item["attributable"] else None
-    whole = [i for i in items if all(can for can, _, _ in i["answers"])]
+    whole = [i for i in items if all(can for can, *_ in i["answers"])]
     title = f"{len(whole)} of {words.counted(len(items), 'database')} can answer every question"
     context = {
         "items": items,

@@ -58,7 +58,7 @@ def found(request: HttpRequest, viewer: Viewer, q: str, by: str) -> dict[str, An
         "answer": answer,
         "chips": chips(parse(q)),
         "facets": [(field, rows) for field, rows in counts.items() if rows],
-        "title": f"{words.total(answer.total, one, many)} {words.period(window)}",
+        "title": f"{words.total(answer.total, one, many)} {frame.period(request)}",
         "simulated": words.simulated(window, shown, frame.SIMULATED),
     }
 

@@ -23,7 +23,7 @@ def findings(request: HttpRequest, viewer: Viewer) -> HttpResponse:
         "items": [i for i in answer.items if not chosen or i["rule"] == chosen],
         "counts": sorted(counts.items(), key=lambda c: -c[1]),
         "chosen": chosen,
-        "title": f"{words.counted(len(answer.items), 'finding')} {words.period(window)}",
+        "title": f"{words.counted(len(answer.items), 'finding')} {frame.period(request)}",
         "simulated": frame.shows_simulated(window, answer.items),
     }
     return frame.page(request, "lineage/findings.html", context)
@@ -39,7 +39,7 @@ def approvals(request: HttpRequest, viewer: Viewer) -> HttpResponse:
     used = sum(1 for item in answer.items if item["accesses"] or item["rows_changed"])
     context = {
         "answer": answer,
-        "title": f"{good} of {words.counted(used, 'ticket')} used {words.period(window)} approved in time by somebody else",
+        "title": f"{good} of {words.counted(used, 'ticket')} approved in time by somebody else {frame.period(request)}",
         "simulated": frame.shows_simulated(window, answer.items),
     }
     return frame.page(request, "lineage/approvals.html", context)

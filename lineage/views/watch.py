@@ -54,7 +54,7 @@ def overview(request: HttpRequest, viewer: Viewer) -> HttpResponse:
     accesses = words.counted(found["accesses"], "access", "accesses")
     people = words.counted(found["identities"], "identity", "identities")
     context |= {
-        "title": f"{accesses} by {people} {words.period(context['window'])}",
+        "title": f"{accesses} by {people} {frame.period(request)}",
         "chart": charts.activity(found["hours"]),
         "looks": looks.items[:LOOKS],
         "silent": [c for c in found["coverage"] if c.state != "continuous"],
