@@ -1,0 +1,130 @@
+"""The one door to PostgreSQL's parser: text in, plain dictionaries out, and no text takes the process down.
+
+The parser recurses in C, so deep text overflows an ordinary thread's stack and kills the process. It therefore runs in one
+long-lived thread with a large stack. Its JSON output is used, because protobuf refuses honest statements of more than
+about 47 chained operators.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+import postgast  # noqa: TID251
+from postgast import native  # noqa: TID251
+from postgast.errors import check_error  # noqa: TID251
+from postgast.pg_query_pb2 import Token  # noqa: TID251
+
+from lineage.events import STATEMENT_LIMIT_BYTES
+
+T = TypeVar("T")
+Node = dict[str, Any]
+"""A parse-tree node: its fields, or where any node may stand, one pair of type name and fields."""
+
+STACK_BYTES = 64 * 1024 * 1024
+COMMENT_LIMIT = 100
+"""Nested comments cost quadratic time: 64 KiB of them take 1.5 s."""
+
+_COMMENTS = frozenset({Token.SQL_COMMENT, Token.C_COMMENT})
+_LITERALS = frozenset({Token.SCONST, Token.USCONST, Token.BCONST, Token.XCONST, Token.FCONST, Token.ICONST})
+
+
+class Unparsable(Exception):
+    """The text is not understood; the message says why and quotes nothing of it."""
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """The trees of the statements in one text, its fingerprint, and the text without literals and comments."""
+
+    trees: tuple[Node, ...]
+    fingerprint: str
+    redacted: str
+
+
+class _Worker:
+    """The parsing thread. Started at first use, again in a forked child (threads do not survive a fork)."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._executor: ThreadPoolExecutor | None = None
+
+    def run(self, function: Callable[[str], T], text: str) -> T:
+        return (self._executor or self._start()).submit(function, text).result()
+
+    def _start(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._executor is None:
+                executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sql-parser")
+                before = threading.stack_size(STACK_BYTES)
+                try:
+                    # The thread starts with the first task, so this decides its stack.
+                    executor.submit(bool).result()
+                finally:
+                    threading.stack_size(before)
+                self._executor = executor
+            return self._executor
+
+
+_worker = _Worker()
+
+
+def _after_fork() -> None:
+    global _worker
+    _worker = _Worker()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def parse(text: str) -> Parsed:
+    """Trees, fingerprint and redacted form of `text`. Raises `Unparsable`."""
+    _refuse_dangerous(text)
+    try:
+        return _worker.run(_parse, text)
+    except postgast.PgQueryError as error:
+        raise Unparsable("PostgreSQL's grammar does not know this statement") from error
+    except (RecursionError, ValueError) as error:
+        # ValueError: msgspec's and protobuf's decode errors, and text that is not Unicode (lone surrogates).
+        raise Unparsable("the statement is nested too deeply or is not Unicode text") from error
+
+
+def _refuse_dangerous(text: str) -> None:
+    if len(text) > STATEMENT_LIMIT_BYTES or len(text.encode("utf-8", "replace")) > STATEMENT_LIMIT_BYTES:
+        raise Unparsable("longer than 64 KiB")
+    if "\0" in text:
+        # The parser would stop at the first NUL and call the rest unseen.
+        raise Unparsable("holds a NUL character")
+    if text.count("/*") > COMMENT_LIMIT:
+        raise Unparsable("opens more than 100 comments")
+
+
+def _parse(text: str) -> Parsed:
+    raw = text.encode()
+    result = native.lib.pg_query_parse(raw)
+    try:
+        check_error(result)
+        tree = msgspec.json.decode(result.parse_tree)
+    finally:
+        native.lib.pg_query_free_parse_result(result)
+    trees = tuple(statement.get("stmt", {}) for statement in tree.get("stmts", ()))
+    return Parsed(trees, postgast.fingerprint(text).hex, _redacted(text, raw))
+
+
+def _redacted(text: str, raw: bytes) -> str:
+    """The text with `?` for every literal, without comments, with single spaces where anything was blank."""
+    parts: list[str] = []
+    end = 0
+    for token in postgast.scan(text).tokens:
+        if token.token in _COMMENTS:
+            continue
+        if token.start > end and parts:
+            parts.append(" ")
+        parts.append("?" if token.token in _LITERALS else raw[token.start : token.end].decode())
+        end = token.end
+    return "".join(parts)

@@ -1,0 +1,260 @@
+"""SELECT, INSERT, UPDATE, DELETE and MERGE: which relations they touch, how, and in which rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from lineage.statements import keys
+from lineage.statements.builtins import SAFE_FUNCTIONS
+from lineage.statements.parser import Node
+from lineage.statements.scope import Reference, Scope, names_of
+
+MESSAGE_FUNCTION = "pg_logical_emit_message"
+MESSAGE_PREFIX = "touchstone"
+_MERGE_VERBS = {"CMD_INSERT": "insert", "CMD_UPDATE": "update", "CMD_DELETE": "delete"}
+_FIXED_BY_ON = {"JOIN_INNER": (True, True), "JOIN_LEFT": (False, True), "JOIN_RIGHT": (True, False)}
+_SEPARATE = frozenset(
+    {"fromClause", "withClause", "intoClause", "lockingClause", "larg", "rarg", "sortClause", "groupClause"}
+)
+
+
+class Visitor:
+    """Walks query trees and collects references, function calls and reasons why something stays hidden."""
+
+    def __init__(self, parameters: keys.Parameters) -> None:
+        self.parameters = parameters
+        self.references: list[Reference] = []
+        self.calls: dict[str, None] = {}
+        self.reasons: dict[str, None] = {}
+        self.emitted: str | None = None
+        self.read_verb = "read"
+        self._visit = {
+            "SelectStmt": self.select,
+            "InsertStmt": self.insert,
+            "UpdateStmt": self.update,
+            "DeleteStmt": self.delete,
+            "MergeStmt": self.merge,
+        }
+
+    def refer(self, range_var: Node, verb: str) -> Reference:
+        """A reference to the relation that a RangeVar's fields name."""
+        reference = Reference(verb, range_var.get("schemaname"), range_var.get("relname"))
+        self.references.append(reference)
+        return reference
+
+    def query(self, node: Node, parent: Scope) -> None:
+        """Any of the five kinds of query."""
+        for kind, fields in node.items():
+            self._visit[kind](fields, parent)
+
+    def select(self, fields: Node, parent: Scope) -> None:
+        scope = Scope(parent, self._with(fields, parent))
+        if "larg" in fields:
+            self.select(fields["larg"], scope)
+            self.select(fields["rarg"], scope)
+            return
+        if "intoClause" in fields:
+            self.refer(fields["intoClause"]["rel"], "ddl")
+        joined = self._from(fields.get("fromClause", ()), scope)
+        self._fix([joined, self._fixed(fields.get("whereClause"), scope)])
+        self.expressions([value for name, value in fields.items() if name not in _SEPARATE], scope)
+        outputs = {target["ResTarget"].get("name") for target in fields.get("targetList", ()) if "ResTarget" in target}
+        for name in ("groupClause", "sortClause"):
+            self.expressions([node for node in fields.get(name, ()) if _plain_name(node) not in outputs], scope)
+
+    def insert(self, fields: Node, parent: Scope) -> None:
+        scope = Scope(parent, self._with(fields, parent))
+        target = self.refer(fields["relation"], "insert")
+        columns = [column["ResTarget"]["name"] for column in fields.get("cols", ())]
+        target.write(*columns or ("*",))
+        source = fields.get("selectStmt", {}).get("SelectStmt")
+        if source is not None:
+            target.fixed = keys.inserted(columns, source.get("valuesLists", ()), self.parameters)
+            self.select(source, scope)
+        scope.items.append((_alias(fields["relation"]), target))
+        self._returning(fields, self._on_conflict(fields, target, scope), scope, target)
+
+    def _on_conflict(self, fields: Node, target: Reference, scope: Scope) -> Reference:
+        """Visits ON CONFLICT; returns the reference whose keys cover every row inserted or updated."""
+        clause = fields.get("onConflictClause", {})
+        if clause.get("action") != "ONCONFLICT_UPDATE":
+            return target
+        updated = self.refer(fields["relation"], "update")
+        inner = Scope(scope.parent, scope.ctes, [(_alias(fields["relation"]), updated), ("excluded", None)])
+        columns = [e["IndexElem"].get("name", "") for e in clause.get("infer", {}).get("indexElems", ())]
+        # The row that is updated is the one whose conflict columns equal the inserted ones.
+        if target.fixed and set(columns) <= set(target.fixed[0]):
+            updated.fixed = keys.narrowed(target.fixed, columns)
+        self._assign(clause, updated, inner)
+        self.expressions(clause.get("whereClause"), inner)
+        return updated
+
+    def update(self, fields: Node, parent: Scope) -> None:
+        self._change(fields, parent, "update", "fromClause")
+
+    def delete(self, fields: Node, parent: Scope) -> None:
+        self._change(fields, parent, "delete", "usingClause")
+
+    def _change(self, fields: Node, parent: Scope, verb: str, others: str) -> None:
+        scope = Scope(parent, self._with(fields, parent))
+        target = self.refer(fields["relation"], verb)
+        scope.items.append((_alias(fields["relation"]), target))
+        joined = self._from(fields.get(others, ()), scope)
+        self._fix([joined, self._fixed(fields.get("whereClause"), scope)])
+        self._assign(fields, target, scope)
+        self.expressions(fields.get("whereClause"), scope)
+        self._returning(fields, target, scope)
+
+    def merge(self, fields: Node, parent: Scope) -> None:
+        scope = Scope(parent, self._with(fields, parent))
+        target = Reference("read", fields["relation"].get("schemaname"), fields["relation"].get("relname"))
+        scope.items.append((_alias(fields["relation"]), target))
+        self._fix([self._from([fields["sourceRelation"]], scope)])
+        self.expressions(fields.get("joinCondition"), scope)
+        clauses = [node["MergeWhenClause"] for node in fields.get("mergeWhenClauses", ())]
+        actions = [self._merge_action(fields, clause, target, scope) for clause in clauses]
+        for action in [a for a in actions if a is not None] or [self.refer(fields["relation"], "read")]:
+            action.name(*target.columns)
+            self._returning(fields, action, scope, target)
+
+    def _merge_action(self, fields: Node, clause: Node, target: Reference, scope: Scope) -> Reference | None:
+        verb = _MERGE_VERBS.get(clause["commandType"])
+        self.expressions(clause.get("condition"), scope)
+        if verb is None:
+            return None
+        action = self.refer(fields["relation"], verb)
+        if verb == "insert":
+            columns = [column["ResTarget"]["name"] for column in clause.get("targetList", ())]
+            action.write(*columns or ("*",))
+            values = clause.get("values", ())
+            action.fixed = keys.inserted(columns, [{"List": {"items": values}}], self.parameters)
+            self.expressions(values, scope)
+            return action
+        conditions = [self._fixed(clause.get("condition"), scope)]
+        if clause["matchKind"] == "MERGE_WHEN_MATCHED":
+            conditions.append(self._fixed(fields.get("joinCondition"), scope))
+        action.fixed = keys.every(conditions).get(target)
+        self._assign(clause, action, scope)
+        return action
+
+    def _assign(self, fields: Node, target: Reference, scope: Scope) -> None:
+        for assignment in fields.get("targetList", ()):
+            target.write(assignment["ResTarget"]["name"])
+            self.expressions(assignment["ResTarget"].get("val"), scope)
+
+    def _returning(self, fields: Node, target: Reference, scope: Scope, stands_for: Reference | None = None) -> None:
+        """RETURNING shows the changed rows to the client: a read of the same rows."""
+        expressions = fields.get("returningClause", {}).get("exprs")
+        if not expressions:
+            return
+        seen = self.refer(fields["relation"], self.read_verb)
+        seen.fixed = target.fixed
+        items = [(alias, seen if item is (stands_for or target) else item) for alias, item in scope.items]
+        self.expressions(expressions, Scope(scope.parent, scope.ctes, items))
+
+    def _with(self, fields: Node, parent: Scope) -> frozenset[str]:
+        """Visits the CTEs; returns the names that stand for them instead of for relations."""
+        clause = fields.get("withClause", {})
+        ctes = [node["CommonTableExpr"] for node in clause.get("ctes", ())]
+        visible = parent.ctes
+        everyone = visible.union(cte["ctename"] for cte in ctes)
+        for cte in ctes:
+            # Without RECURSIVE a CTE's own name inside it is the real relation.
+            self.query(cte["ctequery"], Scope(parent, everyone if clause.get("recursive") else visible))
+            visible = visible | {cte["ctename"]}
+        return visible
+
+    def _from(self, nodes: Iterable[Node], scope: Scope) -> keys.Fixed:
+        return keys.every([self._from_item(kind, fields, scope) for node in nodes for kind, fields in node.items()])
+
+    def _from_item(self, kind: str, fields: Node, scope: Scope) -> keys.Fixed:
+        """Adds one FROM item to the scope; returns what its join conditions fix."""
+        if kind == "JoinExpr":
+            return self._join(fields, scope)
+        if kind == "RangeTableSample":
+            self.expressions([fields.get("args"), fields.get("repeatable")], scope)
+            return self._from([fields["relation"]], scope)
+        if kind == "RangeVar":
+            is_cte = "schemaname" not in fields and fields["relname"] in scope.ctes
+            scope.items.append((_alias(fields), None if is_cte else self.refer(fields, self.read_verb)))
+            return {}
+        if kind == "RangeSubselect":
+            sees = scope if fields.get("lateral") else Scope(scope.parent, scope.ctes)
+            self.query(fields["subquery"], sees)
+        else:
+            self.expressions(fields, scope)
+        scope.items.append((_alias(fields), None))
+        return {}
+
+    def _join(self, fields: Node, scope: Scope) -> keys.Fixed:
+        start = len(scope.items)
+        left = self._from([fields["larg"]], scope)
+        middle = len(scope.items)
+        right = self._from([fields["rarg"]], scope)
+        sides = (scope.items[start:middle], scope.items[middle:])
+        for side in sides:
+            if len(side) == 1 and side[0][1] is not None:
+                side[0][1].name(*names_of(fields.get("usingClause", [])))
+        self.expressions(fields.get("quals"), scope)
+        # In an outer join ON chooses rows of the optional side only.
+        chosen = _FIXED_BY_ON.get(fields["jointype"], (False, False))
+        references = {item for side, is_fixed in zip(sides, chosen, strict=True) if is_fixed for _, item in side}
+        on = {ref: found for ref, found in self._fixed(fields.get("quals"), scope).items() if ref in references}
+        return keys.every([left, right, on])
+
+    def _fixed(self, condition: Node | None, scope: Scope) -> keys.Fixed:
+        return keys.fixed(condition, scope.column, self.parameters)
+
+    def _fix(self, parts: list[keys.Fixed]) -> None:
+        for reference, alternatives in keys.every(parts).items():
+            reference.fixed = alternatives
+
+    def expressions(self, tree: Any, scope: Scope) -> None:
+        """Columns, function calls and subqueries in any part of a tree. Iterative: honest expressions can be deep."""
+        stack = [tree]
+        while stack:
+            node = stack.pop()
+            if isinstance(node, list):
+                stack.extend(reversed(node))
+            elif isinstance(node, dict):
+                for kind, value in node.items():
+                    if kind in self._visit:
+                        self.query({kind: value}, scope)
+                    elif kind == "ColumnRef":
+                        scope.note_column(value)
+                    else:
+                        if kind == "FuncCall":
+                            self.call(value)
+                        stack.append(value)
+
+    def call(self, fields: Node) -> None:
+        """A function call; one that is not known to be harmless hides its effect."""
+        *schema, name = names_of(fields["funcname"])
+        if schema in ([], ["pg_catalog"]):
+            if name in SAFE_FUNCTIONS:
+                return
+            if name == MESSAGE_FUNCTION:
+                self.calls[name] = None
+                self._note_message(fields.get("args", []))
+                return
+        elif schema == ["information_schema"]:
+            return
+        self.calls[name] = None
+        self.reasons["calls a function that may do anything"] = None
+
+    def _note_message(self, arguments: list[Node]) -> None:
+        texts = [keys.literal(argument, self.parameters) for argument in arguments[1:3]]
+        if self.emitted is None and len(texts) == 2 and texts[0] == MESSAGE_PREFIX:
+            self.emitted = texts[1]
+
+
+def _alias(fields: Node) -> str | None:
+    return fields.get("alias", {}).get("aliasname") or fields.get("relname")
+
+
+def _plain_name(node: Node) -> str | None:
+    """The name alone when an ORDER BY or GROUP BY item is nothing but a name."""
+    column = node.get("SortBy", {}).get("node", node).get("ColumnRef")
+    names = names_of(column["fields"]) if column else []
+    return names[0] if len(names) == 1 else ""
