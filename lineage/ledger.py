@@ -58,7 +58,8 @@ def append(
     """Appends what is new, in order, and returns one `Placed` for each entry.
 
     A key that is taken with the same content is a duplicate; with other content both are kept and both are flagged.
-    Quarantined items, and the sequence numbers of skipped ones, are stored in the same transaction. Raises StoreUnavailable when the database cannot commit.
+    Quarantined items, and the sequence numbers of skipped ones, are stored in the same transaction.
+    Raises StoreUnavailable when the database cannot commit.
     """
     for attempt in range(ATTEMPTS):
         try:

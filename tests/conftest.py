@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Generator, Iterator
 import uuid
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,13 +83,12 @@ def store(
     """
     settings.DATA_DIR = tmp_path
     name = f"store_{uuid.uuid4().hex[:12]}"
-    with django_db_blocker.unblock():
-        with psycopg.connect(**server(dbname="touchstone"), autocommit=True) as admin:
-            admin.execute(f'create database "{name}" template "{template}"')
-            before, connection.settings_dict["NAME"] = connection.settings_dict["NAME"], name
-            try:
-                yield name
-            finally:
-                connections.close_all()
-                connection.settings_dict["NAME"] = before
-                admin.execute(f'drop database "{name}" with (force)')
+    with django_db_blocker.unblock(), psycopg.connect(**server(dbname="touchstone"), autocommit=True) as admin:
+        admin.execute(f'create database "{name}" template "{template}"')
+        before, connection.settings_dict["NAME"] = connection.settings_dict["NAME"], name
+        try:
+            yield name
+        finally:
+            connections.close_all()
+            connection.settings_dict["NAME"] = before
+            admin.execute(f'drop database "{name}" with (force)')

@@ -30,7 +30,10 @@ def test_every_field_of_an_event_has_exactly_one_place_and_the_page_agrees() -> 
         assert tuple(re.findall(r"`(\w+)`", row[1])) == fields
     placed = [*events.LEAF_FIELDS, *(f for fields in events.GROUP_FIELDS.values() for f in fields)]
     assert len(placed) == len(set(placed))
-    wire = {"class" if f == "class_" else f for f in events.Event.__struct_fields__} - {"error"} | {"error_code", "error_message"}
+    wire = {"class" if f == "class_" else f for f in events.Event.__struct_fields__} - {"error"} | {
+        "error_code",
+        "error_message",
+    }
     assert set(placed) == wire
 
 

@@ -11,7 +11,7 @@ from django.conf import settings
 
 from lineage.access import Viewer
 from lineage.engine import Question
-from lineage.queries.ask import OWN, Answer, Total, Window, coverage, limited, scoped, searched
+from lineage.queries.ask import OWN, STATEMENT_COUNT, Answer, Total, Window, coverage, limited, scoped, searched
 
 BULK_ROWS = 1_000
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -34,7 +34,7 @@ def approvals(
             list(struct_pack(approval := approval, decided_by := decided_by, who_id := who_id, type := decision_type,
                  occurred_at := occurred_at, index := index) order by index)
                 filter (kind = 'decision' and not list_contains(flags, 'unauthorised_assertion')) as decisions,
-            count(distinct coalesce(correlation_id, event_id)) filter (kind = 'query' and class <> 'procedural') as accesses,
+            {STATEMENT_COUNT} as accesses,
             count(*) filter (kind = 'change') as rows_changed,
             min(occurred_at) filter (kind in ('query', 'change')) as first_access_at,
             min(index) filter (kind in ('query', 'change')) as first_index,
@@ -88,7 +88,7 @@ RULES: tuple[tuple[str, str, str, str], ...] = (
      "A log line that only pretends to be from pgAudit was written by {who}."),
     ("false-claim", "high", "list_contains(flags, 'suspected_forgery') and kind in ('query', 'change')",
      "{who} claimed in a context message to be somebody else; the claim is not believed."),
-    ("refused", "medium", "verdict = 'blocked'", "{who} was refused by the database: {op} on {where}."),
+    ("refused", "medium", "verdict = 'blocked'", "{who} was refused by the database: {op}, {where}."),
     ("privilege-change", "medium", "class = 'privilege' and verdict = 'allowed'", "{who} changed privileges."),
     ("agent-write", "medium", "(who_type = 'agent' or agent_id is not null) and class = 'write' and kind = 'query' "
      "and verdict = 'allowed'", "The agent {who} wrote to {where}, for {behalf}."),
@@ -142,10 +142,10 @@ def _finding(row: dict[str, Any]) -> dict[str, Any]:
     row["severity"] = severity
     row["sentence"] = sentence.format(
         who=row["who_name"],
-        where=", ".join(row["relations"] or ()) or "an unnamed object",
+        where=", ".join(row["relations"] or ()) or "no table named",
         behalf=row["on_behalf_of"] or "nobody known",
         rows=f"{row['rows']:,}" if row["rows"] is not None else "an unknown number of",
-        op=row["op"] or "a statement",
+        op="a connection" if row["op"] == "session" else row["op"] or "a statement",
         source=row["source"],
         detail=custody.get("detail") or custody.get("subject") or "no detail",
     )

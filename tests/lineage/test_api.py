@@ -23,7 +23,12 @@ SECRET = "tsi_secret"
 @pytest.fixture
 def client(store: str) -> Client:
     Source.objects.create(
-        name="shop", format="events", environment="prod", datasource="orders", asserts=["actor"], token_hash=access.token_hash(SECRET)
+        name="shop",
+        format="events",
+        environment="prod",
+        datasource="orders",
+        asserts=["actor"],
+        token_hash=access.token_hash(SECRET),
     )
     return Client(headers={"authorization": f"Bearer {SECRET}"})
 
@@ -67,7 +72,10 @@ def test_the_same_batch_again_adds_nothing(client: Client) -> None:
 
 @pytest.mark.parametrize(("encoding", "pack"), [("gzip", gzip.compress), ("zstd", zstandard.compress)])
 def test_compressed_bodies_are_read(client: Client, encoding: str, pack: Any) -> None:
-    assert post(client, pack(json.dumps([item()]).encode()), headers={"content-encoding": encoding}).json()["accepted"] == 1
+    assert (
+        post(client, pack(json.dumps([item()]).encode()), headers={"content-encoding": encoding}).json()["accepted"]
+        == 1
+    )
 
 
 def test_a_decompression_bomb_is_refused(client: Client) -> None:
@@ -88,7 +96,9 @@ def test_a_decompression_bomb_is_refused(client: Client) -> None:
         ({"body": [item(n) for n in range(10_001)]}, 413, "body-too-large"),
     ],
 )
-def test_what_cannot_be_taken_is_refused_with_code_and_advice(client: Client, change: dict[str, Any], status: int, code: str) -> None:
+def test_what_cannot_be_taken_is_refused_with_code_and_advice(
+    client: Client, change: dict[str, Any], status: int, code: str
+) -> None:
     arguments = {"body": [item()], **change}
     answer = post(client, **arguments)
     body = answer.json()
@@ -105,7 +115,9 @@ def test_strict_refuses_the_whole_batch_and_stores_nothing(client: Client) -> No
 
 
 def test_one_bad_item_does_not_stop_the_others_and_its_bytes_are_kept(client: Client) -> None:
-    answer = post(client, b'{"kind":"query","source_event_id":"a"}\nnot json\n{"kind":"query","source_event_id":"b"}\n').json()
+    answer = post(
+        client, b'{"kind":"query","source_event_id":"a"}\nnot json\n{"kind":"query","source_event_id":"b"}\n'
+    ).json()
     assert [i["status"] for i in answer["items"]] == ["accepted", "quarantined", "accepted"]
     with connection.cursor() as cursor:
         cursor.execute("select body from ledger_quarantine")
@@ -119,7 +131,16 @@ def test_a_megabyte_of_statement_is_kept_as_head_length_and_hash(client: Client)
 
 
 def test_hostile_text_survives_as_text(client: Client) -> None:
-    post(client, [item(1, resources=[{"schema": '"; drop', "relation": "<script>"}], statement={"text": "select '\u2400<script>'"})])
+    post(
+        client,
+        [
+            item(
+                1,
+                resources=[{"schema": '"; drop', "relation": "<script>"}],
+                statement={"text": "select '\u2400<script>'"},
+            )
+        ],
+    )
     assert reader().get("/api/v1/events").json()["items"][0]["relations"] == ['"; drop.<script>']
 
 
@@ -172,7 +193,14 @@ def test_lists_come_in_each_format(client: Client, form: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["events?q=colour:red", "events?limit=x", "events?cursor=%00", "events?since=yesterday", "events?format=xml", "proof/inclusion?index=9"],
+    [
+        "events?q=colour:red",
+        "events?limit=x",
+        "events?cursor=%00",
+        "events?since=yesterday",
+        "events?format=xml",
+        "proof/inclusion?index=9",
+    ],  # fmt: skip
 )
 def test_a_question_that_cannot_be_understood_is_400(client: Client, path: str) -> None:
     assert reader().get(f"/api/v1/{path}").status_code == 400
@@ -201,7 +229,10 @@ def test_a_heartbeat_is_noted_and_a_wrong_clock_recorded(client: Client) -> None
 
 def test_no_statement_or_row_value_reaches_a_server_log(client: Client, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    post(client, [item(1, statement={"text": "select 'MARKER-VALUE'"}), {"kind": "x", "statement": {"text": "MARKER-VALUE"}}])
+    post(
+        client,
+        [item(1, statement={"text": "select 'MARKER-VALUE'"}), {"kind": "x", "statement": {"text": "MARKER-VALUE"}}],
+    )
     post(client, b"MARKER-VALUE not json")
     reader().get("/api/v1/events")
     reader("security").get("/api/v1/events?q=colour:MARKER-VALUE")
@@ -212,6 +243,9 @@ def test_commands_print_the_token_alone_and_record_the_change(store: str, capsys
     call_command("source", "add", "log", "--format", "postgres-csvlog", "--datasource", "orders")
     token = capsys.readouterr().out
     assert token.count("\n") == 1
-    assert Client(headers={"authorization": f"Bearer {token.strip()}"}).post("/api/v1/ingest/postgres-csvlog").status_code == 200
+    assert (
+        Client(headers={"authorization": f"Bearer {token.strip()}"}).post("/api/v1/ingest/postgres-csvlog").status_code
+        == 200
+    )
     call_command("ask", "kind:decision", "--format", "csv")
     assert "source log" in capsys.readouterr().out
