@@ -200,7 +200,7 @@ def test_lists_come_in_each_format(client: Client, form: str) -> None:
         "events?since=yesterday",
         "events?format=xml",
         "proof/inclusion?index=9",
-    ],  # fmt: skip
+    ],
 )
 def test_a_question_that_cannot_be_understood_is_400(client: Client, path: str) -> None:
     assert reader().get(f"/api/v1/{path}").status_code == 400
