@@ -74,4 +74,6 @@ def emit_message(dsn: str, name: str) -> None:
 def connect(dsn: str) -> psycopg.Connection:
     """An ordinary, short connection that cannot hang for long."""
     options = "-c statement_timeout=5000 -c lock_timeout=2000"
-    return psycopg.connect(dsn, autocommit=True, connect_timeout=5, options=options, application_name="touchstone")
+    return psycopg.connect(
+        dsn, autocommit=True, connect_timeout=5, options=options, application_name="touchstone", client_encoding="utf8"
+    )

@@ -17,6 +17,7 @@ from typing import Any
 from enforcement import logrecords, shipper
 
 HEAD_BYTES = 256
+COMPRESSED = (".gz", ".zst", ".xz", ".bz2", ".lz4")
 QUIET_SECONDS = 1.0
 FINISHED_SECONDS = 5.0
 
@@ -149,9 +150,12 @@ class Folder:
                 except FileNotFoundError:
                     continue
                 known = stat.st_ino in self._files or stat.st_ino in self._known
-                if entry.is_file() and (known or fnmatch.fnmatch(entry.name, self.pattern)):
+                if entry.is_file() and (known or self._matches(entry.name)):
                     found[stat.st_ino] = (Path(entry.path), stat.st_mtime, stat.st_size)
         return found
+
+    def _matches(self, name: str) -> bool:
+        return fnmatch.fnmatch(name, self.pattern) and not name.endswith(COMPRESSED)
 
     def _meet(self, inode: int, path: Path, modified: float, size: int) -> list[bytes]:
         file = self._files.get(inode)
@@ -179,7 +183,7 @@ class Folder:
             file.name, file.head_length, file.head, offset, file.is_done = entry[1:]
             file.go_to(offset)
             del self._known[inode]
-        elif not fnmatch.fnmatch(path.name, self.pattern):
+        elif not self._matches(path.name):
             return None
         elif self._skip_existing:
             file.go_to(size)

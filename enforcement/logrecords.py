@@ -173,13 +173,14 @@ PREFIX_FIELDS = {
 def prefix_pattern(line_prefix: str) -> bytes:
     """A regular expression for `log_line_prefix`: text fields such as %a and %u match lazily, the rest strictly."""
     pattern, optional = b"", False
-    for literal, field in re.findall(r"([^%]+)|%-?\d*([a-zA-Z%])", line_prefix):
+    for literal, width, field in re.findall(r"([^%]+)|%(-?\d*)([a-zA-Z%])", line_prefix):
         if field == "q":
             pattern, optional = pattern + b"(?:", True
-        elif field:
-            pattern += rb"\s*" + PREFIX_FIELDS.get(field, rb".*?") + rb"\s*" if field != "%" else b"%"
+        elif literal or field == "%":
+            pattern += re.escape(literal.encode() or b"%")
         else:
-            pattern += re.escape(literal.encode())
+            padding = b" *" if width else b""
+            pattern += padding + PREFIX_FIELDS.get(field, rb"[^\t]*?") + padding
     return b"^" + pattern + (b")?" if optional else b"")
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from enforcement import canary, logfiles, logrecords, shipper, spool
 
-PATTERNS = {"csvlog": "*.csv", "jsonlog": "*.json", "stderr": "*.log"}
+PATTERNS = {"csvlog": "*.csv*", "jsonlog": "*.json*", "stderr": "*.log*"}
 CHUNK_BYTES = 1 << 20
 SAVE_SECONDS = 5.0
 
@@ -88,8 +88,12 @@ class Follower:
         if record.length > len(raw):
             raw = logrecords.whole_again(self.log_format, raw)
             cut = b',"truncated":{"length":%d}' % record.length
-        if self.log_format == "jsonlog" and logrecords.is_json(raw):
-            return shipper.item(position, raw) + cut
+        if self.log_format == "jsonlog":
+            return (
+                shipper.item(position, raw) + cut
+                if logrecords.is_json(raw)
+                else shipper.bytes_item(position, raw) + cut
+            )
         return shipper.raw_item(position, raw) + cut
 
     def _put(self, items: list[bytes]) -> None:
@@ -115,12 +119,15 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("directory", type=Path, help="folder of the log files")
     made.add_argument("--format", choices=tuple(PATTERNS), default="csvlog", help="csvlog (default), jsonlog or stderr")
     made.add_argument("--stderr", dest="format", action="store_const", const="stderr", help="same as --format stderr")
-    made.add_argument("--pattern", help="names of the files (*.csv, *.json or *.log, by format)")
+    made.add_argument(
+        "--pattern", help="names of the files (*.csv*, *.json* or *.log*, by format); compressed files are left out"
+    )
     made.add_argument("--line-prefix", default="%m [%p] ", help="the server's log_line_prefix, for --format stderr")
     made.add_argument("--timezone", help="IANA name of log_timezone, when its abbreviation is ambiguous (CST, IST)")
     made.add_argument("--from-end", action="store_true", help="at first start skip what is in the files already")
     made.add_argument("--canary-dsn", help="connection string for the canary statement (none: no canary)")
     made.add_argument("--canary-seconds", type=float, default=300.0, help="time between canaries (300)")
+    made.add_argument("--canary-within", type=float, default=canary.WITHIN_SECONDS, help=argparse.SUPPRESS)
     made.add_argument("--poll-seconds", type=float, default=0.2, help="time between looks at the files (0.2)")
     shipper.add_options(made)
     return made
@@ -153,7 +160,7 @@ def main(arguments: list[str] | None = None) -> int:
     follower = Follower(folder, options.format, queue, stop)
     if options.canary_dsn:
         emit = functools.partial(canary.emit_statement, options.canary_dsn)
-        follower.canary = canary.Canary(emit, options.canary_seconds)
+        follower.canary = canary.Canary(emit, options.canary_seconds, options.canary_within)
     follow(follower, sender, options)
     return 0
 

@@ -54,7 +54,9 @@ class Reader:
         """Stream until told to stop, or until everything before `until` was read. Disconnected, psycopg.Error."""
         with canary.connect(self.wanted.dsn) as connection:
             row = connection.execute("select current_database()").fetchone()
-        stream = replication.Stream(self.wanted)
+            # Asked for UTF-8, a SQL_ASCII server would fail for ever at the first row that is not.
+            raw = connection.info.parameter_status("server_encoding") == "SQL_ASCII"
+        stream = replication.Stream(self.wanted, "SQL_ASCII" if raw else "UTF8")
         try:
             self._begin(stream, row[0] if row else "")
             while until is None or self.received < until:
@@ -67,6 +69,8 @@ class Reader:
         self.assembler.reset()
         self._waiting, self._waiting_bytes, self._end_lsn = [], 0, 0
         self._safe.clear()
+        # The server begins to read before the confirmed position: what it says first is older than what was confirmed.
+        self._confirmed = decoder.lsn_number(confirmed_before(self.queue) or "0/0")
         position = self.queue.position
         known = position.get("system_identifier")
         if known not in (None, stream.system_identifier):
@@ -213,7 +217,7 @@ def _replace_lost_slot(
 
 
 def _report_gap(queue: spool.Spool, slot: replication.Slot) -> None:
-    begins = decoder.lsn_text(slot.confirmed_lsn or 0)
+    begins, position, gap = decoder.lsn_text(slot.confirmed_lsn or 0), queue.position, None
     known = confirmed_before(queue)
     if "lost_from" in queue.position:
         position = {name: value for name, value in queue.position.items() if name != "lost_from"}
@@ -222,14 +226,13 @@ def _report_gap(queue: spool.Spool, slot: replication.Slot) -> None:
         )
         gap = shipper.custody_item("gap", "slot", detail, first=queue.position["lost_from"], last=begins)
     elif known and decoder.lsn_number(known) < (slot.confirmed_lsn or 0):
-        position = queue.position
         detail = "Somebody else moved the slot while this collector was away. Changes between are missing."
         gap = shipper.custody_item("gap", "slot", detail, first=known, last=begins)
-    else:
-        return
-    spool.write_durably(queue.folder / "confirmed", begins.encode())
-    queue.append([gap], position)
-    queue.sync()
+    if gap is not None:
+        queue.append([gap], position)
+        queue.sync()
+    if decoder.lsn_number(known or "0/0") < (slot.confirmed_lsn or 0):
+        spool.write_durably(queue.folder / "confirmed", begins.encode())
 
 
 def confirmed_before(queue: spool.Spool) -> str:

@@ -66,12 +66,12 @@ class Keepalive:
 class Stream:
     """A started logical replication stream."""
 
-    def __init__(self, wanted: Wanted) -> None:
-        """Connect and start. psycopg.Error or Disconnected when the server refuses."""
+    def __init__(self, wanted: Wanted, encoding: str = "UTF8") -> None:
+        """Connect and start; text comes in `encoding`. psycopg.Error or Disconnected when the server refuses."""
         parameters = conninfo.conninfo_to_dict(wanted.dsn)
         parameters["options"] = f"{parameters.get('options') or ''} {SESSION}".strip()
         whole = conninfo.make_conninfo(
-            "", **{**parameters, "replication": "database", "client_encoding": "UTF8"}, connect_timeout=10
+            "", **{**parameters, "replication": "database", "client_encoding": encoding}, connect_timeout=10
         )
         self._connection = pq.PGconn.connect(whole.encode())
         if self._connection.status != pq.ConnStatus.OK:

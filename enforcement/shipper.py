@@ -58,7 +58,12 @@ def raw_item(position: str, record: bytes) -> bytes:
     try:
         return item(position, msgspec.json.encode(record.decode("utf-8")))
     except UnicodeDecodeError:
-        return b'"position":%b,"record_base64":%b' % (msgspec.json.encode(position), msgspec.json.encode(record))
+        return bytes_item(position, record)
+
+
+def bytes_item(position: str, record: bytes) -> bytes:
+    """A feed item whose record is any bytes, as base64."""
+    return b'"position":%b,"record_base64":%b' % (msgspec.json.encode(position), msgspec.json.encode(record))
 
 
 def custody_item(

@@ -233,7 +233,8 @@ class Spool:
             self._file.close()
         number = self.segments[-1].number + 1 if self.segments else 1
         path = self.folder / "segments" / f"{number:020d}.seg"
-        self._file = path.open("wb", buffering=0)
+        path.unlink(missing_ok=True)
+        self._file = path.open("ab", buffering=0)
         self.segments.append(Segment(number, path, 0, self.last))
         self._write(Frame(self.last + 1, self.position, ()))
         os.fsync(self._file.fileno())
