@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import secrets
 from pathlib import Path
 
 from django.conf import settings
@@ -32,7 +33,8 @@ def load(name: str) -> str:
 
 def _make(file: Path, name: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft = file.with_suffix(f".{os.getpid()}")
+    # Neither another thread nor a killed process whose number came back may own a draft of this name.
+    draft = file.with_suffix(f".{secrets.token_hex(8)}")
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "w") as out:
         # C2SP names a log's key by its origin; "+" cannot stand in a key's name.
