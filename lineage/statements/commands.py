@@ -33,6 +33,7 @@ _PARTS_OF_RELATIONS = frozenset({
     "OBJECT_TRIGGER", "OBJECT_RULE", "OBJECT_POLICY", "OBJECT_COLUMN", "OBJECT_TABCONSTRAINT",
 })  # fmt: skip
 _DDL_KIND = re.compile(r"(?:Create|Alter|Drop|Define|Import|CompositeType|SecLabel|Comment)\w*Stmt$")
+_COLUMN_ALTERATION = re.compile("Column|NotNull|Statistics|Storage|Identity|Expression|Compression")
 _OFF = frozenset({"false", "off", "0", "no"})
 
 
@@ -213,7 +214,7 @@ def _ddl_columns(kind: str, fields: Node) -> Iterable[str]:
         return [fields["subname"], fields["newname"]]
     named = []
     for command in _alterations(fields):
-        if "Column" in command.get("subtype", ""):
+        if _COLUMN_ALTERATION.search(command.get("subtype", "")):
             named.append(command.get("name") or command.get("def", {}).get("ColumnDef", {}).get("colname"))
     return [name for name in named if name]
 

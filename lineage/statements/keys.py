@@ -53,7 +53,7 @@ def frozen(alternatives: Alternatives | None) -> tuple[Key, ...] | None:
 
 def inserted(columns: Sequence[str], rows: Sequence[Node], parameters: Parameters) -> Alternatives | None:
     """The literal values of INSERT … VALUES, row by row; columns that some row does not give as a literal are left out."""
-    if not columns or len(rows) > MOST_KEYS:
+    if not columns or not 0 < len(rows) <= MOST_KEYS:
         return None
     alternatives: Alternatives = []
     for row in rows:
