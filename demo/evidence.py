@@ -1,0 +1,112 @@
+"""The promises about evidence: proofs, packs, the report; and a plain browser to look at pages with."""
+
+from __future__ import annotations
+
+import http.cookiejar
+import json
+import re
+import subprocess
+import sys
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from demo.promises import Promise, expect
+from demo.store import BASE_DIR
+
+if TYPE_CHECKING:
+    from demo.run import Demo
+
+
+class Browser:
+    """A signed-in session on the pages."""
+
+    def __init__(self, url: str, email: str, password: str) -> None:
+        self.url = url
+        jar = urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())
+        self._opener = urllib.request.build_opener(jar)
+        form = self.get("/accounts/login/")
+        token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', form)
+        fields = {
+            "csrfmiddlewaretoken": token[1] if token else "",
+            "email": email,
+            "username": email,
+            "password": password,
+        }
+        request = urllib.request.Request(f"{url}/accounts/login/", urllib.parse.urlencode(fields).encode())  # noqa: S310
+        request.add_header("Referer", f"{url}/accounts/login/")
+        with self._opener.open(request, timeout=60):
+            pass
+
+    def get(self, path: str) -> str:
+        """The page's HTML."""
+        with self._opener.open(self.url + path, timeout=60) as answer:
+            return str(answer.read().decode())
+
+
+def verify(file: Path, policy: Path) -> subprocess.CompletedProcess[str]:
+    """The offline verifier, as an auditor runs it."""
+    command = [sys.executable, "-m", "lineage.verify", str(file), "--policy", str(policy)]
+    return subprocess.run(command, cwd=BASE_DIR, capture_output=True, text=True, check=False)
+
+
+def pack(demo: Demo) -> str:
+    """A pack of everything real proves itself under the printed policy."""
+    policy, file = demo.folder / "policy", demo.folder / "pack.touchstone.zip"
+    policy.write_text(demo.store.manage("policy") + "\n")
+    demo.store.manage("pack", "environment:production", "--out", str(file))
+    done = verify(file, policy)
+    expect(done.returncode == 0, f"exit {done.returncode}: {(done.stdout + done.stderr).strip()[-500:]}")
+    return f"{file.stat().st_size:,} bytes, exit 0; {done.stdout.strip().splitlines()[-1]}"
+
+
+def tampered(demo: Demo) -> str:
+    """One byte changed anywhere makes the verifier refuse."""
+    original = (demo.folder / "pack.touchstone.zip").read_bytes()
+    copy = demo.folder / "tampered.touchstone.zip"
+    places = [len(original) * part // 10 for part in range(1, 10)]
+    for place in places:
+        copy.write_bytes(original[:place] + bytes([original[place] ^ 1]) + original[place + 1 :])
+        status = verify(copy, demo.folder / "policy").returncode
+        expect(status in (1, 3), f"a copy with byte {place} changed got exit {status}")
+    return f"{len(places)} copies with one byte changed each, all refused"
+
+
+def whole_log(demo: Demo) -> str:
+    """Tree and segments agree with the leaves."""
+    return demo.store.manage("fsck").splitlines()[-1]
+
+
+def report(demo: Demo) -> str:
+    """The report of the demo's own period: signed, intact, final, with the store's counts."""
+    (pdf,) = demo.reports.glob("*.pdf")
+    signed = subprocess.run(
+        [sys.executable, "-c", _SIGNATURE, str(pdf)], cwd=BASE_DIR, env=demo.store.environment,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    expect(signed.returncode == 0, f"signature: {(signed.stdout + signed.stderr).strip()[-400:]}")
+    summary: dict[str, Any] = json.loads(pdf.with_suffix(".json").read_text())
+    period = {"since": summary["period"]["from"], "until": summary["period"]["to"]}
+    changed = demo.store.ask("events", q="kind:change environment:production", limit="1", **period)["total"]
+    expect(bool(summary["counts"]), "the report carries no counts")
+    return f"{pdf.name}: signed and whole; {summary['counts']}; the store tells of {changed['value']} row changes"
+
+
+_SIGNATURE = """
+import sys, os
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+import django; django.setup()
+from pathlib import Path
+from reports import signing
+verdict = signing.check(Path(sys.argv[1]).read_bytes())
+print(verdict)
+sys.exit(0 if verdict.intact and verdict.trusted and verdict.whole_file else 1)
+"""
+
+PROMISES = [
+    Promise("Every proof is valid under the printed policy", pack),
+    Promise("A tampered pack is refused", tampered),
+    Promise("The whole log agrees with itself", whole_log),
+    Promise("A signed report of the demo's own period, with the store's counts", report),
+]

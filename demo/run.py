@@ -1,0 +1,291 @@
+"""`bin/demo`: a store, a monitored order database, collectors, people at work, and where to look.
+
+Everything is started from the main thread, which then only tends it; the preparation and the story run beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import fcntl
+import os
+import shutil
+import socket
+import sys
+import threading
+import time
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from config import cluster, embedded, serve
+from demo import check, shop, simulated
+from demo.actors import Actors, Book
+from demo.desk import Desk
+from demo.desk import serve as serve_desk
+from demo.monitored import Monitored
+from demo.store import BASE_DIR, Store
+from demo.story import Story, working_hours
+
+ENVIRONMENT = "production"
+MARK = "demo.mark"
+PEOPLE = ("auditor", "security", "compliance", "operator", "admin")
+SOURCES = {
+    "shop-log": ("postgres-csvlog", ENVIRONMENT, shop.DATASOURCE, []),
+    "shop-changes": ("pgoutput", ENVIRONMENT, shop.DATASOURCE, ["--context-roles", shop.CONTEXT_ROLES]),
+    "shop-state": ("pgstate", ENVIRONMENT, shop.DATASOURCE, ["--asserts", "state,grant"]),
+    "change-desk": ("events", ENVIRONMENT, shop.DATASOURCE, ["--asserts", "approval"]),
+    "generated": ("events", simulated.ENVIRONMENT, simulated.DATASOURCE, ["--asserts", "actor,approval"]),
+}
+
+
+class Demo:
+    """Everything that runs during one demo, and the folder that holds it."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.folder = folder
+        self.began_at = dt.datetime.now(dt.UTC)
+        self.stopping = threading.Event()
+        self.children: list[serve.Child] = []
+        self.book = Book()
+        self.signins: dict[str, str] = {}
+        self.reports = folder / "reports"
+        environment = {
+            "TOUCHSTONE_DATA": str(folder / "store"),
+            "TOUCHSTONE_BIND": f"127.0.0.1:{port}",
+            "TOUCHSTONE_DEMO": "true",
+            "TOUCHSTONE_WORKING_HOURS": working_hours(self.began_at),
+        }
+        self.store = Store(f"http://127.0.0.1:{port}", environment)
+        self.monitored = Monitored(folder / "shop")
+
+    def start(self) -> None:
+        """Store and order database; called by the main thread, because children die with the thread that made them."""
+        (self.folder / "logs").mkdir()
+        self._run("store", "config.serve")
+        self._tend()
+        self.monitored.start()
+
+    def tend(self, until: threading.Event) -> None:
+        """Keep all children running until `until` is set or we are told to stop."""
+        while not until.is_set() and not self.stopping.is_set():
+            self._tend()
+            until.wait(0.3)
+
+    def _tend(self) -> None:
+        for child in list(self.children):
+            child.tend()
+
+    def prepare(self) -> None:
+        """People, sources, collectors. Returns when the pages can be used."""
+        with ThreadPoolExecutor(3) as pool:
+            opened = pool.submit(shop.open_shop, self.monitored)
+            self._wait_for_store()
+            accounts = [pool.submit(self._add_person, role) for role in PEOPLE]
+            tokens = {name: pool.submit(self._add_source, name) for name in SOURCES}
+            for account in accounts:
+                account.result()
+            self.shop = opened.result()
+            self.tokens = {name: token.result() for name, token in tokens.items()}
+        self._import_identities()
+        self.store.token = self.store.manage(
+            "user", "add", "admin@shop.example", "--role", "admin", "--token", secret=True
+        )
+        (self.folder / "monitored.dsn").touch(mode=0o600)
+        (self.folder / "monitored.dsn").write_text(self.shop.dsn("visitor") + "\n")
+        check.remember_truth(self.monitored)
+        self._start_collectors()
+
+    def play(self) -> None:
+        """The story, with the generated days beside it; then the report of the demo's own period."""
+        self.actors = Actors(self.shop, self.book)
+        desk = Desk(self.folder / "desk.json", self.store, self.tokens["change-desk"])
+        host, port = serve_desk(desk).server_address[:2]
+        story = Story(self.actors, f"http://{host!s}:{port}", self.stopping)
+        self._wait_for_collectors()
+        with ThreadPoolExecutor(1) as pool:
+            self.simulated = pool.submit(simulated.send, self.store, self.tokens["generated"], self.began_at.date())
+            story.play()
+            self.ended_at = dt.datetime.now(dt.UTC)
+            check.settle(self)
+            self.simulated_events = self.simulated.result()
+        self.reports.mkdir()
+        self.store.manage("report", "privileged-access", "--from", _text(self.began_at), "--to", _text(self.ended_at),
+                          "--out", str(self.reports), "--q", f"environment:{ENVIRONMENT}")  # fmt: skip
+
+    def stop(self) -> None:
+        """Leave nothing running."""
+        self.stopping.set()
+        serve.stop(self.children)
+        self.monitored.stop()
+
+    def _wait_for_store(self) -> None:
+        while not self.store.is_up():
+            if self.stopping.wait(0.2):
+                raise RuntimeError("stopped while starting")
+
+    def _add_person(self, role: str) -> None:
+        email = f"{role}@shop.example"
+        self.signins[email] = self.store.manage("user", "add", email, "--role", role, secret=True)
+
+    def _add_source(self, name: str) -> str:
+        format_name, environment, datasource, more = SOURCES[name]
+        words = ["source", "add", name, "--format", format_name, "--environment", environment]
+        token = self.store.manage(*words, "--datasource", datasource, *more, secret=True)
+        file = self.folder / f"{name}.token"
+        file.touch(mode=0o600)
+        file.write_text(token)
+        return token
+
+    def _import_identities(self) -> None:
+        file = self.folder / "identities.csv"
+        file.write_text(shop.IDENTITIES)
+        self.store.manage("reference", "import", "identities", str(file), "--as-of", _text(self.began_at))
+
+    def _start_collectors(self) -> None:
+        dsn = self.shop.dsn("touchstone")
+        self._collect("shop-log", "pglog", str(self.monitored.log_dir), "--from-end", "--canary-dsn", dsn)
+        self._collect("shop-changes", "pgwal", dsn, "--create")
+        self._collect("shop-state", "pgstate", dsn)
+
+    def _collect(self, source: str, module: str, *words: str) -> None:
+        spool = self.folder / "spool" / source
+        token = str(self.folder / f"{source}.token")
+        self._run(
+            source,
+            f"enforcement.{module}",
+            *words,
+            "--url",
+            self.store.url,
+            "--token-file",
+            token,
+            "--spool",
+            str(spool),
+        )
+
+    def _run(self, name: str, module: str, *words: str) -> None:
+        command = [sys.executable, "-m", module, *words]
+        self.children.append(serve.Child(name, command, self.store.environment, self.folder / "logs" / f"{name}.log"))
+
+    def _wait_for_collectors(self) -> None:
+        """Until the change collector holds its slot: what happens before that is not watched."""
+        deadline = time.monotonic() + 60
+        with self.monitored.connect(shop.DATABASE) as connection:
+            while time.monotonic() < deadline and not self.stopping.wait(0.2):
+                if connection.execute(
+                    "select 1 from pg_replication_slots where slot_name = 'touchstone' and active"
+                ).fetchone():
+                    return
+        raise RuntimeError(f"the change collector did not connect; see {self.folder / 'logs'}")
+
+
+def _text(moment: dt.datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def clear(folder: Path) -> None:
+    """Begin in an empty folder; what an earlier demo left there goes. SystemExit: the folder holds something else."""
+    if folder.exists() and any(folder.iterdir()):
+        if not (folder / MARK).exists():
+            raise SystemExit(f"{folder} is not empty and no demo's folder. Give another one with --data.")
+        for root in (folder / "store" / "postgres", folder / "shop"):
+            home = cluster.home_of(root)
+            for pgdata in (home / "pg", home / "monitored" / "data"):
+                cluster.kill_orphans(pgdata)
+            if home != root:
+                shutil.rmtree(home, ignore_errors=True)
+        for entry in folder.iterdir():
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MARK).touch()
+
+
+def say_where(demo: Demo) -> None:
+    """Address, sign-ins, the order database, and five things to try."""
+    url = demo.store.url
+    row = f"{url}/tables/{shop.DATASOURCE}/public.customers/rows/4711/"
+    signins = "\n".join(f"    {email:24} {password}" for email, password in sorted(demo.signins.items()))
+    psql = f'psql "$(cat {demo.folder / "monitored.dsn"})"'
+    print(f"""
+  Touchstone          {url}
+  Sign in as
+{signins}
+  Monitored database  {psql}
+
+  Five things to try
+    1. Who touched customer 4711?      {row}
+    2. For whom did the agent work?    {url}/identities/insight-agent/
+    3. Change a row yourself           {psql} -c "update customers set phone = '555-0100' where id = 4711"
+    4. Ask on the command line         TOUCHSTONE_DATA={demo.folder / "store"} bin/manage ask 'relation:customers key:4711'
+    5. Take evidence away, check it    TOUCHSTONE_DATA={demo.folder / "store"} bin/manage pack 'key:4711' --out pack.zip
+                                       TOUCHSTONE_DATA={demo.folder / "store"} bin/manage policy > policy
+                                       .venv/bin/python -m lineage.verify pack.zip --policy policy
+
+  The records of environment {ENVIRONMENT} are real and happen now; those of {simulated.ENVIRONMENT} are generated.
+  Ctrl-C stops everything.
+""", flush=True)  # fmt: skip
+
+
+def _work(demo: Demo, checking: bool, done: threading.Event, result: list[int]) -> None:
+    try:
+        demo.prepare()
+        say_where(demo)
+        demo.play()
+        print(f"  The report of the demo's own period lies in {demo.reports}\n", flush=True)
+        result.append(check.run(demo) if checking else 0)
+    except Exception:  # noqa: BLE001 whatever it was ends the demo, in the open
+        if not demo.stopping.is_set():
+            traceback.print_exc()
+        result.append(1)
+    if checking or result != [0]:
+        done.set()
+
+
+def main() -> int:
+    """Run the demo; exit status 0 after Ctrl-C, and with --check only when every promise was tested and held."""
+    parser = argparse.ArgumentParser(prog="bin/demo", description=__doc__)
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--data", type=Path, default=BASE_DIR / "var" / "demo", help="folder of this demo (var/demo)")
+    parser.add_argument("--check", action="store_true", help="test every promise, say what was seen, and stop")
+    options = parser.parse_args()
+    for name in [n for n in os.environ if n.startswith("TOUCHSTONE_") or n == "DATABASE_URL"]:
+        del os.environ[name]
+    folder = options.data.absolute()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = open(folder.with_name(f"{folder.name}.lock"), "a")  # noqa: SIM115 held until this process ends
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise SystemExit(f"A demo runs in {folder} already.") from None
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", options.port)) == 0:
+            raise SystemExit(f"Port {options.port} is taken. Give another one with --port.")
+    clear(folder)
+    return _run(Demo(folder, options.port), options.check)
+
+
+def _run(demo: Demo, checking: bool) -> int:
+    print("Starting the store and the order database …", flush=True)
+    done, result = threading.Event(), list[int]()
+    with cluster.stop_signals() as told:
+        demo.stopping = told
+        try:
+            demo.start()
+            worker = threading.Thread(target=_work, args=(demo, checking, done, result), daemon=True)
+            worker.start()
+            demo.tend(done)
+        finally:
+            demo.stop()
+            _wait_for_store_to_stop(demo)
+    return result[0] if done.is_set() else 0
+
+
+def _wait_for_store_to_stop(demo: Demo) -> None:
+    server = embedded.Embedded(demo.folder / "store" / "postgres")
+    deadline = time.monotonic() + 30
+    while server.root.exists() and server.supervised() and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
