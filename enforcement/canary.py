@@ -68,7 +68,9 @@ def emit_message(dsn: str, name: str) -> None:
     """Run the marked statement and put the marked message into the write-ahead log."""
     with connect(dsn) as connection:
         connection.execute(f"select 'touchstone-canary {name}'".encode())
-        connection.execute("select pg_logical_emit_message(false, 'touchstone_canary', %s)", [name])
+        connection.execute(
+            "select pg_logical_emit_message(false, 'touchstone_canary', %s) /* touchstone-canary */", [name]
+        )
 
 
 def connect(dsn: str) -> psycopg.Connection:

@@ -77,6 +77,12 @@ STATEMENT_COUNT = (
 )
 """Statements, by correlation id, since pgAudit writes a line for each relation of one."""
 
+TIMES = (
+    "coalesce(nullif(count(distinct coalesce(correlation_id, event_id)) filter (kind = 'query'), 0), "
+    "count(distinct coalesce(transaction_id, event_id)))"
+)
+"""How often something was done: statements; where none was seen, transactions that changed it. Never both."""
+
 
 def scoped(viewer: Viewer, window: Window) -> tuple[str, list[Any]]:
     """The condition that viewer and window put on `activity`."""

@@ -14,6 +14,7 @@ from lineage.queries.ask import (
     ACCESSES,
     EVENT_COLUMNS,
     STATEMENT_COUNT,
+    TIMES,
     Answer,
     Window,
     coverage,
@@ -163,12 +164,12 @@ def identity(viewer: Viewer, identity_id: str, window: Window = Window()) -> dic
             raise errors.NotFound
         answer: dict[str, Any] = {"identity": head[0], "as_of": question.size}
         answer["tables"] = question.rows(
-            f"select datasource, relation, touch_op as op, count(distinct coalesce(correlation_id, event_id)) as count, "  # noqa: S608
+            f"select datasource, relation, touch_op as op, {TIMES} as count, "  # noqa: S608
             f"min(occurred_at) as first_at, max(occurred_at) as last_at from touches where {mine} group by all order by 2, 3",
             mine_values,
         )
         answer["weeks"] = question.rows(
-            f"select relation, date_trunc('week', occurred_at) as week, count(distinct coalesce(correlation_id, event_id)) as count "  # noqa: S608
+            f"select relation, date_trunc('week', occurred_at) as week, {TIMES} as count "  # noqa: S608
             f"from touches where {mine} group by all order by 2, 1",
             mine_values,
         )
@@ -198,7 +199,7 @@ def identity(viewer: Viewer, identity_id: str, window: Window = Window()) -> dic
 
 def _people(question: Question, column: str, condition: str, values: list[Any]) -> list[dict[str, Any]]:
     return question.rows(
-        f"select {column} as name, any_value(who_id) as who_id, count(distinct coalesce(correlation_id, event_id)) as count, "  # noqa: S608
+        f"select {column} as name, any_value(who_id) as who_id, {TIMES} as count, "  # noqa: S608
         f"min(occurred_at) as first_at, max(occurred_at) as last_at from activity "
         f"where {condition} and {column} is not null group by 1 order by 3 desc",
         values,

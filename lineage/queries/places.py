@@ -12,6 +12,7 @@ from lineage.events import split_key
 from lineage.queries.ask import (
     ACCESSES,
     EVENT_COLUMNS,
+    TIMES,
     Answer,
     Total,
     Window,
@@ -74,7 +75,7 @@ def relation(viewer: Viewer, datasource: str, relation: str, window: Window = Wi
             raise errors.NotFound
         people = (
             "who_id, any_value(who_name) as who_name, any_value(who_type) as who_type, "
-            "any_value(on_behalf_of) as on_behalf_of, count(distinct coalesce(correlation_id, event_id)) as count, "
+            f"any_value(on_behalf_of) as on_behalf_of, {TIMES} as count, "
             "max(occurred_at) as last_at"
         )
         grouped = "group by who_id order by 5 desc limit 100"
