@@ -21,11 +21,12 @@ import pyarrow.parquet as pq
 
 from lineage import errors, queries
 from lineage.access import Viewer
+from lineage.events import Group
 
 TABLES = ("population", "roles", "owners", "decisions")
 LEFT_OUT = ("diff", "error_message", "redacted")
 COVER_SECONDS = 30
-WITHHELD = ("statement", "change")
+WITHHELD: tuple[Group, ...] = ("statement", "change")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from django.conf import settings
 from django.db import transaction
 
-from lineage import access, errors, ledger, packs
+from lineage import access, errors, ledger, packs, queries
 from lineage.access import Viewer
 from lineage.models import Role, User
 from reports import controls, document, evidence, render, signing
@@ -199,7 +199,7 @@ def _pack(found: Evidence, result: controls.Result, viewer: Viewer) -> None:
     body = packs.collect(
         viewer,
         found.request.q,
-        packs.Window(found.request.since, found.request.until, found.request.environment or None),
+        queries.Window(found.request.since, found.request.until, found.request.environment or None),
         withhold=evidence.WITHHELD,
         earlier=found.checkpoint,
         indexes=sorted(indexes)[: packs.RECORDS_MOST],

@@ -113,7 +113,7 @@ def sign(unsigned: bytes) -> bytes:
     key, certificate = _pair()
     writer = IncrementalPdfFileWriter(io.BytesIO(unsigned))
     fields.append_signature_field(writer, fields.SigFieldSpec(REVIEW_FIELD))
-    signer = signers.SimpleSigner(certificate, key, SimpleCertificateStore())
+    signer = signers.SimpleSigner(certificate, key, SimpleCertificateStore())  # type: ignore[no-untyped-call]
     metadata = signers.PdfSignatureMetadata(
         field_name=FIELD,
         subfilter=fields.SigSeedSubFilter.PADES,

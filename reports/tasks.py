@@ -12,6 +12,7 @@ import logging
 from django.db import close_old_connections
 from procrastinate.contrib.django import app
 from procrastinate.exceptions import AlreadyEnqueued
+from procrastinate.jobs import Job
 from procrastinate.jobs import Status as JobStatus
 
 from lineage import errors
@@ -60,14 +61,16 @@ async def rescue(timestamp: int) -> None:
     """Every minute: jobs whose worker was killed run again, at most three times."""
     manager = app.job_manager
     for job in await manager.get_stalled_jobs(seconds_since_heartbeat=STALLED_SECONDS):
-        report_id = job.task_kwargs.get("report_id")
         if job.attempts > RESCUES_MOST:
+            await _give_back(job, Status.FAILED, ["The worker was stopped each time while it made this report."])
             await manager.finish_job(job, JobStatus.FAILED, delete_job=False)
-            if report_id is not None:
-                await Report.objects.filter(pk=report_id, status=Status.RUNNING).aupdate(
-                    status=Status.FAILED, reasons=["The worker was stopped each time while it made this report."]
-                )
-            continue
-        if report_id is not None:
-            await Report.objects.filter(pk=report_id, status=Status.RUNNING).aupdate(status=Status.QUEUED)
-        await manager.retry_job(job)
+        else:
+            await _give_back(job, Status.QUEUED, [])
+            await manager.retry_job(job)
+
+
+async def _give_back(job: Job, status: Status, reasons: list[str]) -> None:
+    """The report of a killed job, if it has one, stands where `status` says."""
+    report_id = job.task_kwargs.get("report_id")
+    if isinstance(report_id, int):
+        await Report.objects.filter(pk=report_id, status=Status.RUNNING).aupdate(status=status, reasons=reasons)

@@ -24,7 +24,10 @@ TEXTS = (
 POPULATION = pa.schema(
     [("index", pa.int64()), ("occurred_at", TIME), ("received_at", TIME)]
     + [(name, pa.string()) for name in TEXTS]
-    + [(name, pa.int64()) for name in ("attribution_index", "rows_returned", "rows_affected", "duration_us", "sequence")]
+    + [
+        (name, pa.int64())
+        for name in ("attribution_index", "rows_returned", "rows_affected", "duration_us", "sequence")
+    ]
     + [(name, pa.bool_()) for name in ("claimed", "opaque")]
     + [(name, pa.list_(pa.string())) for name in ("relations", "flags", "key_columns", "roles")]
 )
@@ -56,7 +59,13 @@ def write(index: int, person: str = "dana@shop.example", **more: Any) -> dict[st
 
 
 def change(index: int, transaction: str, **more: Any) -> dict[str, Any]:
-    base = {"kind": "change", "correlation_id": None, "statement": None, "transaction_id": transaction, "key": str(index)}
+    base = {
+        "kind": "change",
+        "correlation_id": None,
+        "statement": None,
+        "transaction_id": transaction,
+        "key": str(index),
+    }
     return write(index, **(base | more))
 
 
@@ -91,7 +100,14 @@ def source(name: str = "log", **more: Any) -> dict[str, Any]:
 
 
 def completeness(population: int, **more: Any) -> dict[str, Any]:
-    fields = ("user identification", "type of event", "date and time", "success or failure", "origination", "affected object")
+    fields = (
+        "user identification",
+        "type of event",
+        "date and time",
+        "success or failure",
+        "origination",
+        "affected object",
+    )
     found = {
         "as_of": 1000,
         "sources": [source(), source("wal", format="pgoutput")],
