@@ -216,9 +216,8 @@ def contradictions(evidence: Evidence) -> list[str]:
     """What does not reconcile: numbered records that are missing, rows reported but never captured."""
     reasons = []
     for source in evidence.completeness["sources"]:
-        missing = max(0, (source["missing"] or 0) - (source["quarantined"] or 0))
-        if missing:
-            reasons.append(f"{missing:,} numbered records of source {source['name']} are missing.")
+        if source["missing"]:
+            reasons.append(f"{source['missing']:,} numbered records of source {source['name']} are missing.")
     more = evidence.completeness["reconciliation"].get("reported_more") or 0
     if more:
         reasons.append(f"In {more:,} transactions the statements report more rows than were captured as changes.")
