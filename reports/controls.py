@@ -70,7 +70,7 @@ ATTRIBUTES = (
     Attribute(
         "B",
         "An approval for its ticket is in the signed log",
-        ("no ticket", "no approval", "approval rejected", "approval lapsed", "approval revoked", "approval requested"),
+        ("no ticket", "no approval", "approval rejected", "approval lapsed", "approval revoked", "approval pending"),
         lambda a: bool(a["took_effect"]),
     ),
     Attribute("C", "Somebody else approved it", ("self-approved",), _approved),

@@ -272,7 +272,7 @@ def _act(act: Act) -> dict[str, Any]:
         "how": ATTRIBUTION.get(act["attribution"] or "none", "not known")
         + (", not proved yet" if act["claimed"] else ""),
         "command": short(act["command"] or act["op"] or act["kind"], 40),
-        "relations": listed(act["relations"], 3),
+        "relations": listed(act["relations"], 3) if act["relations"] else "(no object named)",
         "datasource": short(act["datasource"], 40),
         "rows": "rows unknown" if rows is None else "1 row" if rows == 1 else f"{rows:,} rows",
         "verdict": act["verdict"] or "unknown",
@@ -290,7 +290,7 @@ def _approval(act: Act) -> str:
     if act["approval_state"] is None:
         return "none in the signed log"
     if act["approval_state"] != "approved":
-        return str(act["approval_state"])
+        return "asked for, not decided" if act["approval_state"] == "requested" else str(act["approval_state"])
     return f"{listed(act['approvers'], 2)} at {moment(act['decided_at'])} (record {act['approval_index']:,})"
 
 

@@ -72,6 +72,9 @@ def collect(viewer: Viewer, request: Request, folder: Path) -> Evidence:
         population = _narrowed(viewer, request, population)
     tables = {"population": bare(population)} | queries.control_facts(viewer, *ask, **scope)
     completeness = msgspec.to_builtins(queries.completeness(viewer, *ask, **scope))
+    matched = completeness["reconciliation"]
+    # Sums come as decimals, which JSON knows as texts.
+    completeness["reconciliation"] = {k: v if k == "mismatches" else int(v or 0) for k, v in matched.items()}
     evidence = Evidence(folder, request, tables, completeness, as_of, checkpoint, dt.datetime.now(dt.UTC), viewer.email)
     _freeze(evidence)
     return evidence

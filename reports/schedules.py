@@ -112,7 +112,8 @@ def _queue(schedule: Schedule, now: dt.datetime) -> list[int]:
         else:
             since, until = previous(schedule.cadence, due), due
             schedule.next_due_at = following(schedule.cadence, due)
-        assert since is not None and until is not None  # the form and `add` see to it
+        assert since is not None
+        assert until is not None
         report, created = Report.objects.get_or_create(
             schedule=schedule,
             period_from=since,

@@ -6,8 +6,9 @@
 --   roles       role attributes, each with the span of time in which they were in force
 --   owners      who owns each table, members of an owning role included, with the same span
 --   decisions   requests and approvals on the tickets that the population cites
--- Gives one row for each privileged act. An act is one statement, or the row changes of one transaction
--- for which no statement was reported. Run it again with DuckDB:
+-- Gives one row for each privileged act. An act is one statement (where the source numbers parts of a
+-- statement, each part), or the row changes of one transaction for which no statement was reported.
+-- Run it again with DuckDB:
 --   create view population as from 'population.parquet';  (the other three alike)
 --   .read privileged_access.sql
 --
@@ -120,6 +121,7 @@ select *,
            case when took_effect and ticket is null then 'no ticket'
                 when took_effect and approval_state is null then 'no approval'
                 when took_effect and approval_state = 'expired' then 'approval lapsed'
+                when took_effect and approval_state = 'requested' then 'approval pending'
                 when took_effect and approval_state <> 'approved' then 'approval ' || approval_state end,
            case when took_effect and approval_state = 'approved' and len(self_approvers) > 0 then 'self-approved' end,
            case when took_effect and approval_state = 'approved' and decided_at > occurred_at then 'approved late' end,
