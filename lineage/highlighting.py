@@ -36,7 +36,8 @@ def sql_html(text: str) -> SafeString:
         found = match.group()
         if kind == "name" or (kind == "word" and found.lower() not in KEYWORDS):
             continue
-        parts += [escape(head[end : match.start()]), f'<span class="sql-{kind}">{escape(found)}</span>']
+        style = "keyword" if kind == "word" else kind
+        parts += [escape(head[end : match.start()]), f'<span class="sql-{style}">{escape(found)}</span>']
         end = match.end()
     parts += [escape(head[end:]), escape(rest)]
     # Every part above went through escape(); the spans are ours.

@@ -97,14 +97,15 @@ def tell(now: dt.datetime) -> dict[str, int]:
         change("c2", at(40), OMAR, "payments", "9001", "update", transaction={"id": "801", "outcome": "committed"},
                before={"id": "9001", "amount": "400.00", "note": None}, after={"id": "9001", "amount": "40.00", "note": None}, **ticket),
     )  # fmt: skip
+    written = []
     for n in range(30):
-        send(
-            desk,
-            query(f"a{n}", at(50 - n), API, f"INSERT INTO public.orders (id, customer_id) VALUES ({n}, 4711)", "insert",
-                  rows={"affected": 1}, transaction={"id": str(900 + n)}),
-            change(f"b{n}", at(50 - n), API, "orders", str(n), "insert", transaction={"id": str(900 + n)},
-                   after={"id": str(n), "customer_id": "4711"}),
-        )  # fmt: skip
+        sql, transaction = f"INSERT INTO public.orders (id, customer_id) VALUES ({n}, 4711)", {"id": str(900 + n)}
+        after = {"id": str(n), "customer_id": "4711"}
+        written += [
+            query(f"a{n}", at(50 - n), API, sql, "insert", rows={"affected": 1}, transaction=transaction),
+            change(f"b{n}", at(50 - n), API, "orders", str(n), "insert", transaction=transaction, after=after),
+        ]
+    send(desk, *written)
     agent = {
         "on_behalf_of": {"id": "dana@shop.example", "name": "Dana Reyes"},
         "agent": {"id": "report-bot", "name": "report-bot"},

@@ -16,6 +16,11 @@ from lineage import highlighting, words
 register = template.Library()
 
 
+def carried(context: template.Context) -> dict[str, str]:
+    """The parameters that every link takes along."""
+    return context.get("carried") or {}
+
+
 @register.simple_tag(takes_context=True)
 def link(context: template.Context, name: str, *args: Any, **params: Any) -> str:
     """The address of a page with since, until and environment carried along; "" where the thing has no address."""
@@ -23,7 +28,7 @@ def link(context: template.Context, name: str, *args: Any, **params: Any) -> str
         path = reverse(name, args=args)
     except NoReverseMatch:
         return ""
-    asked = {k: v for k, v in {**context.get("carried", {}), **params}.items() if v not in (None, "")}
+    asked = {k: v for k, v in {**carried(context), **params}.items() if v not in (None, "")}
     return f"{path}?{urlencode(asked)}" if asked else path
 
 
@@ -44,7 +49,7 @@ def ask(context: template.Context, field: str, value: Any, by: str = "") -> str:
 @register.simple_tag(takes_context=True)
 def query_of(context: template.Context, field: str, value: Any) -> str:
     """The query string of a search for one field's value, within the page's window, for the API."""
-    asked = context.get("carried", {})
+    asked = carried(context)
     parts = [words.condition(field, value), *(words.condition(name, text) for name, text in asked.items())]
     return urlencode({"q": " ".join(parts)})
 
@@ -92,7 +97,7 @@ def who(context: template.Context, row: dict[str, Any], why: bool = False) -> di
     agent = kind == "agent" or bool(row.get("agent_name"))
     attribution = row.get("attribution")
     return {
-        "carried": context.get("carried", {}),
+        "carried": carried(context),
         "id": row.get("who_id"),
         "name": row.get("who_name") or "unknown",
         "kind": kind,
@@ -112,7 +117,7 @@ def who(context: template.Context, row: dict[str, Any], why: bool = False) -> di
 @register.inclusion_tag("components/_resource.html", takes_context=True)
 def resource(context: template.Context, datasource: str | None, relation: str, provenance: str = "") -> dict[str, Any]:
     return {
-        "carried": context.get("carried", {}),
+        "carried": carried(context),
         "datasource": datasource,
         "relation": relation,
         "parsed": provenance == "parsed",

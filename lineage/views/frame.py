@@ -88,7 +88,7 @@ def limit(request: HttpRequest) -> int | None:
 
 def carried(given: QueryDict) -> dict[str, str]:
     """The parameters that every link takes along."""
-    return {name: given[name] for name in CARRIED if given.get(name) not in (None, "", OWN_RANGE)}
+    return {name: str(given[name]) for name in CARRIED if given.get(name) not in (None, "", OWN_RANGE)}
 
 
 def environments(viewer: Viewer) -> list[str]:

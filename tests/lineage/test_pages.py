@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from html import unescape
 from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import quote
@@ -11,8 +12,9 @@ from urllib.parse import quote
 import pytest
 from django.db import connection
 from django.test import Client
+from hypothesis import given, strategies
 
-from lineage import words
+from lineage import highlighting, words
 from lineage.views import watch
 from tests import story
 
@@ -160,9 +162,9 @@ def test_made_up_data_is_labelled_where_it_shows_and_only_there(told: dict[str, 
 def test_markup_in_every_field_of_a_record_is_shown_as_text(store: str, auditor: Client) -> None:
     indexes = story.hostile(NOW)
     bad = quote(story.HOSTILE, safe="")
-    paths = ["/", "/search?q=kind:query", f"/search?q=%22{quote(chr(60))}script%3E%22", "/search?q=kind:change&by=touch", "/sessions/", "/identities/", "/tables/",
-             "/databases/", "/findings/", "/approvals/", "/integrity/", f"/identities/{bad}/", f"/sessions/db{bad}~{bad}/",
-             *(f"/events/{i}/" for i in indexes)]  # fmt: skip
+    paths = ["/", "/search?q=kind:query", "/search?q=%22%3Cscript%3E%22", "/search?q=kind:change&by=touch", "/sessions/",
+             "/identities/", "/tables/", "/databases/", "/findings/", "/approvals/", "/integrity/", f"/identities/{bad}/",
+             f"/sessions/db{bad}~{bad}/", *(f"/events/{i}/" for i in indexes)]  # fmt: skip
     for path in paths:
         html = page(auditor, path)
         assert "<script>alert" not in html, path
@@ -386,6 +388,23 @@ def test_the_row_as_it_was_after_a_chosen_change_is_shown(store: str, auditor: C
 def as_it_was(html: str) -> str:
     card = html.split('class="card as-it-was"')[1].split("</table>")[0]
     return plain(card.split("<table")[1]).strip()
+
+
+def test_a_statement_is_coloured_and_its_text_unchanged() -> None:
+    sql = "SELECT 'it''s <b>', $1, 42 FROM \"Order\" -- <i>note</i>\n WHERE body = $tag$ select $tag$"
+    html = highlighting.sql_html(sql)
+    assert '<span class="sql-keyword">SELECT</span>' in html
+    assert '<span class="sql-string">&#x27;it&#x27;&#x27;s &lt;b&gt;&#x27;</span>' in html
+    assert '<span class="sql-string">$tag$ select $tag$</span>' in html
+    assert unescape(re.sub(r"</?span[^>]*>", "", html)) == sql
+
+
+@given(strategies.text(alphabet="'\"$/*-aE1 \n\\<&;", max_size=60))
+def test_no_text_is_lost_or_left_unescaped_by_colouring(sql: str) -> None:
+    html = highlighting.sql_html(sql)
+    bare = re.sub(r'</?span(?: class="sql-\w+")?>', "", html)
+    assert "<" not in bare
+    assert unescape(bare) == sql
 
 
 @pytest.mark.parametrize(
