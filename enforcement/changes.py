@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -20,7 +20,9 @@ ITEM_LIMIT_BYTES = 4 << 20
 KEPT_BYTES = (16 << 10, 1 << 10)
 HEAD_BYTES = 1 << 10
 KINDS = {"I": "insert", "U": "update", "D": "delete"}
-OLD_KINDS = {"K": "key", "O": "full", None: None}
+OLD_KINDS = {"K": b'"key"', "O": b'"full"', None: b"null"}
+DESCRIBING = frozenset(b"RY")
+TRUNCATE = ord("T")
 UNCHANGED = {"state": "unchanged"}
 UNAVAILABLE = {"state": "unavailable"}
 
@@ -61,19 +63,33 @@ class ItemWriter:
         }
         self._source = _encode(about)[1:-1]
 
-    def transaction(self, committed: transactions.Committed) -> Iterator[tuple[int, int, bytes]]:
-        """(ordinal, of, item) for each item, in order."""
+    def transaction(
+        self, committed: transactions.Committed, after: int, while_skipping: Callable[[], object]
+    ) -> Iterator[tuple[int, int, bytes]]:
+        """(ordinal, of, item) for each item behind the first `after`, in order."""
         of = committed.pending.count()
         commit = committed.commit
         lsn = decoder.lsn_text(commit.commit_lsn).encode()
         at = commit.at.strftime("%Y-%m-%dT%H:%M:%S.%fZ").encode()
         middle = b'%b,"xid":%d,"commit_lsn":"%b","commit_at":"%b"' % (self._source, committed.xid, lsn, at)
-        for ordinal, body in enumerate(self._bodies(committed.pending), 1):
-            yield ordinal, of, _item(lsn, middle, ordinal, of, body)
+        ordinal = 0
+        for kind, _, body in committed.pending.parts():
+            if kind in DESCRIBING:
+                self._learn(kind, body)
+                continue
+            if ordinal < after and kind != TRUNCATE:
+                ordinal += 1
+                if ordinal % 10000 == 0:
+                    while_skipping()
+                continue
+            for told in self._bodies(kind, body):
+                ordinal += 1
+                if ordinal > after:
+                    yield ordinal, of, _item(lsn, middle, ordinal, of, told)
 
     def learn(self, committed: transactions.Committed) -> None:
         """Take in the relations of a transaction that is not sent again: the server describes each only once."""
-        for kind, _, body in committed.pending.parts():
+        for body, kind in committed.pending.descriptions.items():
             self._learn(kind, body)
 
     def loose_message(self, message: decoder.Message) -> bytes:
@@ -82,18 +98,14 @@ class ItemWriter:
         middle = b'%b,"xid":0,"commit_lsn":"%b"' % (self._source, lsn)
         return _item(lsn, middle, 0, 0, _Body("message", _message(message)))
 
-    def _bodies(self, pending: transactions.Pending) -> Iterator[_Body]:
-        for kind, _, body in pending.parts():
-            match chr(kind):
-                case "R" | "Y":
-                    self._learn(kind, body)
-                case "T":
-                    for oid in decoder.truncated_relations(body):
-                        yield _Body("truncate", b'"relation":%b,"old_kind":null' % self._shapes[oid].json)
-                case "M":
-                    yield _Body("message", _message(decoder.logical_message(body)))
-                case _:
-                    yield self._change(decoder.change(kind, body))
+    def _bodies(self, kind: int, body: bytes) -> Iterator[_Body]:
+        if kind == TRUNCATE:
+            for oid in decoder.truncated_relations(body):
+                yield _Body("truncate", b'"relation":%b,"old_kind":null' % self._shapes[oid].json)
+        elif kind == ord("M"):
+            yield _Body("message", _message(decoder.logical_message(body)))
+        else:
+            yield self._change(decoder.change(kind, body))
 
     def _learn(self, kind: int, body: bytes) -> None:
         if kind == ord("R"):
@@ -145,7 +157,7 @@ class _Body(NamedTuple):
         old = _values(self.change.old, self.in_identity if self.change.old_kind == "K" else None, kept_bytes)
         new = _values(self.change.new, None, kept_bytes)
         return b'%b,"old_kind":%b,"old":%b,"new":%b' % (
-            self.fixed, _encode(OLD_KINDS[self.change.old_kind]), _json(old), _json(new),
+            self.fixed, OLD_KINDS[self.change.old_kind], _json(old), _json(new),
         )  # fmt: skip
 
 
@@ -186,6 +198,8 @@ def _value(field: decoder.Field, kept_bytes: int | None) -> Any:
 
 
 def _json(values: list[Any] | None) -> bytes:
+    if values is None:
+        return b"null"
     try:
         return _encode(values)
     except (UnicodeEncodeError, ValueError):

@@ -25,7 +25,7 @@ import psycopg
 from enforcement import canary, changes, replication, shipper, spool, transactions
 from enforcement import pgoutput_decoder as decoder
 
-FLUSH_ITEMS = 500
+FLUSH_ITEMS = 1000
 FLUSH_BYTES = 1 << 20
 STATUS_SECONDS = 1.0
 RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0)
@@ -71,6 +71,7 @@ class Reader:
         self._safe.clear()
         # The server begins to read before the confirmed position: what it says first is older than what was confirmed.
         self._confirmed = decoder.lsn_number(confirmed_before(self.queue) or "0/0")
+        self.sender.note(reader="connected")
         position = self.queue.position
         known = position.get("system_identifier")
         if known not in (None, stream.system_identifier):
@@ -132,9 +133,9 @@ class Reader:
         if lsn < self._taken[0]:
             self.writer.learn(done)
         else:
-            for ordinal, of, item in self.writer.transaction(done):
-                if (lsn, ordinal) > self._taken:
-                    self._add(stream, item, (lsn, ordinal), done.commit.end_lsn if ordinal == of else None)
+            after = self._taken[1] if lsn == self._taken[0] else 0
+            for ordinal, of, item in self.writer.transaction(done, after, functools.partial(self._tick, stream)):
+                self._add(stream, item, (lsn, ordinal), done.commit.end_lsn if ordinal == of else None)
         if not self._waiting:
             self._note_safe(done.commit.end_lsn)
 
@@ -187,14 +188,17 @@ class Reader:
             self.sender.note(confirmed=decoder.lsn_text(self._confirmed), canary=self.canary.problem)
 
 
-def prepare(wanted: replication.Wanted, queue: spool.Spool) -> int:
-    """Check settings, publication and slot, making what may be made; where the log ends now. Unusable, psycopg.Error."""
+def prepare(wanted: replication.Wanted, queue: spool.Spool, *, stuck: bool = False) -> int:
+    """Check settings, publication and slot, making what may be made; where the log ends now. Unusable, psycopg.Error.
+
+    `stuck`: the slot stands before the publication was made (anew), where pgoutput can never read: replace it too.
+    """
     with canary.connect(wanted.dsn) as connection:
         replication.check_settings(connection, wanted)
         replication.ensure_publication(connection, wanted)
         slot = replication.find_slot(connection, wanted)
         ran_before = "system_identifier" in queue.position
-        if slot.is_lost or (slot.confirmed_lsn is None and ran_before):
+        if slot.is_lost or stuck or (slot.confirmed_lsn is None and ran_before):
             slot = _replace_lost_slot(connection, wanted, queue, slot)
         elif slot.confirmed_lsn is None:
             if not wanted.create:
@@ -289,7 +293,10 @@ def main(arguments: list[str] | None = None) -> int:
         follow(reader, once=options.once)
     except shipper.Stopped:
         return 0
-    except (replication.Unusable, transactions.TooLarge) as error:
+    except transactions.TooLarge as error:
+        shipper.say(f"pgwal: transactions in progress take {error}: raise --transaction-limit. Nothing is lost yet.")
+        return 1
+    except (replication.Unusable, psycopg.ProgrammingError) as error:
         shipper.say(f"pgwal: {error}")
         return 1
     finally:
@@ -301,11 +308,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 def follow(reader: Reader, *, once: bool) -> None:
     """Stream, and connect again whenever the connection breaks."""
-    failures, last_said = 0, ""
+    failures, last_said, text = 0, "", ""
     while True:
         before = reader.received
         try:
-            end = prepare(reader.wanted, reader.queue)
+            end = prepare(
+                reader.wanted, reader.queue, stuck=f'publication "{reader.wanted.publication}" does not' in text
+            )
+            text = ""
             reader.run(end if once else None)
             while not reader.sender.drain(1.0):
                 reader.stop.check()

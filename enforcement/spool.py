@@ -67,7 +67,8 @@ def frames(path: Path, offset: int = 0, end: int | None = None) -> Iterator[tupl
                 return
             length, checksum = HEADER.unpack(header)
             payload = file.read(length)
-            if len(payload) < length or zlib.crc32(payload) != checksum:
+            # Zeros are what some file systems leave after a power cut; they would pass as an empty frame.
+            if not length or len(payload) < length or zlib.crc32(payload) != checksum:
                 return
             offset += HEADER.size + length
             yield _decode(payload), offset

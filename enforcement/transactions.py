@@ -35,12 +35,22 @@ class Pending:
         self.xid = xid
         self.size = 0
         self.aborted: set[int] = set()
+        self.descriptions: dict[bytes, int] = {}
+        self._counts: dict[int, int] = {}
         self._folder = folder
         self._parts: list[Part] = []
         self._file: IO[bytes] | None = None
 
     def add(self, part: Part) -> int:
         """Keep one part; the bytes it takes."""
+        kind, xid, body = part
+        if kind in COUNTED:
+            weight = decoder.truncated_count(body) if kind == ord("T") else 1
+            self._counts[xid] = self._counts.get(xid, 0) + weight
+        else:
+            # Described anew after each rolled-back savepoint: keep each text once, the latest last.
+            self.descriptions.pop(body, None)
+            self.descriptions[body] = kind
         size = HEADER.size + len(part[2])
         self.size += size
         if self._file is not None:
@@ -59,11 +69,12 @@ class Pending:
 
     def count(self) -> int:
         """How many items the transaction makes."""
-        found = 0
-        for kind, _, body in self.parts():
-            if kind in COUNTED:
-                found += decoder.truncated_count(body) if kind == ord("T") else 1
-        return found
+        return sum(self._counts.values())
+
+    def abort(self, xid: int) -> None:
+        """Leave out what the subtransaction did."""
+        if self._counts.pop(xid, 0):
+            self.aborted.add(xid)
 
     def close(self) -> None:
         if self._file is not None:
@@ -172,7 +183,7 @@ class Assembler:
         if pending is None:
             return
         if xid != subtransaction:
-            pending.aborted.add(subtransaction)
+            pending.abort(subtransaction)
             return
         self._streams.pop(xid).close()
         self.size -= pending.size

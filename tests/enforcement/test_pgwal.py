@@ -249,34 +249,32 @@ def test_rolled_back_savepoints_in_streamed_transactions_leave_no_trace(
         def insert(table: str, first: int, last: int, where: psycopg.Connection[Any] = connection) -> None:
             where.execute(fill.format(table, first, last).encode())
 
-        def alternative(outer: str) -> None:
-            connection.execute(outer.encode())
+        def statement(text: str) -> None:
+            connection.execute(text.encode())
 
-        alternative("begin")
+        statement("begin")
         insert("t", 1, 3000)
-        alternative("savepoint a")
+        statement("savepoint a")
         insert("t", 3001, 6000)
-        alternative("savepoint b")
-        alternative("alter table u add column extra int default 1")
-        insert("u", 1, 3000) if False else connection.execute(
-            b"insert into u select g, 'y', 2 from generate_series(1, 3000) g"
-        )
-        alternative("release b")
+        statement("savepoint b")
+        statement("alter table u add column extra int default 1")
+        statement("insert into u select g, 'y', 2 from generate_series(1, 3000) g")
+        statement("release b")
         one.kill9()
         one.start()
-        alternative("rollback to a")
+        statement("rollback to a")
         other.execute("begin")
         insert("u", 9001, 12000, other)
         insert("u", 20001, 23000)
-        alternative("savepoint c")
+        statement("savepoint c")
         insert("t", 30001, 33000)
-        alternative("release c")
+        statement("release c")
         other.execute("rollback")
         one.kill9()
         one.start()
         time.sleep(1)
         insert("t", 40001, 40010)
-        alternative("commit")
+        statement("commit")
     kill_while(one, sink, 9010, kills=3, longest=0.7)
     expected = [("t", n) for n in range(1, 3001)] + [("u", n) for n in range(20001, 23001)]
     expected += [("t", n) for n in range(30001, 33001)] + [("t", n) for n in range(40001, 40011)]
@@ -406,6 +404,23 @@ def test_a_slot_that_was_dropped_or_moved_by_somebody_is_a_gap(database: Databas
     sink.wait_for(lambda: arrived(sink) == 5)
     assert ["Somebody" in gap["detail"] for gap in gaps(sink)] == [True, False]
     assert [r["new"] for r in changes(sink)] == [["1"], ["3"], ["5"]]
+
+
+def test_a_publication_made_anew_does_not_hold_the_feed_for_ever(database: Database, pgwal: Make, sink: Sink) -> None:
+    database.run("create table t(id int primary key)")
+    one = pgwal().start()
+    ready(database)
+    assert one.stop() == 0
+    database.run(
+        "drop publication touchstone", "insert into t values (1)", "create publication touchstone for all tables"
+    )
+    one.start()
+    sink.wait_for(lambda: arrived(sink) == 1)
+    ready(database)
+    database.run("insert into t values (2)")
+    sink.wait_for(lambda: arrived(sink) == 2)
+    assert len(gaps(sink)) == 1
+    assert [r["new"] for r in changes(sink)] == [["2"]]
 
 
 def test_it_does_not_start_without_a_bound_on_the_kept_log(database: Database, pgwal: Make) -> None:

@@ -89,6 +89,7 @@ def test_a_batch_that_is_too_large_is_halved_until_it_fits(sink: Sink, start: St
 def test_a_refused_batch_is_kept_reported_as_a_gap_and_does_not_stop_the_feed(sink: Sink, start: Start) -> None:
     sink.refusals = [400]
     queue, sender = start(3)
+    sink.wait_for(lambda: bool(sink.sizes))
     queue.append([shipper.raw_item("next", b"next")], {})
     queue.sync()
     assert sender.drain(10)

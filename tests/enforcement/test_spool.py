@@ -228,3 +228,15 @@ def test_a_small_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
     spools.write_durably(tmp_path / "note", b"2")
     assert (tmp_path / "note").read_bytes() == b"2"
     assert [p.name for p in tmp_path.iterdir()] == ["note"]
+
+
+def test_zeros_behind_the_last_frame_are_cut(tmp_path: Path) -> None:
+    queue = Spool(tmp_path)
+    queue.append([item("kept")], {"offset": 1})
+    queue.close()
+    with queue.segments[-1].path.open("ab") as file:
+        file.write(bytes(4096))
+    again = Spool(tmp_path)
+    again.append([item("next")], {"offset": 2})
+    again.sync()
+    assert everything(again) == [(1, "kept"), (2, "next")]
