@@ -66,6 +66,10 @@ class Actors:
         self._observer = psycopg.connect(dsn, autocommit=True)
         self._observing = threading.Lock()
 
+    def close(self) -> None:
+        """End the observer's connection."""
+        self._observer.close()
+
     @contextlib.contextmanager
     def session(self, login: str, app: str) -> Iterator[Cursor]:
         """One connection of one program."""

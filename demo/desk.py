@@ -9,9 +9,11 @@ own request: that such a thing happens is what the store's questions are there t
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from typing import Any
 from demo.store import Store
 
 Json = dict[str, Any]
+HEARTBEAT_SECONDS = 10
 
 
 class Desk:
@@ -29,7 +32,9 @@ class Desk:
         self.store = store
         self.token = token
         self._lock = threading.Lock()
-        self._book: Json = json.loads(file.read_text()) if file.exists() else {"requests": {}, "outbox": []}
+        self._book: Json = (
+            json.loads(file.read_text()) if file.exists() else {"requests": {}, "outbox": [], "sequence": 0}
+        )
 
     def request(self, request_id: str, by: str, reason: str) -> None:
         """Somebody asks. ValueError: the id is taken."""
@@ -56,6 +61,12 @@ class Desk:
                 self._book["outbox"] = []
                 self._save()
 
+    def beat(self) -> None:
+        """Tell the store that the desk lives and how much it has sent. OSError while the store cannot be reached."""
+        with self._lock:
+            waiting = len(self._book["outbox"])
+            self.store.heartbeat(self.token, self._book["sequence"] - waiting)
+
     def _event(self, request_id: str, kind: str, state: str, by: str) -> Json:
         entry = self._book["requests"][request_id]
         now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -74,7 +85,8 @@ class Desk:
         }  # fmt: skip
 
     def _write(self, event: Json) -> None:
-        self._book["outbox"].append(event)
+        self._book["sequence"] += 1
+        self._book["outbox"].append(event | {"sequence": self._book["sequence"]})
         self._save()
 
     def _save(self) -> None:
@@ -110,4 +122,13 @@ def serve(desk: Desk) -> ThreadingHTTPServer:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=_beat, args=(desk,), daemon=True).start()
     return server
+
+
+def _beat(desk: Desk) -> None:
+    while True:
+        with contextlib.suppress(OSError):
+            desk.flush()
+            desk.beat()
+        time.sleep(HEARTBEAT_SECONDS)

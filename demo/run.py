@@ -111,7 +111,7 @@ class Demo:
             self.simulated_events = self.simulated.result()
         self.reports.mkdir()
         self.store.manage("report", "privileged-access", "--from", _text(self.began_at), "--to", _text(self.ended_at),
-                          "--out", str(self.reports), "--q", f"environment:{ENVIRONMENT}")  # fmt: skip
+                          "--out", str(self.reports), "--environment", ENVIRONMENT, "--datasource", shop.DATASOURCE)  # fmt: skip
 
     def stop(self) -> None:
         """Leave nothing running."""

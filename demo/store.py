@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import subprocess
@@ -50,6 +51,11 @@ class Store:
                     raise
             time.sleep(1)
         raise AssertionError("unreachable")
+
+    def heartbeat(self, token: str, last_sequence: int) -> None:
+        """Say that a source lives and which number it sent last. OSError when the store does not answer."""
+        at = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        self._send("/api/v1/heartbeat", token, json.dumps({"last_sequence": last_sequence, "at": at}).encode())
 
     def ask(self, path: str, **parameters: str) -> dict[str, Any]:
         """One answer of the API, as the user whose token `self.token` is."""
