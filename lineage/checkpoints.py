@@ -210,13 +210,30 @@ class _Level:
         return [known[tile] for tile in range(first, following)]
 
 
-def subtree(level: int, index: int) -> bytes:
-    """The hash over 2^level leaves from index · 2^level, from the nearest stored hashes."""
-    step = level // 8
-    if step:
-        first = index << (level - 8 * step)
-        return merkle.root(_Level(step, {}).read(first, first + (1 << (level - 8 * step))))
-    return merkle.root(hashes().read(index << level, (index + 1) << level))
+class Nodes:
+    """Hashes of complete subtrees, each computed once from the nearest stored hashes. Call it as `merkle.Subtree`."""
+
+    def __init__(self) -> None:
+        self.file = hashes()
+        self.known: dict[tuple[int, int], bytes] = {}
+
+    def __call__(self, level: int, index: int) -> bytes:
+        """The hash over 2^level leaves from index · 2^level."""
+        value = self.known.get((level, index))
+        if value is None:
+            value = self.known[level, index] = self._node(level, index)
+        return value
+
+    def _node(self, level: int, index: int) -> bytes:
+        if level % 8:
+            return merkle.node_hash(self(level - 1, 2 * index), self(level - 1, 2 * index + 1))
+        if level:
+            return _Level(level // 8, {}).read(index, index + 1)[0]
+        # Neighbours are asked for next: 256 hashes cost one read.
+        first = index - index % TILE
+        for place, value in enumerate(self.file.read(first, first + TILE), first):
+            self.known[0, place] = value
+        return self.known[0, index]
 
 
 def inclusion(index: int, size: int | None = None) -> dict[str, Any]:
@@ -224,7 +241,7 @@ def inclusion(index: int, size: int | None = None) -> dict[str, Any]:
     size = size if size is not None else _published()[0]
     if not 0 <= index < size <= _published()[0]:
         raise errors.QueryInvalid("index must be below size, and size at most that of the newest checkpoint.")
-    path = merkle.inclusion_path(index, size, subtree)
+    path = merkle.inclusion_path(index, size, Nodes())
     return {
         "index": index,
         "size": size,
@@ -239,15 +256,7 @@ def consistency(old: int, new: int) -> dict[str, Any]:
         raise errors.QueryInvalid(
             "from must be at least 1 and at most to, and to at most the newest checkpoint's size."
         )
-    return {"from": old, "to": new, "proof": [_b64(h) for h in merkle.consistency_path(old, new, subtree)]}
-
-
-def inclusion_path(index: int, size: int) -> list[bytes]:
-    return merkle.inclusion_path(index, size, subtree)
-
-
-def range_proof(first: int, following: int, size: int) -> list[bytes]:
-    return merkle.range_proof(subtree, first, following, size)
+    return {"from": old, "to": new, "proof": [_b64(h) for h in merkle.consistency_path(old, new, Nodes())]}
 
 
 def newest_note() -> str:

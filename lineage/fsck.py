@@ -16,17 +16,22 @@ from lineage import checkpoints, commitment, errors, keys, merkle, notes, projec
 
 def check() -> Iterator[str]:
     """Faults found, as sentences; none means that all agrees."""
+    signed = _signed()
+    # Read after the checkpoints: what is appended and signed while we look comes later.
     size = checkpoints.head()
-    yield from _tree(size)
+    yield from _tree(size, signed)
     yield from _batches(size)
     yield from _segments()
     yield from _journal()
 
 
-def _tree(size: int) -> Iterator[str]:
+def _signed() -> list[tuple[int, bytes, str]]:
     with connection.cursor() as cursor:
         cursor.execute("select size, root, note from ledger_checkpoint order by size")
-        signed = cursor.fetchall()
+        return [(size, bytes(root), note) for size, root, note in cursor.fetchall()]
+
+
+def _tree(size: int, signed: list[tuple[int, bytes, str]]) -> Iterator[str]:
     if signed and signed[-1][0] > size:
         yield f"A checkpoint covers {signed[-1][0]} records, the log holds {size}."
     vkeys = [keys.vkey("checkpoint")]
@@ -41,13 +46,13 @@ def _tree(size: int) -> Iterator[str]:
         position += 1
         while pending and pending[0][0] == position:
             _, root, note = pending.pop(0)
-            yield from _checkpoint(position, bytes(root), note, tree.root(), vkeys)
+            yield from _checkpoint(position, root, note, tree.root(), vkeys)
     if position != size:
         yield f"The log holds {position} of {size} records."
     if signed:
         covered = signed[-1][0]
         stored = file.read(0, covered)
-        if len(stored) != covered or merkle.root(stored) != bytes(signed[-1][1]):
+        if len(stored) != covered or merkle.root(stored) != signed[-1][1]:
             yield "The file of leaf hashes does not lead to the newest checkpoint's root."
 
 
@@ -63,15 +68,16 @@ def _checkpoint(size: int, root: bytes, note: str, derived: bytes, vkeys: list[s
 
 
 def _batches(size: int) -> Iterator[str]:
+    """Batches up to `size`; what is appended while we look comes after it."""
     with connection.cursor() as cursor:
-        cursor.execute("select first_index, n from ledger_batch order by first_index")
+        cursor.execute("select first_index, n from ledger_batch where first_index < %s order by first_index", [size])
         expected = 0
         for first, n in cursor:
             if first != expected:
                 yield f"A batch starts at {first}, the one before ends at {expected}."
             expected = first + n
     if expected != size:
-        yield f"The batches end at {expected}, the head says {size}."
+        yield f"The batches end at {expected}, the head said {size}."
 
 
 def _segments() -> Iterator[str]:

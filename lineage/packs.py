@@ -96,13 +96,14 @@ def _disclosures(record: segments.Record, hidden: Collection[str]) -> dict[Group
 
 
 def _proofs(chosen: Sequence[int], size: int, sparse: bool) -> tuple[tuple[bytes, ...], ...]:
+    nodes = checkpoints.Nodes()
     if sparse:
-        return tuple(tuple(checkpoints.inclusion_path(index, size)) for index in chosen)
-    return (tuple(checkpoints.range_proof(chosen[0], chosen[-1] + 1, size)),)
+        return tuple(tuple(merkle.inclusion_path(index, size, nodes)) for index in chosen)
+    return (tuple(merkle.range_proof(nodes, chosen[0], chosen[-1] + 1, size)),)
 
 
 def _consistency(earlier: str, size: int) -> list[bytes]:
     old = _size(earlier)
     if old > size:
         raise errors.QueryInvalid(f"The earlier checkpoint covers {old} records, the log only {size}.")
-    return merkle.consistency_path(old, size, checkpoints.subtree)
+    return merkle.consistency_path(old, size, checkpoints.Nodes())

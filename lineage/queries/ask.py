@@ -144,6 +144,19 @@ def shown(row: dict[str, Any], viewer: Viewer) -> dict[str, Any]:
     return row
 
 
+def fetch(question: Question, viewer: Viewer, found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The event rows of the indexes in `found`, in its order.
+
+    Two steps, since a literal list of indexes is pushed into the scans: only these rows are joined and widened.
+    """
+    if not found:
+        return []
+    indexes = ", ".join(str(int(row["index"])) for row in found)
+    rows = question.rows(f"select {EVENT_COLUMNS} from activity where index in ({indexes})")  # noqa: S608 - integers
+    by_index = {row["index"]: row for row in rows}
+    return [shown(by_index[row["index"]], viewer) for row in found]
+
+
 def total(question: Question, relation: str, condition: str, values: Sequence[Any]) -> Total:
     """Counted up to 10,000; beyond that not exact."""
     sql = f"select count(*) as n from (select 1 from {relation} where {condition} limit {COUNT_MOST + 1})"  # noqa: S608

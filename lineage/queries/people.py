@@ -12,19 +12,18 @@ from lineage.access import Viewer
 from lineage.engine import Question
 from lineage.queries.ask import (
     ACCESSES,
-    EVENT_COLUMNS,
     STATEMENT_COUNT,
     TIMES,
     Answer,
     Window,
     coverage,
+    fetch,
     limited,
     make_cursor,
     names,
     read_cursor,
     scoped,
     searched,
-    shown,
     total,
 )
 
@@ -80,14 +79,12 @@ def session(viewer: Viewer, session_key: str) -> dict[str, Any]:
         )
         if not head:
             raise errors.NotFound
-        rows = [
-            shown(r, viewer)
-            for r in question.rows(
-                f"select {EVENT_COLUMNS} from activity where session = ? and {scope} "  # noqa: S608
-                "and not list_has_any(flags, ['claim', 'canary']) order by occurred_at, index limit 5000",
-                [session_key, *values],
-            )
-        ]
+        found = question.rows(
+            f"select index from activity where session = ? and {scope} "  # noqa: S608
+            "and not list_has_any(flags, ['claim', 'canary']) order by occurred_at, index limit 5000",
+            [session_key, *values],
+        )
+        rows = fetch(question, viewer, found)
         return {
             "session": head[0],
             "steps": _steps(rows),
@@ -185,13 +182,11 @@ def identity(viewer: Viewer, identity_id: str, window: Window = Window()) -> dic
             f"on_behalf_of = ? and who_id <> ? and {scope}",
             [identity_id, identity_id, *values],
         )
-        answer["recent"] = [
-            shown(r, viewer)
-            for r in question.rows(
-                f"select {EVENT_COLUMNS} from activity where {mine} and {ACCESSES} order by index desc limit 50",  # noqa: S608
-                mine_values,
-            )
-        ]
+        newest = question.rows(
+            f"select index from activity where {mine} and {ACCESSES} order by index desc limit 50",  # noqa: S608
+            mine_values,
+        )
+        answer["recent"] = fetch(question, viewer, newest)
         answer["state"] = _roles(question, head[0]["logins"])
         answer["coverage"] = coverage(question, viewer, window)
         return answer

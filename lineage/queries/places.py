@@ -11,17 +11,16 @@ from lineage.engine import Question
 from lineage.events import split_key
 from lineage.queries.ask import (
     ACCESSES,
-    EVENT_COLUMNS,
     TIMES,
     Answer,
     Total,
     Window,
     coverage,
+    fetch,
     limited,
     page_of,
     scoped,
     searched,
-    shown,
     source_rows,
     total,
 )
@@ -133,13 +132,12 @@ def row(viewer: Viewer, datasource: str, relation: str, key: str, window: Window
         other = " or ".join("list_contains(list_transform(pairs, lambda p: split_part(p, '=', 1)), ?)" for _ in columns)
 
         def ask(condition: str, more: list[Any]) -> list[dict[str, Any]]:
-            matching = f"select index from touches where {here} and {condition}"  # noqa: S608
-            rows = question.rows(
-                f"select {EVENT_COLUMNS} from activity where index in ({matching}) order by occurred_at desc, index desc "  # noqa: S608
-                f"limit {ROW_MOST}",
+            found = question.rows(
+                f"select distinct index, occurred_at from touches where {here} and {condition} "  # noqa: S608
+                f"order by occurred_at desc, index desc limit {ROW_MOST}",
                 [*here_values, *more],
             )
-            return [shown(r, viewer) for r in rows]
+            return fetch(question, viewer, found)
 
         changed = ask("access = 'changed' and key = ?", [key])
         read = ask(f"access = 'read' and verdict <> 'blocked' and {exact}", [key, pairs])

@@ -12,12 +12,12 @@ from lineage.engine import Question
 from lineage.events import GROUPS
 from lineage.queries.ask import (
     ACCESSES,
-    EVENT_COLUMNS,
     OWN,
     STATEMENT_COUNT,
     Answer,
     Window,
     coverage,
+    fetch,
     limited,
     one,
     page_of,
@@ -52,7 +52,7 @@ def touches(
 def _list(viewer: Viewer, q: str, window: Window, limit: int | None, cursor: str | None, by: str) -> Answer:
     as_of, last = read_cursor(cursor)
     count = limited(limit)
-    relation, columns = ("touches", TOUCH_COLUMNS) if by == "touch" else ("activity", EVENT_COLUMNS)
+    relation, columns = ("touches", TOUCH_COLUMNS) if by == "touch" else ("activity", "index")
     condition, values = searched(viewer, q, window, by)
     with Question(as_of=as_of) as question:
         after = f"{condition} and index < ?" if last is not None else condition
@@ -62,7 +62,7 @@ def _list(viewer: Viewer, q: str, window: Window, limit: int | None, cursor: str
         )
         items, following = page_of(found, count, question.size, "index")
         return Answer(
-            [shown(item, viewer) for item in items],
+            [shown(item, viewer) for item in items] if by == "touch" else fetch(question, viewer, items),
             following,
             total(question, relation, condition, values),
             question.size,
@@ -77,10 +77,10 @@ def event(viewer: Viewer, index: int) -> dict[str, Any]:
     """
     condition, values = scoped(viewer, Window())
     with Question() as question:
-        found = question.rows(f"select {EVENT_COLUMNS} from activity where index = ? and {condition}", [index, *values])  # noqa: S608
+        found = question.rows(f"select index from activity where index = ? and {condition}", [index, *values])  # noqa: S608
         if not found:
             raise errors.NotFound
-        row = shown(found[0], viewer)
+        (row,) = fetch(question, viewer, found)
         record = next(iter(segments.records([index])), None)
         if record is None:
             raise errors.NotFound
@@ -142,13 +142,11 @@ def overview(viewer: Viewer, window: Window = Window()) -> dict[str, Any]:
             "and (agent_id is not null or who_type = 'agent') and on_behalf_of is null group by all order by 2 desc",
             values,
         )
-        counts["recent"] = [
-            shown(r, viewer)
-            for r in question.rows(
-                f"select {EVENT_COLUMNS} from activity where {real} and {ACCESSES} order by index desc limit 12",  # noqa: S608
-                values,
-            )
-        ]
+        newest = question.rows(
+            f"select index from activity where {real} and {ACCESSES} order by index desc limit 12",  # noqa: S608
+            values,
+        )
+        counts["recent"] = fetch(question, viewer, newest)
         counts["as_of"], counts["coverage"] = question.size, coverage(question, viewer, window)
         return counts
 
