@@ -128,9 +128,15 @@ def sign(unsigned: bytes) -> bytes:
 
 
 def check(signed: bytes, certificate: bytes | None = None) -> Verdict:
-    """Checks the certification of a report against `certificate` (PEM; default: our own)."""
-    body = pem.unarmor(certificate or certificate_pem())[2]
-    trusted = x509.Certificate.load(body)
+    """Checks the certification of a report against `certificate` (PEM; default: our own). What cannot be read is not intact."""
+    trusted = x509.Certificate.load(pem.unarmor(certificate or certificate_pem())[2])
+    try:
+        return _check(signed, trusted)
+    except Exception:  # noqa: BLE001 - a damaged file fails anywhere in its parser, with any error; it is refused
+        return Verdict(False, False, False, "")
+
+
+def _check(signed: bytes, trusted: x509.Certificate) -> Verdict:
     embedded = PdfFileReader(io.BytesIO(signed)).embedded_signatures
     if not embedded:
         return Verdict(False, False, False, "")

@@ -9,7 +9,9 @@ from __future__ import annotations
 import datetime as dt
 import logging
 
+from asgiref.sync import sync_to_async
 from django.db import close_old_connections
+from procrastinate import JobContext
 from procrastinate.contrib.django import app
 from procrastinate.exceptions import AlreadyEnqueued
 from procrastinate.jobs import Job
@@ -56,10 +58,10 @@ def make(report_id: int) -> None:
 
 
 @app.periodic(cron="* * * * *")
-@app.task(name="reports.rescue", queueing_lock="reports.rescue")
-async def rescue(timestamp: int) -> None:
+@app.task(name="reports.rescue", queueing_lock="reports.rescue", pass_context=True)
+async def rescue(context: JobContext, timestamp: int) -> None:
     """Every minute: jobs whose worker was killed run again, at most three times."""
-    manager = app.job_manager
+    manager = context.app.job_manager
     for job in await manager.get_stalled_jobs(seconds_since_heartbeat=STALLED_SECONDS):
         if job.attempts > RESCUES_MOST:
             await _give_back(job, Status.FAILED, ["The worker was stopped each time while it made this report."])
@@ -69,8 +71,10 @@ async def rescue(timestamp: int) -> None:
             await manager.retry_job(job)
 
 
-async def _give_back(job: Job, status: Status, reasons: list[str]) -> None:
+@sync_to_async
+def _give_back(job: Job, status: Status, reasons: list[str]) -> None:
     """The report of a killed job, if it has one, stands where `status` says."""
+    close_old_connections()
     report_id = job.task_kwargs.get("report_id")
     if isinstance(report_id, int):
-        await Report.objects.filter(pk=report_id, status=Status.RUNNING).aupdate(status=status, reasons=reasons)
+        Report.objects.filter(pk=report_id, status=Status.RUNNING).update(status=status, reasons=reasons)

@@ -1,0 +1,71 @@
+"""The signature of reports: valid for those who trust the certificate, broken by one flipped byte, unknown to others."""
+
+from __future__ import annotations
+
+import stat
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reports import render, signing
+from tests.reports import made
+
+
+@pytest.fixture(autouse=True)
+def _own_keys(settings: Any, tmp_path: Path) -> None:
+    settings.DATA_DIR = tmp_path / "data"
+
+
+@pytest.fixture
+def unsigned(tmp_path: Path) -> bytes:
+    render.pdf("<html lang=en><title>t</title><body>Report</body></html>", [], made.END, tmp_path / "unsigned.pdf")
+    return (tmp_path / "unsigned.pdf").read_bytes()
+
+
+def test_a_signed_report_is_the_unsigned_file_with_a_valid_signature_behind_it(unsigned: bytes, tmp_path: Path) -> None:
+    signed = signing.sign(unsigned)
+    assert signed.startswith(unsigned)
+    assert signing.check(signed) == signing.Verdict(True, True, True, signing.fingerprint())
+    (tmp_path / "signed.pdf").write_bytes(signed)
+    told = subprocess.run(["pdfsig", tmp_path / "signed.pdf"], capture_output=True, text=True, check=False).stdout
+    assert "Signature Validation: Signature is Valid." in told
+    assert "ETSI.CAdES.detached" in told
+    assert "Total document signed" in told
+
+
+def test_one_flipped_byte_anywhere_in_the_signed_bytes_breaks_the_signature(unsigned: bytes) -> None:
+    signed = signing.sign(unsigned)
+    for position in (len(unsigned) // 3, len(unsigned) // 2, len(unsigned) - 40):
+        broken = bytearray(signed)
+        broken[position] ^= 1
+        assert not signing.check(bytes(broken)).intact
+
+
+def test_what_is_added_behind_the_signature_is_seen(unsigned: bytes) -> None:
+    assert not signing.check(signing.sign(unsigned) + b"\n% more").whole_file
+
+
+def test_a_signature_by_another_key_is_intact_but_not_trusted(unsigned: bytes, settings: Any, tmp_path: Path) -> None:
+    ours = signing.certificate_pem()
+    settings.DATA_DIR = tmp_path / "other"
+    verdict = signing.check(signing.sign(unsigned), ours)
+    assert (verdict.intact, verdict.trusted) == (True, False)
+
+
+def test_an_unsigned_file_is_not_intact(unsigned: bytes) -> None:
+    assert signing.check(unsigned) == signing.Verdict(False, False, False, "")
+
+
+def test_the_key_is_made_once_by_many_at_once_and_only_its_owner_reads_it() -> None:
+    found: list[str] = []
+    threads = [threading.Thread(target=lambda: found.append(signing.fingerprint())) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 4
+    assert len(set(found)) == 1
+    assert stat.S_IMODE(signing.key_path().stat().st_mode) == 0o600
