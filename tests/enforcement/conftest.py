@@ -95,3 +95,12 @@ def database(streaming: Monitored) -> Iterator[Database]:
     made = Database(streaming)
     yield made
     made.drop()
+
+
+@pytest.fixture
+def pgwal(collector: Callable[..., Collector], database: Database) -> Callable[..., Collector]:
+    def make(*arguments: Any, **options: Any) -> Collector:
+        fixed = ("--create", "--slot", database.slot, "--canary-seconds", 0)
+        return collector("pgwal", database.dsn, *fixed, *arguments, **options)
+
+    return make

@@ -6,58 +6,17 @@ import base64
 import json
 import random
 import time
-from collections.abc import Callable
 from typing import Any
 
 import psycopg
 import pytest
 
+from tests.enforcement.capture import Make, arrived, changes, ready, values
 from tests.enforcement.conftest import Database
 from tests.enforcement.processes import Collector
 from tests.enforcement.sink import Sink
 
 pytestmark = pytest.mark.slow
-
-Make = Callable[..., Collector]
-
-
-@pytest.fixture
-def pgwal(collector: Make, database: Database) -> Callable[..., Collector]:
-    def make(*arguments: Any, **options: Any) -> Collector:
-        fixed = ("--create", "--slot", database.slot, "--canary-seconds", 0)
-        return collector("pgwal", database.dsn, *fixed, *arguments, **options)
-
-    return make
-
-
-def ready(database: Database) -> None:
-    """Wait until the slot is there and being read: what is committed from now on is captured."""
-    until = time.monotonic() + 30
-    while not database.run(f"select 1 from pg_replication_slots where slot_name = '{database.slot}' and active"):
-        assert time.monotonic() < until
-        time.sleep(0.05)
-
-
-def changes(sink: Sink) -> list[dict[str, Any]]:
-    """The records in the order of their sequence; every key exactly once, every transaction whole."""
-    records = [item["record"] for item in sink.items() if "record" in item]
-    keys = [(r["timeline"], r["commit_lsn"], r["ordinal"]) for r in records]
-    assert len(keys) == len(set(keys)), "a change was sent under two sequence numbers"
-    of: dict[str, int] = {}
-    for record in records:
-        of[record["commit_lsn"]] = max(record["of"], of.get(record["commit_lsn"], 0))
-    for lsn, count in of.items():
-        ordinals = [r["ordinal"] for r in records if r["commit_lsn"] == lsn and r["ordinal"]]
-        assert ordinals == list(range(1, count + 1))
-    return records
-
-
-def arrived(sink: Sink) -> int:
-    return len({item["sequence"] for batch in list(sink.batches) for item in batch})
-
-
-def values(record: dict[str, Any], image: str = "new") -> dict[str, Any]:
-    return dict(zip([c["name"] for c in record["relation"]["columns"]], record[image], strict=True))
 
 
 def test_each_operation_and_replica_identity_is_told_as_it_was(database: Database, pgwal: Make, sink: Sink) -> None:
@@ -283,175 +242,6 @@ def test_rolled_back_savepoints_in_streamed_transactions_leave_no_trace(
     assert all(len(r["new"]) == 2 for r in found)
 
 
-def confirmed(database: Database) -> int:
-    query = f"select confirmed_flush_lsn - '0/0' from pg_replication_slots where slot_name = '{database.slot}'"
-    return int(database.run(query)[0][0])
-
-
-def wal(database: Database) -> int:
-    return int(database.run("select pg_current_wal_lsn() - '0/0'")[0][0])
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.05)
-
-
-def test_a_quiet_database_is_confirmed_too_and_needs_no_log_kept(database: Database, pgwal: Make, sink: Sink) -> None:
-    pgwal().start()
-    ready(database)
-    database.cluster.connect().execute("create table if not exists elsewhere(id int)").connection.close()
-    before = wal(database)
-    wait_until(lambda: confirmed(database) >= before)
-    assert sink.batches == []
-
-
-def test_the_slot_is_confirmed_when_the_store_has_it_or_the_spool_while_the_store_is_away(
-    database: Database, pgwal: Make, sink: Sink
-) -> None:
-    database.run("create table t(id int primary key)")
-    sink.delay_seconds = 3
-    one = pgwal().start()
-    ready(database)
-    database.run("insert into t values (1)")
-    position = wal(database)
-    time.sleep(1.5)
-    assert confirmed(database) < position, "the store has not answered yet"
-    wait_until(lambda: confirmed(database) >= position)
-    sink.delay_seconds, sink.is_down = 0, True
-    database.run("insert into t values (2)")
-    position = wal(database)
-    wait_until(lambda: confirmed(database) >= position)
-    one.kill9()
-    sink.is_down = False
-    one.start()
-    sink.wait_for(lambda: arrived(sink) == 2)
-    assert [r["new"] for r in changes(sink)] == [["1"], ["2"]]
-
-
-def test_a_full_spool_stops_confirmation_and_loses_nothing(database: Database, pgwal: Make, sink: Sink) -> None:
-    database.run("create table t(id int primary key, v text)")
-    sink.is_down = True
-    one = pgwal("--spool-limit", 1).start()
-    ready(database)
-    for n in range(8):
-        database.run(f"insert into t select {n} * 1000 + g, md5(g::text) from generate_series(1, 1000) g")
-    position = wal(database)
-    time.sleep(8)  # longer than wal_sender_timeout: the server must not give up on a collector that only waits
-    assert confirmed(database) < position
-    assert database.run(f"select active from pg_replication_slots where slot_name = '{database.slot}'") == [(True,)]
-    one.kill9()
-    sink.is_down = False
-    one.start()
-    sink.wait_for(lambda: arrived(sink) == 8000, 60)
-    assert [int(r["new"][0]) for r in changes(sink)] == [n * 1000 + g for n in range(8) for g in range(1, 1001)]
-    wait_until(lambda: confirmed(database) >= position)
-
-
-def gaps(sink: Sink) -> list[dict[str, Any]]:
-    return [item["custody"] for item in sink.items() if "custody" in item]
-
-
-def test_a_lost_slot_is_a_gap_with_both_positions_and_a_new_slot(database: Database, pgwal: Make, sink: Sink) -> None:
-    database.run("create table t(id int primary key)")
-    one = pgwal().start()
-    ready(database)
-    database.run("insert into t values (1)")
-    sink.wait_for(lambda: arrived(sink) == 1)
-    wait_until(lambda: confirmed(database) >= wal(database))
-    last = database.run(
-        f"select confirmed_flush_lsn::text from pg_replication_slots where slot_name = '{database.slot}'"
-    )[0][0]
-    one.kill9()
-    database.run("alter system set max_slot_wal_keep_size = '1MB'", "select pg_reload_conf()")
-    try:
-        database.run("insert into t values (2)")
-        status = f"select wal_status from pg_replication_slots where slot_name = '{database.slot}'"
-        while database.run(status) != [("lost",)]:
-            database.run("create table filler as select 1", "select pg_switch_wal()", "drop table filler", "checkpoint")
-        one.start()
-        ready(database)
-        database.run("insert into t values (3)")
-        sink.wait_for(lambda: arrived(sink) == 3)
-    finally:
-        database.run("alter system reset max_slot_wal_keep_size", "select pg_reload_conf()")
-    (gap,) = gaps(sink)
-    assert (gap["type"], gap["first"]) == ("gap", last)
-    assert int(gap["last"].split("/")[1], 16) > int(last.split("/")[1], 16)
-    assert [r["new"] for r in changes(sink)] == [["1"], ["3"]]
-
-
-def test_a_slot_that_was_dropped_or_moved_by_somebody_is_a_gap(database: Database, pgwal: Make, sink: Sink) -> None:
-    database.run("create table t(id int primary key)")
-    one = pgwal().start()
-    ready(database)
-    database.run("insert into t values (1)")
-    sink.wait_for(lambda: arrived(sink) == 1)
-    assert one.stop() == 0
-    database.run("insert into t values (2)")
-    database.run(f"select pg_replication_slot_advance('{database.slot}', pg_current_wal_lsn())")
-    one.start()
-    ready(database)
-    database.run("insert into t values (3)")
-    sink.wait_for(lambda: arrived(sink) == 3)
-    assert one.stop() == 0
-    database.run(f"select pg_drop_replication_slot('{database.slot}')", "insert into t values (4)")
-    one.start()
-    ready(database)
-    database.run("insert into t values (5)")
-    sink.wait_for(lambda: arrived(sink) == 5)
-    assert ["Somebody" in gap["detail"] for gap in gaps(sink)] == [True, False]
-    assert [r["new"] for r in changes(sink)] == [["1"], ["3"], ["5"]]
-
-
-def test_a_publication_made_anew_does_not_hold_the_feed_for_ever(database: Database, pgwal: Make, sink: Sink) -> None:
-    database.run("create table t(id int primary key)")
-    one = pgwal().start()
-    ready(database)
-    assert one.stop() == 0
-    database.run(
-        "drop publication touchstone", "insert into t values (1)", "create publication touchstone for all tables"
-    )
-    one.start()
-    sink.wait_for(lambda: arrived(sink) == 1)
-    ready(database)
-    database.run("insert into t values (2)")
-    sink.wait_for(lambda: arrived(sink) == 2)
-    assert len(gaps(sink)) == 1
-    assert [r["new"] for r in changes(sink)] == [["2"]]
-
-
-def test_it_does_not_start_without_a_bound_on_the_kept_log(database: Database, pgwal: Make) -> None:
-    database.run("alter system set max_slot_wal_keep_size = -1", "select pg_reload_conf()")
-    try:
-        time.sleep(0.2)
-        one = pgwal().start()
-        assert one.wait() == 1
-        assert "ALTER SYSTEM SET max_slot_wal_keep_size" in one.told
-        assert database.run("select 1 from pg_replication_slots where database = current_database()") == []
-        accepted = pgwal("--accept-unbounded-wal").start()
-        ready(database)
-        assert accepted.stop() == 0
-    finally:
-        database.run("alter system reset max_slot_wal_keep_size", "select pg_reload_conf()")
-
-
-def test_a_publication_that_would_break_updates_is_not_made(database: Database, pgwal: Make, sink: Sink) -> None:
-    database.run("create table plain(id int)", "create table good(id int primary key)", "insert into plain values (1)")
-    one = pgwal().start()
-    assert one.wait() == 1
-    assert "ALTER TABLE public.plain REPLICA IDENTITY FULL;" in one.told
-    assert database.run("select 1 from pg_publication") == []
-    database.run("update plain set id = 2")
-    pgwal("--tables", "good").start()
-    ready(database)
-    database.run("update plain set id = 3", "insert into good values (1)")
-    sink.wait_for(lambda: arrived(sink) == 1)
-    assert changes(sink)[0]["relation"]["name"] == "good"
-
-
 def test_bytes_that_are_not_utf8_are_kept_as_they_are(database: Database, collector: Make, sink: Sink) -> None:
     with database.cluster.connect() as connection:
         connection.execute(f"drop database {database.name}".encode())
@@ -474,24 +264,3 @@ def test_canaries_come_back_through_the_log(database: Database, collector: Make,
     sink.wait_for(lambda: arrived(sink) >= 3)
     found = changes(sink)
     assert {r["message"]["prefix"] for r in found} == {"touchstone_canary"}
-
-
-def test_a_restarted_server_is_connected_to_again(database: Database, pgwal: Make, sink: Sink) -> None:
-    database.run("create table t(id int primary key)")
-    one = pgwal().start()
-    ready(database)
-    database.run("insert into t values (1)")
-    database.cluster.kill9()
-    database.cluster.start()
-    database.run("insert into t values (2)")
-    sink.wait_for(lambda: arrived(sink) == 2, 60)
-    assert [r["new"] for r in changes(sink)] == [["1"], ["2"]]
-    assert one.stop() == 0
-    assert "Nothing is lost" in one.told
-
-
-def test_once_sends_what_is_there_and_ends(database: Database, pgwal: Make, sink: Sink) -> None:
-    assert pgwal("--once").start().wait() == 0
-    database.run("create table t(id int primary key)", "insert into t values (1)", "insert into t values (2)")
-    assert pgwal("--once").start().wait() == 0
-    assert [r["new"] for r in changes(sink)] == [["1"], ["2"]]
