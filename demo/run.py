@@ -78,21 +78,12 @@ class Demo:
 
     def prepare(self) -> None:
         """People, sources, collectors. Returns when the pages can be used."""
-        with ThreadPoolExecutor(3) as pool:
+        with ThreadPoolExecutor(1) as pool:
             opened = pool.submit(shop.open_shop, self.monitored)
             self._wait_for_store()
-            accounts = [pool.submit(self._add_person, role) for role in PEOPLE]
-            tokens = {name: pool.submit(self._add_source, name) for name in SOURCES}
-            for account in accounts:
-                account.result()
+            self._set_up_store()
             self.shop = opened.result()
-            self.tokens = {name: token.result() for name, token in tokens.items()}
-        self._import_identities()
-        self.store.token = self.store.manage(
-            "user", "add", "admin@shop.example", "--role", "admin", "--token", secret=True
-        )
-        (self.folder / "monitored.dsn").touch(mode=0o600)
-        (self.folder / "monitored.dsn").write_text(self.shop.dsn("visitor") + "\n")
+        _write_private(self.folder / "monitored.dsn", self.shop.dsn("visitor") + "\n")
         check.remember_truth(self.monitored)
         self._start_collectors()
 
@@ -124,23 +115,20 @@ class Demo:
             if self.stopping.wait(0.2):
                 raise RuntimeError("stopped while starting")
 
-    def _add_person(self, role: str) -> None:
-        email = f"{role}@shop.example"
-        self.signins[email] = self.store.manage("user", "add", email, "--role", role, secret=True)
-
-    def _add_source(self, name: str) -> str:
-        format_name, environment, datasource, more = SOURCES[name]
-        words = ["source", "add", name, "--format", format_name, "--environment", environment]
-        token = self.store.manage(*words, "--datasource", datasource, *more, secret=True)
-        file = self.folder / f"{name}.token"
-        file.touch(mode=0o600)
-        file.write_text(token)
-        return token
-
-    def _import_identities(self) -> None:
-        file = self.folder / "identities.csv"
-        file.write_text(shop.IDENTITIES)
-        self.store.manage("reference", "import", "identities", str(file), "--as-of", _text(self.began_at))
+    def _set_up_store(self) -> None:
+        identities = self.folder / "identities.csv"
+        identities.write_text(shop.IDENTITIES)
+        people = [f"{role}@shop.example" for role in PEOPLE]
+        commands = [["user", "add", email, "--role", email.split("@")[0]] for email in people]
+        commands += [_source_words(name) for name in SOURCES]
+        commands += [["user", "add", "admin@shop.example", "--role", "admin", "--token"]]
+        commands += [["reference", "import", "identities", str(identities), "--as-of", _text(self.began_at)]]
+        printed = self.store.manage_all(commands)
+        self.signins = dict(zip(people, printed, strict=False))
+        self.tokens = dict(zip(SOURCES, printed[len(people) :], strict=False))
+        self.store.token = printed[len(people) + len(SOURCES)]
+        for name, token in self.tokens.items():
+            _write_private(self.folder / f"{name}.token", token)
 
     def _start_collectors(self) -> None:
         dsn = self.shop.dsn("touchstone")
@@ -177,6 +165,17 @@ class Demo:
                 ).fetchone():
                     return
         raise RuntimeError(f"the change collector did not connect; see {self.folder / 'logs'}")
+
+
+def _source_words(name: str) -> list[str]:
+    format_name, environment, datasource, more = SOURCES[name]
+    words = ["source", "add", name, "--format", format_name, "--environment", environment]
+    return [*words, "--datasource", datasource, *more]
+
+
+def _write_private(file: Path, text: str) -> None:
+    file.touch(mode=0o600)
+    file.write_text(text)
 
 
 def _text(moment: dt.datetime) -> str:
