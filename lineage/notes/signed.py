@@ -6,12 +6,15 @@ A note is text, a blank line and signature lines `— name base64`, the base64 o
 from __future__ import annotations
 
 import base64
+import re
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from lineage.errors import NoteInvalid
 from lineage.notes.keys import COSIGNATURE, SignerKey, VerifierKey, check_name, parse_skey, parse_vkey, unbase64
+
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
 
 MAX_NOTE_BYTES = 4 * 1024 * 1024
 MAX_SIGNATURES = 100
@@ -146,7 +149,7 @@ def _parse_line(line: str) -> Signature:
 
 def _check_text(text: str) -> bytes:
     """The text's bytes; NoteInvalid unless it ends with a newline and holds no other control characters."""
-    if not text.endswith("\n") or any(ord(char) < 32 and char != "\n" for char in text):
+    if not text.endswith("\n") or _CONTROL.search(text):
         raise NoteInvalid("A note's text ends with a newline and holds no other control characters.")
     try:
         return text.encode()
