@@ -37,7 +37,7 @@ RAIL = (
     ("integrity", "Integrity", "seal"),
 )
 SECTIONS = {
-    "session": "sessions", "identity": "identities", "table": "tables", "row": "tables", "event": "search",
+    "session": "sessions", "identity": "identities", "table": "tables", "row": "tables", "event": "search", "report": "reports",
 }  # fmt: skip
 
 _RELATIVE = re.compile(r"^(\d{1,5})([smhdw])$")

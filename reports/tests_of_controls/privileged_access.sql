@@ -8,9 +8,8 @@
 --   decisions   requests and approvals on the tickets that the population cites
 -- Gives one row for each privileged act. An act is one statement (where the source numbers parts of a
 -- statement, each part), or the row changes of one transaction for which no statement was reported.
--- Run it again with DuckDB:
---   create view population as from 'population.parquet';  (the other three alike)
---   .read privileged_access.sql
+-- Run it again with DuckDB, beside the files: create view population as from 'population.parquet' (the
+-- other three alike), then this file.
 --
 -- A record is privileged when one of these holds:
 --   ddl, privilege, export   its class says so

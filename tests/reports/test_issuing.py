@@ -13,12 +13,13 @@ from typing import Any
 
 import msgspec
 import pikepdf
+import pyarrow.parquet as pq
 import pytest
 from django.conf import settings
 from django.core.management import call_command
 from django.test import Client
 
-from lineage import checkpoints, errors, events, health, ingest, ledger, queries, segments
+from lineage import checkpoints, engine, errors, events, health, ingest, ledger, queries, segments
 from lineage.access import Viewer
 from lineage.events import Event
 from lineage.models import Identity, Source, SourceHealth, User
@@ -39,9 +40,9 @@ class Shop:
 
     def __init__(self) -> None:
         make = Source.objects.create
-        self.log = make(name="log", format="events", environment="prod", datasource="orders")
-        self.wal = make(name="wal", format="events", environment="prod", datasource="orders")
-        self.state = make(name="state", format="events", environment="prod", datasource="orders")
+        self.log = make(name="log", format="postgres-csvlog", environment="prod", datasource="orders")
+        self.wal = make(name="wal", format="pgoutput", environment="prod", datasource="orders")
+        self.state = make(name="state", format="pgstate", environment="prod", datasource="orders")
         self.desk = make(name="desk", format="events", environment="prod", asserts=["actor", "approval"])
         Identity.objects.create(
             datasource="orders", db_user="dana", person_id="dana@shop.example", name="Dana", email="dana@shop.example",
@@ -186,6 +187,10 @@ def test_the_file_is_certified_its_attachments_are_the_manifests_and_its_pack_ve
     for line in manifest["files"]:
         assert line["sha256"] == evidence.sha256(issuing.folder_of(report) / line["name"])
     assert all(b"secret@x" not in body for body in attached.values())
+    tables = {name: pq.read_table(io.BytesIO(attached[f"{name}.parquet"])) for name in evidence.TABLES}
+    again = engine.over(tables, attached["privileged_access.sql"].decode())
+    assert again.num_rows == report.counts["privileged_acts"]
+    assert sum(map(bool, again["deviations"].to_pylist())) == report.counts["acts_with_deviations"]
     policy, pack = tmp_path / "policy", tmp_path / "evidence.touchstone.zip"
     with policy.open("w") as file:
         call_command("policy", stdout=file)
