@@ -6,6 +6,7 @@ what was written to it is read even when it is renamed or removed meanwhile.
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import hashlib
 import os
@@ -132,7 +133,8 @@ class Folder:
         self._present = set(found)
         self._newest = max(((m, p.name) for p, m, _ in found.values()), default=(0.0, ""))
         for inode, (path, modified, size) in found.items():
-            gaps += self._meet(inode, path, modified, size)
+            with contextlib.suppress(FileNotFoundError):  # renamed since the folder was listed: met in the next look
+                gaps += self._meet(inode, path, modified, size)
         if not self._looked:
             gaps += [gone(entry[1], entry[4]) for entry in self._known.values() if not entry[5]]
             self._known, self._looked, self._skip_existing = {}, True, False

@@ -153,7 +153,7 @@ def main(arguments: list[str] | None = None) -> int:
         "stderr": functools.partial(logrecords.StderrSplitter, line_prefix=options.line_prefix),
     }
     pattern = options.pattern or PATTERNS[options.format]
-    skip = options.from_end and queue.is_new
+    skip = options.from_end and "files" not in queue.position
     folder = logfiles.Folder(
         options.directory, pattern, splitters[options.format], queue.position.get("files", []), skip_existing=skip
     )
@@ -161,7 +161,12 @@ def main(arguments: list[str] | None = None) -> int:
     if options.canary_dsn:
         emit = functools.partial(canary.emit_statement, options.canary_dsn)
         follower.canary = canary.Canary(emit, options.canary_seconds, options.canary_within)
-    follow(follower, sender, options)
+    try:
+        follow(follower, sender, options)
+    except PermissionError as error:
+        raise SystemExit(
+            f"{error.filename} may not be read. Run as a member of the group that owns the log files."
+        ) from None
     return 0
 
 

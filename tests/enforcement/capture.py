@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from lineage.events import Event
 from tests.enforcement.conftest import Database
 from tests.enforcement.processes import Collector
 from tests.enforcement.sink import Sink
@@ -61,3 +63,11 @@ def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
 
 def gaps(sink: Sink) -> list[dict[str, Any]]:
     return [item["custody"] for item in sink.items() if "custody" in item]
+
+
+def events(sink: Sink, parse: Callable[..., Iterator[Any]]) -> list[Event]:
+    """What the store makes of everything that came; fails when one item cannot be read."""
+    body = b"\n".join(json.dumps(item).encode() for item in sink.items())
+    outputs = list(parse(body, feed=True))
+    assert all(isinstance(output, Event) for output in outputs), outputs
+    return outputs

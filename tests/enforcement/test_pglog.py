@@ -18,6 +18,8 @@ import pytest
 
 from demo.monitored import Monitored
 from enforcement import logrecords
+from lineage.events import Event, Quarantined
+from lineage.sources import postgres_csvlog, postgres_jsonlog
 from tests.enforcement.conftest import Database
 from tests.enforcement.processes import Collector
 from tests.enforcement.sink import Sink
@@ -320,6 +322,11 @@ def test_a_real_server_log_is_followed_with_denials_forgeries_and_canaries(
     sink.wait_for(lambda: text().count("touchstone-canary") >= 4, 20)
     assert one.stop() == 0
     assert custody(sink) == []
+    parse = {"csvlog": postgres_csvlog.parse, "jsonlog": postgres_jsonlog.parse}[log_format]
+    body = b"\n".join(json.dumps(item).encode() for item in sink.items())
+    outputs = list(parse(body, feed=True))
+    assert [output.reason for output in outputs if isinstance(output, Quarantined)] == []
+    assert any(isinstance(output, Event) and output.verdict == "error" for output in outputs)
 
 
 @pytest.mark.slow

@@ -11,7 +11,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.enforcement.capture import Make, arrived, changes, ready, values
+from lineage.sources import pgoutput as reader
+from tests.enforcement.capture import Make, arrived, changes, events, ready, values
 from tests.enforcement.conftest import Database
 from tests.enforcement.processes import Collector
 from tests.enforcement.sink import Sink
@@ -72,6 +73,10 @@ def test_each_operation_and_replica_identity_is_told_as_it_was(database: Databas
     assert [(r["type"], r["relation"]["name"], r["ordinal"], r["of"]) for r in found[10:]] == [
         ("truncate", "by_key", 1, 2), ("truncate", "whole", 2, 2),
     ]  # fmt: skip
+    read = events(sink, reader.parse)
+    assert [event.op for event in read[:4]] == ["insert", "update", "update", "delete"]
+    assert [[value.value for value in event.key] for event in read[2:6]] == [["2"], ["2"], ["7", "x,y"], ["7", "x,y"]]
+    assert [value.value for value in read[2].old_key] == ["1"]
     assert one.stop() == 0
 
 
@@ -98,6 +103,8 @@ def test_a_huge_value_is_cut_with_its_length_and_hash(database: Database, pgwal:
     big = values(insert)["big"]
     assert (big["state"], big["length"], len(big["value"]), len(big["sha256"])) == ("truncated", 8000000, 1024, 64)
     assert values(insert)["small"] == "kept"
+    (event,) = events(sink, reader.parse)
+    assert ([v.state for v in event.after], event.flags) == (["present", "truncated", "present"], ("truncated",))
 
 
 def test_schema_changes_between_and_inside_transactions_are_followed(
