@@ -97,11 +97,12 @@ class Store:
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What came back: status 0 when nothing did."""
+    """What came back: status 0 when nothing did; `was_cut` when the connection broke."""
 
     status: int
     body: bytes = b""
     retry_after: float | None = None
+    was_cut: bool = False
 
     def accepts(self, items: int) -> bool:
         """Whether this is the store's own acknowledgement of `items` items, not some other server's page."""
@@ -280,18 +281,28 @@ class Shipper:
         headers = {"Authorization": f"Bearer {self.store.token}", "Content-Type": content_type}
         if compress:
             body, headers["Content-Encoding"] = compressed(body, self.store.encoding)
+        was_open = self._connection is not None
+        answer = self._exchange(path, body, headers)
+        # Servers close connections that rest for a few seconds; that is no sign that the store is away.
+        return self._exchange(path, body, headers) if answer.was_cut and was_open else answer
+
+    def _exchange(self, path: str, body: bytes, headers: dict[str, str]) -> Answer:
         try:
             if self._connection is None:
                 self._connection = connect(self.store, self.timeout)
             prefix = urllib.parse.urlsplit(self.store.url).path.rstrip("/")
             self._connection.request("POST", prefix + path, body, headers)
             response = self._connection.getresponse()
-            return Answer(response.status, response.read(), retry_seconds(response.headers.get("Retry-After")))
-        except (OSError, http.client.HTTPException):
+            content = response.read()
+            if response.will_close:
+                self._connection.close()
+                self._connection = None
+            return Answer(response.status, content, retry_seconds(response.headers.get("Retry-After")))
+        except (OSError, http.client.HTTPException) as error:
             if self._connection is not None:
                 self._connection.close()
             self._connection = None
-            return Answer(0)
+            return Answer(0, was_cut=isinstance(error, (ConnectionError, http.client.HTTPException)))
 
 
 def connect(store: Store, timeout: float) -> http.client.HTTPConnection:

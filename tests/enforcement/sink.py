@@ -25,6 +25,7 @@ class Sink:
         self.paths: list[str] = []
         self.encodings: list[str | None] = []
         self.is_down = False
+        self.closes_connections = False
         self.retry_after: int | None = None
         self.delay_seconds = 0.0
         sink = self
@@ -89,6 +90,7 @@ class Sink:
         request.send_header("Content-Length", str(len(body)))
         request.end_headers()
         request.wfile.write(body)
+        request.close_connection = self.closes_connections
 
     def items(self) -> list[dict[str, Any]]:
         """Every item by sequence, in order. Fails when one sequence came with two contents or one is missing."""

@@ -70,6 +70,20 @@ def test_a_store_that_is_away_loses_nothing_and_is_told_once(
     assert capsys.readouterr().err.count("does not answer") == 1
 
 
+def test_a_connection_that_the_store_closed_meanwhile_is_opened_again_without_complaint(
+    sink: Sink, start: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sink.closes_connections = True
+    queue, sender = start(5)
+    assert sender.drain(5)
+    sink.wait_for(lambda: len(sink.heartbeats) > 4, 5)
+    queue.append([shipper.raw_item("next", b"next")], {})
+    queue.sync()
+    assert sender.drain(5)
+    assert sender.reachable
+    assert capsys.readouterr().err == ""
+
+
 def test_retry_after_is_honoured(sink: Sink, start: Start) -> None:
     sink.refusals, sink.retry_after = [429], 1
     begun = time.monotonic()
