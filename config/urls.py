@@ -2,8 +2,11 @@
 
 from django.urls import include, path
 
+from reports.views import listing
+
 urlpatterns = [
     path("api/v1/", include("lineage.api_urls")),
+    path("api/v1/reports", listing),
     path("", include("lineage.probes_urls")),
     path("reports/", include("reports.urls")),
     path("", include("lineage.urls")),

@@ -11,6 +11,7 @@ WHOLE = {
     "/api/v1/identities/{id}": "One identity",
     "/api/v1/relations/{datasource}/{relation}/rows/{key}": "One row's life",
     "/api/v1/relations/{datasource}/{relation}/holders": "Who held which right at a time (`at`)",
+    "/api/v1/reports": "Reports in scope, newest first (`limit`, `format`)",
     "/api/v1/proof/inclusion": "Inclusion proof for `index` in the tree of `size`",
     "/api/v1/proof/consistency": "Consistency proof `from` one size `to` another",
     "/checkpoint": "The newest signed checkpoint",

@@ -12,7 +12,7 @@ from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBas
 from django.shortcuts import redirect
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from lineage import errors
+from lineage import api, errors, queries
 from lineage.access import Viewer
 from lineage.answers import evidence_read, signed_in
 from lineage.views import frame
@@ -22,6 +22,10 @@ from reports.evidence import Request
 from reports.models import Cadence, Report, Status
 
 SHOWN_MOST = 200
+LISTED = (
+    "kind", "period_from", "period_to", "environment", "datasources", "status", "reasons", "as_of", "sha256",
+    "unsigned_sha256", "counts", "created_by", "issued_at",
+)  # fmt: skip
 MEDIA = {".pdf": "application/pdf", ".json": "application/json"}
 
 
@@ -93,6 +97,17 @@ def report(request: HttpRequest, viewer: Viewer, report_id: int) -> HttpResponse
         "title": _title(found, summary),
         "working": found.status in (Status.QUEUED, Status.RUNNING),
     })  # fmt: skip
+
+
+@require_GET
+@evidence_read
+def listing(request: HttpRequest, viewer: Viewer) -> HttpResponse:
+    """`GET /api/v1/reports`: the reports in scope, newest first, as the other lists of the API answer."""
+    limit = min(frame.limit(request) or SHOWN_MOST, SHOWN_MOST)
+    found = requests.visible(viewer)
+    items = [{"number": one.number} | {name: getattr(one, name) for name in LISTED} for one in found[:limit]]
+    size = queries.integrity(viewer)["size"]
+    return api.formatted(request, queries.Answer(items, None, queries.Total(found.count(), True), size, []))
 
 
 def _title(found: Report, summary: dict[str, Any] | None) -> str:

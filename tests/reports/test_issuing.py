@@ -267,6 +267,8 @@ def test_a_form_queues_a_report_that_a_worker_makes_and_pages_hand_out(shop: Sho
     assert "Privileged access: deviations noted" in page
     assert "self-approved" in page
     assert report.number in client.get("/reports/").content.decode()
+    listed = client.get("/api/v1/reports").json()
+    assert [(one["number"], one["sha256"]) for one in listed["items"]] == [(report.number, report.sha256)]
     handed = client.get(f"/reports/{report.pk}/file.pdf")
     assert b"".join(handed.streaming_content) == file_of(report).read_bytes()  # type: ignore[attr-defined]
     read = [e["decision"].get("subject") for e in queries.events(AUDITOR, "kind:decision").items]
@@ -274,6 +276,7 @@ def test_a_form_queues_a_report_that_a_worker_makes_and_pages_hand_out(shop: Sho
     client.force_login(User.objects.create(email=STRANGER.email, role="auditor", datasources=["elsewhere"]))
     assert client.get(f"/reports/{report.pk}/file.pdf").status_code == 404
     assert report.number not in client.get("/reports/").content.decode()
+    assert client.get("/api/v1/reports").json()["items"] == []
 
 
 def test_a_scheduled_report_waits_for_sources_and_is_then_made(shop: Shop) -> None:
