@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import psycopg
 
-from enforcement import canary, replication
+from enforcement import canary, replication, shipper
 
 
 class Finding(NamedTuple):
@@ -69,7 +68,8 @@ def _one_of(*values: str) -> Callable[[str], bool]:
 
 def _pgaudit_is_loaded(facts: Facts) -> Iterator[Finding]:
     libraries = [part.strip() for part in facts.settings.get("shared_preload_libraries", "").split(",") if part.strip()]
-    ok = "pgaudit" in libraries
+    # Ordinary roles do not see the list of libraries, but the settings of one that is loaded.
+    ok = "pgaudit" in libraries or "pgaudit.log" in facts.settings
     value = ", ".join(f"'{name}'" for name in [*libraries, "pgaudit"])
     sql = () if ok else (f"ALTER SYSTEM SET shared_preload_libraries = {value};", RESTART)
     yield Finding("pgAudit is loaded", ok, "which tables a statement read or wrote, and how many rows", sql)
@@ -226,7 +226,10 @@ def parser() -> argparse.ArgumentParser:
         "enforcement.check", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     made.add_argument(
-        "dsn", nargs="?", default=os.environ.get("TOUCHSTONE_DSN"), help="connection string (TOUCHSTONE_DSN)"
+        "dsn",
+        nargs="?",
+        default=shipper.secret("TOUCHSTONE_DSN"),
+        help="connection string (TOUCHSTONE_DSN, or a file: TOUCHSTONE_DSN_FILE)",
     )
     made.add_argument("--publication", default="touchstone", help="publication that pgwal reads (touchstone)")
     made.add_argument("--context-roles", default="", help="roles that may say whom they act for, separated by commas")

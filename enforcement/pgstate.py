@@ -11,7 +11,6 @@ every 10 s). Any role that can connect may run it; nothing is written to the dat
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from typing import Any
 
@@ -191,8 +190,13 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         "enforcement.pgstate", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    default = os.environ.get("TOUCHSTONE_DSN")
-    made.add_argument("dsn", nargs="?", default=default, help="connection string of the database (TOUCHSTONE_DSN)")
+    default = shipper.secret("TOUCHSTONE_DSN")
+    made.add_argument(
+        "dsn",
+        nargs="?",
+        default=default,
+        help="connection string of the database (TOUCHSTONE_DSN, or a file: TOUCHSTONE_DSN_FILE)",
+    )
     made.add_argument("--watch", type=float, default=10.0, metavar="SECONDS", help="time between comparisons (10)")
     shipper.add_options(made)
     return made

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import collections
 import functools
-import os
 import time
 from typing import Any
 
@@ -250,8 +249,13 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         "enforcement.pgwal", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    default = os.environ.get("TOUCHSTONE_DSN")
-    made.add_argument("dsn", nargs="?", default=default, help="connection string of the database (TOUCHSTONE_DSN)")
+    default = shipper.secret("TOUCHSTONE_DSN")
+    made.add_argument(
+        "dsn",
+        nargs="?",
+        default=default,
+        help="connection string of the database (TOUCHSTONE_DSN, or a file: TOUCHSTONE_DSN_FILE)",
+    )
     made.add_argument("--slot", default="touchstone", help="replication slot (touchstone)")
     made.add_argument("--publication", default="touchstone", help="publication (touchstone)")
     made.add_argument("--create", action="store_true", help="make publication and slot when they are missing")
