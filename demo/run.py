@@ -131,29 +131,21 @@ class Demo:
             _write_private(self.folder / f"{name}.token", token)
 
     def _start_collectors(self) -> None:
-        dsn = self.shop.dsn("touchstone")
+        dsn = self.monitored.dsn("touchstone", None, shop.DATABASE)
         self._collect("shop-log", "pglog", str(self.monitored.log_dir), "--from-end", "--canary-dsn", dsn)
         self._collect("shop-changes", "pgwal", dsn, "--create")
         self._collect("shop-state", "pgstate", dsn)
 
     def _collect(self, source: str, module: str, *words: str) -> None:
-        spool = self.folder / "spool" / source
-        token = str(self.folder / f"{source}.token")
-        self._run(
-            source,
-            f"enforcement.{module}",
-            *words,
-            "--url",
-            self.store.url,
-            "--token-file",
-            token,
-            "--spool",
-            str(spool),
-        )
+        token, spool = str(self.folder / f"{source}.token"), str(self.folder / "spool" / source)
+        words += ("--url", self.store.url, "--token-file", token, "--spool", spool)
+        # Not among the words: everybody on this machine can read those.
+        self._run(source, f"enforcement.{module}", *words, PGPASSWORD=self.shop.passwords["touchstone"])
 
-    def _run(self, name: str, module: str, *words: str) -> None:
+    def _run(self, name: str, module: str, *words: str, **more: str) -> None:
         command = [sys.executable, "-m", module, *words]
-        self.children.append(serve.Child(name, command, self.store.environment, self.folder / "logs" / f"{name}.log"))
+        log = self.folder / "logs" / f"{name}.log"
+        self.children.append(serve.Child(name, command, self.store.environment | more, log))
 
     def _wait_for_collectors(self) -> None:
         """Until the change collector holds its slot: what happens before that is not watched."""
