@@ -197,6 +197,9 @@ class Commands(Visitor):
             self._plain("privilege" if fields.get("renameType") == "OBJECT_ROLE" else "ddl")
             return
         self.refer(relation, "ddl").name(*_ddl_columns(kind, fields))
+        if kind in ("IndexStmt", "AlterTableStmt"):
+            # Defaults, checks, conversions and index expressions are computed for the rows that are there.
+            self.expressions(fields, Scope(None))
         for command in _alterations(fields):
             partition = command.get("def", {}).get("PartitionCmd", {}).get("name")
             if partition is not None:

@@ -24,6 +24,8 @@ Column = Callable[[Node], tuple[Any, str] | None]
 """The relation reference and column that a ColumnRef names, or None where that cannot be told."""
 
 MOST_KEYS = 1000
+MOST_COLUMNS = 32
+"""As many as a PostgreSQL index can have."""
 LONGEST_VALUE = 1024
 _INTEGERS = frozenset({"int2", "int4", "int8"})
 _PLAIN_TYPES = _INTEGERS | {"text", "varchar", "bpchar", "uuid", "numeric", "name", "date", "timestamp", "timestamptz"}
@@ -58,9 +60,14 @@ def inserted(columns: Sequence[str], rows: Sequence[Node], parameters: Parameter
     alternatives: Alternatives = []
     for row in rows:
         literals = zip(columns, (literal(item, parameters) for item in row["List"].get("items", ())), strict=False)
-        given = {name: value for name, value in literals if value is not None and len(value) <= LONGEST_VALUE}
+        given = {name: value for name, value in literals if value is not None and _is_kept(value)}
         alternatives += [given, {name: spellings(value)[-1] for name, value in given.items()}]
     return _same_columns(alternatives)
+
+
+def _is_kept(value: str) -> bool:
+    """Whether a column of any type stores the inserted value as it is; 1.5 becomes 2 in a column of integers."""
+    return len(value) <= LONGEST_VALUE and "." not in (_number(value) or "")
 
 
 def every(parts: Iterable[Fixed]) -> Fixed:
@@ -69,18 +76,24 @@ def every(parts: Iterable[Fixed]) -> Fixed:
     for part in parts:
         for reference, alternatives in part.items():
             before = merged.get(reference)
-            if before is None:
-                merged[reference] = alternatives
-            elif len(before) * len(alternatives) <= MOST_KEYS:
+            if not before or not alternatives:
+                merged[reference] = alternatives if before is None else []
+            elif len(before) * len(alternatives) <= MOST_KEYS and _adds_columns(before[0], alternatives[0]):
                 # Of two values for one column the first stays: a row that has both matches either.
                 merged[reference] = _distinct(_joined(old, new) for old in before for new in alternatives)
     return merged
 
 
+def _adds_columns(before: dict[str, str], more: dict[str, str]) -> bool:
+    return len(before) < MOST_COLUMNS and not more.keys() <= before.keys()
+
+
 def any_of(parts: Sequence[Alternatives | None]) -> Alternatives | None:
-    """One of the parts holds; None when one is unknown or they share no column."""
+    """One of the parts holds; None when one is unknown, they share no column, or there are far too many."""
     known = [part for part in parts if part is not None]
-    return _same_columns([values for part in known for values in part]) if len(known) == len(parts) else None
+    if len(known) < len(parts) or sum(map(len, known)) > 4 * MOST_KEYS:
+        return None
+    return _same_columns([values for part in known for values in part])
 
 
 def _joined(old: dict[str, str], new: dict[str, str]) -> dict[str, str]:
@@ -114,10 +127,10 @@ def narrowed(alternatives: Alternatives, columns: Collection[str]) -> Alternativ
 
 
 def _is_equality(expression: Node) -> bool:
-    names = expression.get("name") or [{}]
+    """Whether it is PostgreSQL's own equality: OPERATOR(mine.=) may be anything."""
+    operator = [part.get("String", {}).get("sval") for part in expression.get("name", ())]
     return expression["kind"] == "AEXPR_NOT_DISTINCT" or (
-        names[-1].get("String", {}).get("sval") == "="
-        and expression["kind"] in ("AEXPR_OP", "AEXPR_IN", "AEXPR_OP_ANY")
+        operator in (["="], ["pg_catalog", "="]) and expression["kind"] in ("AEXPR_OP", "AEXPR_IN", "AEXPR_OP_ANY")
     )
 
 
@@ -128,7 +141,9 @@ def _comparison(expression: Node, column: Column, parameters: Parameters) -> Fix
     elif expression["kind"] == "AEXPR_OP_ANY":
         candidates = _elements(right, parameters)
     else:
-        return _equal(left, right, column, parameters)
+        equal = _equal(left, right, column, parameters)
+        # `= null` finds nothing, but IS NOT DISTINCT FROM null finds the nulls.
+        return {ref: found for ref, found in equal.items() if found or expression["kind"] == "AEXPR_OP"}
     if candidates is None or len(candidates) > MOST_KEYS:
         return {}
     parts = [_equal(left, candidate, column, parameters) for candidate in candidates]

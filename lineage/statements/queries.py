@@ -70,7 +70,8 @@ class Visitor:
         target.write(*columns or ("*",))
         source = fields.get("selectStmt", {}).get("SelectStmt")
         if source is not None:
-            target.fixed = keys.inserted(columns, source.get("valuesLists", ()), self.parameters)
+            if fields.get("override") != "OVERRIDING_USER_VALUE":
+                target.fixed = keys.inserted(columns, source.get("valuesLists", ()), self.parameters)
             self.select(source, scope)
         scope.items.append((_alias(fields["relation"]), target))
         self._returning(fields, self._on_conflict(fields, target, scope), scope, target)
@@ -176,8 +177,7 @@ class Visitor:
             self.expressions([fields.get("args"), fields.get("repeatable")], scope)
             return self._from([fields["relation"]], scope)
         if kind == "RangeVar":
-            is_cte = "schemaname" not in fields and fields["relname"] in scope.ctes
-            scope.items.append((_alias(fields), None if is_cte else self.refer(fields, self.read_verb)))
+            scope.items.append((_alias(fields), self._relation(fields, scope)))
             return {}
         if kind == "RangeSubselect":
             sees = scope if fields.get("lateral") else Scope(scope.parent, scope.ctes)
@@ -186,6 +186,16 @@ class Visitor:
             self.expressions(fields, scope)
         scope.items.append((_alias(fields), None))
         return {}
+
+    def _relation(self, fields: Node, scope: Scope) -> Reference | None:
+        """The reference of a name in FROM; None where it is a CTE, or where an alias gives the columns other names."""
+        if "schemaname" not in fields and fields["relname"] in scope.ctes:
+            return None
+        reference = self.refer(fields, self.read_verb)
+        if "colnames" in fields.get("alias", {}):
+            reference.name("*")
+            return None
+        return reference
 
     def _join(self, fields: Node, scope: Scope) -> keys.Fixed:
         start = len(scope.items)

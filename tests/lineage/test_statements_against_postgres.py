@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 import psycopg
@@ -368,3 +369,49 @@ def test_what_the_database_does_behind_the_text_is_opaque(judge, sql):
     assert verdict.changes
     assert found.opaque
     assert found.op not in ("read", "other")
+
+
+OPERANDS = {
+    "id": ["1", "'1'", "'01'", "' 2 '", "2.0", "+3", "4e0", "null"],
+    "a": ["'x'", "'y'", "' x'", "'1'", "'01'", "null"],
+}
+
+
+def condition(random: Random, depth: int) -> str:
+    """A random condition over the columns id (integer) and a (text)."""
+    kind = random.randrange(9) if depth else random.randrange(5)
+    column = random.choice(["id", "a", "t.id", "t.a"])
+    values = OPERANDS[column.removeprefix("t.")]
+    one, other = random.choice(values), random.choice(values)
+    simple = [
+        f"{column} = {one}",
+        f"{one} = {column}",
+        f"{column} {random.choice(['in', 'not in'])} ({one}, {other})",
+        f"{column} {random.choice(['<>', '<=', 'is not distinct from'])} {one}",
+        f"(id, a) {random.choice(['=', '<>'])} ({random.choice(['1', '2'])}, {random.choice(OPERANDS['a'])})",
+    ]
+    if kind < len(simple):
+        return simple[kind]
+    if kind == 5:
+        return f"not ({condition(random, depth - 1)})"
+    joined = random.choice([" and ", " or "])
+    return "(" + joined.join(condition(random, depth - 1) for _ in range(kind - 4)) + ")"
+
+
+def test_every_row_that_a_random_condition_finds_matches_a_key(judge):
+    random = Random(4711)
+    rows = "(values (1, 'x'), (2, 'y'), (3, ' x'), (4, '1'), (5, '01'), (6, null), (1, 'y'), (2, '1')) v (id, a)"
+    judge.admin.execute(f"create temporary table t as select * from {rows}".encode())
+    fixed = 0
+    for _ in range(1500):
+        sql = f"select * from t where {condition(random, 3)}"
+        keys = analyse(sql).effects[0].keys
+        found = judge.admin.execute(sql.encode()).fetchall()
+        if keys is None:
+            continue
+        fixed += 1
+        for number, text in found:
+            row = {"id": str(number), "a": text}
+            assert any(all(row[name] == value for name, value in key) for key in keys), (sql, row, keys)
+    judge.admin.execute("drop table t")
+    assert fixed > 200
