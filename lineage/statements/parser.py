@@ -118,13 +118,14 @@ def _parse(text: str) -> Parsed:
 
 def _redacted(text: str, raw: bytes) -> str:
     """The text with `?` for every literal, without comments, with single spaces where anything was blank."""
-    parts: list[str] = []
-    end = 0
+    parts: list[bytes] = []
+    before = 0
     for token in postgast.scan(text).tokens:
-        if token.token in _COMMENTS:
+        kind, start, end = token.token, token.start, token.end
+        if kind in _COMMENTS:
             continue
-        if token.start > end and parts:
-            parts.append(" ")
-        parts.append("?" if token.token in _LITERALS else raw[token.start : token.end].decode())
-        end = token.end
-    return "".join(parts)
+        if start > before and parts:
+            parts.append(b" ")
+        parts.append(b"?" if kind in _LITERALS else raw[start:end])
+        before = end
+    return b"".join(parts).decode()

@@ -701,7 +701,7 @@ MANY = ",".join(map(str, range(1000)))
 HEAVY = {
     "many columns beside many values": f"a in ({MANY}) and " + " and ".join(f"c{n}=1" for n in range(4800)),
     "products of products": " or ".join(
-        ["(a in (1,2,3,4,5,6,7,8,9) and b in (1,2,3,4,5,6,7,8,9) and c in (1,2,3))"] * 900
+        ["(a in (1,2,3,4,5,6,7,8,9) and b in (1,2,3,4,5,6,7,8,9) and c in (1,2,3))"] * 800
     ),
     "many alternatives": " or ".join(f"a={n}" for n in range(6000)),
     "the same column again": f"a in ({MANY})" + " and a=1" * 7000,
