@@ -10,7 +10,7 @@ from html import escape
 from typing import Any
 
 BLUE, AMBER, GREY, INK = "#3b6ea5", "#c77700", "#d5dae1", "#39424e"
-STEPS_SECONDS = (10, 30, 60, 300, 900, 3600, 3 * 3600, 6 * 3600, 86_400, 7 * 86_400, 30 * 86_400)
+STEPS_SECONDS = (1, 2, 5, 10, 30, 60, 300, 900, 3600, 3 * 3600, 6 * 3600, 86_400, 7 * 86_400, 30 * 86_400)
 BARS_MOST = 62
 WIDTH, HEIGHT, LEFT, BOTTOM = 660, 130, 34, 18
 

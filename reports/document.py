@@ -207,7 +207,7 @@ def _span(seconds: int) -> str:
     for size, word in ((86_400, "day"), (3600, "hour"), (60, "minute")):
         if seconds % size == 0:
             return word if seconds == size else f"{seconds // size} {word}s"
-    return f"{seconds} seconds"
+    return "second" if seconds == 1 else f"{seconds} seconds"
 
 
 def _completeness(evidence: Evidence) -> dict[str, Any]:
