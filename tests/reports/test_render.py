@@ -19,6 +19,7 @@ from tests.reports import made
 from tests.reports.made import access, change, decision, write
 from tests.reports.made import made as evidence_of
 
+pytestmark = pytest.mark.slow
 EVIL = '<script>alert(1)</script>\u202egnp.exe "quoted" & 中文 \U0001f600 \x07' + "W" * 400
 TEXTS = (
     "who_id",

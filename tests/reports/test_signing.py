@@ -14,6 +14,9 @@ from reports import render, signing
 from tests.reports import made
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(autouse=True)
 def _own_keys(settings: Any, tmp_path: Path) -> None:
     settings.DATA_DIR = tmp_path / "data"

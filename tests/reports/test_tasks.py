@@ -15,6 +15,7 @@ from reports import requests, schedules, tasks
 from reports.evidence import Request
 from reports.models import Report, Status
 
+pytestmark = pytest.mark.slow
 DAY = dt.datetime(2026, 11, 20, tzinfo=dt.UTC)
 WHO = Viewer(email="gone@example.test", role="compliance")
 
