@@ -62,7 +62,7 @@ def _stacked(
         {
             "type": "bar", "name": names.get(kind, kind), "marker": {"color": f"token:{kind}"},
             "x": [at.isoformat() for at in times], "y": [sums[kind].get(at, 0) for at in times],
-            "xperiod": step.total_seconds() * 1000, "xperiodalignment": "start",
+            "width": step.total_seconds() * 950, "offset": 0,
             "hovertemplate": "%{y:,} %{fullData.name}<extra></extra>",
         }
         for kind in kinds

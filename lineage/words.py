@@ -27,7 +27,7 @@ ATTRIBUTIONS = {
     "was written for a login that is trusted to do so.",
     "asserted_by_proxy": "The database proxy named this person; its token may assert that.",
     "asserted_by_client": "The client itself named this person; nothing else proves it.",
-    "mapped_login": "The database login is registered as this person's.",
+    "mapped_login": "The database login is registered as belonging to this identity.",
     "db_login": "Only the database login is known, not the person behind it.",
     "none": "Not attributed: the source cannot tell who did this.",
 }

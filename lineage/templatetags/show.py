@@ -103,7 +103,7 @@ def who(context: template.Context, row: dict[str, Any], why: bool = False) -> di
         "kind": kind,
         "kind_word": words.ACTORS[kind or "unknown"],
         "is_agent": agent,
-        "via": row.get("agent_name") if agent and row.get("agent_name") != row.get("who_name") else None,
+        "via": row.get("agent_name") if kind != "agent" else None,
         "behalf": row.get("on_behalf_of"),
         "claimed": row.get("claimed"),
         "reason": words.CLAIMED if row.get("claimed") else words.ATTRIBUTIONS.get(attribution or ""),

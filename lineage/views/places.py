@@ -45,30 +45,44 @@ def table(request: HttpRequest, viewer: Viewer, datasource: str, relation: str) 
         "relation": found["relation"],
         "title": f"{relation}: read by {readers}, written by {writers} {frame.period(request)}",
         "chart": charts.table_activity(found["hours"]),
-        "idle": idle_grantees(found),
+        "holders": holders(
+            found["grants"], logins_at(viewer, datasource, relation, window) if found["grants"] else set()
+        ),
         "coverage": frame.only(found["coverage"], datasource),
         "simulated": found["relation"]["environment"] == frame.SIMULATED,
     }
     return frame.page(request, "lineage/table.html", context)
 
 
-def idle_grantees(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """Grants whose holder neither read nor wrote the table in the window, as the login or the person."""
-    active = {str(p[name]) for p in [*found["readers"], *found["writers"]] for name in ("who_id", "who_name")}
-    return [g for g in found["grants"] if g["grantee"] not in active]
+def holders(grants: list[dict[str, Any]], active: set[str]) -> list[dict[str, Any]]:
+    """Who may do what, one line a holder and grantor; `used` says whether that name was seen at the table."""
+    lines: dict[tuple[str, str], dict[str, Any]] = {}
+    for grant in grants:
+        name = (grant["grantee"], grant.get("grantor") or "")
+        line = lines.setdefault(name, grant | {"rights": [], "used": grant["grantee"] in active})
+        column = f" ({grant['column']})" if grant.get("column") else ""
+        passing = ", may pass it on" if grant.get("grantable") else ""
+        line["rights"].append(f"{grant['privilege']}{column}{passing}")
+    return sorted(lines.values(), key=lambda line: (not line["used"], line["grantee"]))
+
+
+def logins_at(viewer: Viewer, datasource: str, relation: str, window: queries.Window) -> set[str]:
+    """The database logins seen at a table in the window."""
+    q = f"{words.condition('datasource', datasource)} {words.condition('relation', relation)}"
+    return {login for who in queries.identities(viewer, q, window, 1000).items for login in who["logins"]}
 
 
 @evidence_read
 def row(request: HttpRequest, viewer: Viewer, datasource: str, relation: str, key: str) -> HttpResponse:
     window = frame.window(request)
     found = queries.row(viewer, datasource, relation, key, window)
-    timeline = sorted(
-        [*(e | {"how": "changed"} for e in found["changed"]), *(e | {"how": "uncertain"} for e in found["uncertain"]),
-         *(e | {"how": "refused"} for e in found["refused"])],
-        key=lambda e: (e["occurred_at"], e["index"]), reverse=True,
-    )  # fmt: skip
+    written = [
+        *(e | {"how": "changed"} for e in found["changed"]),
+        *(e | {"how": "uncertain"} for e in found["uncertain"]),
+    ]
+    timeline = sorted(written, key=lambda e: (e["occurred_at"], e["index"]), reverse=True)
     explain(viewer, datasource, relation, timeline)
-    everything = [*timeline, *found["read"], *found["could_have_read"]]
+    everything = [*timeline, *found["read"], *found["could_have_read"], *found["refused"]]
     context = {
         "found": found,
         "title": f"{relation} {key}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
+import msgspec
 from django.core import signing
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
@@ -46,17 +47,26 @@ def counted(request: HttpRequest, viewer: Viewer) -> dict[str, Any]:
     }
 
 
+def looks(viewer: Viewer, window: queries.Window, shown: list[str]) -> list[dict[str, Any]]:
+    """The findings to look at first: high ones before others, newest first; made-up ones only where nothing else is shown."""
+    real = [name for name in shown if name != frame.SIMULATED]
+    asked = (
+        [window] if window.environment or not real else [msgspec.structs.replace(window, environment=e) for e in real]
+    )
+    items = [item for each in asked for item in queries.findings(viewer, each).items]
+    return sorted(items, key=lambda i: (i["severity"] != "high", -i["index"]))[:LOOKS]
+
+
 @evidence_read
 def overview(request: HttpRequest, viewer: Viewer) -> HttpResponse:
     context = counted(request, viewer)
     found = context["counts"]
-    looks = queries.findings(viewer, context["window"], limit=LOOKS)
     accesses = words.counted(found["accesses"], "access", "accesses")
     people = words.counted(found["identities"], "identity", "identities")
     context |= {
         "title": f"{accesses} by {people} {frame.period(request)}",
         "chart": charts.activity(found["hours"]),
-        "looks": looks.items[:LOOKS],
+        "looks": looks(viewer, context["window"], [e["name"] for e in found["by_environment"]]),
         "silent": [c for c in found["coverage"] if c.state != "continuous"],
         "watch": watch_token(request, viewer),
     }

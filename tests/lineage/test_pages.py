@@ -371,6 +371,55 @@ def test_the_integrity_page_says_that_nobody_outside_holds_a_checkpoint(told: di
     assert "Nobody outside holds a checkpoint yet." in page(auditor, "/integrity/")
 
 
+def test_what_needs_a_look_shows_what_was_made_up_only_where_nothing_else_is_shown(
+    told: dict[str, int], auditor: Client
+) -> None:
+    made_up = story.Source.objects.get(name="simulator")
+    story.send(made_up, story.query("no", NOW, story.API, "SELECT 1 FROM public.secrets", "read", verdict="blocked"))
+    looks = page(auditor, "/").split("Needs a look")[1]
+    assert "public.salaries" in looks
+    assert "public.secrets" not in looks
+    assert "public.secrets" in page(auditor, "/?environment=simulated").split("Needs a look")[1]
+
+
+def test_what_was_refused_on_a_row_is_not_listed_among_its_changes(told: dict[str, int], auditor: Client) -> None:
+    desk = story.Source.objects.get(name="desk")
+    story.send(
+        desk,
+        story.query(
+            "no", NOW, story.API, "SELECT iban FROM public.payments WHERE id = 9001", "read", verdict="blocked"
+        ),
+    )
+    changed, rest = (
+        page(auditor, "/tables/orders-prod/public.payments/rows/9001/")
+        .split("<aside>")[1:][-1]
+        .split("Read by its key", 1)
+    )
+    assert "orders-api" not in changed
+    assert "orders-api" in rest
+
+
+def test_the_table_page_tells_rights_that_are_used_from_those_that_are_not(
+    told: dict[str, int], auditor: Client
+) -> None:
+    rights = [
+        {"grantee": name, "privilege": right, "schema": "public", "relation": "customers", "grantor": "owner"}
+        for name, right in (("dana", "SELECT"), ("dana", "UPDATE"), ("former", "DELETE"))
+    ]
+    item = {
+        "kind": "state",
+        "source_event_id": "st",
+        "occurred_at": story.format_time(NOW),
+        "state": {"mode": "snapshot", "grants": rights},
+    }
+    story.send(story.Source.objects.get(name="desk"), item)
+    text = plain(page(auditor, "/tables/orders-prod/public.customers/"))
+    assert "dana SELECT, UPDATE owner seen here" in re.sub(
+        r"\s+", " ", re.sub("<[^>]+>", " ", page(auditor, "/tables/orders-prod/public.customers/"))
+    )
+    assert "not seen here under this name" in text
+
+
 def test_the_overview_sums_are_those_of_the_search(told: dict[str, int], auditor: Client) -> None:
     assert "of 123 accesses" in page(auditor, "/")
     assert plain(page(auditor, "/search?q=kind:query")).count("123 records so far") == 2
