@@ -196,7 +196,8 @@ def say_where(demo: Demo) -> None:
     url = demo.store.url
     row = f"{url}/tables/{shop.DATASOURCE}/public.customers/rows/4711/"
     signins = "\n".join(f"    {email:24} {password}" for email, password in sorted(demo.signins.items()))
-    psql = f'psql "$(cat {demo.folder / "monitored.dsn"})"'
+    program = "psql" if shutil.which("psql") else cluster.binaries() / "psql"
+    psql = f'{program} "$(cat {demo.folder / "monitored.dsn"})"'
     print(f"""
   Touchstone          {url}
   Sign in as
