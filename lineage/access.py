@@ -32,6 +32,11 @@ class Viewer:
         return self.role in VALUE_ROLES
 
     @property
+    def is_narrowed(self) -> bool:
+        """Whether some records are outside the viewer's scope."""
+        return bool(self.datasources or self.environments or self.from_at or self.until_at)
+
+    @property
     def label(self) -> str:
         """Role and scope in words, such as "Auditor · orders-prod · until 30 Nov"."""
         parts = [Role(self.role).label, *self.datasources, *self.environments]

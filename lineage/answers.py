@@ -27,12 +27,17 @@ def wants_json(request: HttpRequest) -> bool:
     return request.path.startswith(("/api/", "/healthz", "/readyz", "/checkpoint", "/tile/", "/log/"))
 
 
+def route(request: HttpRequest) -> str:
+    """The pattern of the address, without the names and keys that it holds."""
+    return str(request.resolver_match.route) if request.resolver_match else "-"
+
+
 def error_answer(request: HttpRequest, error: errors.TouchstoneError) -> HttpResponse:
     """The same error as JSON for programs and as a page for people, under one id."""
     error_id = uuid.uuid4().hex[:12]
     if error.status >= 500:
-        # Only code and id: messages of unexpected errors could hold statement or row values.
-        log.error("error %s id=%s path=%s", error.code, error_id, request.path)
+        # Only code, id and route: messages could hold statement or row values, addresses row keys and names.
+        log.error("error %s id=%s route=%s", error.code, error_id, route(request))
     if wants_json(request):
         answer: HttpResponse = JsonResponse(
             {"code": error.code, "message": error.message, "fields": error.fields, "id": error_id}, status=error.status
@@ -60,7 +65,7 @@ class ErrorMiddleware:
         if isinstance(exception, errors.TouchstoneError):
             return error_answer(request, exception)
         if isinstance(exception, (DatabaseError, psycopg.Error)):
-            log.error("database error %s at %s", type(exception).__name__, request.path)
+            log.error("database error %s at %s", type(exception).__name__, route(request))
             return error_answer(request, errors.StoreUnavailable())
         return None
 

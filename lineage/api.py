@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime as dt
 import io
+import re
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +21,7 @@ from django.views.decorators.http import require_GET, require_POST
 from lineage import access, checkpoints, errors, health, ingest, queries, receipts, sources
 from lineage.access import Viewer
 from lineage.answers import evidence_read
-from lineage.events import parse_time
+from lineage.events import Count, parse_time
 from lineage.queries import Answer, Window
 
 BODY_MOST = 10 * 1024 * 1024
@@ -36,13 +37,9 @@ def read_body(request: HttpRequest) -> bytes:
     encoding = request.headers.get("Content-Encoding", "identity").lower()
     try:
         if encoding == "gzip":
-            unpacker = zlib.decompressobj(31)
-            body = unpacker.decompress(raw, BODY_MOST + 1)
-            if not unpacker.eof and len(body) <= BODY_MOST:
-                raise errors.BodyUnreadable("The gzip body ends too early. Nothing was stored.")
+            body = _unpacked(raw, lambda: zlib.decompressobj(31))
         elif encoding == "zstd":
-            with zstandard.ZstdDecompressor().stream_reader(raw) as reader:
-                body = reader.read(BODY_MOST + 1)
+            body = _unpacked(raw, zstandard.ZstdDecompressor().decompressobj)
         elif encoding == "identity":
             body = raw
         else:
@@ -52,6 +49,25 @@ def read_body(request: HttpRequest) -> bytes:
     if len(body) > BODY_MOST:
         raise errors.BodyTooLarge
     return body
+
+
+def _unpacked(raw: bytes, make: Callable[[], Any]) -> bytes:
+    """All members of a compressed body, in small pieces, so that a bomb costs little. Raises BodyUnreadable, BodyTooLarge."""
+    parts: list[bytes] = []
+    size = 0
+    while raw:
+        unpacker = make()
+        for start in range(0, len(raw), 1024):
+            parts.append(unpacker.decompress(raw[start : start + 1024]))
+            size += len(parts[-1])
+            if size > BODY_MOST:
+                raise errors.BodyTooLarge
+            if unpacker.eof:
+                break
+        else:
+            raise errors.BodyUnreadable("The compressed body ends too early. Nothing was stored.")
+        raw = unpacker.unused_data + raw[start + 1024 :]
+    return b"".join(parts)
 
 
 @csrf_exempt
@@ -74,7 +90,7 @@ def ingest_batch(request: HttpRequest, format_name: str) -> HttpResponse:
 
 
 class Beat(msgspec.Struct):
-    last_sequence: int | None = None
+    last_sequence: Count | None = None
     position: str = ""
     at: str | None = None
     detail: dict[str, Any] = {}
@@ -92,7 +108,9 @@ def heartbeat(request: HttpRequest) -> HttpResponse:
         raise errors.BodyUnreadable(
             "A heartbeat is a JSON object with last_sequence, position and at (RFC 3339)."
         ) from error
-    health.beat(source, last_sequence=beat.last_sequence, position=beat.position[:500], reported_at=at)
+    health.beat(
+        source, last_sequence=beat.last_sequence, position=beat.position.replace("\0", "\u2400")[:500], reported_at=at
+    )
     return JsonResponse({"ok": True})
 
 
@@ -109,11 +127,11 @@ def _moment(text: str | None) -> dt.datetime | None:
     if not text:
         return None
     units = {"m": 60, "h": 3600, "d": 86400, "w": 604800}
-    if text[:-1].isdigit() and text[-1] in units:
+    if re.fullmatch(r"[0-9]{1,5}[mhdw]", text):
         return dt.datetime.now(dt.UTC) - dt.timedelta(seconds=int(text[:-1]) * units[text[-1]])
     try:
         return parse_time(text if "T" in text else f"{text}T00:00:00Z")
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise errors.QueryInvalid(f"{text!r} is not a time: {error}") from error
 
 
@@ -121,7 +139,7 @@ def _limit(request: HttpRequest) -> int | None:
     text = request.GET.get("limit")
     if text is None:
         return None
-    if not text.isdigit() or int(text) < 1:
+    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < 1:
         raise errors.QueryInvalid("limit is a whole number from 1 to 1000")
     return int(text)
 
@@ -259,7 +277,7 @@ def findings(request: HttpRequest, viewer: Viewer) -> HttpResponse:
 
 def _number(request: HttpRequest, name: str) -> int:
     text = request.GET.get(name, "")
-    if not text.isdigit():
+    if not re.fullmatch(r"[0-9]{1,15}", text):
         raise errors.QueryInvalid(f"{name} is a whole number")
     return int(text)
 

@@ -126,6 +126,7 @@ def _checkpoint() -> int:
     if published == state.size and published and note != state.note:
         raise errors.SignerRefused(f"The published checkpoint of {published} is not the one that was signed.")
     if published < state.size:
+        _same(published, state.size)
         _publish(state, published)
     if size == state.size:
         return size
@@ -133,6 +134,14 @@ def _checkpoint() -> int:
     _write_state(signed)
     _publish(signed, state.size)
     return size
+
+
+def _same(first: int, following: int) -> None:
+    """Refuses to publish what was signed when the log now holds other records there: an older copy that grew again."""
+    for start in range(first, following, CHUNK):
+        end = min(following, start + CHUNK)
+        if _leaf_hashes(start, end) != hashes().read(start, end):
+            raise errors.SignerRefused(f"The records from {start} on are not those that were signed.")
 
 
 def _sign(state: Signed, size: int) -> Signed:

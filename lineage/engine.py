@@ -6,19 +6,21 @@ process and kept by index. Never share a cursor: two threads on one get each oth
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import duckdb  # noqa: TID251 - the one place
 import psycopg
 import pyarrow as pa
+import pyarrow.compute as pc
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 
 from lineage import errors, joins, projections
 
@@ -88,7 +90,7 @@ def snapshot() -> Snapshot:
     try:
         with here.lock, transaction.atomic():
             return _read(here)
-    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+    except (psycopg.OperationalError, psycopg.InterfaceError, OperationalError, InterfaceError) as error:
         connection.close()
         raise errors.StoreUnavailable from error
 
@@ -130,9 +132,13 @@ def _look(cursor: psycopg.Cursor[Any], here: _Process, sealed_to: int) -> None:
         here.next_index = rows[-1][0] + 1
         here.parts.append((here.next_index, events, touches))
     if len(here.parts) > 64:
-        merged = [pa.concat_tables([part[n] for part in here.parts]).combine_chunks() for n in (1, 2)]
+        merged = [_unsealed(pa.concat_tables([part[n] for part in here.parts]), sealed_to) for n in (1, 2)]
         here.parts = [(here.next_index, merged[0], merged[1])]
     here.next_index = max(here.next_index, sealed_to)
+
+
+def _unsealed(table: pa.Table, sealed_to: int) -> pa.Table:
+    return table.filter(pc.field("index") >= sealed_to).combine_chunks()
 
 
 def _reference(cursor: psycopg.Cursor[Any]) -> tuple[pa.Table, pa.Table, pa.Table]:
@@ -144,8 +150,9 @@ def _reference(cursor: psycopg.Cursor[Any]) -> tuple[pa.Table, pa.Table, pa.Tabl
     names = ["datasource", "db_user", "person_id", "name", "email", "type"]
     schema = pa.schema([(n, pa.string()) for n in names] + [("from_at", projections.TIME), ("to_at", projections.TIME)])
     identities = _table(cursor.fetchall(), schema)
-    cursor.execute("select distinct datasource, unnest(context_roles) from lineage_source where revoked_at is null")
-    roles = _table(cursor.fetchall(), pa.schema([("datasource", pa.string()), ("db_user", pa.string())]))
+    # Of revoked sources too: what was proved while the source was heard stays proved.
+    cursor.execute("select distinct environment, datasource, unnest(context_roles) from lineage_source")
+    roles = _table(cursor.fetchall(), pa.schema([(n, pa.string()) for n in ("environment", "datasource", "db_user")]))
     cursor.execute(
         "select distinct b.first_index + k.ordinal from ledger_conflict c "
         "join ledger_key k using (source_id, key) join ledger_batch b on b.batch = k.batch"
@@ -161,6 +168,26 @@ def segment_root() -> Path:
     return Path(settings.DATA_DIR) / "segments"
 
 
+class _Watch(threading.Thread):
+    """Interrupts a cursor from the time limit on, again and again: an interrupt between two queries stops neither."""
+
+    def __init__(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        super().__init__(daemon=True)
+        self.cursor = cursor
+        self.over = threading.Event()
+        self.late = False
+
+    def run(self) -> None:
+        wait = float(settings.QUERY_SECONDS)
+        while not self.over.wait(wait):
+            self.late, wait = True, 0.1
+            self.cursor.interrupt()
+
+    def stop(self) -> None:
+        self.over.set()
+        self.join()
+
+
 class Question:
     """One cursor over one snapshot, with the views of `lineage.joins`. Use as a context manager, in one thread."""
 
@@ -168,8 +195,13 @@ class Question:
         self.snapshot = snap or snapshot()
         self.size = min(as_of, self.snapshot.size) if as_of is not None else self.snapshot.size
         self.cursor = _here().database.cursor()
-        self.timer = threading.Timer(settings.QUERY_SECONDS, self.cursor.interrupt)
-        self._views()
+        self.watch = _Watch(self.cursor)
+        self.watch.start()
+        try:
+            self._views()
+        except BaseException:
+            self.__exit__()
+            raise
 
     def _views(self) -> None:
         snap = self.snapshot
@@ -190,23 +222,33 @@ class Question:
                 f"create temp view raw_{name} as {sealed}select * from tail_{name} "  # noqa: S608 - our own names
                 f"where index >= {snap.sealed_to} and index < {self.size}"
             )
-        self.cursor.execute(joins.TRANSACTIONS + joins.ACTIVITY)
+        with self._limits():
+            self.cursor.execute(joins.TRANSACTIONS + joins.ACTIVITY)
 
     def __enter__(self) -> Question:
-        self.timer.daemon = True
-        self.timer.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.timer.cancel()
+        self.watch.stop()
         self.cursor.close()
 
-    def arrow(self, sql: str, values: Sequence[Any] = ()) -> pa.Table:
-        """The answer as an Arrow table. Raises QueryTooLong after the time limit."""
+    @contextlib.contextmanager
+    def _limits(self) -> Iterator[None]:
+        if self.watch.late:
+            raise errors.QueryTooLong
         try:
-            return self.cursor.sql(sql, params=list(values)).to_arrow_table()
+            yield
         except duckdb.InterruptException as error:
             raise errors.QueryTooLong from error
+        except duckdb.OutOfMemoryException as error:
+            raise errors.QueryTooLong(
+                "The question needs too much memory. Narrow it by time, database or table."
+            ) from error
+
+    def arrow(self, sql: str, values: Sequence[Any] = ()) -> pa.Table:
+        """The answer as an Arrow table. Raises QueryTooLong after the time limit, or when the memory is too small."""
+        with self._limits():
+            return self.cursor.sql(sql, params=list(values)).to_arrow_table()
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """The answer as a list of dicts."""

@@ -143,13 +143,14 @@ def _flags(source: Source, event: Event, occurred: dt.datetime | None, now: floa
 def asserted(format_name: str, event: Event) -> Iterator[str]:
     """The kinds of assertion an event makes beyond what its reporter saw itself (docs/access.md).
 
-    What PostgreSQL wrote about its own logins needs no right; a native event that names people, approvals or
-    grants does.
+    What PostgreSQL wrote about its own logins needs no right; a native event that names people, logins, approvals or
+    grants does, and so does one that names a transaction, by which others' records are joined to a person.
     """
     if format_name != "events":
         return
-    actor = event.actor
-    if (actor and (actor.id or actor.email or actor.name)) or event.on_behalf_of or event.agent:
+    actor, transaction = event.actor, event.transaction
+    named = actor and (actor.id or actor.email or actor.name or actor.db_user)
+    if named or event.on_behalf_of or event.agent or (transaction and (transaction.id or transaction.vid)):
         yield "actor"
     if event.approval or (event.decision and event.decision.type in ("approval", "access_request", "review")):
         yield "approval"

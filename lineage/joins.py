@@ -8,56 +8,80 @@ Nothing is matched by time or text, and nothing is written back into an event.
 from __future__ import annotations
 
 TRANSACTIONS = """
+create temp view reports as
+    select * replace (nullif(xid, '0') as xid),
+           list_contains(flags, 'unauthorised_assertion') as unauthorised,
+           list_contains(flags, 'claim') as is_claim
+    from raw_events;
+
 create temp table vids as
-    select datasource, db_session_id, vid, max(xid) as xid from raw_events
-    where kind = 'query' and vid is not null and xid is not null and db_session_id is not null group by all;
+    select environment, datasource, db_session_id, vid, max(xid) as xid from reports
+    where kind = 'query' and vid is not null and xid is not null and db_session_id is not null and not unauthorised
+    group by all;
 
 create temp view lines as
-    select e.*, coalesce(e.xid, v.xid) as transaction_id
-    from raw_events e left join vids v using (datasource, db_session_id, vid);
+    select e.*, case when not unauthorised then coalesce(e.xid, v.xid) end as transaction_id
+    from reports e left join vids v using (environment, datasource, db_session_id, vid);
+
+create temp table emissions as
+    select l.environment, l.datasource, l.transaction_id, l.said, c.db_user is not null as listed,
+           l.source, regexp_replace(l.correlation_id, '[.][0-9]+$', '') as call
+    from lines l left join context_roles c using (environment, datasource, db_user)
+    where l.kind = 'query' and l.emitted is not null and l.transaction_id is not null and l.db_session_id is not null;
+
+create temp table nested as
+    select source, regexp_replace(correlation_id, '[.][0-9]+$', '') as call from raw_events
+    where kind = 'query' and call in (select call from emissions)
+    group by all having count(distinct correlation_id) > 1;
+
+create temp table claims as
+with judged as (
+    select c.environment, c.datasource, c.xid as transaction_id, c.index, any_value(c) as said_by,
+           coalesce(bool_or(e.said = c.said and e.listed and n.call is null), false) as proved,
+           coalesce(bool_or(e.said = c.said or not e.listed), false) as told
+    from reports c
+    left join emissions e on e.environment = c.environment and e.datasource = c.datasource and e.transaction_id = c.xid
+    left join nested n on n.source = e.source and n.call = e.call
+    where c.is_claim and c.xid is not null and not c.unauthorised group by all)
+select environment, datasource, transaction_id,
+       case when bool_or(proved) then 'proved' when bool_or(told) then 'refused' else 'waiting' end as claim_state,
+       arg_max(said_by, (proved, index)) as best
+from judged group by all;
 
 create temp table transactions as
 with line as (
-    select l.datasource, l.transaction_id,
-           min(l.index) as line_index, any_value(l.db_session_id) as line_session, any_value(l.db_user) as line_user,
-           any_value(l.client_app) as line_app, any_value(l.client_ip) as line_ip,
-           bool_or(l.emitted is not null) as emitted,
-           bool_or(l.emitted is not null and c.db_user is not null) as proved,
-           min(case when l.command = 'ROLLBACK' and not starts_with(upper(l.statement), 'ROLLBACK TO') then l.index end)
-               as rollback_index
-    from lines l left join context_roles c on c.datasource = l.datasource and c.db_user = l.db_user
-    where l.kind = 'query' and l.transaction_id is not null and l.db_session_id is not null
-    group by all),
+    select environment, datasource, transaction_id,
+           min(index) as line_index, arg_min(db_session_id, index) as line_session, arg_min(db_user, index) as line_user,
+           arg_min(client_app, index) as line_app, arg_min(client_ip, index) as line_ip,
+           bool_or(command = 'ROLLBACK'
+               and regexp_full_match(upper(statement), '\\s*(ROLLBACK|ABORT)(\\s+(WORK|TRANSACTION))?\\s*;?\\s*')) as undone
+    from lines where kind = 'query' and transaction_id is not null and db_session_id is not null group by all),
 claim as (
-    select datasource, xid as transaction_id, max(index) as claim_index,
-           arg_max(actor_id, index) as claim_id, arg_max(actor_name, index) as claim_name,
-           arg_max(actor_email, index) as claim_email, arg_max(actor_type, index) as claim_type,
-           arg_max(on_behalf_of, index) as claim_for, arg_max(agent_id, index) as claim_agent_id,
-           arg_max(agent_name, index) as claim_agent, arg_max(agent_run, index) as claim_run,
-           arg_max(purpose, index) as claim_purpose, arg_max(ticket, index) as claim_ticket
-    from raw_events where list_contains(flags, 'claim') and xid is not null group by all),
+    select environment, datasource, transaction_id, claim_state, best.index as claim_index, best.actor_id as claim_id,
+           best.actor_name as claim_name, best.actor_email as claim_email, best.actor_type as claim_type,
+           best.on_behalf_of as claim_for, best.agent_id as claim_agent_id, best.agent_name as claim_agent,
+           best.agent_run as claim_run, best.purpose as claim_purpose, best.ticket as claim_ticket
+    from claims),
 change as (
-    select datasource, xid as transaction_id, count(*) as changes
-    from raw_events where kind = 'change' and xid is not null group by all)
-select datasource, transaction_id, line.* exclude (datasource, transaction_id),
-       claim.* exclude (datasource, transaction_id), changes,
-       case when claim_index is null then null when proved then 'proved'
-            when emitted then 'refused' else 'waiting' end as claim_state,
-       case when changes > 0 or claim_index is not null then 'committed'
-            when rollback_index is not null then 'rolled_back' end as joined_outcome
-from line full join claim using (datasource, transaction_id) full join change using (datasource, transaction_id);
+    select environment, datasource, xid as transaction_id, count(*) as changes
+    from reports where kind = 'change' and xid is not null and not unauthorised group by all)
+select environment, datasource, transaction_id, line.* exclude (environment, datasource, transaction_id, undone),
+       claim.* exclude (environment, datasource, transaction_id), changes,
+       case when changes > 0 or claim_index is not null then 'committed' when undone then 'rolled_back' end as joined_outcome
+from line full join claim using (environment, datasource, transaction_id)
+    full join change using (environment, datasource, transaction_id);
 """
 
 ACTIVITY = """
 create temp view activity as
 with named as (
-    select l.*, t.* exclude (datasource, transaction_id),
-           coalesce(l.db_user, t.line_user) as login,
-           l.actor_id is not null and not list_contains(l.flags, 'unauthorised_assertion')
-               and not list_contains(l.flags, 'claim') as asserted,
+    select l.*, t.* exclude (environment, datasource, transaction_id),
+           coalesce(case when not unauthorised then l.db_user end, t.line_user) as login,
+           not unauthorised and not is_claim as told_by_right,
+           l.actor_id is not null and told_by_right as asserted,
            coalesce(t.claim_state = 'proved', false) as believed
-    from lines l
-    left join transactions t on t.datasource = l.datasource and t.transaction_id = l.transaction_id)
+    from lines l left join transactions t
+        on t.environment = l.environment and t.datasource = l.datasource and t.transaction_id = l.transaction_id)
 select n.index, n.event_id, n.kind, n.class, n.op, n.command, n.occurred_at, n.received_at, n.occurred_at_quality,
        n.environment, n.source, n.source_format, n.sequence, n.source_event_id, n.datasource, n.database, n.db_system,
        case when asserted then n.actor_id when believed and claim_id is not null then claim_id
@@ -69,12 +93,10 @@ select n.index, n.event_id, n.kind, n.class, n.op, n.command, n.occurred_at, n.r
             else i.email end as who_email,
        coalesce(case when asserted then n.actor_type when believed and claim_id is not null then claim_type
             else i.type end, 'unknown') as who_type,
-       case when list_contains(n.flags, 'unauthorised_assertion') then null
-            else coalesce(n.on_behalf_of, case when believed then claim_for end) end as on_behalf_of,
-       case when list_contains(n.flags, 'unauthorised_assertion') then null
-            else coalesce(n.agent_id, case when believed then claim_agent_id end) end as agent_id,
-       coalesce(n.agent_name, case when believed then claim_agent end) as agent_name,
-       coalesce(n.agent_run, case when believed then claim_run end) as agent_run,
+       coalesce(case when told_by_right then n.on_behalf_of end, case when believed then claim_for end) as on_behalf_of,
+       coalesce(case when told_by_right then n.agent_id end, case when believed then claim_agent_id end) as agent_id,
+       coalesce(case when told_by_right then n.agent_name end, case when believed then claim_agent end) as agent_name,
+       coalesce(case when told_by_right then n.agent_run end, case when believed then claim_run end) as agent_run,
        login as db_user, n.roles,
        case when asserted and n.source_format = 'gateway' then 'gateway'
             when asserted then 'asserted_by_proxy'

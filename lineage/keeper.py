@@ -46,10 +46,11 @@ class _Rounds:
         self.swept = False
 
     def once(self, now: float) -> None:
+        # First, since it refuses a database that is older than the data folder or not its own: nothing is swept then.
+        checkpoints.checkpoint()
         if not self.swept:
             segments.sweep()
             self.swept = True
-        checkpoints.checkpoint()
         due = now - self.sealed_at > settings.SEAL_SECONDS
         if segments.seal(least=1 if due else settings.SEAL_EVENTS) or due:
             self.sealed_at = now

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 import psycopg
-from django.db import connection, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 
 from lineage import commitment, errors
 from lineage.events import GROUPS, Actor, Decision, Event, Quarantined, Skipped, SourceRef, default_class, format_time
@@ -70,7 +70,8 @@ def append(
         except psycopg.errors.CheckViolation:
             with connection.cursor() as cursor:
                 cursor.execute("select ledger_open_slot(%s)", [_slot()])
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        except (psycopg.OperationalError, psycopg.InterfaceError, OperationalError, InterfaceError) as error:
+            # Django's own where connecting or committing failed.
             connection.close()
             raise errors.StoreUnavailable from error
     raise errors.StoreUnavailable

@@ -39,7 +39,8 @@ def collect(
         raise errors.QueryInvalid(f"A pack holds at most {RECORDS_MOST:,} records. Narrow the question.")
     hidden = set(withhold) | (set() if viewer.sees_values else set(VALUE_GROUPS))
     span = chosen[-1] + 1 - chosen[0]
-    sparse = packfile.prefers_sparse(len(chosen), span, size)
+    # A range holds the leaves in between too: their times, kinds and sources are outside a narrower viewer's scope.
+    sparse = viewer.is_narrowed or packfile.prefers_sparse(len(chosen), span, size)
     records = {record.index: record for record in segments.records(chosen)}
     if len(records) != len(chosen):
         raise errors.LedgerBroken

@@ -31,7 +31,7 @@ EVENTS = pa.schema(
             "session_id db_session_id xid vid position outcome verdict relations_provenance error_code error_message "
             "statement statement_state redacted fingerprint key diff approval approval_request approval_state masked "
             "policy session_phase auth_method close_reason decision decision_type decision_subject decided_by state "
-            "custody custody_type custody_subject delegation parameters emitted"
+            "custody custody_type custody_subject delegation parameters emitted said"
         ).split()
     ]
     + [
@@ -112,6 +112,7 @@ def event_row(index: int, fields: Mapping[str, Any]) -> tuple[dict[str, Any], li
         "redacted": parsed.redacted if parsed else None,
         "fingerprint": (parsed.fingerprint if parsed else None) or (fields.get("statement") or {}).get("fingerprint"),
         "emitted": parsed.emitted_message if parsed else None,
+        "said": _said(fields, parsed),
     }
     return row, touches
 
@@ -138,6 +139,27 @@ def _who(f: Mapping[str, Any]) -> dict[str, Any]:
         "client_host": client.get("host"),
         "client_port": client.get("port"),
     }
+
+
+def _said(f: Mapping[str, Any], parsed: statements.Statement | None) -> str | None:
+    """What a context message says, in one form for the claim and for the line that emitted it, to tell them apart."""
+    if "claim" in f.get("flags", ()):
+        actor, principal = f.get("actor") or {}, f.get("on_behalf_of") or {}
+        return _one_form({**f, "actor": actor.get("id"), "on_behalf_of": principal.get("id")})
+    if parsed is None or parsed.emitted_message is None:
+        return None
+    try:
+        said = msgspec.json.decode(parsed.emitted_message)
+    except (ValueError, RecursionError):
+        return ""
+    return _one_form(said) if isinstance(said, dict) else ""
+
+
+def _one_form(said: Mapping[str, Any]) -> str:
+    agent = said.get("agent")
+    texts = [said.get(name) for name in ("actor", "on_behalf_of", "ticket", "purpose")]
+    texts += [agent.get(name) for name in ("id", "name", "run_id")] if isinstance(agent, dict) else [None] * 3
+    return msgspec.json.encode([str(text)[:256] if text else None for text in texts]).decode()
 
 
 def _where(f: Mapping[str, Any]) -> dict[str, Any]:

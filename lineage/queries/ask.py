@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import datetime as dt
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from django.db import connection
@@ -17,6 +17,8 @@ from lineage.engine import Question
 LIMIT = 50
 LIMIT_MOST = 1_000
 COUNT_MOST = 10_000
+VALUE_FIELDS = ("", "text", "before", "after", "error")
+"""Fields that look into statements, messages and row values; "" is a bare word."""
 SILENT_SECONDS = 60
 OWN = "touchstone"
 
@@ -100,6 +102,11 @@ def searched(viewer: Viewer, q: str, window: Window, by: str) -> tuple[str, list
     """Scope, window and search text as one condition. Store-own records only when the text asks for them."""
     condition, values = scoped(viewer, window)
     query = search.parse(q)
+    if not viewer.sees_values and any(t.name in VALUE_FIELDS for t in search.terms(query.root)):
+        raise errors.AccessDenied(
+            "Your role sees no statement literals and no row values, so it cannot search in them. "
+            "Name another field, such as actor, relation, ticket or key."
+        )
     matching, more = search.to_sql(query, "touch" if by == "touch" else "event")
     asked = search.names(query)
     if not asked & {"kind", "flag", "source", "environment"}:
@@ -114,19 +121,23 @@ def limited(limit: int | None) -> int:
     return max(1, min(limit or LIMIT, LIMIT_MOST))
 
 
-def make_cursor(size: int, last: int | str) -> str:
+def make_cursor(size: int, last: int | list[Any]) -> str:
     return base64.urlsafe_b64encode(msgspec.json.encode([size, last])).decode().rstrip("=")
 
 
-def read_cursor(cursor: str | None) -> tuple[int | None, Any]:
+Place = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]
+
+
+def read_cursor(cursor: str | None, form: Any = Place) -> tuple[int | None, Any]:
     """(log size the paging began with, last value seen). Raises QueryInvalid for a text that we did not make."""
     if not cursor:
         return None, None
     try:
-        size, last = msgspec.json.decode(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        return int(size), last
-    except (ValueError, TypeError, msgspec.DecodeError) as error:
+        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+        size, last = msgspec.json.decode(text, type=tuple[Place, form])
+    except (ValueError, msgspec.DecodeError) as error:
         raise errors.QueryInvalid("The cursor is not one of ours. Start again without it.") from error
+    return size, last
 
 
 def shown(row: dict[str, Any], viewer: Viewer) -> dict[str, Any]:
@@ -256,11 +267,14 @@ def _covered(
     return say("continuous", "No gap in this window.")
 
 
-def page_of(rows: list[dict[str, Any]], limit: int, size: int, key: str) -> tuple[list[dict[str, Any]], str | None]:
-    """Cuts limit + 1 rows to a page and its next cursor."""
+def page_of(
+    rows: list[dict[str, Any]], limit: int, size: int, key: str, *more: str
+) -> tuple[list[dict[str, Any]], str | None]:
+    """Cuts limit + 1 rows to a page and its next cursor; with `more` columns it holds [-key, *more]."""
     if len(rows) <= limit:
         return rows, None
-    return rows[:limit], make_cursor(size, rows[limit - 1][key])
+    last = rows[limit - 1]
+    return rows[:limit], make_cursor(size, [-last[key], *(last[name] for name in more)] if more else last[key])
 
 
 def iso(value: Any) -> Any:

@@ -47,7 +47,7 @@ def control_facts(
     with Question(as_of=as_of) as question:
         states = question.rows(
             "select index, datasource, occurred_at, state from activity where kind = 'state' and state is not null "  # noqa: S608
-            "and occurred_at < ? and (datasource, environment) in "
+            "and not list_contains(flags, 'unauthorised_assertion') and occurred_at < ? and (datasource, environment) in "
             f"(select (datasource, environment) from activity where {condition} and {ACCESSES}) order by occurred_at, index",
             [until, *values],
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from typing import Any
 
@@ -187,7 +188,7 @@ def identity(viewer: Viewer, identity_id: str, window: Window = Window()) -> dic
             mine_values,
         )
         answer["recent"] = fetch(question, viewer, newest)
-        answer["state"] = _roles(question, head[0]["logins"])
+        answer["state"] = _roles(question, viewer, head[0]["logins"])
         answer["coverage"] = coverage(question, viewer, window)
         return answer
 
@@ -201,23 +202,28 @@ def _people(question: Question, column: str, condition: str, values: list[Any]) 
     )
 
 
-def _roles(question: Question, logins: list[str]) -> list[dict[str, Any]]:
+def _roles(question: Question, viewer: Viewer, logins: list[str]) -> list[dict[str, Any]]:
     """What the newest snapshot of each database says of these logins."""
     roles = []
-    for snapshot in latest_states(question):
+    for snapshot in latest_states(question, viewer):
         for role in snapshot["state"].get("roles", ()):
             if role["name"] in (logins or ()):
                 roles.append({"datasource": snapshot["datasource"], "at": snapshot["occurred_at"], **role})
     return roles
 
 
-def latest_states(question: Question, at: dt.datetime | None = None) -> list[dict[str, Any]]:
-    """The newest complete snapshot of each datasource (at or before `at`)."""
+def latest_states(question: Question, viewer: Viewer, at: dt.datetime | None = None) -> list[dict[str, Any]]:
+    """The newest complete snapshot of each datasource in scope (at or before `at`).
+
+    What was in force when the viewer's time begins is in scope too, so only its end bounds.
+    """
+    scope, values = dataclasses.replace(viewer, from_at=None).scope()
     rows = question.rows(
-        "select datasource, max(occurred_at) as occurred_at, arg_max(state, occurred_at) as state, "
-        "arg_max(index, occurred_at) as index from raw_events where kind = 'state' and state is not null "
-        "and occurred_at <= coalesce(?, occurred_at) group by datasource",
-        [at],
+        "select datasource, max(occurred_at) as occurred_at, arg_max(state, (occurred_at, index)) as state, "  # noqa: S608
+        "arg_max(index, (occurred_at, index)) as index from reports where kind = 'state' and state is not null "
+        "and not unauthorised and coalesce(json_extract_string(state, '$.mode'), 'snapshot') = 'snapshot' "
+        f"and occurred_at <= coalesce(?, occurred_at) and {scope} group by datasource",
+        [at, *values],
     )
     for row in rows:
         row["state"] = msgspec.json.decode(row["state"])

@@ -13,12 +13,14 @@ from lineage.queries.ask import (
     ACCESSES,
     TIMES,
     Answer,
+    Place,
     Total,
     Window,
     coverage,
     fetch,
     limited,
     page_of,
+    read_cursor,
     scoped,
     searched,
     source_rows,
@@ -28,19 +30,16 @@ from lineage.queries.people import latest_states
 
 REAL = "not list_has_any(flags, ['claim', 'canary', 'statement_log'])"
 ROW_MOST = 500
-UNCAPTURED = (
-    "not exists (select 1 from raw_events c where c.kind = 'change' and c.datasource = touches.datasource "
-    "and c.xid = touches.transaction_id)"
-)
 
 
 def relations(
     viewer: Viewer, q: str = "", window: Window = Window(), limit: int | None = None, cursor: str | None = None
 ) -> Answer:
     """Relation rows: every table that a matching record touches, most recently touched first."""
+    as_of, last = read_cursor(cursor, tuple[Place, str, str])
     count = limited(limit)
     condition, values = searched(viewer, q, window, "touch")
-    inner = f"""select datasource, relation, any_value(environment) as environment, min(occurred_at) as first_at,
+    inner = f"""select datasource, relation, max(index) as last_index, any_value(environment) as environment, min(occurred_at) as first_at,
         max(occurred_at) as last_at,
         count(distinct coalesce(correlation_id, event_id)) filter (access = 'read') as reads,
         count(distinct coalesce(correlation_id, event_id)) filter (access in ('wrote', 'changed')) as writes,
@@ -49,9 +48,14 @@ def relations(
         count(distinct who_id) filter (access in ('wrote', 'changed')) as writers,
         arg_max(key_columns, index) filter (access = 'changed') as keys
         from touches where {condition} and {REAL} and relation is not null group by datasource, relation"""  # noqa: S608
-    with Question() as question:
-        rows = question.rows(f"select * from ({inner}) order by last_at desc limit {count + 1}", values)  # noqa: S608
-        items, following = page_of(rows, count, question.size, "relation")
+    # One record may be the last of several tables: index, database and name order them wholly.
+    after, place = ("(-last_index, datasource, relation) > (?, ?, ?)", last) if last else ("true", [])
+    with Question(as_of=as_of) as question:
+        rows = question.rows(
+            f"select * from ({inner}) where {after} order by -last_index, datasource, relation limit {count + 1}",  # noqa: S608
+            [*values, *place],
+        )
+        items, following = page_of(rows, count, question.size, "last_index", "datasource", "relation")
         whole = total(question, f"({inner})", "true", values)
         return Answer(items, following, whole, question.size, coverage(question, viewer, window))
 
@@ -88,8 +92,8 @@ def relation(viewer: Viewer, datasource: str, relation: str, window: Window = Wi
             "writers": ask(people, f"and access in ('wrote', 'changed') {grouped}"),
             "hours": ask("date_trunc('hour', occurred_at) as hour, access, count(*) as count", "group by 1, 2 order by 1"),
             "busiest": ask("key, count(*) as count, max(occurred_at) as last_at", "and key is not null group by 1 order by 2 desc limit 10"),  # noqa: E501
-            "keys": key_columns(question, datasource, relation),
-            "grants": _grants(question, datasource, relation, None),
+            "keys": key_columns(question, viewer, datasource, relation),
+            "grants": _grants(question, viewer, datasource, relation, None),
             "as_of": question.size,
             "coverage": coverage(question, viewer, window),
         }  # fmt: skip
@@ -100,18 +104,19 @@ def _spellings(relation: str) -> list[str]:
     return [relation, relation.rpartition(".")[2]] if "." in relation else [relation, f"public.{relation}"]
 
 
-def key_columns(question: Question, datasource: str, relation: str) -> list[str]:
+def key_columns(question: Question, viewer: Viewer, datasource: str, relation: str) -> list[str]:
     """The primary key's columns in key order, from the newest state snapshot or the newest change; else empty."""
     schema, _, name = relation.rpartition(".")
-    for snapshot in latest_states(question):
+    for snapshot in latest_states(question, viewer):
         if snapshot["datasource"] == datasource:
             for key in snapshot["state"].get("keys", ()):
                 if key["relation"] == name and key["schema"] == (schema or "public") and key.get("columns"):
                     return list(key["columns"])
+    scope, values = viewer.scope()
     found = question.rows(
-        "select arg_max(key_columns, index) as columns from touches where datasource = ? and list_contains(?, relation) "
-        "and access = 'changed' and len(key_columns) > 0",
-        [datasource, _spellings(relation)],
+        "select arg_max(key_columns, index) as columns from touches where datasource = ? and list_contains(?, relation) "  # noqa: S608
+        f"and access = 'changed' and len(key_columns) > 0 and {scope}",
+        [datasource, _spellings(relation), *values],
     )
     return list(found[0]["columns"] or [])
 
@@ -123,13 +128,20 @@ def row(viewer: Viewer, datasource: str, relation: str, key: str, window: Window
     """
     scope, values = scoped(viewer, window)
     with Question() as question:
-        columns = key_columns(question, datasource, relation) or [""]
+        columns = key_columns(question, viewer, datasource, relation)
         parts = split_key(key)
-        pairs = [f"{c}={v}" for c, v in zip(columns, parts, strict=False)]
+        pairs = [f"{c}={v}" for c, v in zip(columns, parts, strict=True)] if len(columns) == len(parts) else []
         here = f"datasource = ? and list_contains(?, relation) and {scope} and {REAL}"
         here_values = [datasource, _spellings(relation), *values]
-        exact = "(coalesce(key = ?, false) or (len(pairs) > 0 and list_has_all(pairs, ?)))"
-        other = " or ".join("list_contains(list_transform(pairs, lambda p: split_part(p, '=', 1)), ?)" for _ in columns)
+        # The value alone tells nothing: 4711 may be another column's. Only where no key is known it has to do.
+        exact = "list_has_all(pairs, ?)" if pairs else "false" if columns else "coalesce(key = ?, false)"
+        exact_values: list[Any] = [pairs] if pairs else [] if columns else [key]
+        # A condition on part of the key with the same value may still have met the row; with another it cannot.
+        other = (
+            "coalesce(list_bool_or(list_transform(pairs, lambda p: list_contains(?::varchar[], split_part(p, '=', 1)) "
+            "and not list_contains(?::varchar[], p))), false)"
+        )
+        other_values = [columns if pairs else [], pairs]
 
         def ask(condition: str, more: list[Any]) -> list[dict[str, Any]]:
             found = question.rows(
@@ -140,28 +152,33 @@ def row(viewer: Viewer, datasource: str, relation: str, key: str, window: Window
             return fetch(question, viewer, found)
 
         changed = ask("access = 'changed' and key = ?", [key])
-        read = ask(f"access = 'read' and verdict <> 'blocked' and {exact}", [key, pairs])
-        could = ask(
-            f"access = 'read' and verdict not in ('blocked', 'error') and not {exact} and not ({other})",
-            [key, pairs, *columns],
+        done = "verdict not in ('blocked', 'error')"
+        read = ask(f"access = 'read' and {done} and {exact}", exact_values)
+        could = ask(f"access = 'read' and {done} and not {exact} and not {other}", [*exact_values, *other_values])
+        captured = (
+            f"select transaction_id from touches where {here} and access = 'changed' and transaction_id is not null"  # noqa: S608
         )
         uncertain = ask(
-            f"access = 'wrote' and verdict not in ('blocked', 'error') and ({exact} or len(pairs) = 0) and {UNCAPTURED}",
-            [key, pairs],
+            f"((access = 'wrote' and {done} and outcome <> 'rolled_back' and not {other} "
+            f"and (transaction_id is null or transaction_id not in ({captured}))) or (access = 'changed' and key is null))",
+            [*other_values, *here_values],
         )
-        refused = ask(f"verdict in ('blocked', 'error') and {exact}", [key, pairs])
+        refused = ask(f"verdict in ('blocked', 'error') and {exact}", exact_values)
         if not (changed or read or uncertain or refused) and not could:
             raise errors.NotFound
         return {
             "datasource": datasource, "relation": relation, "key": key, "key_columns": columns,
             "changed": changed, "read": read, "could_have_read": could, "uncertain": uncertain, "refused": refused,
-            "versions": versions(changed), "summary": _summary(changed, read, could), "as_of": question.size,
+            "versions": versions(changed, key), "summary": _summary(changed, read, could), "as_of": question.size,
             "coverage": coverage(question, viewer, window),
         }  # fmt: skip
 
 
-def versions(changed: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The row as it stood after each change, newest first; a column is None-stated until an image shows it."""
+def versions(changed: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
+    """The row as it stood after each change, newest first; a column is None-stated until an image shows it.
+
+    A change that gave the row another key is the end of the row under this one: `renamed_to` names it.
+    """
     state: dict[str, dict[str, Any]] = {}
     built = []
     for event in sorted(changed, key=lambda r: (r["occurred_at"], r["index"])):
@@ -171,7 +188,18 @@ def versions(changed: list[dict[str, Any]]) -> list[dict[str, Any]]:
             elif column["state_before"] not in ("unchanged", "unavailable"):
                 state.setdefault(column["column"], {"state": column["state_before"], "value": column["before"]})
         gone = event["op"] in ("delete", "truncate")
-        built.append({"index": event["index"], "at": event["occurred_at"], "deleted": gone, "row": dict(state)})
+        renamed = event["key"] if event["key"] != key else None
+        built.append(
+            {
+                "index": event["index"],
+                "at": event["occurred_at"],
+                "deleted": gone,
+                "renamed_to": renamed,
+                "row": dict(state),
+            }
+        )
+        if gone or renamed:
+            state = {}
     return built[::-1]
 
 
@@ -191,21 +219,23 @@ def _summary(changed: list[dict[str, Any]], read: list[dict[str, Any]], could: l
 
 def holders(viewer: Viewer, datasource: str, relation: str, at: dt.datetime | None = None) -> dict[str, Any]:
     """Who held which right on a table at a time, from the newest state snapshot at or before it."""
+    if viewer.datasources and datasource not in viewer.datasources:
+        raise errors.NotFound
     with Question() as question:
-        if viewer.datasources and datasource not in viewer.datasources:
-            raise errors.NotFound
         return {
             "datasource": datasource,
             "relation": relation,
             "at": at,
-            "grants": _grants(question, datasource, relation, at),
+            "grants": _grants(question, viewer, datasource, relation, at),
             "as_of": question.size,
         }
 
 
-def _grants(question: Question, datasource: str, relation: str, at: dt.datetime | None) -> list[dict[str, Any]]:
+def _grants(
+    question: Question, viewer: Viewer, datasource: str, relation: str, at: dt.datetime | None
+) -> list[dict[str, Any]]:
     schema, _, name = relation.rpartition(".")
-    for snapshot in latest_states(question, at):
+    for snapshot in latest_states(question, viewer, at):
         if snapshot["datasource"] == datasource:
             return [
                 {**grant, "as_of": snapshot["occurred_at"], "index": snapshot["index"]}
@@ -239,7 +269,7 @@ def datasources(viewer: Viewer) -> Answer:
             f"from activity where datasource is not null and {scope} group by datasource order by datasource",
             values,
         )
-        states = {s["datasource"]: s for s in latest_states(question)}
+        states = {s["datasource"]: s for s in latest_states(question, viewer)}
         feeds = source_rows(viewer)
         covered = coverage(question, viewer, Window())
         for found in rows:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -15,10 +15,12 @@ from lineage.queries.ask import (
     OWN,
     STATEMENT_COUNT,
     Answer,
+    Place,
     Window,
     coverage,
     fetch,
     limited,
+    make_cursor,
     one,
     page_of,
     read_cursor,
@@ -45,22 +47,29 @@ def events(
 def touches(
     viewer: Viewer, q: str = "", window: Window = Window(), limit: int | None = None, cursor: str | None = None
 ) -> Answer:
-    """One row for each event × relation × key that matches, newest first; whole events stay together."""
+    """One row for each event × relation × key that matches, newest first."""
     return _list(viewer, q, window, limit, cursor, "touch")
 
 
 def _list(viewer: Viewer, q: str, window: Window, limit: int | None, cursor: str | None, by: str) -> Answer:
-    as_of, last = read_cursor(cursor)
+    as_of, last = read_cursor(cursor, tuple[Place, Annotated[int, msgspec.Meta(ge=0, le=10**6)]])
     count = limited(limit)
     relation, columns = ("touches", TOUCH_COLUMNS) if by == "touch" else ("activity", "index")
     condition, values = searched(viewer, q, window, by)
     with Question(as_of=as_of) as question:
-        after = f"{condition} and index < ?" if last is not None else condition
+        # One event may have more touches than a page holds: the cursor says how many of its last one were shown.
+        index, shown_of_it = last or (question.size, 0)
+        order = "index desc, relation, key, touch_op, access" if by == "touch" else "index desc"
         found = question.rows(
-            f"select {columns} from {relation} where {after} order by index desc limit {count + 1}",  # noqa: S608
-            [*values, last] if last is not None else values,
+            f"select {columns} from {relation} where {condition} and index <= ? order by {order} "  # noqa: S608
+            f"limit {count + 1} offset {shown_of_it}",
+            [*values, index],
         )
         items, following = page_of(found, count, question.size, "index")
+        if following:
+            index_now = items[-1]["index"]
+            before = shown_of_it if index_now == index else 0
+            following = make_cursor(question.size, [index_now, before + sum(i["index"] == index_now for i in items)])
         return Answer(
             [shown(item, viewer) for item in items] if by == "touch" else fetch(question, viewer, items),
             following,

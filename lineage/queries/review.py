@@ -22,12 +22,13 @@ def approvals(
 ) -> Answer:
     """One row a ticket: request, decision, and the accesses that cite it.
 
+    A decision names no database: it is in scope with the accesses in scope that cite its ticket, whenever it was made.
     `state`: good (approved by somebody else before the first access), self_approved, late, missing (cited, never
     approved), unused (approved, not cited), open, or rejected.
     """
-    condition, values = searched(
-        viewer, f"{q} kind:decision or {q} kind:query or {q} kind:change" if q else "", window, "event"
-    )
+    condition, values = searched(viewer, q, window, "event")
+    scope, scope_values = scoped(viewer, window)
+    count = limited(limit)
     with Question() as question:
         rows = question.rows(
             f"""select ticket, any_value(datasource) filter (kind <> 'decision') as datasource, any_value(environment) as environment,
@@ -41,12 +42,15 @@ def approvals(
             list_distinct(list(who_id) filter (kind in ('query', 'change') and who_id is not null)) as people,
             list_distinct(list(on_behalf_of) filter (kind in ('query', 'change') and on_behalf_of is not null)) as behalf,
             max(index) as last_index
-            from activity where ticket is not null and {condition} group by ticket order by last_index desc
-            limit {limited(limit)}""",  # noqa: S608
-            values,
+            from activity where environment <> '{OWN}' and ({scope} or kind = 'decision')
+            and ticket in (select ticket from activity where ticket is not null and {condition})
+            group by ticket order by last_index desc limit {count}""",  # noqa: S608
+            [*scope_values, *values],
         )
         items = [_approval(row) for row in rows]
-        return Answer(items, None, Total(len(items), True), question.size, coverage(question, viewer, window))
+        return Answer(
+            items, None, Total(len(items), len(items) < count), question.size, coverage(question, viewer, window)
+        )
 
 
 def _approval(row: dict[str, Any]) -> dict[str, Any]:
@@ -117,6 +121,7 @@ TESTS = ", ".join(f"case when {test} then '{rule}' end" for rule, _, test, _ in 
 def findings(viewer: Viewer, window: Window = Window(), limit: int | None = None) -> Answer:
     """Findings, newest first, one for each rule and statement (or transaction): rule, severity, sentence, event index."""
     condition, values = scoped(viewer, window)
+    count = limited(limit or 200)
     with Question() as question:
         rows = question.rows(
             f"""with ruled as (select *, unnest(list_filter([{TESTS}], lambda r: r is not null)) as rule from activity
@@ -128,12 +133,14 @@ def findings(viewer: Viewer, window: Window = Window(), limit: int | None = None
             max(coalesce(rows_affected, rows_returned)) as rows, count(*) as records, any_value(custody) as custody,
             any_value(session) as session, any_value(ticket) as ticket
             from ruled group by rule, coalesce(case when rule = 'false-claim' then transaction_id end, correlation_id, event_id)
-            order by index desc limit {limited(limit or 200)}""",  # noqa: S608 - our own rules and a number
+            order by index desc limit {count}""",  # noqa: S608 - our own rules and a number
             values,
         )
         late = _outside_hours(question, condition, values)
-        items = sorted([_finding(r) for r in rows] + late, key=lambda f: -f["index"])
-        return Answer(items, None, Total(len(items), True), question.size, coverage(question, viewer, window))
+        items = sorted([_finding(r) for r in rows] + late, key=lambda f: -f["index"])[:count]
+        return Answer(
+            items, None, Total(len(items), len(items) < count), question.size, coverage(question, viewer, window)
+        )
 
 
 def _finding(row: dict[str, Any]) -> dict[str, Any]:

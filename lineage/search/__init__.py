@@ -6,6 +6,21 @@ Pure: no I/O, no Django, no database. Everything that cannot be understood raise
 
 from lineage.search.fields import By, fields, to_sql
 from lineage.search.reader import parse
-from lineage.search.terms import And, Chip, Node, Not, Or, Query, Term, chips, names
+from lineage.search.terms import And, Chip, Node, Not, Or, Query, Term, chips, names, terms
 
-__all__ = ["And", "By", "Chip", "Node", "Not", "Or", "Query", "Term", "chips", "fields", "names", "parse", "to_sql"]
+__all__ = [
+    "And",
+    "By",
+    "Chip",
+    "Node",
+    "Not",
+    "Or",
+    "Query",
+    "Term",
+    "chips",
+    "fields",
+    "names",
+    "parse",
+    "terms",
+    "to_sql",
+]

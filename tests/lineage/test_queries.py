@@ -23,9 +23,9 @@ class Feed:
     """Events as a log source and a change-capture source of one database would send them."""
 
     def __init__(self) -> None:
-        self.log = Source.objects.create(name="log", format="events", environment="prod", datasource="orders")
+        self.log = Source.objects.create(name="log", format="postgres-csvlog", environment="prod", datasource="orders")
         self.wal = Source.objects.create(
-            name="wal", format="events", environment="prod", datasource="orders", context_roles=["orders_api"]
+            name="wal", format="pgoutput", environment="prod", datasource="orders", context_roles=["orders_api"]
         )
         self.count = 0
 
@@ -72,8 +72,8 @@ def value(column: str, text: str) -> dict[str, str]:
     return {"column": column, "value": text}
 
 
-def emit(actor: str) -> str:
-    return f"select pg_logical_emit_message(true, 'touchstone', '{json.dumps({'actor': actor})}')"
+def emit(actor: str, **more: str) -> str:
+    return f"select pg_logical_emit_message(true, 'touchstone', '{json.dumps({'actor': actor, **more})}')"
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_a_claim_is_believed_when_a_listed_role_emitted_it(feed: Feed, settle: C
     claim = feed.claim("90", "dana@shop.example", ticket="OPS-42")
     feed.change("90")
     settle("early")
-    feed.statement(emit("dana@shop.example"), user="orders_api", op="read", xid="90")
+    feed.statement(emit("dana@shop.example", ticket="OPS-42"), user="orders_api", op="read", xid="90")
     settle("late")
     (changed,) = queries.row(ALL, "orders", "public.customers", "4711")["changed"]
     assert (changed["who_id"], changed["attribution"], changed["attribution_index"]) == (
@@ -209,8 +209,9 @@ def test_a_session_shows_its_statements_with_the_changes_they_made(feed: Feed, s
 
 
 def test_what_a_source_may_not_assert_is_kept_flagged_and_not_believed(feed: Feed) -> None:
+    native = Source.objects.create(name="native", format="events", environment="prod", datasource="orders")
     index = feed.send(
-        feed.log, kind="query", op="read", actor={"id": "ceo@shop.example", "type": "human"}, verdict="allowed"
+        native, kind="query", op="read", actor={"id": "ceo@shop.example", "type": "human"}, verdict="allowed"
     )
     event = queries.event(ALL, index)
     assert event["who_id"] is None
