@@ -125,7 +125,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--line-prefix", default="%m [%p] ", help="the server's log_line_prefix, for --format stderr")
     made.add_argument("--timezone", help="IANA name of log_timezone, when its abbreviation is ambiguous (CST, IST)")
     made.add_argument("--from-end", action="store_true", help="at first start skip what is in the files already")
-    made.add_argument("--canary-dsn", help="connection string for the canary statement (none: no canary)")
+    default = shipper.secret("TOUCHSTONE_DSN")
+    made.add_argument(
+        "--canary-dsn", default=default, help="database for the canary statement (TOUCHSTONE_DSN; none: no canary)"
+    )
     made.add_argument("--canary-seconds", type=float, default=300.0, help="time between canaries (300)")
     made.add_argument("--canary-within", type=float, default=canary.WITHIN_SECONDS, help=argparse.SUPPRESS)
     made.add_argument("--poll-seconds", type=float, default=0.2, help="time between looks at the files (0.2)")

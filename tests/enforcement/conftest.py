@@ -39,7 +39,7 @@ def collector(sink: Sink, tmp_path: Path) -> Iterator[Callable[..., Collector]]:
         one.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def streaming() -> Iterator[Monitored]:
     """A PostgreSQL 15 that streams transactions as soon as they pass 64 KiB."""
     root = Path(tempfile.mkdtemp(prefix="touchstone-streaming-"))

@@ -20,33 +20,38 @@ from tests.enforcement.sink import Sink
 pytestmark = pytest.mark.slow
 
 
+TABLES = (
+"create table by_key(id bigint primary key, email text, note text)",
+"create table whole(b text, a int, v numeric(12,2), primary key (a, b))",
+"alter table whole replica identity full",
+"create table by_index(id int, code text not null, v int)",
+"create unique index code on by_index(code)",
+"alter table by_index replica identity using index code",
+"create type mood as enum ('calm', 'tired')",
+"create table odd(\"Key\"\"s\" uuid primary key, m mood, at timestamptz, b bytea, f float8, j jsonb)",
+)  # fmt: skip
+
+WORK = (
+    "insert into by_key values (1, 'a@b', null)",
+    "update by_key set email = 'c@d' where id = 1",
+    "update by_key set id = 2",
+    "delete from by_key",
+    "insert into whole values ('x,y', 7, 1.5)",
+    "update whole set v = 123456789.25",
+    "delete from whole",
+    "insert into by_index values (1, 'k', 1)",
+    "update by_index set code = 'l'",
+    "insert into odd values ('5b6d0c5e-8f5c-4b5e-9d5e-000000000001', 'tired', '2026-01-02 03:04:05.678901+02', "
+    "'\\x00ff', 0.1::float8 + 0.2::float8, '{\"a\": 1}')",
+    "truncate by_key, whole",
+)
+
+
 def test_each_operation_and_replica_identity_is_told_as_it_was(database: Database, pgwal: Make, sink: Sink) -> None:
-    database.run(
-        "create table by_key(id bigint primary key, email text, note text)",
-        "create table whole(b text, a int, v numeric(12,2), primary key (a, b))",
-        "alter table whole replica identity full",
-        "create table by_index(id int, code text not null, v int)",
-        "create unique index code on by_index(code)",
-        "alter table by_index replica identity using index code",
-        "create type mood as enum ('calm', 'tired')",
-        "create table odd(\"Key\"\"s\" uuid primary key, m mood, at timestamptz, b bytea, f float8, j jsonb)",
-    )  # fmt: skip
+    database.run(*TABLES)
     one = pgwal().start()
     ready(database)
-    database.run(
-        "insert into by_key values (1, 'a@b', null)",
-        "update by_key set email = 'c@d' where id = 1",
-        "update by_key set id = 2",
-        "delete from by_key",
-        "insert into whole values ('x,y', 7, 1.5)",
-        "update whole set v = 123456789.25",
-        "delete from whole",
-        "insert into by_index values (1, 'k', 1)",
-        "update by_index set code = 'l'",
-        "insert into odd values ('5b6d0c5e-8f5c-4b5e-9d5e-000000000001', 'tired', '2026-01-02 03:04:05.678901+02', "
-        "'\\x00ff', 0.1::float8 + 0.2::float8, '{\"a\": 1}')",
-        "truncate by_key, whole",
-    )
+    database.run(*WORK)
     sink.wait_for(lambda: arrived(sink) == 12)
     found = changes(sink)
     assert [(r["type"], r["relation"]["name"]) for r in found[:4]] == [
