@@ -21,15 +21,15 @@ pytestmark = pytest.mark.slow
 
 
 TABLES = (
-"create table by_key(id bigint primary key, email text, note text)",
-"create table whole(b text, a int, v numeric(12,2), primary key (a, b))",
-"alter table whole replica identity full",
-"create table by_index(id int, code text not null, v int)",
-"create unique index code on by_index(code)",
-"alter table by_index replica identity using index code",
-"create type mood as enum ('calm', 'tired')",
-"create table odd(\"Key\"\"s\" uuid primary key, m mood, at timestamptz, b bytea, f float8, j jsonb)",
-)  # fmt: skip
+    "create table by_key(id bigint primary key, email text, note text)",
+    "create table whole(b text, a int, v numeric(12,2), primary key (a, b))",
+    "alter table whole replica identity full",
+    "create table by_index(id int, code text not null, v int)",
+    "create unique index code on by_index(code)",
+    "alter table by_index replica identity using index code",
+    "create type mood as enum ('calm', 'tired')",
+    'create table odd("Key""s" uuid primary key, m mood, at timestamptz, b bytea, f float8, j jsonb)',
+)
 
 WORK = (
     "insert into by_key values (1, 'a@b', null)",
