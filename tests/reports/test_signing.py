@@ -13,7 +13,6 @@ import pytest
 from reports import render, signing
 from tests.reports import made
 
-
 pytestmark = pytest.mark.slow
 
 
