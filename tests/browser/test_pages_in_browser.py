@@ -18,6 +18,8 @@ from tests.lineage.test_pages import PAGES
 
 pytestmark = pytest.mark.slow
 SESSION = "/sessions/orders-prod~s-orders-api/"
+SLOW_MS = 20_000
+"""What a busy machine may take: a test of what happens, not of how fast."""
 WIDE = {"width": 1280, "height": 900}
 
 
@@ -96,20 +98,20 @@ def test_keys_lead_to_the_search_and_along_the_statements_of_a_session_but_stay_
     expect(page).to_have_title("3 records so far · Touchstone")
 
 
-def test_the_overview_is_live_within_two_seconds_stands_still_when_paused_and_says_when_it_is_stale(page: Page) -> None:
+def test_the_overview_asks_every_two_seconds_stands_still_when_paused_and_says_when_it_is_stale(page: Page) -> None:
     first, status = page.locator(".newest tbody tr").first, page.get_by_role("status")
+    expect(page.locator("[hx-get^='/overview/live/']")).to_have_attribute("hx-trigger", "every 2s")
     apart(delete_from, "notes")
-    # Two seconds between two questions, and what this machine takes to answer one.
-    expect(first).to_contain_text("public.notes", timeout=4_000)
+    expect(first).to_contain_text("public.notes", timeout=SLOW_MS)
     page.get_by_role("button", name="Pause").click()
     expect(status).to_have_text("Paused")
     apart(delete_from, "letters")
-    page.wait_for_timeout(3_000)
+    page.wait_for_timeout(5_000)
     expect(first).to_contain_text("public.notes")
     page.get_by_role("button", name="Go on").click()
-    expect(first).to_contain_text("public.letters", timeout=4_000)
+    expect(first).to_contain_text("public.letters", timeout=SLOW_MS)
     page.route("**/overview/live/**", lambda route: route.abort())
-    expect(status).to_have_text("Not refreshed: the store does not answer")
+    expect(status).to_have_text("Not refreshed: the store does not answer", timeout=SLOW_MS)
 
 
 def test_range_environment_and_row_are_chosen_and_stay_in_the_address(page: Page) -> None:
