@@ -156,6 +156,8 @@ def one_customer(demo: Demo) -> str:
     expect(len(changed) == 1, f"{len(changed)} changes of the phone number")
     phone = next(part for part in changed[0]["diff"] if part["column"] == "phone")
     expect(phone["after"] == "+46 8 555 0199" and phone["before"], f"the diff is {phone}")
+    if not demo.monitored.has_pgaudit:
+        raise Untested("the change is right, but without pgAudit the database does not tell who read")
     readers = {row["who_name"] for row in answer["read"]}
     expect("Alice Adler" in readers, f"read by {readers}")
     return (
@@ -174,6 +176,8 @@ def approvals(demo: Demo) -> str:
 
 def out_of_hours(demo: Demo) -> str:
     """The schema change is a finding."""
+    if not demo.monitored.has_pgaudit:
+        raise Untested("without pgAudit the database does not tell of schema changes")
     findings = demo.store.ask("findings", limit="1000")["items"]
     found = [row for row in findings if "hours" in row["rule"] and "Carol" in row["sentence"]]
     expect(bool(found), f"rules found: {sorted({row['rule'] for row in findings})}")
@@ -194,7 +198,7 @@ def visitor(demo: Demo) -> str:
     with psycopg.connect(demo.shop.dsn("visitor")) as connection:
         connection.execute("update customers set phone = %s where id = 42", [value])
     began = time.monotonic()
-    while value not in page.get(f"/tables/{shop.DATASOURCE}/public.customers/rows/42/"):
+    while value not in page.get_if_there(f"/tables/{shop.DATASOURCE}/public.customers/rows/42/"):
         expect(time.monotonic() - began < VISIBLE_SECONDS * 4, "not on the page after 20 seconds")
         time.sleep(0.2)
     took = time.monotonic() - began

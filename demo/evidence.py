@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
@@ -43,6 +44,15 @@ class Browser:
         """The page's HTML."""
         with self._opener.open(self.url + path, timeout=60) as answer:
             return str(answer.read().decode())
+
+    def get_if_there(self, path: str) -> str:
+        """The page's HTML; nothing while the store knows of nothing there."""
+        try:
+            return self.get(path)
+        except urllib.error.HTTPError as error:
+            if error.code != 404:
+                raise
+            return ""
 
 
 def verify(file: Path, policy: Path) -> subprocess.CompletedProcess[str]:

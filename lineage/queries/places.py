@@ -121,6 +121,13 @@ def key_columns(question: Question, viewer: Viewer, datasource: str, relation: s
     return list(found[0]["columns"] or [])
 
 
+# A condition on part of the key with the same value may still have met the row; with another it cannot.
+ANOTHER_KEY = (
+    "coalesce(list_bool_or(list_transform(pairs, lambda p: list_contains(?::varchar[], split_part(p, '=', 1)) "
+    "and not list_contains(?::varchar[], p))), false)"
+)
+
+
 def row(viewer: Viewer, datasource: str, relation: str, key: str, window: Window = Window()) -> dict[str, Any]:
     """One row's life: who changed it, who read it by key, who could have read it, and what cannot be told.
 
@@ -136,11 +143,6 @@ def row(viewer: Viewer, datasource: str, relation: str, key: str, window: Window
         # The value alone tells nothing: 4711 may be another column's. Only where no key is known it has to do.
         exact = "list_has_all(pairs, ?)" if pairs else "false" if columns else "coalesce(key = ?, false)"
         exact_values: list[Any] = [pairs] if pairs else [] if columns else [key]
-        # A condition on part of the key with the same value may still have met the row; with another it cannot.
-        other = (
-            "coalesce(list_bool_or(list_transform(pairs, lambda p: list_contains(?::varchar[], split_part(p, '=', 1)) "
-            "and not list_contains(?::varchar[], p))), false)"
-        )
         other_values = [columns if pairs else [], pairs]
 
         def ask(condition: str, more: list[Any]) -> list[dict[str, Any]]:
@@ -154,12 +156,12 @@ def row(viewer: Viewer, datasource: str, relation: str, key: str, window: Window
         changed = ask("access = 'changed' and key = ?", [key])
         done = "verdict not in ('blocked', 'error')"
         read = ask(f"access = 'read' and {done} and {exact}", exact_values)
-        could = ask(f"access = 'read' and {done} and not {exact} and not {other}", [*exact_values, *other_values])
+        could = ask(f"access = 'read' and {done} and not {exact} and not {ANOTHER_KEY}", [*exact_values, *other_values])
         captured = (
             f"select transaction_id from touches where {here} and access = 'changed' and transaction_id is not null"  # noqa: S608
         )
         uncertain = ask(
-            f"((access = 'wrote' and {done} and outcome <> 'rolled_back' and not {other} "
+            f"((access = 'wrote' and {done} and outcome <> 'rolled_back' and not {ANOTHER_KEY} "
             f"and (transaction_id is null or transaction_id not in ({captured}))) or (access = 'changed' and key is null))",
             [*other_values, *here_values],
         )
