@@ -479,3 +479,13 @@ def test_no_text_is_lost_or_left_unescaped_by_colouring(sql: str) -> None:
 )
 def test_how_long_ago_is_said_in_the_largest_fitting_unit(seconds: int, said: str) -> None:
     assert words.ago(NOW - dt.timedelta(seconds=seconds), NOW) == said
+
+
+def test_everything_an_identity_did_is_exported_within_the_page_s_window(told: dict[str, int], auditor: Client) -> None:
+    html = page(auditor, "/identities/dana@shop.example/?since=7d&environment=production")
+    export = next(a for a in Markup(html).links if "format=csv" in a)
+    answer = auditor.get(export)
+    assert answer.headers["Content-Type"].startswith("text/csv")
+    lines = b"".join(answer) if answer.streaming else answer.content
+    assert lines.count(b"salaries") >= 1
+    assert b"shop-simulated" not in lines
