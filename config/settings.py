@@ -153,5 +153,7 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "stream": sys.stderr, "formatter": "line"}},
+    # Django would write each failed request's address and exception, with the row keys and values in them.
+    "loggers": {"django.request": {"level": "CRITICAL", "propagate": False}},
     "root": {"handlers": ["stderr"], "level": env.str("TOUCHSTONE_LOG_LEVEL", "WARNING")},
 }

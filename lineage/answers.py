@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import traceback
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -67,6 +68,10 @@ class ErrorMiddleware:
         if isinstance(exception, (DatabaseError, psycopg.Error)):
             log.error("database error %s at %s", type(exception).__name__, route(request))
             return error_answer(request, errors.StoreUnavailable())
+        place = traceback.extract_tb(exception.__traceback__)[-1]
+        log.error(
+            "unexpected %s in %s line %s at %s", type(exception).__name__, place.name, place.lineno, route(request)
+        )
         return None
 
 

@@ -131,7 +131,7 @@ def _moment(text: str | None) -> dt.datetime | None:
         return dt.datetime.now(dt.UTC) - dt.timedelta(seconds=int(text[:-1]) * units[text[-1]])
     try:
         return parse_time(text if "T" in text else f"{text}T00:00:00Z")
-    except (ValueError, OverflowError) as error:
+    except ValueError as error:
         raise errors.QueryInvalid(f"{text!r} is not a time: {error}") from error
 
 

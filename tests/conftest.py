@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -69,6 +71,15 @@ def template(server: Callable[..., dict[str, Any]], django_db_blocker: DjangoDbB
     return name
 
 
+def _drop(admin: psycopg.Connection[Any], name: str) -> None:
+    """Drops a database; an autovacuum worker, which only a superuser may end, is waited for."""
+    for _ in range(60):
+        with contextlib.suppress(psycopg.errors.InsufficientPrivilege):
+            admin.execute(f'drop database "{name}" with (force)')
+            return
+        time.sleep(0.5)
+
+
 @pytest.fixture
 def store(
     template: str,
@@ -91,4 +102,4 @@ def store(
         finally:
             connections.close_all()
             connection.settings_dict["NAME"] = before
-            admin.execute(f'drop database "{name}" with (force)')
+            _drop(admin, name)

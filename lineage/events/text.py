@@ -27,7 +27,10 @@ def parse_time(text: str) -> dt.datetime:
     date, clock, fraction, zone = match.groups()
     micros = (fraction or "").ljust(6, "0")[:6]
     offset = "+00:00" if zone == "Z" else zone if ":" in zone else f"{zone[:3]}:{zone[3:]}"
-    return dt.datetime.fromisoformat(f"{date}T{clock}.{micros}{offset}").astimezone(dt.UTC)
+    try:
+        return dt.datetime.fromisoformat(f"{date}T{clock}.{micros}{offset}").astimezone(dt.UTC)
+    except OverflowError as error:
+        raise ValueError("the time is before year 1 or after year 9999 in UTC") from error
 
 
 def bounded_statement(text: str, *, redaction: str | None = None) -> Statement:
