@@ -44,12 +44,24 @@ class Product(_running.Product):
         cursor: str | None = None
         while True:
             query = urlencode(asked | {"limit": "1000"} | ({"cursor": cursor} if cursor else {}))
-            status, answer = self.request("GET", f"/api/v1/{path}?{query}", token)
-            assert status == 200, answer
+            answer = self.ask(f"/api/v1/{path}?{query}", token)
             yield from answer["items"]
             cursor = answer["next"]
             if cursor is None:
                 return
+
+    def ask(self, address: str, token: str) -> dict[str, Any]:
+        """One answer; asked again while a web worker whose master was killed still answers and then goes."""
+        for _ in range(20):
+            try:
+                status, answer = self.request("GET", address, token)
+            except (OSError, http.client.HTTPException):
+                status, answer = 503, None
+            if status == 200:
+                return dict(answer)
+            assert status in (502, 503), answer
+            time.sleep(0.5)
+        raise AssertionError(f"no answer from {address}")
 
     def kill9(self, part: str) -> None:
         """SIGKILL to one part, which must be running: of the web the master or a worker, else the one process."""

@@ -134,6 +134,5 @@ def slot_exists(dsn: str) -> bool:
 
 def counted(product: Product, auditor: str, source: str) -> int:
     """Updates that the store has from one source."""
-    status, answer = product.request("GET", f"/api/v1/events?limit=1&q=source:{source}+op:update", auditor)
-    assert status == 200, answer
+    answer = product.ask(f"/api/v1/events?limit=1&q=source:{source}+op:update", auditor)
     return int(answer["total"]["value"])
