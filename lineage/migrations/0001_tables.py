@@ -7,82 +7,123 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='User',
+            name="User",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('password', models.CharField(max_length=128, verbose_name='password')),
-                ('last_login', models.DateTimeField(blank=True, null=True, verbose_name='last login')),
-                ('email', models.EmailField(max_length=254, unique=True)),
-                ('role', models.CharField(choices=[('auditor', 'Auditor'), ('security', 'Security'), ('compliance', 'Compliance'), ('operator', 'Operator'), ('admin', 'Administrator')], default='auditor', max_length=16)),
-                ('datasources', django.contrib.postgres.fields.ArrayField(base_field=models.TextField(), blank=True, default=list, size=None)),
-                ('environments', django.contrib.postgres.fields.ArrayField(base_field=models.TextField(), blank=True, default=list, size=None)),
-                ('from_at', models.DateTimeField(blank=True, null=True)),
-                ('until_at', models.DateTimeField(blank=True, null=True)),
-                ('is_active', models.BooleanField(default=True)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("password", models.CharField(max_length=128, verbose_name="password")),
+                ("last_login", models.DateTimeField(blank=True, null=True, verbose_name="last login")),
+                ("email", models.EmailField(max_length=254, unique=True)),
+                (
+                    "role",
+                    models.CharField(
+                        choices=[
+                            ("auditor", "Auditor"),
+                            ("security", "Security"),
+                            ("compliance", "Compliance"),
+                            ("operator", "Operator"),
+                            ("admin", "Administrator"),
+                        ],
+                        default="auditor",
+                        max_length=16,
+                    ),
+                ),
+                (
+                    "datasources",
+                    django.contrib.postgres.fields.ArrayField(
+                        base_field=models.TextField(), blank=True, default=list, size=None
+                    ),
+                ),
+                (
+                    "environments",
+                    django.contrib.postgres.fields.ArrayField(
+                        base_field=models.TextField(), blank=True, default=list, size=None
+                    ),
+                ),
+                ("from_at", models.DateTimeField(blank=True, null=True)),
+                ("until_at", models.DateTimeField(blank=True, null=True)),
+                ("is_active", models.BooleanField(default=True)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
             ],
             options={
-                'abstract': False,
+                "abstract": False,
             },
         ),
         migrations.CreateModel(
-            name='Source',
+            name="Source",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=100, unique=True)),
-                ('format', models.CharField(max_length=40)),
-                ('environment', models.CharField(default='default', max_length=100)),
-                ('datasource', models.CharField(blank=True, max_length=200)),
-                ('asserts', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=40), blank=True, default=list, size=None)),
-                ('context_roles', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=63), blank=True, default=list, size=None)),
-                ('token_hash', models.BinaryField(null=True, unique=True)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('revoked_at', models.DateTimeField(null=True)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("name", models.CharField(max_length=100, unique=True)),
+                ("format", models.CharField(max_length=40)),
+                ("environment", models.CharField(default="default", max_length=100)),
+                ("datasource", models.CharField(blank=True, max_length=200)),
+                (
+                    "asserts",
+                    django.contrib.postgres.fields.ArrayField(
+                        base_field=models.CharField(max_length=40), blank=True, default=list, size=None
+                    ),
+                ),
+                (
+                    "context_roles",
+                    django.contrib.postgres.fields.ArrayField(
+                        base_field=models.CharField(max_length=63), blank=True, default=list, size=None
+                    ),
+                ),
+                ("token_hash", models.BinaryField(null=True, unique=True)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("revoked_at", models.DateTimeField(null=True)),
             ],
         ),
         migrations.CreateModel(
-            name='ApiToken',
+            name="ApiToken",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('token_hash', models.BinaryField(unique=True)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('revoked_at', models.DateTimeField(null=True)),
-                ('user', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, to=settings.AUTH_USER_MODEL)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("token_hash", models.BinaryField(unique=True)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("revoked_at", models.DateTimeField(null=True)),
+                ("user", models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, to=settings.AUTH_USER_MODEL)),
             ],
         ),
         migrations.CreateModel(
-            name='Identity',
+            name="Identity",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('datasource', models.CharField(max_length=200)),
-                ('db_user', models.CharField(max_length=200)),
-                ('person_id', models.CharField(max_length=200)),
-                ('name', models.CharField(max_length=200)),
-                ('email', models.CharField(blank=True, max_length=200)),
-                ('type', models.CharField(default='human', max_length=10)),
-                ('as_of', models.DateTimeField()),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("datasource", models.CharField(max_length=200)),
+                ("db_user", models.CharField(max_length=200)),
+                ("person_id", models.CharField(max_length=200)),
+                ("name", models.CharField(max_length=200)),
+                ("email", models.CharField(blank=True, max_length=200)),
+                ("type", models.CharField(default="human", max_length=10)),
+                ("as_of", models.DateTimeField()),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('datasource', 'db_user', 'as_of'), name='identity_once')],
+                "constraints": [
+                    models.UniqueConstraint(fields=("datasource", "db_user", "as_of"), name="identity_once")
+                ],
             },
         ),
         migrations.CreateModel(
-            name='SourceHealth',
+            name="SourceHealth",
             fields=[
-                ('source', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, primary_key=True, serialize=False, to='lineage.source')),
-                ('heartbeat_at', models.DateTimeField(null=True)),
-                ('reported_at', models.DateTimeField(null=True)),
-                ('last_sequence', models.BigIntegerField(null=True)),
-                ('last_position', models.TextField(blank=True)),
-                ('logged_minute', models.BigIntegerField(default=0)),
+                (
+                    "source",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        primary_key=True,
+                        serialize=False,
+                        to="lineage.source",
+                    ),
+                ),
+                ("heartbeat_at", models.DateTimeField(null=True)),
+                ("reported_at", models.DateTimeField(null=True)),
+                ("last_sequence", models.BigIntegerField(null=True)),
+                ("last_position", models.TextField(blank=True)),
+                ("logged_minute", models.BigIntegerField(default=0)),
             ],
         ),
     ]
