@@ -120,7 +120,8 @@ class Monitored:
     def remove(self) -> None:
         """Stop, and delete everything that belongs to this cluster."""
         self.stop()
-        shutil.rmtree(self.home, ignore_errors=True)
+        elsewhere = self.home.parent != self.root
+        shutil.rmtree(self.home.parent if elsewhere else self.home, ignore_errors=True)
 
     def connect(self, dbname: str = "postgres") -> psycopg.Connection[tuple[Any, ...]]:
         """An autocommit connection as superuser."""
