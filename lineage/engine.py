@@ -70,6 +70,7 @@ def _connect() -> duckdb.DuckDBPyConnection:
         "set autoinstall_known_extensions = false",
         "set autoload_known_extensions = false",
         "set TimeZone = 'UTC'",
+        f"set temp_directory = '{Path(settings.DATA_DIR) / 'spill'}'",
     ):
         database.execute(statement)
     return database

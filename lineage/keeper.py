@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import psycopg
 from django.conf import settings
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, IntegrityError, ProgrammingError, connection
 
 from lineage import checkpoints, errors, segments
 
@@ -29,8 +29,18 @@ def run() -> None:
         except errors.SignerRefused as error:
             log.error("signer: %s", error.message)
             time.sleep(5)
+        except errors.LedgerBroken as error:
+            log.error("sealing: %s", error.message)
+            checkpoints.alarm(error.code, error.message)
+            time.sleep(5)
         except errors.StoreUnavailable:
             log.info("another keeper is at work")
+        except (ProgrammingError, IntegrityError) as error:
+            log.error(
+                "the database refuses the keeper's work (%s): %s", type(error).__name__, str(error).split("\n")[0]
+            )
+            connection.close()
+            time.sleep(5)
         except (DatabaseError, psycopg.Error) as error:
             log.warning("the database does not answer (%s); trying again", type(error).__name__)
             connection.close()

@@ -17,6 +17,7 @@ from lineage import statements
 from lineage.events import key_text, parse_time
 
 VERSION = "1"
+"""Raise it with every change of what is derived; `fsck` compares only what the same version made."""
 TIME = pa.timestamp("us", tz="UTC")
 TEXTS = pa.list_(pa.string())
 

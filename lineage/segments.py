@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from django.conf import settings
 from django.db import connection, transaction
 
-from lineage import projections
+from lineage import errors, projections
 from lineage.events import GROUPS
 
 SEGMENT_MOST = 200_000
@@ -107,8 +107,12 @@ def seal(*, least: int = 1) -> int:
         return 0
     records = list(journal(first, following))
     if len(records) != following - first:
-        raise AssertionError(f"the journal holds {len(records)} of {following - first} records from {first}")
+        raise errors.LedgerBroken(
+            f"The journal holds {len(records)} of {following - first} records from {first}. Nothing was sealed; run fsck."
+        )
     name, files = storage().write(_tables(records))
+    for derived in ("events", "touches"):
+        files[derived]["projection"] = projections.VERSION
     times = [msgspec.json.decode(r.leaf)["received_at"] for r in records]
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
