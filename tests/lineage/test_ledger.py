@@ -91,7 +91,9 @@ def test_quarantined_bytes_are_kept_once(source: Source) -> None:
     item = Quarantined(position="3", body=b"\x00\xff broken", code="event-invalid", reason="not JSON")
     ledger.append(source.pk, [], [item])
     ledger.append(source.pk, [], [item])
-    assert [(bytes(b), c) for b, c in rows("select body, code from ledger_quarantine")] == [(b"\x00\xff broken", "event-invalid")]
+    assert [(bytes(b), c) for b, c in rows("select body, code from ledger_quarantine")] == [
+        (b"\x00\xff broken", "event-invalid")
+    ]
 
 
 @pytest.mark.parametrize("role", ["touchstone_web", "touchstone_store"])
@@ -125,7 +127,9 @@ def test_even_the_owner_is_refused_by_the_triggers(source: Source) -> None:
 def test_a_lost_connection_is_an_answer_to_send_again_and_leaves_nothing_half_done(source: Source) -> None:
     batch = entries(source, "a")
     pid = rows("select pg_backend_pid()")[0][0]
-    admin = psycopg.connect(**connection.get_connection_params() | {"dbname": connection.settings_dict["NAME"]}, autocommit=True)
+    admin = psycopg.connect(
+        **connection.get_connection_params() | {"dbname": connection.settings_dict["NAME"]}, autocommit=True
+    )
     admin.execute("select pg_terminate_backend(%s)", [pid])
     admin.close()
     from lineage import errors
