@@ -53,7 +53,6 @@ class Demo:
         environment = {
             "TOUCHSTONE_DATA": str(folder / "store"),
             "TOUCHSTONE_BIND": f"127.0.0.1:{port}",
-            "TOUCHSTONE_DEMO": "true",
             "TOUCHSTONE_WORKING_HOURS": working_hours(self.began_at),
         }
         self.store = Store(f"http://127.0.0.1:{port}", environment)
