@@ -10,6 +10,7 @@ import dataclasses
 import datetime as dt
 import io
 import os
+import secrets
 from pathlib import Path
 
 from asn1crypto import keys, pem, x509
@@ -46,7 +47,7 @@ def key_path() -> Path:
 
 
 def ensure_key() -> None:
-    """Makes key and certificate when there are none. Two processes at once end with one pair: the first link wins.
+    """Makes key and certificate when there are none. Many at once end with one pair: the first link wins.
 
     (`keys/report.key` beside it is the Ed25519 key of signed notes; PDF readers know RSA.)
     """
@@ -57,7 +58,8 @@ def ensure_key() -> None:
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    draft = key_path().with_suffix(f".{os.getpid()}")
+    # Threads share a process number, and a killed process may have left a draft under ours.
+    draft = key_path().with_suffix(f".{secrets.token_hex(8)}")
     # One file holds both, so that no other process ever sees a key without its certificate.
     with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(private + _self_signed(key).public_bytes(serialization.Encoding.PEM))
