@@ -1,0 +1,1 @@
+-- Coverage: what is kept to say how complete the sources are.

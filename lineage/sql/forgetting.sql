@@ -1,0 +1,1 @@
+-- Erasure, hold and retention.
