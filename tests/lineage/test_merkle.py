@@ -54,6 +54,56 @@ def slow_subproof(m: int, leaves: list[bytes], whole: bool = True) -> list[bytes
     return [*slow_subproof(m - k, leaves[k:], False), slow_root(leaves[:k])]
 
 
+class Reference:
+    """The same formulas over ranges of one list of leaves, each range hashed once: for many and for large trees."""
+
+    def __init__(self, size: int) -> None:
+        self.leaves = [merkle.leaf_hash(b"%d" % n) for n in range(size)]
+        self.known: dict[tuple[int, int], bytes] = {}
+
+    def root(self, low: int, high: int) -> bytes:
+        if high - low == 1:
+            return self.leaves[low]
+        if (low, high) not in self.known:
+            k = low + largest_power_below(high - low)
+            self.known[low, high] = hashlib.sha256(b"\x01" + self.root(low, k) + self.root(k, high)).digest()
+        return self.known[low, high]
+
+    def path(self, m: int, low: int, high: int) -> list[bytes]:
+        if high - low == 1:
+            return []
+        k = low + largest_power_below(high - low)
+        if m < k:
+            return [*self.path(m, low, k), self.root(k, high)]
+        return [*self.path(m, k, high), self.root(low, k)]
+
+    def subproof(self, m: int, low: int, high: int, whole: bool = True) -> list[bytes]:
+        if m == high:
+            return [] if whole else [self.root(low, high)]
+        k = low + largest_power_below(high - low)
+        if m <= k:
+            return [*self.subproof(m, low, k, whole), self.root(k, high)]
+        return [*self.subproof(m, k, high, False), self.root(low, k)]
+
+    def subtree(self, level: int, index: int) -> bytes:
+        return self.root(index << level, (index + 1) << level)
+
+
+def largest_power_below(n: int) -> int:
+    return 1 << (n - 1).bit_length() - 1
+
+
+def agree_on(reference: Reference, place: int, size: int) -> None:
+    """Both proofs of a leaf and of its prefix: as the RFC's formulas give them, and accepted."""
+    whole, old_size = reference.root(0, size), place + 1
+    path = merkle.inclusion_path(place, size, reference.subtree)
+    assert path == reference.path(place, 0, size)
+    merkle.verify_inclusion(reference.leaves[place], place, size, path, whole)
+    old = merkle.consistency_path(old_size, size, reference.subtree)
+    assert old == reference.subproof(old_size, 0, size)
+    merkle.verify_consistency(old_size, reference.root(0, old_size), size, whole, old)
+
+
 def stored(leaves: list[bytes], asked: list[tuple[int, int]] | None = None) -> merkle.Subtree:
     """A storage callback that refuses subtrees that are not complete."""
 
@@ -220,6 +270,27 @@ def test_roots_and_proofs_equal_those_of_the_slow_reference_for_all_sizes_to_70(
             old = merkle.consistency_proof(leaves, place + 1)
             assert old == slow_subproof(place + 1, leaves)
             merkle.verify_consistency(place + 1, slow_root(leaves[: place + 1]), size, whole, old)
+
+
+def test_every_proof_of_every_tree_to_300_leaves_is_the_reference_s_and_is_accepted() -> None:
+    reference = Reference(300)
+    for size in range(1, 301):
+        assert merkle.root(reference.leaves[:size]) == reference.root(0, size)
+        for place in range(size):
+            agree_on(reference, place, size)
+
+
+def test_proofs_around_tile_borders_are_the_reference_s_and_are_accepted() -> None:
+    borders = [256, 512, 65_536, 66_048]
+    reference = Reference(max(borders) + 2)
+    tree = merkle.CompactRange()
+    for size, leaf in enumerate(reference.leaves, 1):
+        tree.append(leaf)
+        if size in {border + step for border in borders for step in (-1, 0, 1)}:
+            assert tree.root() == reference.root(0, size)
+            near = {0, 1, size - 2, size - 1, size // 2} | {b + step for b in borders for step in (-2, -1, 0, 1)}
+            for place in sorted(place for place in near if 0 <= place < size):
+                agree_on(reference, place, size)
 
 
 @given(size=st.integers(1, 130), data=st.data())
