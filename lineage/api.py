@@ -18,7 +18,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonRespons
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_POST
 
-from lineage import access, checkpoints, errors, health, ingest, queries, receipts, sources
+from lineage import access, errors, health, ingest, queries, receipts, sources, tree
 from lineage.access import Viewer
 from lineage.answers import evidence_read
 from lineage.events import Count, parse_time
@@ -288,7 +288,7 @@ def inclusion(request: HttpRequest, viewer: Viewer) -> HttpResponse:
     """GET /api/v1/proof/inclusion?index=&size= (RFC 9162 section 2.1.3)."""
     size = _number(request, "size") if "size" in request.GET else None
     return HttpResponse(
-        msgspec.json.encode(checkpoints.inclusion(_number(request, "index"), size)), content_type="application/json"
+        msgspec.json.encode(tree.inclusion(_number(request, "index"), size)), content_type="application/json"
     )
 
 
@@ -297,6 +297,6 @@ def inclusion(request: HttpRequest, viewer: Viewer) -> HttpResponse:
 def consistency(request: HttpRequest, viewer: Viewer) -> HttpResponse:
     """GET /api/v1/proof/consistency?from=&to= (RFC 9162 section 2.1.4)."""
     return HttpResponse(
-        msgspec.json.encode(checkpoints.consistency(_number(request, "from"), _number(request, "to"))),
+        msgspec.json.encode(tree.consistency(_number(request, "from"), _number(request, "to"))),
         content_type="application/json",
     )

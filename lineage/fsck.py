@@ -11,14 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from django.db import connection
 
-from lineage import checkpoints, commitment, errors, keys, merkle, notes, projections, segments
+from lineage import commitment, errors, keys, merkle, notes, projections, segments, tree
 
 
 def check() -> Iterator[str]:
     """Faults found, as sentences; none means that all agrees."""
     signed = _signed()
     # Read after the checkpoints: what is appended and signed while we look comes later.
-    size = checkpoints.head()
+    size = tree.head()
     yield from _tree(size, signed)
     yield from _batches(size)
     yield from _segments()
@@ -35,18 +35,18 @@ def _tree(size: int, signed: list[tuple[int, bytes, str]]) -> Iterator[str]:
     if signed and signed[-1][0] > size:
         yield f"A checkpoint covers {signed[-1][0]} records, the log holds {size}."
     vkeys = [keys.vkey("checkpoint")]
-    tree, position, pending = merkle.CompactRange(), 0, list(signed)
-    file = checkpoints.hashes()
+    derived, position, pending = merkle.CompactRange(), 0, list(signed)
+    file = tree.hashes()
     for index, leaf in segments.leaves(0, size):
         if index != position:
             yield f"Record {position} is missing."
             return
         value = merkle.leaf_hash(leaf)
-        tree.append(value)
+        derived.append(value)
         position += 1
         while pending and pending[0][0] == position:
             _, root, note = pending.pop(0)
-            yield from _checkpoint(position, root, note, tree.root(), vkeys)
+            yield from _checkpoint(position, root, note, derived.root(), vkeys)
     if position != size:
         yield f"The log holds {position} of {size} records."
     if signed:
@@ -117,7 +117,7 @@ def _segment(first: int, following: int, folder: str, files: dict[str, Any]) -> 
 
 def _journal() -> Iterator[str]:
     sealed = segments.sealed_to()
-    for record in segments.journal(sealed, checkpoints.head()):
+    for record in segments.journal(sealed, tree.head()):
         yield from _digests(record)
 
 

@@ -11,7 +11,7 @@ import psycopg
 from django.conf import settings
 from django.db import DatabaseError, IntegrityError, ProgrammingError, connection
 
-from lineage import checkpoints, errors, segments
+from lineage import alarms, checkpoints, errors, segments
 
 LOCK = 7302
 TIDY_SECONDS = 60.0
@@ -31,7 +31,7 @@ def run() -> None:
             time.sleep(5)
         except errors.LedgerBroken as error:
             log.error("sealing: %s", error.message)
-            checkpoints.alarm(error.code, error.message)
+            alarms.sound(error.code, error.message)
             time.sleep(5)
         except errors.StoreUnavailable:
             log.info("another keeper is at work")

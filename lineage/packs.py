@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Collection, Sequence
 
-from lineage import checkpoints, errors, keys, merkle, notes, packfile, segments
+from lineage import errors, keys, merkle, notes, packfile, segments, tree
 from lineage.access import Viewer
 from lineage.engine import Question
 from lineage.events import Group, format_time
@@ -30,7 +30,7 @@ def collect(
     Groups in `withhold`, and those with values where the viewer may not see them, go out as digests only. `earlier` is a
     checkpoint note that the auditor holds. Raises NotFound when nothing is selected, QueryInvalid above 100,000 records.
     """
-    note = checkpoints.newest_note()
+    note = tree.newest_note()
     size = _size(note)
     chosen = _selected(viewer, q, window, size) if indexes is None else sorted(i for i in set(indexes) if i < size)
     if not chosen:
@@ -97,7 +97,7 @@ def _disclosures(record: segments.Record, hidden: Collection[str]) -> dict[Group
 
 
 def _proofs(chosen: Sequence[int], size: int, sparse: bool) -> tuple[tuple[bytes, ...], ...]:
-    nodes = checkpoints.Nodes()
+    nodes = tree.Nodes()
     if sparse:
         return tuple(tuple(merkle.inclusion_path(index, size, nodes)) for index in chosen)
     return (tuple(merkle.range_proof(nodes, chosen[0], chosen[-1] + 1, size)),)
@@ -107,4 +107,4 @@ def _consistency(earlier: str, size: int) -> list[bytes]:
     old = _size(earlier)
     if old > size:
         raise errors.QueryInvalid(f"The earlier checkpoint covers {old} records, the log only {size}.")
-    return merkle.consistency_path(old, size, checkpoints.Nodes())
+    return merkle.consistency_path(old, size, tree.Nodes())

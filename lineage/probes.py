@@ -8,7 +8,7 @@ import msgspec
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_GET
 
-from lineage import access, checkpoints, events, keys, queries
+from lineage import access, events, keys, queries, tree
 from lineage.models import Role
 
 PROBE = access.Viewer(email="probe", role=Role.OPERATOR)
@@ -53,7 +53,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
 def checkpoint(request: HttpRequest) -> HttpResponse:
     """The newest signed checkpoint (C2SP tlog-checkpoint), for any viewer's token."""
     access.viewer_for(request)
-    return HttpResponse(checkpoints.newest_note(), content_type="text/plain; charset=utf-8")
+    return HttpResponse(tree.newest_note(), content_type="text/plain; charset=utf-8")
 
 
 @require_GET

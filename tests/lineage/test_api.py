@@ -13,7 +13,7 @@ from django.core.management import call_command
 from django.db import connection
 from django.test import Client
 
-from lineage import access, checkpoints
+from lineage import access, checkpoints, tree
 from lineage.models import ApiToken, Source, User
 
 HOST = {"HTTP_HOST": "127.0.0.1"}
@@ -53,7 +53,7 @@ def post(client: Client, body: Any, path: str = "/api/v1/ingest/events", **more:
 
 
 def size() -> int:
-    return checkpoints.head()
+    return tree.head()
 
 
 def test_a_batch_is_answered_item_by_item_with_a_receipt(client: Client) -> None:
