@@ -208,6 +208,14 @@ class Session(Part, frozen=True):
     close_reason: Name | None = None
 
 
+class Erased(Part, frozen=True):
+    """What an erasure took: these groups of the records at these indexes (both ends belong to it)."""
+
+    first: Count
+    last: Count
+    groups: tuple[Group, ...]
+
+
 class Decision(Part, frozen=True):
     """A decision about access: request, approval, grant, review … Subject and decider are people or services."""
 
@@ -215,6 +223,7 @@ class Decision(Part, frozen=True):
     subject: Name | None = None
     transition: Name | None = None
     decided_by: Name | None = None
+    erased: tuple[Erased, ...] = ()
 
 
 class Grant(Part, frozen=True):
@@ -277,8 +286,19 @@ class State(Part, frozen=True):
     keys: tuple[KeyState, ...] = ()
 
 
+class HeaderCount(Part, frozen=True):
+    """How many leaves name this source and class; absent means that the leaf names none."""
+
+    count: Count
+    source_id: Name | None = None
+    class_: Class | None = msgspec.field(name="class", default=None)
+
+
 class Custody(Part, frozen=True):
-    """What happened to the evidence itself. Written by the store, or by a collector about its own feed."""
+    """What happened to the evidence itself. Written by the store, or by a collector about its own feed.
+
+    A count commitment: `counts` of all leaves at indexes `first` to `last` (decimal, inclusive), `count` their sum.
+    """
 
     type: CustodyType
     subject: Name | None = None
@@ -286,6 +306,7 @@ class Custody(Part, frozen=True):
     first: Name | None = None
     last: Name | None = None
     count: Count | None = None
+    counts: tuple[HeaderCount, ...] = ()
 
 
 class Event(Part, frozen=True):
