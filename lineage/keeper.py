@@ -1,11 +1,17 @@
-"""The keeper's loop: checkpoint, seal, tidy, under one advisory lock; not jobs, so that a killed one blocks nobody."""
+"""The keeper: signs, seals and tidies under one advisory lock, and does in threads what waits for others.
+
+Not jobs, so that a killed one blocks nobody. `rounds` lists the work; a new round is one line there.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
+import math
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import psycopg
 from django.conf import settings
@@ -15,58 +21,113 @@ from lineage import alarms, checkpoints, errors, segments
 
 LOCK = 7302
 TIDY_SECONDS = 60.0
+APART_PACE_SECONDS = 1.0
 log = logging.getLogger("touchstone.keeper")
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Round:
+    """Work that is due every `seconds`: 0 each time, infinity once.
+
+    With `apart` it runs in a thread of its own without the keeper's lock, one keeper at a time: for what waits for
+    others, such as a witness. An alarm that it must raise is its own affair; a fault is logged and it is tried again.
+    """
+
+    name: str
+    seconds: float
+    work: Callable[[], object]
+    apart: bool = False
+
+
+def rounds() -> list[Round]:
+    """What the keeper does. Those under the lock run in this order; one that fails ends the turn of the later ones."""
+    return [
+        # First, since it refuses a database that is older than the data folder or not its own: nothing is swept then.
+        Round("checkpoint", 0, checkpoints.checkpoint),
+        Round("sweep", math.inf, segments.sweep),
+        Round("seal", 0, _Sealing()),
+        Round("tidy", TIDY_SECONDS, segments.drop_sealed_slots),
+    ]
+
+
+class Rounds:
+    """What is due when. The lock is taken for each turn, so that a command can do the work in between."""
+
+    def __init__(self, every: list[Round]) -> None:
+        self.every = every
+        self.begun_at: dict[str, float] = {}
+
+    def due(self, now: float) -> list[Round]:
+        return [r for r in self.every if now - self.begun_at.get(r.name, -math.inf) >= r.seconds]
+
+    def once(self, now: float) -> None:
+        """Does what is due at `now` (monotonic seconds)."""
+        for each in self.due(now):
+            self.begun_at[each.name] = now
+            each.work()
+
+
+class _Sealing:
+    """Seals when enough records wait, or when some have waited long enough."""
+
+    def __init__(self) -> None:
+        self.at = time.monotonic()
+
+    def __call__(self) -> None:
+        due = time.monotonic() - self.at > settings.SEAL_SECONDS
+        if segments.seal(least=1 if due else settings.SEAL_EVENTS) or due:
+            self.at = time.monotonic()
+
+
 def run() -> None:
-    """For ever: every second or so checkpoint, then seal what is due. A lost database is waited for."""
-    rounds = _Rounds()
+    """For ever. A lost database is waited for."""
+    every = rounds()
+    for each in every:
+        if each.apart:
+            threading.Thread(target=_apart, args=(each,), name=each.name, daemon=True).start()
+    inside = Rounds([each for each in every if not each.apart])
     while True:
         started = time.monotonic()
-        try:
-            with lock():
-                rounds.once(started)
-        except errors.SignerRefused as error:
-            log.error("signer: %s", error.message)
-            time.sleep(5)
-        except errors.LedgerBroken as error:
-            log.error("sealing: %s", error.message)
-            alarms.sound(error.code, error.message)
-            time.sleep(5)
-        except errors.StoreUnavailable:
-            log.info("another keeper is at work")
-        except (ProgrammingError, IntegrityError) as error:
-            log.error(
-                "the database refuses the keeper's work (%s): %s", type(error).__name__, str(error).split("\n")[0]
-            )
-            connection.close()
-            time.sleep(5)
-        except (DatabaseError, psycopg.Error) as error:
-            log.warning("the database does not answer (%s); trying again", type(error).__name__)
-            connection.close()
-            time.sleep(1)
+        time.sleep(_turn(lock, inside))
         time.sleep(max(0.05, settings.CHECKPOINT_SECONDS - (time.monotonic() - started)))
 
 
-class _Rounds:
-    """What is due when. The lock is taken for each round, so that a command can do the work in between."""
+def _apart(each: Round) -> None:
+    one = Rounds([each])
+    while True:
+        if one.due(time.monotonic()):
+            try:
+                time.sleep(_turn(lambda: _alone(each.name), one))
+            except Exception:
+                # A thread that ends is missed by nobody: it says what happened and tries again.
+                log.exception("%s failed; trying again", each.name)
+                connection.close()
+        time.sleep(APART_PACE_SECONDS)
 
-    def __init__(self) -> None:
-        self.sealed_at = self.tidied_at = time.monotonic()
-        self.swept = False
 
-    def once(self, now: float) -> None:
-        # First, since it refuses a database that is older than the data folder or not its own: nothing is swept then.
-        checkpoints.checkpoint()
-        if not self.swept:
-            segments.sweep()
-            self.swept = True
-        due = now - self.sealed_at > settings.SEAL_SECONDS
-        if segments.seal(least=1 if due else settings.SEAL_EVENTS) or due:
-            self.sealed_at = now
-        if now - self.tidied_at > TIDY_SECONDS:
-            segments.drop_sealed_slots()
-            self.tidied_at = now
+def _turn(held: Callable[[], contextlib.AbstractContextManager[None]], due: Rounds) -> float:
+    """One turn under a lock; returns how many seconds to wait after a fault."""
+    try:
+        with held():
+            due.once(time.monotonic())
+    except (errors.SignerRefused, errors.LedgerBroken) as error:
+        log.error("%s: %s", error.code, error.message)
+        alarms.sound(error.fields.get("alarm", error.code), error.message)
+        return 5
+    except errors.StoreUnavailable as error:
+        log.info("%s", error.message)
+    except errors.TouchstoneError as error:
+        log.error("%s: %s", error.code, error.message)
+        return 5
+    except (ProgrammingError, IntegrityError) as error:
+        log.error("the database refuses the keeper's work (%s): %s", type(error).__name__, str(error).split("\n")[0])
+        connection.close()
+        return 5
+    except (DatabaseError, psycopg.Error) as error:
+        log.warning("the database does not answer (%s); trying again", type(error).__name__)
+        connection.close()
+        return 1
+    return 0
 
 
 @contextlib.contextmanager
@@ -84,6 +145,19 @@ def lock() -> Iterator[None]:
             yield
         finally:
             cursor.execute("select pg_advisory_unlock(%s)", [LOCK])
+
+
+@contextlib.contextmanager
+def _alone(name: str) -> Iterator[None]:
+    """Holds the lock of a round that runs apart. Raises StoreUnavailable when another keeper does that work."""
+    with connection.cursor() as cursor:
+        cursor.execute("select pg_try_advisory_lock(%s, hashtext(%s))", [LOCK, name])
+        if not cursor.fetchone()[0]:
+            raise errors.StoreUnavailable(f"Another keeper does this: {name}.")
+        try:
+            yield
+        finally:
+            cursor.execute("select pg_advisory_unlock(%s, hashtext(%s))", [LOCK, name])
 
 
 def once() -> int:

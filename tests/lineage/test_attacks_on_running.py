@@ -112,7 +112,7 @@ def test_a_keeper_on_an_older_database_sweeps_nothing_away(feed: Feed, settings:
                           "alter table ledger_head disable trigger all", "update ledger_head set size = 0"):  # fmt: skip
             cursor.execute(statement)
     with pytest.raises(errors.SignerRefused):
-        keeper._Rounds().once(time.monotonic())
+        keeper.Rounds(keeper.rounds()).once(time.monotonic())
     assert len(list((settings.DATA_DIR / "segments").iterdir())) == 1
 
 
