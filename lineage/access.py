@@ -48,7 +48,7 @@ class Viewer:
 
     def scope(self) -> tuple[str, list[Any]]:
         """A DuckDB condition over `datasource`, `environment`, `occurred_at`, with its parameters."""
-        conditions, values = ["true"], list[Any]()
+        conditions, values = ["false" if self.role == Role.WITNESS else "true"], list[Any]()
         for column, allowed in (("datasource", self.datasources), ("environment", self.environments)):
             if allowed:
                 conditions.append(f"list_contains(?, {column})")

@@ -14,11 +14,13 @@ from typing import Any
 from urllib.parse import urlencode
 
 import psycopg
+from django.conf import settings
 from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import redirect, render
 
 from lineage import access, errors, ledger
+from lineage.models import Role
 
 View = Callable[..., HttpResponseBase]
 log = logging.getLogger("touchstone")
@@ -64,6 +66,8 @@ class ErrorMiddleware:
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         if isinstance(exception, errors.TouchstoneError):
+            if isinstance(exception, errors.AccessDenied) and hasattr(request, "viewer"):
+                _record_refusal(request, request.viewer.email, exception)
             return error_answer(request, exception)
         if isinstance(exception, (DatabaseError, psycopg.Error)):
             log.error("database error %s at %s", type(exception).__name__, route(request))
@@ -73,6 +77,20 @@ class ErrorMiddleware:
             "unexpected %s in %s line %s at %s", type(exception).__name__, place.name, place.lineno, route(request)
         )
         return None
+
+
+def _record_refusal(request: HttpRequest, email: str, refused: errors.AccessDenied) -> None:
+    """Notes in the log who was refused what. A refusal stands even where it cannot be noted."""
+    try:
+        ledger.record_decision(
+            "evidence_read",
+            decided_by=email,
+            subject=request.path,
+            transition=f"{refused.status} {refused.code}",
+            purpose=request.META.get("QUERY_STRING") or None,
+        )
+    except (errors.StoreUnavailable, DatabaseError):
+        log.error("a refusal was not recorded route=%s", route(request))
 
 
 def signed_in(view: View) -> View:
@@ -87,7 +105,24 @@ def signed_in(view: View) -> View:
                 return error_answer(request, error)
             return redirect(f"/accounts/login/?{urlencode({'next': request.get_full_path()})}")
         request.viewer = viewer  # type: ignore[attr-defined]
+        if viewer.role == Role.WITNESS:
+            raise errors.AccessDenied("A witness reads checkpoints, tiles and proofs, and no records.")
         return view(request, viewer, *args, **kwargs)
+
+    return wrapped
+
+
+def log_read(view: View) -> View:
+    """For hashes and checkpoints, which say nothing of anybody: any token, none where the log is made public.
+
+    Not recorded: who follows the log by its tiles would otherwise make it grow.
+    """
+
+    @functools.wraps(view)
+    def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if not settings.PUBLIC_LOG:
+            access.viewer_for(request)
+        return view(request, *args, **kwargs)
 
     return wrapped
 

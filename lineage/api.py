@@ -20,7 +20,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from lineage import access, errors, health, ingest, queries, receipts, sources, tree
 from lineage.access import Viewer
-from lineage.answers import evidence_read
+from lineage.answers import evidence_read, log_read
 from lineage.events import Count, parse_time
 from lineage.queries import Answer, Window
 
@@ -283,8 +283,8 @@ def _number(request: HttpRequest, name: str) -> int:
 
 
 @require_GET
-@evidence_read
-def inclusion(request: HttpRequest, viewer: Viewer) -> HttpResponse:
+@log_read
+def inclusion(request: HttpRequest) -> HttpResponse:
     """GET /api/v1/proof/inclusion?index=&size= (RFC 9162 section 2.1.3)."""
     size = _number(request, "size") if "size" in request.GET else None
     return HttpResponse(
@@ -293,8 +293,8 @@ def inclusion(request: HttpRequest, viewer: Viewer) -> HttpResponse:
 
 
 @require_GET
-@evidence_read
-def consistency(request: HttpRequest, viewer: Viewer) -> HttpResponse:
+@log_read
+def consistency(request: HttpRequest) -> HttpResponse:
     """GET /api/v1/proof/consistency?from=&to= (RFC 9162 section 2.1.4)."""
     return HttpResponse(
         msgspec.json.encode(tree.consistency(_number(request, "from"), _number(request, "to"))),

@@ -13,6 +13,7 @@ class Role(models.TextChoices):
     COMPLIANCE = "compliance", "Compliance"
     OPERATOR = "operator", "Operator"
     ADMIN = "admin", "Administrator"
+    WITNESS = "witness", "Witness"
 
 
 class User(AbstractBaseUser):

@@ -15,6 +15,8 @@ WHOLE = {
     "/api/v1/proof/inclusion": "Inclusion proof for `index` in the tree of `size`",
     "/api/v1/proof/consistency": "Consistency proof `from` one size `to` another",
     "/checkpoint": "The newest signed checkpoint",
+    "/tile/{tile}": "256 hashes of one level (C2SP tlog-tiles)",
+    "/tile/entries/{tile}": "The records under 256 leaf hashes",
     "/log/key": "The checkpoint key",
     "/healthz": "The process answers",
     "/readyz": "The store can accept, answer and sign",

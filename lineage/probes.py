@@ -8,7 +8,8 @@ import msgspec
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_GET
 
-from lineage import access, events, keys, queries, tree
+from lineage import access, errors, events, keys, queries, tiles, tree
+from lineage.answers import evidence_read, log_read
 from lineage.models import Role
 
 PROBE = access.Viewer(email="probe", role=Role.OPERATOR)
@@ -50,10 +51,30 @@ def metrics(request: HttpRequest) -> HttpResponse:
 
 
 @require_GET
+@log_read
 def checkpoint(request: HttpRequest) -> HttpResponse:
-    """The newest signed checkpoint (C2SP tlog-checkpoint), for any viewer's token."""
-    access.viewer_for(request)
+    """The newest signed checkpoint (C2SP tlog-checkpoint)."""
     return HttpResponse(tree.newest_note(), content_type="text/plain; charset=utf-8")
+
+
+@require_GET
+@log_read
+def tile(request: HttpRequest, name: str) -> HttpResponse:
+    """One tile of hashes (C2SP tlog-tiles)."""
+    asked = tiles.parse(name)
+    answer = HttpResponse(tiles.read(asked), content_type="application/octet-stream")
+    if asked.width == tiles.WIDTH:
+        answer["Cache-Control"] = "private, max-age=31536000, immutable"
+    return answer
+
+
+@require_GET
+@evidence_read
+def entries(request: HttpRequest, viewer: access.Viewer, name: str) -> HttpResponse:
+    """The records under one tile of leaf hashes: for viewers of everything, since headers name times and sources."""
+    if viewer.is_narrowed:
+        raise errors.AccessDenied(f"Your scope is {viewer.label}; a bundle of records reaches beyond it.")
+    return HttpResponse(tiles.read(tiles.parse(f"entries/{name}")), content_type="application/octet-stream")
 
 
 @require_GET

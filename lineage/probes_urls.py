@@ -9,6 +9,8 @@ urlpatterns = [
     path("readyz", probes.readyz),
     path("metrics", probes.metrics),
     path("checkpoint", probes.checkpoint),
+    path("tile/entries/<path:name>", probes.entries),
+    path("tile/<path:name>", probes.tile),
     path("log/key", probes.log_key),
     path("api/schema", probes.schema),
 ]

@@ -28,6 +28,7 @@ class Migration(migrations.Migration):
                             ("compliance", "Compliance"),
                             ("operator", "Operator"),
                             ("admin", "Administrator"),
+                            ("witness", "Witness"),
                         ],
                         default="auditor",
                         max_length=16,
