@@ -36,6 +36,14 @@ class NoteInvalid(TouchstoneError):
     default = "The signed note is malformed or no trusted key signed it. Check the policy file and the note's origin."
 
 
+class TimestampInvalid(TouchstoneError):
+    """A timestamp token is malformed, over another message, or not made by an authority that is trusted (RFC 3161)."""
+
+    code = "timestamp-invalid"
+    status = 422
+    default = "The timestamp is malformed or no trusted authority made it. Check the tsa lines of the policy file."
+
+
 class OutsideProfile(TouchstoneError):
     """A value cannot be written in the canonical JSON profile of leaves and groups (RFC 8785, narrowed)."""
 

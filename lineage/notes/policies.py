@@ -1,4 +1,4 @@
-"""The policy file: which keys an auditor trusts (C2SP tlog-policy, and our two kinds of lines; docs/verify.md).
+"""The policy file: which keys an auditor trusts (C2SP tlog-policy, and our three kinds of lines; docs/verify.md).
 
 log <vkey> [url]                  checkpoints of this log; the key's name is the log's origin
 witness <name> <vkey> [url]       a witness that cosigns checkpoints
@@ -6,6 +6,7 @@ group <name> <k|all|any> <name>…  reached when k of its members are
 quorum <name|none>                what a checkpoint needs; exactly once
 receipt <vkey>                    ours: the key of receipts
 report <vkey> [sha256:<hex>]      ours: the key of report signatures, and its certificate's fingerprint
+tsa <name> <base64> [<base64>…]   ours: certificates (DER) of a timestamp authority; a name may have several lines
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from lineage.errors import NoteInvalid
-from lineage.notes.keys import COSIGNATURE, ED25519, VerifierKey, parse_vkey
+from lineage.notes.keys import COSIGNATURE, ED25519, VerifierKey, check_name, parse_vkey, unbase64
 from lineage.notes.signed import Note
+from lineage.timestamps.authority import Authority, parse_authority
 
 MAX_POLICY_BYTES = 1024 * 1024
 KEYWORDS = ("none", "all", "any")
@@ -34,6 +36,7 @@ class Policy:
     receipts: list[VerifierKey] = field(default_factory=list)
     reports: list[VerifierKey] = field(default_factory=list)
     fingerprints: list[str] = field(default_factory=list)
+    authorities: list[Authority] = field(default_factory=list)
 
     @property
     def checkpoint_keys(self) -> list[VerifierKey]:
@@ -148,6 +151,15 @@ def _report(policy: Policy, words: list[str], _: set[str]) -> None:
         policy.fingerprints.append(match[1])
 
 
+def _tsa(policy: Policy, words: list[str], _: set[str]) -> None:
+    name, *encoded = words
+    check_name(name)
+    authority = parse_authority(name, [unbase64(each) for each in encoded])
+    if any(authority.certificates[0] == other.certificates[0] for other in policy.authorities):
+        raise NoteInvalid("The same certificate is listed twice.")
+    policy.authorities.append(authority)
+
+
 def _key(text: str, algorithms: tuple[int, ...], known: Iterable[VerifierKey]) -> VerifierKey:
     key = parse_vkey(text)
     if key.algorithm not in algorithms:
@@ -174,4 +186,5 @@ _READERS: dict[str, Callable[[Policy, list[str], set[str]], None]] = {
     "quorum": _quorum,
     "receipt": _receipt,
     "report": _report,
+    "tsa": _tsa,
 }

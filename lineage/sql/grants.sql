@@ -35,4 +35,4 @@ revoke execute on function ledger_publish(bigint, bigint, text, jsonb, timestamp
 grant execute on function ledger_publish(bigint, bigint, text, jsonb, timestamptz, timestamptz),
     ledger_drop_sealed_slots(integer) to touchstone_store;
 revoke insert, update, delete on django_migrations from touchstone_web, touchstone_store;
-revoke insert on ledger_cosignature, ledger_timestamp from touchstone_web;
+revoke insert on ledger_cosignature, ledger_timestamp, ledger_authority from touchstone_web;
