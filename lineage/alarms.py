@@ -13,3 +13,11 @@ def sound(code: str, message: str) -> None:
             "(select 1 from ledger_alarm where code = %s and message = %s and cleared_at is null)",
             [code, message, code, message],
         )
+
+
+def clear(code: str) -> None:
+    """Ends an alarm of this code, if one stands: what it told of is over."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "update ledger_alarm set cleared_at = clock_timestamp() where code = %s and cleared_at is null", [code]
+        )

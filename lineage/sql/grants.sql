@@ -28,6 +28,7 @@ begin
 end $$;
 
 grant update on ledger_head to touchstone_web, touchstone_store;
+grant update (cleared_at) on ledger_alarm to touchstone_store;
 revoke insert on ledger_checkpoint, ledger_tile, ledger_segment from touchstone_web;
 revoke insert on ledger_segment from touchstone_store;
 revoke execute on function ledger_publish(bigint, bigint, text, jsonb, timestamptz, timestamptz),
