@@ -1,4 +1,4 @@
-"""The policy file: which keys an auditor trusts (C2SP tlog-policy, and our three kinds of lines; docs/verify.md).
+"""The policy file: which keys an auditor trusts (C2SP tlog-policy, and our four kinds of lines; docs/verify.md).
 
 log <vkey> [url]                  checkpoints of this log; the key's name is the log's origin
 witness <name> <vkey> [url]       a witness that cosigns checkpoints
@@ -6,6 +6,7 @@ group <name> <k|all|any> <name>…  reached when k of its members are
 quorum <name|none>                what a checkpoint needs; exactly once
 receipt <vkey>                    ours: the key of receipts
 report <vkey> [sha256:<hex>]      ours: the key of report signatures, and its certificate's fingerprint
+log-until <name>+<id> <size>      ours: a retired key of a log line above; it signs checkpoints up to this size
 tsa <name> <base64> [<base64>…]   ours: certificates (DER) of a timestamp authority; a name may have several lines
 """
 
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from lineage.errors import NoteInvalid
+from lineage.notes.checkpoints import decimal
 from lineage.notes.keys import COSIGNATURE, ED25519, VerifierKey, check_name, parse_vkey, unbase64
 from lineage.notes.signed import Note
 from lineage.timestamps.authority import Authority, parse_authority
@@ -27,21 +29,29 @@ FINGERPRINT = re.compile(r"sha256:([0-9a-f]{64})")
 
 @dataclass
 class Policy:
-    """The trusted keys by use, and the witness rule. `fingerprints` are SHA-256 over report certificates, in hex."""
+    """The trusted keys by use, the witnesses' addresses (`urls`), and the witness rule. `fingerprints` are SHA-256 over
+    report certificates, in hex.
+    """
 
     logs: list[VerifierKey] = field(default_factory=list)
     witnesses: dict[str, VerifierKey] = field(default_factory=dict)
+    urls: dict[str, str] = field(default_factory=dict)
     groups: dict[str, tuple[int, tuple[str, ...]]] = field(default_factory=dict)
     quorum: str = ""
     receipts: list[VerifierKey] = field(default_factory=list)
     reports: list[VerifierKey] = field(default_factory=list)
     fingerprints: list[str] = field(default_factory=list)
     authorities: list[Authority] = field(default_factory=list)
+    until: dict[tuple[str, bytes], int] = field(default_factory=dict)
 
     @property
     def checkpoint_keys(self) -> list[VerifierKey]:
         """Keys to read a checkpoint with: all logs and all witnesses."""
         return [*self.logs, *self.witnesses.values()]
+
+    def logs_at(self, size: int) -> list[VerifierKey]:
+        """The log keys that may sign a checkpoint of this size: all but those retired below it."""
+        return [key for key in self.logs if size <= self.until.get((key.name, key.key_id), size)]
 
     def quorum_met(self, note: Note) -> bool:
         """Whether the verified cosignatures of this checkpoint satisfy the quorum line."""
@@ -102,12 +112,23 @@ def _log(policy: Policy, words: list[str], _: set[str]) -> None:
     policy.logs.append(key)
 
 
+def _log_until(policy: Policy, words: list[str], _: set[str]) -> None:
+    text, size = words
+    name, key_id = text.rsplit("+", 1)
+    place = (name, bytes.fromhex(key_id))
+    if place[1].hex() != key_id or place in policy.until or place not in {(k.name, k.key_id) for k in policy.logs}:
+        raise NoteInvalid("It names no log key of a line above, or one that is already retired.")
+    policy.until[place] = decimal(size)
+
+
 def _witness(policy: Policy, words: list[str], _: set[str]) -> None:
     # A witness key of the plain kind is read, as C2SP readers do, but only cosignatures ever count.
     name, key = words[0], _key(words[1], (ED25519, COSIGNATURE), policy.witnesses.values())
     _at_most(words, 3)
     _new_name(policy, name)
     policy.witnesses[name] = key
+    if words[2:]:
+        policy.urls[name] = words[2]
 
 
 def _group(policy: Policy, words: list[str], members: set[str]) -> None:
@@ -181,6 +202,7 @@ def _at_most(words: list[str], limit: int) -> None:
 
 _READERS: dict[str, Callable[[Policy, list[str], set[str]], None]] = {
     "log": _log,
+    "log-until": _log_until,
     "witness": _witness,
     "group": _group,
     "quorum": _quorum,
