@@ -7,9 +7,19 @@ does: a policy with `tsa` lines is read without it.
 from __future__ import annotations
 
 from lineage.timestamps.authority import Authority, parse_authority
-from lineage.timestamps.tokens import Request, Stamp, authority_of, made_by, readable, request, verify
+from lineage.timestamps.tokens import (
+    MAX_RESPONSE_BYTES,
+    Request,
+    Stamp,
+    authority_of,
+    made_by,
+    readable,
+    request,
+    verify,
+)
 
 __all__ = [
+    "MAX_RESPONSE_BYTES",
     "Authority",
     "Request",
     "Stamp",

@@ -1,8 +1,8 @@
-"""`manage.py policy`: the policy file that an auditor notes on day one."""
+"""`manage.py policy`: the policy file that an auditor notes on day one; with each timestamp authority once it was met."""
 
 from typing import Any
 
-from lineage import keys, notes
+from lineage import authorities, keys, notes
 from lineage.management.commands._told import Told
 from reports import signing
 
@@ -15,3 +15,5 @@ class Command(Told):
             keys.vkey("checkpoint"), keys.vkey("receipt"), keys.vkey("report"), signing.fingerprint()
         )
         self.stdout.write(text, ending="")
+        for line in authorities.policy_lines():
+            self.stdout.write(line)
