@@ -4,8 +4,9 @@
         python -m enforcement.pgstate 'host=db dbname=shop user=touchstone' --spool /var/lib/touchstone/pgstate
 
 Sends roles and memberships, rights on tables, columns and schemas, owners, primary keys, replica identities, publications,
-slots and audit settings: at start, once a day, and within seconds after they changed (a fingerprint is compared
-every 10 s). Any role that can connect may run it; nothing is written to the database.
+slots and audit settings: at start, once a day, and within seconds after they changed, or were changed and changed
+back (every 10 s a fingerprint and the versions of the catalog's rows are compared). Any role that can connect may
+run it; nothing is written to the database.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from enforcement import canary, shipper, spool
 
 PART_ENTRIES = 4000
 DAY_SECONDS = 86400.0
-LISTS = ("roles", "grants", "keys")
+LISTS = ("roles", "grants", "keys", "marks")
 
 OURS = "n.nspname not in ('pg_catalog', 'information_schema') and n.nspname !~ '^pg_(toast|temp)'"
 ROLES = """
@@ -59,23 +60,64 @@ KEYS = f"""
         'replica_identity', case when c.relkind in ('r', 'p') then
             case c.relreplident when 'd' then 'default' when 'f' then 'full' when 'i' then 'index' else 'nothing' end end,
         'published', exists (
-            select from pg_publication_tables p where p.schemaname = n.nspname and p.tablename = c.relname)))
+            select from pg_publication_tables p where p.schemaname = n.nspname and p.tablename = c.relname),
+        'kind', case c.relkind when 'r' then 'table' when 'p' then 'partitioned' when 'v' then 'view' when 'm' then 'materialized'
+            else 'foreign' end,
+        'persistence', case c.relpersistence when 'u' then 'unlogged' when 't' then 'temporary' else 'permanent' end))
     from pg_class c join pg_namespace n on n.oid = c.relnamespace
     where c.relkind in ('r', 'p', 'v', 'm', 'f') and {OURS} order by n.nspname, c.relname"""  # noqa: S608
 SETTINGS = """
     select json_build_object('name', name, 'value', coalesce(setting, '')) from pg_settings
     where name like 'pgaudit.%' or name like 'log\\_%' or name in ('wal_level', 'max_slot_wal_keep_size', 'server_encoding',
-        'shared_preload_libraries', 'logging_collector', 'password_encryption', 'ssl', 'lc_messages', 'fsync',
+        'shared_preload_libraries', 'session_preload_libraries', 'local_preload_libraries', 'logging_collector',
+        'password_encryption', 'ssl', 'lc_messages', 'fsync',
         'full_page_writes', 'logical_decoding_work_mem', 'track_commit_timestamp', 'session_replication_role')
     union all
     select json_build_object('name', coalesce(r.rolname, '*') || '@' || coalesce(d.datname, '*') || ':' || split_part(c, '=', 1),
         'value', substr(c, strpos(c, '=') + 1))
     from pg_db_role_setting s left join pg_roles r on r.oid = s.setrole left join pg_database d on d.oid = s.setdatabase,
         unnest(s.setconfig) c
-    where c ~ '^(pgaudit\\.|log_|role=|session_replication_role=|search_path=)'"""
+    where c ~ '^(pgaudit\\.|log_|role=|session_replication_role=|session_preload_libraries=|search_path=)'"""
 SLOTS = """
     select json_strip_nulls(json_build_object('name', slot_name, 'plugin', plugin, 'active', active,
-        'wal_status', wal_status, 'confirmed_lsn', confirmed_flush_lsn::text)) from pg_replication_slots order by slot_name"""
+        'wal_status', wal_status, 'confirmed_lsn', confirmed_flush_lsn::text,
+        'restart_lsn', restart_lsn::text)) from pg_replication_slots where not temporary order by slot_name"""
+# Columns that came with PostgreSQL 15 (row filter, column list) are asked for by name in the row's JSON.
+PUBLISHED = """
+    select json_build_object('name', p.pubname, 'all_tables', p.puballtables, 'via_root', p.pubviaroot,
+        'operations', array_to_json(array_remove(array[
+            case when p.pubinsert then 'insert' end, case when p.pubupdate then 'update' end,
+            case when p.pubdelete then 'delete' end, case when p.pubtruncate then 'truncate' end], null)),
+        'tables', coalesce((
+            select json_agg(json_strip_nulls(json_build_object('schema', t.schemaname, 'relation', t.tablename,
+                'row_filter', left(to_jsonb(t) ->> 'rowfilter', 1000),
+                'columns', case when to_jsonb(r) ->> 'prattrs' is not null then to_jsonb(t) -> 'attnames' end))
+                order by t.schemaname, t.tablename)
+            from pg_publication_tables t join pg_namespace n on n.nspname = t.schemaname
+                join pg_class c on c.relnamespace = n.oid and c.relname = t.tablename
+                left join pg_publication_rel r on r.prpubid = p.oid and r.prrelid = c.oid
+            where t.pubname = p.pubname and not p.puballtables), '[]'))
+    from pg_publication p order by p.pubname"""
+# A row that was changed and changed back says the same as before, but another transaction wrote it (xmin). Statistics and
+# freezing are written in place and leave xmin alone.
+MARKS = f"""
+    with marked(object, version, content) as (
+        select 'publication ' || p.pubname, p.xmin::text, to_jsonb(p) - 'oid' from pg_publication p
+        union all
+        select 'table ' || n.nspname || '.' || c.relname || ' in publication ' || p.pubname, r.xmin::text, to_jsonb(r) - 'oid'
+        from pg_publication_rel r join pg_publication p on p.oid = r.prpubid
+            join pg_class c on c.oid = r.prrelid join pg_namespace n on n.oid = c.relnamespace
+        union all
+        select 'table ' || n.nspname || '.' || c.relname, c.xmin::text, to_jsonb(c) - '{{relpages,reltuples,relallvisible,relallfrozen,
+            relfrozenxid,relminmxid,relhasindex}}'::text[]
+        from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relkind in ('r', 'p') and {OURS}
+        union all
+        select 'settings of ' || coalesce(r.rolname, '*') || '@' || coalesce(d.datname, '*'), s.xmin::text, to_jsonb(s)
+        from pg_db_role_setting s left join pg_roles r on r.oid = s.setrole left join pg_database d on d.oid = s.setdatabase
+        union all
+        select 'configuration', to_char(pg_conf_load_time() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+            (select jsonb_agg(g.j order by g.j ->> 'name') from ({SETTINGS.replace("json_build", "jsonb_build")}) g(j)))
+    select json_build_object('object', left(object, 500), 'version', version, 'content', md5(content::text)) from marked order by object"""  # noqa: S608
 FACTS = """
     select current_database(), current_setting('server_version'), (select system_identifier::text from pg_control_system()),
         (select coalesce(json_agg(pubname order by pubname), '[]') from pg_publication)"""
@@ -92,7 +134,7 @@ FINGERPRINT = f"""
         union all select 'p' || md5(p::text) from pg_publication p
         union all select 'q' || md5(p::text) from pg_publication_rel p
         union all select 's' || md5(s::text) from pg_db_role_setting s
-        union all select 'w' || md5(slot_name || coalesce(wal_status, '')) from pg_replication_slots
+        union all select 'w' || md5(slot_name || coalesce(wal_status, '')) from pg_replication_slots where not temporary
         union all select 'g' || md5(j::text) from ({SETTINGS}) g(j)
     ) lines(line)"""  # noqa: S608
 
@@ -103,6 +145,20 @@ def fingerprint(connection: psycopg.Connection[Any]) -> str:
     """Changes whenever something that a snapshot tells has changed (and after DDL on tables)."""
     row = connection.execute(FINGERPRINT.encode()).fetchone()
     return row[0] if row else ""
+
+
+def marks(connection: psycopg.Connection[Any]) -> dict[str, tuple[str, str]]:
+    """Version and content of each watched catalog row and of the configuration."""
+    rows = connection.execute(MARKS.encode()).fetchall()
+    return {row[0]["object"]: (row[0]["version"], row[0]["content"]) for row in rows}
+
+
+def written_again(before: dict[str, tuple[str, str]], after: dict[str, tuple[str, str]]) -> bool:
+    """Whether something says the same as before and yet was written meanwhile."""
+    return any(
+        name in before and before[name][1] == content and before[name][0] != version
+        for name, (version, content) in after.items()
+    )
 
 
 def snapshot(connection: psycopg.Connection[Any]) -> Snapshot:
@@ -127,6 +183,8 @@ def snapshot(connection: psycopg.Connection[Any]) -> Snapshot:
             "publications": facts[3],
             "slots": all_of(SLOTS),
             "keys": all_of(KEYS),
+            "published": all_of(PUBLISHED),
+            "marks": all_of(MARKS),
         }
 
 
@@ -154,17 +212,24 @@ class Watcher:
         self.problem = ""
         self._connection: psycopg.Connection[Any] | None = None
         self._seen = ""
+        self._marks: dict[str, tuple[str, str]] = {}
         self._daily_due = 0.0
 
     def look(self) -> None:
-        """Compare, and spool a snapshot when something changed or a day has passed. Notes a database that is away."""
+        """Compare, and spool a snapshot when something was changed (also when changed back) or a day has passed.
+
+        Notes a database that is away.
+        """
         try:
             if self._connection is None:
                 self._connection = canary.connect(self.dsn)
                 self._connection.execute("set statement_timeout = '60s'")
             seen = fingerprint(self._connection)
-            if seen != self._seen or time.monotonic() >= self._daily_due:
+            marked = marks(self._connection)
+            again = written_again(self._marks, marked)
+            if seen != self._seen or again or time.monotonic() >= self._daily_due:
                 self._spool(snapshot(self._connection), seen)
+            self._marks = marked
             self.problem = ""
         except psycopg.OperationalError as error:
             told = f"the database cannot be read: {type(error).__name__}"

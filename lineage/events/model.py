@@ -208,6 +208,14 @@ class Session(Part, frozen=True):
     close_reason: Name | None = None
 
 
+class HeaderCount(Part, frozen=True):
+    """How many leaves name this source and class; absent means that the leaf names none."""
+
+    count: Count
+    source_id: Name | None = None
+    class_: Class | None = msgspec.field(name="class", default=None)
+
+
 class Erased(Part, frozen=True):
     """What an erasure took: these groups of the records at these indexes (both ends belong to it)."""
 
@@ -223,7 +231,10 @@ class Decision(Part, frozen=True):
     subject: Name | None = None
     transition: Name | None = None
     decided_by: Name | None = None
+    requested_by: Name | None = None
+    ground: Text | None = None
     erased: tuple[Erased, ...] = ()
+    counts: tuple[HeaderCount, ...] = ()
 
 
 class Grant(Part, frozen=True):
@@ -256,7 +267,10 @@ class Setting(Part, frozen=True):
 
 
 class KeyState(Part, frozen=True):
-    """Primary key and replica identity of one relation, and who owns it."""
+    """Primary key and replica identity of one relation, and who owns it.
+
+    `kind` table, partitioned, view, materialized or foreign; `persistence` permanent, unlogged or temporary.
+    """
 
     schema: Name
     relation: Name
@@ -264,6 +278,8 @@ class KeyState(Part, frozen=True):
     columns: tuple[Name, ...] = ()
     replica_identity: Name | None = None
     published: bool | None = None
+    kind: Name | None = None
+    persistence: Name | None = None
 
 
 class SlotState(Part, frozen=True):
@@ -272,6 +288,37 @@ class SlotState(Part, frozen=True):
     active: bool | None = None
     wal_status: Name | None = None
     confirmed_lsn: Name | None = None
+    restart_lsn: Name | None = None
+
+
+class PublishedTable(Part, frozen=True):
+    """One table of a publication; without `columns` all of them, without `row_filter` all rows."""
+
+    schema: Name
+    relation: Name
+    columns: tuple[Name, ...] = ()
+    row_filter: Text | None = None
+
+
+class PublicationState(Part, frozen=True):
+    """What one publication sends; `tables` are listed where it is not for all tables."""
+
+    name: Name
+    all_tables: bool | None = None
+    operations: tuple[Name, ...] = ()
+    via_root: bool | None = None
+    tables: tuple[PublishedTable, ...] = ()
+
+
+class Mark(Part, frozen=True):
+    """Which version of one catalog row (or of the configuration) is in force: what was changed and changed back shows.
+
+    `version` names who wrote it (for a catalog row its transaction id), `content` is a hash over what it says.
+    """
+
+    object: Name
+    version: Name
+    content: Name
 
 
 class State(Part, frozen=True):
@@ -284,14 +331,8 @@ class State(Part, frozen=True):
     publications: tuple[Name, ...] = ()
     slots: tuple[SlotState, ...] = ()
     keys: tuple[KeyState, ...] = ()
-
-
-class HeaderCount(Part, frozen=True):
-    """How many leaves name this source and class; absent means that the leaf names none."""
-
-    count: Count
-    source_id: Name | None = None
-    class_: Class | None = msgspec.field(name="class", default=None)
+    published: tuple[PublicationState, ...] = ()
+    marks: tuple[Mark, ...] = ()
 
 
 class Custody(Part, frozen=True):

@@ -7,7 +7,20 @@ from typing import Any, Literal
 
 import msgspec
 
-from lineage.events import Event, Grant, KeyState, Origin, Quarantined, RoleState, Setting, Skipped, SlotState, State
+from lineage.events import (
+    Event,
+    Grant,
+    KeyState,
+    Mark,
+    Origin,
+    PublicationState,
+    Quarantined,
+    RoleState,
+    Setting,
+    Skipped,
+    SlotState,
+    State,
+)  # fmt: skip
 from lineage.sources import feed
 from lineage.sources.feed import Item, JsonRefused, short
 from lineage.sources.pgoutput import without_nul
@@ -27,6 +40,8 @@ class Snapshot(msgspec.Struct):
     publications: tuple[str, ...] = ()
     slots: tuple[SlotState, ...] = ()
     keys: tuple[KeyState, ...] = ()
+    published: tuple[PublicationState, ...] = ()
+    marks: tuple[Mark, ...] = ()
 
 
 def parse(body: bytes, **options: Any) -> Iterator[Event | Quarantined | Skipped]:
@@ -72,6 +87,8 @@ def event(item: Item) -> Event | Quarantined | Skipped:
             publications=tuple(name[: feed.NAME_LIMIT] for name in said.publications),
             slots=said.slots,
             keys=said.keys,
+            published=said.published,
+            marks=said.marks,
         ),
         flags=flags,
         origin=Origin(sha256=sha256, position=item.position),

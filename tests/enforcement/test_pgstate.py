@@ -52,7 +52,8 @@ def test_roles_rights_keys_and_settings_are_told_as_they_are(database: Database,
         assert ("public", "USAGE", None, None, False) in grants
         keys = {key["relation"]: key for key in told["keys"]}
         assert keys["pair"] == {"schema": "public", "relation": "pair", "owner": "postgres", "columns": ["a", "b"],
-                                "replica_identity": "default", "published": True}  # fmt: skip
+                                "replica_identity": "default", "published": True, "kind": "table",
+                                "persistence": "permanent"}  # fmt: skip
         assert (keys["loose"]["owner"], keys["loose"]["columns"], keys["loose"]["replica_identity"]) == (
             f"{name}_staff",
             [],
@@ -62,6 +63,12 @@ def test_roles_rights_keys_and_settings_are_told_as_they_are(database: Database,
         settings = {s["name"]: s["value"] for s in told["settings"]}
         assert (settings["wal_level"], settings["pgaudit.log"]) == ("logical", "all")
         assert settings[f"{name}_bob@*:pgaudit.log"] == "none"
+        (part,) = told["published"]
+        assert (part["all_tables"], part["operations"]) == (False, ["insert", "update", "delete", "truncate"])
+        assert part["tables"] == [{"schema": "public", "relation": "pair"}]
+        assert {"publication part", "table public.pair", "table public.pair in publication part", "configuration"} <= {
+            mark["object"] for mark in told["marks"]
+        }
         body = b"\n".join(json.dumps(item).encode() for item in sink.items())
         assert [type(output) for output in reader.parse(body, feed=True)] == [Event]
     finally:
@@ -100,6 +107,30 @@ def test_ddl_and_grants_are_noticed_within_a_look(database: Database, change: st
         assert pgstate.fingerprint(connection) != before
 
 
+@pytest.mark.parametrize(
+    ("there", "back"),
+    [
+        ("alter table t replica identity full", "alter table t replica identity default"),
+        ("alter publication p drop table t", "alter publication p add table t"),
+        ("alter publication p set (publish = 'insert')", "alter publication p set (publish = 'insert,update,delete,truncate')"),
+        ("alter database {name} set log_statement = 'none'", "alter database {name} set log_statement = 'all'"),
+        ("select pg_reload_conf()", "select pg_sleep(0.2)"),
+    ],
+)  # fmt: skip
+def test_what_was_changed_and_changed_back_is_noticed(database: Database, there: str, back: str) -> None:
+    database.run("create table t(id int primary key)", "create publication p for table t")
+    database.run(f"alter database {database.name} set log_statement = 'all'")
+    with database.connect() as connection:
+        seen, before = pgstate.fingerprint(connection), pgstate.marks(connection)
+        for harmless in ("insert into t values (1)", "analyze t", "vacuum t", "create index on t (id)"):
+            connection.execute(harmless.encode())
+        assert not pgstate.written_again(before, pgstate.marks(connection))
+        for statement in (there, back):
+            connection.execute(statement.format(name=database.name).encode())
+        assert pgstate.written_again(before, pgstate.marks(connection))
+        assert pgstate.fingerprint(connection) == seen or "publication" in there or "database" in there
+
+
 def test_a_change_is_sent_and_a_quiet_database_is_not_repeated(database: Database, collector: Make, sink: Sink) -> None:
     database.run("create table t(id int primary key)")
     one = collector("pgstate", database.dsn, "--watch", "0.2").start()
@@ -133,7 +164,7 @@ def test_a_large_snapshot_is_sent_as_a_first_part_and_differences_that_add_the_r
     whole = {
         "mode": "snapshot", "at": "2026-11-21T01:49:32.009748Z", "system_identifier": "7", "database": "d", "server_version": "15",
         "roles": [{"name": f"r{n}"} for n in range(10)], "settings": [{"name": "a", "value": "b"}], "publications": [], "slots": [],
-        "grants": [{"grantee": f"g{n}"} for n in range(9000)], "keys": [{"schema": "s", "relation": f"t{n}"} for n in range(4001)],
+        "grants": [{"grantee": f"g{n}"} for n in range(9000)], "keys": [{"schema": "s", "relation": f"t{n}"} for n in range(4001)], "marks": [],
     }  # fmt: skip
     made = pgstate.parts(whole)
     assert [part["mode"] for part in made] == ["snapshot", "difference", "difference"]
