@@ -79,6 +79,31 @@ class Covered(Protocol):
     def detail(self) -> str: ...
 
 
+NOTHING_OUTSIDE = (
+    "With nothing held outside, whoever holds the key could have rewritten it all: "
+    "no witness, timestamp or auditor holds a checkpoint yet."
+)
+HOLDERS = {
+    "witness": "the witness {} holds", "timestamp": "the timestamp authority {} has stamped",
+    "folder": "the drop folder holds", "mail": "{} was sent", "pull": "{} fetched",
+}  # fmt: skip
+
+
+class Holder(Protocol):
+    """The members of `outside.Holding` that are put into words."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def holder(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def at(self) -> dt.datetime: ...
+    @property
+    def since(self) -> dt.datetime: ...
+
+
 def condition(field: str, value: Any) -> str:
     """`field:value` in the search language, quoted where the value needs it."""
     text = str(value)
@@ -225,3 +250,27 @@ def event_title(event: Mapping[str, Any]) -> str:
 def simulated(window: Any, environments: Iterable[str | None], label: str = "simulated") -> bool:
     """Whether made-up data is, or may be, on the page."""
     return window.environment == label or label in set(environments)
+
+
+def held_outside(holdings: Sequence[Holder], size: int, most: int = 3) -> str:
+    """Who outside holds which checkpoint since when, the largest first, and how many of `size` records are newer."""
+    if not holdings:
+        return NOTHING_OUTSIDE
+    parts = [
+        f"{HOLDERS[one.kind].format(one.holder)} the checkpoint of {counted(one.size, 'record')} "
+        f"({minute(one.at)} UTC, the first {minute(one.since)})"
+        for one in holdings[:most]
+    ]
+    more = len(holdings) - len(parts)
+    said = listed([*parts, f"{more} more hold older ones"] if more else parts)
+    newer = size - holdings[0].size
+    if newer <= 0:
+        return f"Held outside: {said}. Nothing under it can be rewritten unnoticed while they keep it."
+    return (
+        f"Held outside: {said}. {counted(newer, 'newer record is', 'newer records are')} "
+        "under no checkpoint that is held outside yet."
+    )
+
+
+def minute(at: dt.datetime) -> str:
+    return f"{at.astimezone(dt.UTC):%-d %b %Y %H:%M}"
