@@ -17,7 +17,7 @@ import psycopg
 from django.conf import settings
 from django.db import DatabaseError, IntegrityError, ProgrammingError, connection
 
-from lineage import alarms, checkpoints, errors, segments
+from lineage import alarms, authorities, checkpoints, errors, segments
 
 LOCK = 7302
 TIDY_SECONDS = 60.0
@@ -47,6 +47,7 @@ def rounds() -> list[Round]:
         Round("sweep", math.inf, segments.sweep),
         Round("seal", 0, _Sealing()),
         Round("tidy", TIDY_SECONDS, segments.drop_sealed_slots),
+        Round("timestamps", 5, authorities.Asking(), apart=True),
     ]
 
 

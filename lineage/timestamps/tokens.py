@@ -13,15 +13,18 @@ from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from lineage.errors import TimestampInvalid
-from lineage.timestamps.authority import MAX_CERTIFICATES, Authority, is_for_stamping, is_self_signed
+from lineage.errors import NoteInvalid, TimestampInvalid
+from lineage.timestamps.authority import MAX_CERTIFICATES, Authority, is_self_signed, parse_authority
 
 if TYPE_CHECKING:
-    from rfc3161_client import SignerInfo, TimeStampResponse
+    from rfc3161_client import TimeStampResponse
 
 MAX_RESPONSE_BYTES = 64 * 1024
 GRANTED = 0
+# Of the signed data (RFC 5652 section 5.1), its signer, and the token's content.
+VERSIONS = (3, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -64,14 +67,14 @@ def verify(response: bytes, message: bytes, authority: Authority, nonce: int | N
     """
     from rfc3161_client import VerifierBuilder
 
-    decoded, signer = _read(response)
+    token = _read(response)
     pinned = authority.pinned
-    if pinned is not None and not _is(pinned, signer):
+    if pinned is not None and not token.names(pinned):
         raise TimestampInvalid(f"The token is signed by another certificate than the one pinned for {authority.name}.")
     checker = VerifierBuilder(tsa_certificate=pinned, roots=list(authority.certificates), nonce=nonce).build()
     try:
-        checker.verify_message(decoded, message)
-        stated = decoded.tst_info
+        checker.verify_message(token.decoded, message)
+        stated = token.decoded.tst_info
         return Stamp(authority.name, stated.gen_time, stated.serial_number, stated.policy.dotted_string)
     except Exception as error:  # whatever the reader stumbles over in foreign bytes is a refusal
         raise TimestampInvalid(f"The token is not one of {authority.name} over this checkpoint: {error}") from error
@@ -79,11 +82,11 @@ def verify(response: bytes, message: bytes, authority: Authority, nonce: int | N
 
 def made_by(response: bytes, authority: Authority) -> bool:
     """Whether the token says that this authority signed it: then it must verify. TimestampInvalid: unreadable."""
-    decoded, signer = _read(response)
+    token = _read(response)
     if authority.pinned is not None:
-        return _is(authority.pinned, signer)
+        return token.names(authority.pinned)
     issuers = {each.subject for each in authority.certificates}
-    return signer.issuer in issuers or any(each.issuer in issuers for each in _bag(decoded))
+    return token.issuer in issuers or any(each.issuer in issuers for each in token.certificates)
 
 
 def authority_of(response: bytes, name: str, roots: Sequence[x509.Certificate]) -> Authority:
@@ -92,53 +95,63 @@ def authority_of(response: bytes, name: str, roots: Sequence[x509.Certificate]) 
     For the first meeting only: whoever judges evidence compares these certificates with the authority's own. The chain
     is built from the response and `roots`. TimestampInvalid: no certificate in the response, or no root for it.
     """
-    decoded, signer = _read(response)
-    bag = _bag(decoded)
-    chain = [each for each in bag if _is(each, signer)]
-    if not chain or not is_for_stamping(chain[0]):
-        raise TimestampInvalid("The response does not hold the signer's certificate, or it is not for time stamping.")
+    token = _read(response)
+    chain = [each for each in token.certificates if token.names(each)]
+    if not chain:
+        raise TimestampInvalid("The response does not hold the certificate that signed it.")
     while not is_self_signed(chain[-1]):
-        above = next((each for each in [*roots, *bag] if _issued(each, chain[-1])), None)
+        above = next((each for each in [*roots, *token.certificates] if _issued(each, chain[-1])), None)
         if above is None or above in chain or len(chain) == MAX_CERTIFICATES:
             issuer = chain[-1].issuer.rfc4514_string()
             raise TimestampInvalid(f"The authority's chain ends at {issuer}, which is not among TOUCHSTONE_TSA_ROOTS.")
         chain.append(above)
-    return Authority(name, tuple(chain))
+    try:
+        return parse_authority(name, [each.public_bytes(Encoding.DER) for each in chain])
+    except NoteInvalid as error:
+        raise TimestampInvalid(error.message) from error
 
 
-def _read(response: bytes) -> tuple[TimeStampResponse, SignerInfo]:
-    """The granted response and who it says signed it. TimestampInvalid."""
+@dataclass(frozen=True)
+class _Token:
+    """A granted response as it stands: nothing of it is verified. `certificates` are those it carries."""
+
+    decoded: TimeStampResponse
+    issuer: x509.Name
+    serial: int
+    certificates: list[x509.Certificate]
+
+    def names(self, certificate: x509.Certificate) -> bool:
+        """Whether the token says that this certificate signed it."""
+        return certificate.issuer == self.issuer and certificate.serial_number == self.serial
+
+
+def _read(response: bytes) -> _Token:
+    """The token of a granted response. TimestampInvalid."""
     from rfc3161_client import decode_timestamp_response
 
     if len(response) > MAX_RESPONSE_BYTES:
         raise TimestampInvalid("The response is larger than 64 KiB.")
     try:
         decoded = decode_timestamp_response(response)
-        status, words = decoded.status, decoded.status_string
-        signers = list(decoded.signed_data.signer_infos) if status == GRANTED else []
-    except Exception as error:  # as above
+        if decoded.status != GRANTED:
+            words = " ".join([f"status {decoded.status}", *decoded.status_string])
+            raise TimestampInvalid(f"The authority did not grant a token: {words}.")
+        signed = decoded.signed_data
+        (signer,) = signed.signer_infos
+        versions = (signed.version, signer.version, decoded.tst_info.version)
+        certificates = [x509.load_der_x509_certificate(each) for each in sorted(signed.certificates)]
+        places = {(each.issuer, each.serial_number) for each in certificates}
+        token = _Token(decoded, signer.issuer, signer.serial_number, certificates)
+    except TimestampInvalid:
+        raise
+    except Exception as error:  # whatever the reader stumbles over in foreign bytes is a refusal
         raise TimestampInvalid(f"The response cannot be read: {error}") from error
-    if status != GRANTED:
-        raise TimestampInvalid(f"The authority did not grant a token: status {status}. {' '.join(words)}".strip())
-    if len(signers) != 1:
-        raise TimestampInvalid("A token has exactly one signer.")
-    places = [(each.issuer, each.serial_number) for each in _bag(decoded)]
-    if len(set(places)) != len(places):
+    if versions != VERSIONS:
+        raise TimestampInvalid("The token is of another version than RFC 3161 describes.")
+    if len(places) != len(certificates):
         # Two certificates under one name: it would be open which of them signed.
         raise TimestampInvalid("The token holds two certificates with the same issuer and serial number.")
-    return decoded, signers[0]
-
-
-def _bag(decoded: TimeStampResponse) -> list[x509.Certificate]:
-    """The certificates that the response carries; nothing is known of them."""
-    try:
-        return [x509.load_der_x509_certificate(each) for each in sorted(decoded.signed_data.certificates)]
-    except (ValueError, x509.InvalidVersion) as error:
-        raise TimestampInvalid(f"A certificate in the response cannot be read: {error}") from error
-
-
-def _is(certificate: x509.Certificate, signer: SignerInfo) -> bool:
-    return certificate.issuer == signer.issuer and certificate.serial_number == signer.serial_number
+    return token
 
 
 def _issued(above: x509.Certificate, below: x509.Certificate) -> bool:
