@@ -20,10 +20,23 @@ import psycopg
 from django.db import InterfaceError, OperationalError, connection, transaction
 
 from lineage import commitment, errors
-from lineage.events import GROUPS, Actor, Decision, Event, Quarantined, Skipped, SourceRef, default_class, format_time
+from lineage.events import (
+    GROUPS,
+    Actor,
+    Decision,
+    DecisionType,
+    Event,
+    Quarantined,
+    Skipped,
+    SourceRef,
+    default_class,
+    format_time,
+)
 
 ATTEMPTS = 8
-SLOT_SECONDS = 3600
+SLOT_SECONDS = 300
+FORGOTTEN = bytes(32)
+"""Stands in the dedupe table where the content hash of an erased record was: whatever comes again is a duplicate."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,6 +56,19 @@ class Placed:
     index: int
     event_id: str
     leaf_hash: bytes
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Replaced:
+    """A segment's folder, the one that was made from it without the erased values, and that one's files."""
+
+    old: str
+    new: str
+    files: dict[str, Any]
+
+
+class Changed(Exception):
+    """What an erasure was made from changed meanwhile; it is made again."""
 
 
 class _Raced(Exception):
@@ -131,7 +157,7 @@ class _Plan:
                 self.status.append(("accepted", len(self.fresh)))
                 self.fresh.append((entry, "accepted"))
                 continue
-            if content == entry.content:
+            if content in (entry.content, FORGOTTEN):
                 self.status.append(("duplicate", here))
             elif pair in conflicts or pair in seen_conflicts:
                 self.status.append(("conflict", conflicts.get(pair) or seen_conflicts[pair]))
@@ -274,6 +300,16 @@ def own_source_id() -> int:
 
 def record(event: Event) -> Placed:
     """Appends one event of the store's own source, completed with id, times and class."""
+    return record_all([event])[0]
+
+
+def record_all(events: Sequence[Event]) -> list[Placed]:
+    """`record` for several events, in one transaction."""
+    source_id = own_source_id()
+    return append(source_id, [_own(source_id, event) for event in events])
+
+
+def _own(source_id: int, event: Event) -> Entry:
     now = dt.datetime.now(dt.UTC)
     own_id = event_id()
     complete = msgspec.structs.replace(
@@ -288,25 +324,76 @@ def record(event: Event) -> Placed:
         environment=event.environment or "touchstone",
         source=SourceRef(name="touchstone", format="events"),
     )
-    source_id = own_source_id()
     key = dedupe_key(source_id, complete.source_event_id or own_id, now)
-    return append(source_id, [Entry(complete, key, hashlib.sha256(own_id.encode()).digest())])[0]
+    return Entry(complete, key, hashlib.sha256(own_id.encode()).digest())
 
 
 def record_decision(
-    kind: Any, *, decided_by: str, subject: str = "", transition: str = "", purpose: str | None = None
+    kind: DecisionType,
+    *,
+    decided_by: str,
+    subject: str = "",
+    transition: str = "",
+    purpose: str | None = None,
+    **more: Any,
 ) -> Placed:
-    """Appends a decision of the store itself: evidence_read, configuration, report_issued, sign_off …"""
+    """Appends a decision of the store itself; `more` are further members of `Decision`."""
     return record(
-        Event(
-            kind="decision",
-            actor=Actor(id=decided_by[:512], type="human" if "@" in decided_by else "system"),
-            decision=Decision(
-                type=kind,
-                subject=subject[:512] or None,
-                transition=transition[:512] or None,
-                decided_by=decided_by[:512],
-            ),
-            purpose=purpose[:1024] if purpose else None,
-        )
+        decision(kind, decided_by=decided_by, subject=subject, transition=transition, purpose=purpose, **more)
+    )
+
+
+def decision(
+    kind: DecisionType, *, decided_by: str, subject: str, transition: str, purpose: str | None = None, **more: Any
+) -> Event:
+    """A decision of the store itself: evidence_read, configuration, report_issued, erasure …"""
+    return Event(
+        kind="decision",
+        actor=Actor(id=decided_by[:512], type="human" if "@" in decided_by else "system"),
+        decision=Decision(
+            type=kind,
+            subject=subject[:512] or None,
+            transition=transition[:512] or None,
+            decided_by=decided_by[:512],
+            **more,
+        ),
+        purpose=purpose[:1024] if purpose else None,
+    )
+
+
+def replace_segments(erasure: int, replaced: Sequence[Replaced], holders: Sequence[str], said: Sequence[Event]) -> None:
+    """Erases: the manifest names the rewritten folders and `said` stands in the log, in one transaction or not at all.
+
+    Raises Changed when a folder is no longer the one that was read.
+    """
+    listed = [{"old": r.old, "new": r.new, "files": r.files} for r in replaced]
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(
+                "select ledger_replace(%s, %s, %s)", [erasure, msgspec.json.encode(listed).decode(), list(holders)]
+            )
+            _cover(cursor, erasure, said)
+    except OperationalError as error:
+        if isinstance(error.__cause__, psycopg.errors.SerializationFailure):
+            raise Changed from error
+        raise
+
+
+def finish_erasure(erasure: int, said: Sequence[Event]) -> None:
+    """The erasure is complete within our reach, and `said` stands in the log; in one transaction."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("select ledger_finish_erasure(%s)", [erasure])
+        _cover(cursor, erasure, said)
+
+
+def _cover(cursor: Any, erasure: int, said: Sequence[Event]) -> None:
+    """Appends the records of an erasure, and notes which of them covers which groups of which records."""
+    rows = [
+        (placed.index, erasure, span.first, span.last, list(span.groups))
+        for event, placed in zip(said, record_all(said), strict=True)
+        for span in (event.decision.erased if event.decision else ())
+    ]
+    cursor.executemany(
+        "insert into ledger_erased (event_index, erasure_id, first_index, last_index, groups) values (%s, %s, %s, %s, %s)",
+        rows,
     )

@@ -207,10 +207,15 @@ def leaves(first: int, following: int) -> Iterator[tuple[int, bytes]]:
         yield from ((r.index, r.leaf) for r in journal(max(first, end), following))
 
 
+def wait_seconds() -> int:
+    """How long what was replaced must stay: the longest question that may still read it, and a minute."""
+    return int(settings.QUERY_SECONDS) + 60
+
+
 def drop_sealed_slots() -> int:
     """Drops journal partitions that are wholly sealed since longer than the longest query; returns how many."""
     with connection.cursor() as cursor:
-        cursor.execute("select ledger_drop_sealed_slots()")
+        cursor.execute("select ledger_drop_sealed_slots(%s)", [wait_seconds()])
         return int(cursor.fetchone()[0])
 
 

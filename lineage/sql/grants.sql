@@ -28,7 +28,8 @@ begin
 end $$;
 
 grant update on ledger_head to touchstone_web, touchstone_store;
-grant update (cleared_at) on ledger_alarm to touchstone_store;
+grant update (record) on ledger_alarm to touchstone_web, touchstone_store;
+grant update (cleared_at, cleared_by, reason) on ledger_alarm to touchstone_store;
 revoke insert on ledger_checkpoint, ledger_tile, ledger_segment from touchstone_web;
 revoke insert on ledger_segment from touchstone_store;
 revoke execute on function ledger_publish(bigint, bigint, text, jsonb, timestamptz, timestamptz),
@@ -37,3 +38,20 @@ grant execute on function ledger_publish(bigint, bigint, text, jsonb, timestampt
     ledger_drop_sealed_slots(integer) to touchstone_store;
 revoke insert, update, delete on django_migrations from touchstone_web, touchstone_store;
 revoke insert on ledger_cosignature, ledger_timestamp, ledger_authority from touchstone_web;
+
+revoke insert on ledger_erasure, ledger_erased, ledger_replaced, ledger_hold, ledger_retention from touchstone_web, touchstone_store;
+grant insert on ledger_erased to touchstone_store;
+do $$
+declare f text;
+begin
+    foreach f in array array['ledger_drop_sealed_slots(integer)', 'ledger_slot_is_sealed(integer, integer)',
+        'ledger_request_retention(bigint, timestamptz, bigint, bigint, bytea)', 'ledger_refuse_erasure(bigint)',
+        'ledger_forget_contents(integer, bytea[])', 'ledger_forget_quarantine(bigint, bigint[])',
+        'ledger_replace(bigint, jsonb, text[])', 'ledger_note_removed(text[])', 'ledger_note_holders(bigint, text[])',
+        'ledger_note_rewritten(bigint)', 'ledger_finish_erasure(bigint)'] loop
+        execute format('revoke execute on function %s from public, touchstone_web', f);
+        execute format('grant execute on function %s to touchstone_store', f);
+    end loop;
+end $$;
+-- No samples of what may hold a value.
+alter table reports_report alter column q set statistics 0;

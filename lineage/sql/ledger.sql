@@ -97,10 +97,15 @@ create table ledger_segment (
 create table ledger_alarm (
     id         bigint generated always as identity primary key,
     code       text not null,
+    subject    text not null default '',
     message    text not null,
     at         timestamptz not null default clock_timestamp(),
-    cleared_at timestamptz
+    record     bigint,
+    cleared_at timestamptz,
+    cleared_by text,
+    reason     text
 );
+create unique index ledger_alarm_stands on ledger_alarm (code, subject) where cleared_at is null;
 
 -- Refusals. A superuser can still remove them: fsck, the signer and outside checkpoints are what notices that.
 
@@ -136,13 +141,14 @@ create trigger append_only before delete or truncate on ledger_head for each sta
 create function ledger_sealed_to() returns bigint language sql stable as
 $$ select coalesce(max(next_index), 0) from ledger_segment $$;
 
+-- A slot is a partition of the journal for five minutes; once all in it is sealed it goes whole, and with it every value.
 create function ledger_open_slot(wanted integer) returns void
 language plpgsql security definer set search_path = public, pg_temp as $$
 declare name text := 'ledger_journal_' || wanted;
 begin
-    if wanted not between extract(epoch from clock_timestamp()) / 3600 - 2
-                      and extract(epoch from clock_timestamp()) / 3600 + 2 then
-        raise exception 'slot % is not near the present hour', wanted;
+    if wanted not between extract(epoch from clock_timestamp()) / 300 - 2
+                      and extract(epoch from clock_timestamp()) / 300 + 2 then
+        raise exception 'slot % is not near the present time', wanted;
     end if;
     perform pg_advisory_xact_lock(7301, wanted);
     if to_regclass(name) is null then
@@ -150,6 +156,8 @@ begin
         execute format('create trigger append_only before update or delete or truncate on %I
                         for each statement execute function ledger_refuse()', name);
         execute format('alter table %I alter column leaf set storage external', name);
+        -- Statistics would keep samples of the values elsewhere.
+        execute format('alter table %I set (autovacuum_enabled = off, toast.autovacuum_enabled = off)', name);
     end if;
 end $$;
 
@@ -168,27 +176,41 @@ begin
     values (first, next, folder_name, file_list, earliest, latest);
 end $$;
 
-create function ledger_drop_sealed_slots(older_than_seconds integer default 3660) returns integer
-language plpgsql security definer set search_path = public, pg_temp as $$
+-- Also the present slot: the next writer opens it anew. What is sealed is never looked for in the journal; a reader who
+-- began before the seal still is, for as long as a question may take: that is what the age is for.
+create function ledger_drop_sealed_slots(older_than_seconds integer) returns integer
+language plpgsql security definer set search_path = public, pg_temp set lock_timeout = '5s' as $$
 declare
     part record;
     dropped integer := 0;
-    sealed bigint := ledger_sealed_to();
 begin
     for part in
         select c.relname, substring(c.relname from '\d+$')::integer as slot
         from pg_inherits i join pg_class c on c.oid = i.inhrelid
         where i.inhparent = 'ledger_journal'::regclass
     loop
-        continue when (part.slot + 1) * 3600 + older_than_seconds > extract(epoch from clock_timestamp());
-        continue when exists (select 1 from ledger_batch b where b.slot = part.slot and b.first_index + b.n > sealed);
-        continue when exists (
-            select 1 from ledger_segment s
-            where s.created_at > clock_timestamp() - make_interval(secs => older_than_seconds)
-              and exists (select 1 from ledger_batch b where b.slot = part.slot
-                          and b.first_index < s.next_index and b.first_index + b.n > s.first_index));
+        continue when not ledger_slot_is_sealed(part.slot, older_than_seconds);
+        lock table ledger_journal in access exclusive mode;
+        -- Again, now that no writer can be at work in it.
+        continue when not ledger_slot_is_sealed(part.slot, older_than_seconds);
         execute format('drop table %I', part.relname);
         dropped := dropped + 1;
     end loop;
     return dropped;
+exception when lock_not_available then
+    return 0;
+end $$;
+
+-- A batch has at most 10,000 records: the second condition on each side lets the index find the batches.
+create function ledger_slot_is_sealed(wanted integer, older_than_seconds integer) returns boolean
+language plpgsql security definer set search_path = public, pg_temp as $$
+declare sealed bigint := ledger_sealed_to();
+begin
+    return not exists (
+        select 1 from ledger_batch b
+        where b.slot = wanted and b.first_index + b.n > sealed and b.first_index > sealed - 100000)
+    and not exists (
+        select 1 from ledger_segment s join ledger_batch b
+            on b.first_index < s.next_index and b.first_index + b.n > s.first_index and b.first_index > s.first_index - 100000
+        where s.created_at > clock_timestamp() - make_interval(secs => older_than_seconds) and b.slot = wanted);
 end $$;
