@@ -155,13 +155,6 @@ def first_over(index: int) -> Stamped | None:
     return Stamped(*row) if row else None
 
 
-def responses(size: int) -> list[bytes]:
-    """The kept responses over the checkpoint of a size, by authority: what a pack carries beside that checkpoint."""
-    with connection.cursor() as cursor:
-        cursor.execute("select response from ledger_timestamp where size = %s order by authority", [size])
-        return [bytes(row[0]) for row in cursor.fetchall()]
-
-
 def policy_lines() -> list[str]:
     """The `tsa` lines of the authorities that were met, for the policy file."""
     with connection.cursor() as cursor:
