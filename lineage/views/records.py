@@ -8,7 +8,7 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 
-from lineage import errors, queries, words
+from lineage import authorities, errors, queries, words
 from lineage.access import Viewer
 from lineage.answers import evidence_read
 from lineage.search import chips, parse
@@ -72,6 +72,7 @@ def event(request: HttpRequest, viewer: Viewer, index: int) -> HttpResponse:
         "groups": [(name, group_text(group)) for name, group in found["groups"].items()],
         "simulated": found["environment"] == frame.SIMULATED,
         "checkpoint_size": queries.integrity(viewer)["checkpoint_size"],
+        "stamped": authorities.first_over(index),
     }
     return frame.page(request, "lineage/event.html", context)
 
