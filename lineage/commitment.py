@@ -61,7 +61,7 @@ def parse_canonical(data: bytes) -> Any:
     OutsideProfile: duplicate keys, or bytes that `canonical` would not have written for the same value.
     """
     try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=_object, parse_float=_refuse, parse_constant=_refuse)
+        value = _decode(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise OutsideProfile("The bytes are not JSON in the canonical profile.") from error
     if canonical(value) != data:
@@ -116,9 +116,12 @@ def commit(event: Event, salts: Mapping[Group, bytes]) -> tuple[bytes, dict[Grou
 def parse_leaf(data: bytes) -> Leaf:
     """The members of leaf bytes; strict. OutsideProfile: not canonical, an unknown member, or a wrong type."""
     try:
-        return msgspec.convert(parse_canonical(data), Leaf)
-    except msgspec.ValidationError as error:
+        leaf = _decode_leaf(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise OutsideProfile(f"The leaf does not follow its format: {error}") from error
+    if _encode(leaf) != data:
+        raise OutsideProfile("The leaf's bytes are JSON, but not in canonical form.")
+    return leaf
 
 
 def parse_disclosure(group: Group, data: bytes) -> dict[str, Any]:
@@ -141,6 +144,7 @@ def open_disclosures(groups: Mapping[Group, bytes]) -> dict[str, Any]:
 
 
 _encode = msgspec.json.Encoder(order="sorted").encode
+_decode_leaf = msgspec.json.Decoder(Leaf).decode
 _FIELDS: dict[Group, frozenset[str]] = {group: frozenset(GROUP_FIELDS[group]) for group in GROUPS}
 _ERROR_PART: dict[str, str] = {"error_code": "code", "error_message": "message"}
 
@@ -206,3 +210,6 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse(_: str) -> NoReturn:
     raise OutsideProfile("A number is not a whole number.")
+
+
+_decode = json.JSONDecoder(object_pairs_hook=_object, parse_float=_refuse, parse_constant=_refuse).decode

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 
 from lineage.errors import ProofInvalid
 
@@ -16,6 +17,7 @@ Subtree = Callable[[int, int], bytes]
 
 HASH_BYTES = 32
 MAX_SIZE = 2**63 - 1
+TAKEN_AT_ONCE = 2**16
 
 
 def leaf_hash(data: bytes) -> bytes:
@@ -116,25 +118,31 @@ def verify_subtree(start: int, end: int, size: int, subtree_root: bytes, root: b
         raise ProofInvalid
 
 
-def verify_range(leaf_hashes: Sequence[bytes], start: int, size: int, proof: Sequence[bytes], root: bytes) -> None:
-    """Return None if `leaf_hashes` are exactly the leaves from `start` on of the tree; else raise ProofInvalid.
+def verify_range(
+    leaf_hashes: Iterable[bytes], start: int, end: int, size: int, proof: Sequence[bytes], root: bytes
+) -> None:
+    """Return None if `leaf_hashes` are exactly the leaves [start, end) of the tree; else raise ProofInvalid.
 
-    `proof` is that of `range_proof`.
+    `proof` is that of `range_proof`. The hashes are taken one after another and few are held at a time, so a range may
+    be larger than memory.
     """
-    end = start + len(leaf_hashes)
     _check_range(start, end, size)
-    _check_hashes([root, *proof, *leaf_hashes])
-    rest = iter(proof)
+    _check_hashes([root, *proof])
+    rest, leaves = iter(proof), iter(leaf_hashes)
 
     def fold(low: int, high: int) -> bytes:
         if high <= start or low >= end:
             return _take(rest)
-        if start <= low and high <= end:
-            return _root_of(leaf_hashes[low - start : high - start])
+        if start <= low and high <= end and high - low <= TAKEN_AT_ONCE:
+            part = list(islice(leaves, high - low))
+            _check_hashes(part)
+            if len(part) != high - low:
+                raise ProofInvalid("There are fewer leaves than the range has places.")
+            return _root_of(part)
         middle = low + _split(high - low)
         return node_hash(fold(low, middle), fold(middle, high))
 
-    if fold(0, size) != root or next(rest, None) is not None:
+    if fold(0, size) != root or next(rest, None) is not None or next(leaves, None) is not None:
         raise ProofInvalid
 
 

@@ -13,6 +13,7 @@ from lineage.queries import Window
 from lineage.queries.ask import searched
 
 RECORDS_MOST = 100_000
+MADE_BY = "touchstone 0.1.0"
 VALUE_GROUPS: tuple[Group, ...] = ("statement", "change")
 
 
@@ -45,6 +46,7 @@ def collect(
     if len(records) != len(chosen):
         raise errors.LedgerBroken
     content = packfile.PackContent(
+        made_by=MADE_BY,
         created_at=format_time(dt.datetime.now(dt.UTC)),
         query=_asked(q, window),
         selection="sparse" if sparse else "range",

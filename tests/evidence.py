@@ -21,7 +21,7 @@ CREATED_AT = "2026-11-21T04:00:00.000000Z"
 
 
 def event(index: int) -> Event:
-    """Every third record is a change by bob; the last but one is an erasure."""
+    """Every third record is a change by bob; the last but one is an erasure, the last counts the first ten."""
     common: dict[str, Any] = {
         "event_id": f"event-{index}",
         "source_id": "orders-log",
@@ -31,7 +31,16 @@ def event(index: int) -> Event:
         "purpose": "support" if index % 2 else None,
     }
     if index == SIZE - 2:
-        return Event(kind="decision", class_="decision", decision=events.Decision(type="erasure"), **common)
+        took = (
+            events.Erased(first=1, last=2, groups=("actor", "change")),
+            events.Erased(first=7, last=7, groups=("actor",)),
+        )
+        decision = events.Decision(type="erasure", transition="erased", erased=took)
+        return Event(kind="decision", class_="decision", decision=decision, **{**common, "source_id": "touchstone"})
+    if index == SIZE - 1:
+        counted = [events.HeaderCount(source_id="orders-log", class_=each, count=n) for each, n in COUNTED.items()]
+        custody = events.Custody(type="count_commitment", first="0", last="9", count=10, counts=tuple(counted))
+        return Event(kind="custody", class_="custody", custody=custody, **{**common, "source_id": "touchstone"})
     if index % 3 == 0:
         row = (events.Value(column="amount", value=str(index)),)
         return Event(kind="change", class_="write", actor=events.Actor(id="bob"), op="update", after=row, **common)
@@ -40,6 +49,7 @@ def event(index: int) -> Event:
 
 
 SIZE = 21
+COUNTED: dict[events.Class, int] = {"read": 6, "write": 4}
 SALTS = [
     {group: hashlib.sha256(f"{index}{group}".encode()).digest()[:16] for group in events.GROUPS}
     for index in range(SIZE)
@@ -61,6 +71,7 @@ def ranged(first: int = 4, last: int = 15, **changes: Any) -> packfile.PackConte
     """All leaves of a range of which the changes are selected, by a filter over headers alone."""
     selected = tuple(index for index in range(first, last + 1) if index % 3 == 0)
     content = packfile.PackContent(
+        made_by="touchstone 0.1.0",
         created_at=CREATED_AT,
         query="kind:change",
         selection="range",
@@ -75,9 +86,21 @@ def ranged(first: int = 4, last: int = 15, **changes: Any) -> packfile.PackConte
     return dataclasses.replace(content, **changes)
 
 
+def cited(index: int, *groups: events.Group) -> packfile.Cited:
+    """A record cited with these groups disclosed and the others withheld."""
+    shown = {g: d if g in groups else packfile.Disclosure("withheld") for g, d in disclosed(index).items()}
+    return packfile.Cited(COMMITTED[index][0], tuple(merkle.inclusion_proof(HASHES, index)), shown)
+
+
+def anchor(size: int, *responses: bytes, note: bytes | None = None) -> packfile.Anchor:
+    """An older checkpoint, with the proof that the newest continues it."""
+    return packfile.Anchor(note or checkpoint(size), tuple(merkle.consistency_proof(HASHES, size)), responses)
+
+
 def sparse(*indexes: int, **changes: Any) -> packfile.PackContent:
     """Single records with their own proofs."""
     content = packfile.PackContent(
+        made_by="touchstone 0.1.0",
         created_at=CREATED_AT,
         query="actor:ann",
         selection="sparse",

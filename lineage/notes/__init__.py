@@ -7,10 +7,12 @@ from __future__ import annotations
 from lineage.notes.checkpoints import Checkpoint, make_checkpoint, parse_checkpoint
 from lineage.notes.keys import SignerKey, VerifierKey, generate_key, parse_skey, parse_vkey, vkey_of
 from lineage.notes.policies import Policy, make_policy, parse_policy
+from lineage.notes.proofs import PROOF_HEADER, TlogProof, parse_proof, write_proof
 from lineage.notes.receipts import Promise, Receipt, sign_receipt, verify_receipt
 from lineage.notes.signed import Note, Signature, cosign, join, read_note, sign, verify
 
 __all__ = [
+    "PROOF_HEADER",
     "Checkpoint",
     "Note",
     "Policy",
@@ -18,6 +20,7 @@ __all__ = [
     "Receipt",
     "Signature",
     "SignerKey",
+    "TlogProof",
     "VerifierKey",
     "cosign",
     "generate_key",
@@ -26,6 +29,7 @@ __all__ = [
     "make_policy",
     "parse_checkpoint",
     "parse_policy",
+    "parse_proof",
     "parse_skey",
     "parse_vkey",
     "read_note",
@@ -34,4 +38,5 @@ __all__ = [
     "verify",
     "verify_receipt",
     "vkey_of",
+    "write_proof",
 ]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
 from lineage.errors import TouchstoneError
 from lineage.notes import Policy, parse_policy
+from lineage.notes.receipts import HEADER
 from lineage.verify import Verdict, verify
 from lineage.verify.verdicts import UNREADABLE, printable
 
@@ -25,9 +28,13 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: list[str] | None = None) -> int:
     """Runs the checks, prints one line for each and the verdict; returns the exit code."""
     parser = _Parser(prog="python -m lineage.verify", description="Checks an evidence pack or report offline.")
-    parser.add_argument("file", type=Path, help="the pack (.touchstone.zip) or PDF report")
+    parser.add_argument("file", type=Path, help="the pack (.touchstone.zip), PDF report or .tlog-proof")
     parser.add_argument("--policy", type=Path, help="your policy file: the keys that you trust")
-    parser.add_argument("--receipts", type=Path, help="receipts that a source kept: one note, or JSON lines")
+    parser.add_argument(
+        "--receipts", type=Path, help="receipts that a source kept: notes, JSON lines, or a folder of such"
+    )
+    parser.add_argument("--leaves", type=Path, help="the file of leaves that lies beside a pack of a large range")
+    parser.add_argument("--leaf", type=Path, help="the record's leaf, for a .tlog-proof that does not carry it")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
     verdict = _verdict(options)
@@ -42,7 +49,9 @@ def _verdict(options: argparse.Namespace) -> Verdict:
     try:
         policy = _policy(options.policy)
         receipts = _receipts(options.receipts)
-        return verify(options.file.read_bytes(), policy, receipts)
+        leaf = options.leaf.read_bytes() if options.leaf else None
+        with options.leaves.open("rb") if options.leaves else nullcontext() as leaves:
+            return verify(options.file.read_bytes(), policy, receipts, leaves=leaves, leaf=leaf)
     except TouchstoneError as error:
         return Verdict.unreadable(error.message)
     except UnicodeDecodeError:
@@ -56,10 +65,16 @@ def _policy(path: Path | None) -> Policy | None:
 
 
 def _receipts(path: Path | None) -> list[str]:
-    """The receipt notes of a file: one note as it stands, or a JSON value a line."""
-    text = "" if path is None else path.read_bytes().decode()
+    """The receipt notes of a file or of all files of a folder: notes as they stand, or a JSON value a line."""
+    if path is None:
+        return []
+    files = sorted(each for each in path.iterdir() if each.is_file()) if path.is_dir() else [path]
+    return [note for file in files for note in _notes(file.read_bytes().decode())]
+
+
+def _notes(text: str) -> list[str]:
     if not text.lstrip().startswith(('"', "{")):
-        return [text] if text else []
+        return [note for note in re.split(f"(?m)^(?={HEADER}$)", text) if note]
     return [_receipt(line) for line in text.splitlines() if line.strip()]
 
 

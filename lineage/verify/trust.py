@@ -25,7 +25,7 @@ class Shelf:
 
 
 def signature(policy: notes.Policy | None, checkpoints: Sequence[bytes | None]) -> Finding:
-    """Whether a log key of the policy signed each checkpoint, and is named as its origin."""
+    """Whether a log key of the policy, in force at its size, signed each checkpoint and is named as its origin."""
     if policy is None:
         return "missing", NO_POLICY
     names = set[str]()
@@ -37,16 +37,34 @@ def signature(policy: notes.Policy | None, checkpoints: Sequence[bytes | None]) 
                 "missing",
                 "No log key of your policy signed the checkpoint. Compare its key names with the pack's log.",
             )
-        origin = notes.parse_checkpoint(notes.read_note(note).text).origin
-        signers = {(each.name, each.key_id) for each in notes.verify(note, policy.checkpoint_keys).verified}
-        if not any((key.name, key.key_id) in signers and key.name == origin for key in policy.logs):
-            raise NoteInvalid("A trusted log key signed a checkpoint of another log's name.")
-        names.add(origin)
+        names.add(_origin_signed(policy, note))
     return "pass", f"Signed by the log key that your policy trusts: {', '.join(sorted(names))}."
 
 
-def witnesses(policy: notes.Policy | None, checkpoint: bytes) -> Finding:
-    """Whether the checkpoint's cosignatures reach the policy's quorum."""
+def _origin_signed(policy: notes.Policy, note: bytes) -> str:
+    """The origin of a checkpoint that a key of its name signed; NoteInvalid: none did, or one that is retired."""
+    found = notes.verify(note, policy.checkpoint_keys)
+    point = notes.parse_checkpoint(found.text)
+    signers = {(each.name, each.key_id) for each in found.verified if each.name == point.origin}
+    if not signers & {(key.name, key.key_id) for key in policy.logs}:
+        raise NoteInvalid("A trusted log key signed a checkpoint of another log's name.")
+    if not signers & {(key.name, key.key_id) for key in policy.logs_at(point.size)}:
+        raise NoteInvalid(
+            f"Only a retired log key signed the checkpoint of {point.size} records, beyond its last size."
+        )
+    return point.origin
+
+
+def covers(note: bytes, index: int) -> bool:
+    """Whether the checkpoint's log holds the record at this index."""
+    return index < notes.parse_checkpoint(notes.read_note(note).text).size
+
+
+def witnesses(policy: notes.Policy | None, checkpoints: Sequence[bytes], last: int) -> Finding:
+    """Whether the cosignatures on the first checkpoint, or on one that holds record `last`, reach the policy's quorum.
+
+    That the first one continues the others, and that all are signed, are other checks.
+    """
     if policy is None:
         return "missing", NO_POLICY
     if policy.quorum == "none":
@@ -54,14 +72,28 @@ def witnesses(policy: notes.Policy | None, checkpoint: bytes) -> Finding:
             "Your policy asks for no witness. Unless you hold an earlier checkpoint, whoever holds the log's key could "
             "have written another log."
         )
-    if not _signed_by(checkpoint, policy.checkpoint_keys):
-        return "missing", "No key of your policy signed the checkpoint."
-    note = notes.verify(checkpoint, policy.checkpoint_keys)
-    if not policy.quorum_met(note):
-        return "missing", "Too few witnesses of your policy cosigned the checkpoint."
+    for place, note in enumerate(checkpoints):
+        if not _signed_by(note, policy.checkpoint_keys):
+            continue
+        found = notes.verify(note, policy.checkpoint_keys)
+        if policy.quorum_met(found) and covers(note, last):
+            return "pass", _witnessed(found, place > 0)
+    return (
+        "missing",
+        "Too few witnesses of your policy cosigned the checkpoint, or one that holds every selected record.",
+    )
+
+
+def _witnessed(note: notes.Note, older: bool) -> str:
     times = [each.timestamp for each in note.verified if each.timestamp is not None]
     last = dt.datetime.fromtimestamp(max(times), dt.UTC).isoformat()
-    return "pass", f"{len(times)} witnesses of your policy cosigned, the last at {last}."
+    size = notes.parse_checkpoint(note.text).size
+    if not older:
+        return f"{len(times)} witnesses of your policy cosigned the checkpoint of {size} records, the last at {last}."
+    return (
+        f"{len(times)} witnesses of your policy cosigned an older checkpoint of {size} records, the last at {last}. Every "
+        f"selected record is among them, and the pack's log continues it; of records from {size} on no witness says anything."
+    )
 
 
 def receipts(policy: notes.Policy | None, held: Sequence[bytes], shelf: Shelf) -> Finding:

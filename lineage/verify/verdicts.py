@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
+
+from lineage.errors import TouchstoneError
 
 State = Literal["pass", "fail", "missing", "note"]
 Finding = tuple[State, str]
@@ -12,7 +15,7 @@ VALID, INVALID, UNTRUSTED, UNREADABLE = range(4)
 SENTENCES = {
     VALID: "Valid: every check holds, under the keys of your policy.",
     INVALID: "Invalid: check {} failed. Do not rely on this evidence; keep the file as it is and report it.",
-    UNTRUSTED: "Consistent in itself, but trust is missing: see check {}. This is not a confirmation.",
+    UNTRUSTED: "Consistent in itself, but something is missing: see check {}. This is not a confirmation.",
     UNREADABLE: "Unreadable: {}",
 }
 
@@ -24,7 +27,7 @@ def printable(text: str) -> str:
 
 @dataclass(frozen=True)
 class Check:
-    """One numbered check. `missing` is trust that is not there; `note` is said, not judged."""
+    """One numbered check. `missing` is something that trust needs and is not there; `note` is said, not judged."""
 
     number: int
     name: str
@@ -60,3 +63,14 @@ class Verdict:
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
         return {"exit": self.exit, "sentence": self.sentence, "checks": [asdict(check) for check in self.checks]}
+
+
+def run(number: int, name: str, check: Callable[[], Finding]) -> Check:
+    """The outcome of one check; what it raises on purpose is a failure."""
+    try:
+        return Check(number, name, *check())
+    except TouchstoneError as error:
+        return Check(number, name, "fail", error.message)
+    except (ValueError, OverflowError):
+        # A date such as month 99, or a time beyond the calendar: only a forged pack holds one.
+        return Check(number, name, "fail", "A value is out of its range.")

@@ -302,21 +302,31 @@ def test_a_range_proof_accepts_its_range_and_refuses_every_other_claim(size: int
     proof = merkle.range_proof(stored(leaves), start, end, size)
     assert proof == merkle.range_proof(leaves, start, end, size)
     assert len(proof) <= 2 * max(size - 1, 1).bit_length()
-    merkle.verify_range(leaves[start:end], start, size, proof, whole)
+    merkle.verify_range(iter(leaves[start:end]), start, end, size, proof, whole)
     changed = [*leaves[start:end]]
     changed[data.draw(st.integers(0, end - start - 1))] = merkle.leaf_hash(b"changed")
     claims = [
-        (changed, start, size, proof),
-        (leaves[start:end], start, size, [*proof, LEAVES[0]]),
-        (leaves[start : end - 1], start, size, proof),
-        (leaves[start:end], start + size, size, proof),
-        ([], start, size, proof),
+        (changed, start, end, size, proof),
+        (leaves[start:end], start, end, size, [*proof, LEAVES[0]]),
+        (leaves[start : end - 1], start, end, size, proof),
+        (leaves[start : end - 1], start, end - 1, size, proof),
+        ([*leaves[start:end], LEAVES[0]], start, end, size, proof),
+        (leaves[start:end], start + size, end + size, size, proof),
+        ([], start, start, size, proof),
     ]
     if proof:
-        claims.append((leaves[start:end], start, size, proof[:-1]))
-    for claim_leaves, claim_start, claim_size, claim_proof in claims:
+        claims.append((leaves[start:end], start, end, size, proof[:-1]))
+    for claim in claims:
         with pytest.raises(ProofInvalid):
-            merkle.verify_range(claim_leaves, claim_start, claim_size, claim_proof, whole)
+            merkle.verify_range(*claim, whole)
+
+
+def test_a_range_larger_than_what_is_taken_at_once_is_checked_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(merkle, "TAKEN_AT_ONCE", 4)
+    for size in (1, 7, 64, 100):
+        for start, end in ((0, size), (size // 3, size), (size // 3, size // 2 + 1)):
+            proof = merkle.range_proof(LEAVES[:size], start, end, size)
+            merkle.verify_range(iter(LEAVES[start:end]), start, end, size, proof, slow_root(LEAVES[:size]))
 
 
 @given(size=st.integers(1, 130), data=st.data())

@@ -1,0 +1,40 @@
+"""The evidence pack as a file: content to canonical bytes and back (docs/verify.md, "The pack"). Pure.
+
+`write` and `read` are inverse: one content has one file. `read` judges form only; whether the evidence holds is for
+`lineage.verify`.
+"""
+
+from lineage.packfile.content import (
+    FORMAT,
+    VERSION,
+    Anchor,
+    Cited,
+    Detached,
+    Disclosure,
+    Headers,
+    PackContent,
+    Selection,
+    State,
+    prefers_sparse,
+)
+from lineage.packfile.reading import check_format, parse, read
+from lineage.packfile.writing import members, write
+
+__all__ = [
+    "FORMAT",
+    "VERSION",
+    "Anchor",
+    "Cited",
+    "Detached",
+    "Disclosure",
+    "Headers",
+    "PackContent",
+    "Selection",
+    "State",
+    "check_format",
+    "members",
+    "parse",
+    "prefers_sparse",
+    "read",
+    "write",
+]

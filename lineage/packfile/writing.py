@@ -1,0 +1,167 @@
+"""From content to the one file of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from lineage import archive
+from lineage.commitment import canonical
+from lineage.errors import PackInvalid
+from lineage.events import GROUPS, Group
+from lineage.notes import parse_checkpoint, read_note
+from lineage.packfile.content import FORMAT, VERSION, Anchor, Cited, Detached, Disclosure, PackContent
+
+
+def write(content: PackContent) -> bytes:
+    """The pack file; PackInvalid if the content does not fit together in form."""
+    return archive.write(members(content))
+
+
+def members(content: PackContent) -> dict[str, bytes]:
+    """The members that hold this content, the manifest among them; NoteInvalid if the checkpoint is none."""
+    if not content.leaves:
+        raise PackInvalid("A pack holds at least one leaf. Ask for a range of the log instead of an empty selection.")
+    found = _always(content) | _anchors(content.anchors)
+    if content.earlier is not None:
+        found["earlier.note"] = content.earlier
+        found["consistency.txt"] = _hash_lines(content.consistency)
+    if content.cited:
+        found["cited.ndjson"] = _text_lines(_cited(index, content.cited[index]) for index in sorted(content.cited))
+    if content.detached is not None:
+        found["range.json"] = _detached(content.detached)
+    for number, receipt in enumerate(content.receipts, 1):
+        found[f"receipts/{number:06d}.note"] = receipt
+    if content.derived is not None:
+        found["derived.json"] = canonical(dict(content.derived))
+    return found | {"manifest.json": _manifest(content, found)}
+
+
+def ranges(selected: Sequence[int]) -> list[tuple[int, int]]:
+    """Ascending indexes as inclusive ranges."""
+    found: list[tuple[int, int]] = []
+    for index in selected:
+        if found and index <= found[-1][1]:
+            raise PackInvalid("The selected indexes are not in ascending order.")
+        if found and index == found[-1][1] + 1:
+            found[-1] = (found[-1][0], index)
+        else:
+            found.append((index, index))
+    return found
+
+
+def _manifest(content: PackContent, members: Mapping[str, bytes]) -> bytes:
+    checkpoint = parse_checkpoint(read_note(content.checkpoint).text)
+    groups: dict[str, dict[str, int]] = {}
+    for disclosed in content.disclosures.values():
+        for group, disclosure in disclosed.items():
+            counts = groups.setdefault(group, {})
+            counts[disclosure.state] = counts.get(disclosure.state, 0) + 1
+    return canonical(
+        {
+            "format": FORMAT,
+            "version": VERSION,
+            "made_by": content.made_by,
+            "created_at": content.created_at,
+            "origin": checkpoint.origin,
+            "size": checkpoint.size,
+            "selection": content.selection,
+            "first": min(content.leaves),
+            "last": max(content.leaves),
+            "leaves": len(content.leaves),
+            "records": len(content.selected),
+            "cited": len(content.cited),
+            "anchors": len(content.anchors),
+            "query": content.query,
+            "groups": groups,
+            "members": {
+                name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in members.items()
+            },
+        }
+    )
+
+
+def _always(content: PackContent) -> dict[str, bytes]:
+    query = {
+        "text": content.query,
+        "selected": ranges(content.selected),
+        "headers": msgspec.to_builtins(content.headers),
+        "hidden": content.hidden,
+    }
+    return {
+        "query.json": canonical(query),
+        "leaves.ndjson": _text_lines(content.leaves[index] for index in sorted(content.leaves)),
+        "proofs.txt": _text_lines(" ".join(_hex(proof)).encode() for proof in content.proofs),
+        "disclosures.ndjson": _text_lines(
+            canonical({"index": index, **line})
+            for index in content.selected
+            for line in _disclosures(content.disclosures.get(index, {}))
+        ),
+        "checkpoint.note": content.checkpoint,
+    }
+
+
+def _disclosures(groups: Mapping[Group, Disclosure]) -> list[dict[str, Any]]:
+    """One object for each group, in the order of the groups."""
+    found = []
+    for group in GROUPS:
+        if group in groups:
+            shown = groups[group]
+            line: dict[str, Any] = {"group": group, "state": shown.state}
+            if shown.salt is not None:
+                line["salt"] = shown.salt.hex()
+            if shown.data is not None:
+                line["bytes"] = shown.data.decode()
+            if shown.erased_by is not None:
+                line["erased_by"] = shown.erased_by
+            found.append(line)
+    return found
+
+
+def _cited(index: int, record: Cited) -> bytes:
+    return canonical(
+        {
+            "index": index,
+            "leaf": record.leaf.decode(),
+            "proof": _hex(record.proof),
+            "disclosures": _disclosures(record.disclosures),
+        }
+    )
+
+
+def _detached(detached: Detached) -> bytes:
+    return canonical(
+        {
+            "file": detached.file,
+            "first": detached.first,
+            "last": detached.last,
+            "bytes": detached.length,
+            "sha256": detached.sha256,
+            "proof": _hex(detached.proof),
+        }
+    )
+
+
+def _anchors(anchors: Sequence[Anchor]) -> dict[str, bytes]:
+    found = {}
+    for number, anchor in enumerate(anchors, 1):
+        found[f"anchors/{number:06d}.note"] = anchor.note
+        found[f"anchors/{number:06d}.consistency.txt"] = _hash_lines(anchor.consistency)
+        for place, response in enumerate(anchor.responses, 1):
+            found[f"anchors/{number:06d}.{place}.tsr"] = response
+    return found
+
+
+def _text_lines(lines: Iterable[bytes]) -> bytes:
+    return b"".join(line + b"\n" for line in lines)
+
+
+def _hash_lines(hashes: Iterable[bytes]) -> bytes:
+    return _text_lines(text.encode() for text in _hex(hashes))
+
+
+def _hex(hashes: Iterable[bytes]) -> list[str]:
+    return [node.hex() for node in hashes]
