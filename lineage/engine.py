@@ -11,6 +11,8 @@ import dataclasses
 import datetime as dt
 import os
 import threading
+import time
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,9 +24,12 @@ import pyarrow.compute as pc
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
 
-from lineage import errors, joins, projections
+from lineage import errors, joins, projections, statements
 
 MEMORY = "1GB"
+IDLE_SECONDS = 30.0
+ERASED_AT = "select max(published_at) from ledger_erasure"
+SIZE = f"select size, ({ERASED_AT}) from ledger_head"  # noqa: S608 - our own words
 FAR = dt.datetime(9999, 1, 1, tzinfo=dt.UTC)
 
 
@@ -52,9 +57,36 @@ class _Process:
         self.store: str | None = None
         self.first_index = self.next_index = 0
         self.parts: list[tuple[int, pa.Table, pa.Table]] = []
+        self.erased_at: dt.datetime | None = None
+        self.asked_at = time.monotonic()
+        self.address: dict[str, Any] = {}
+        threading.Thread(target=_look_when_idle, args=(weakref.ref(self),), name="forgetting", daemon=True).start()
 
-    def forget(self, store: str) -> None:
+    def forget(self, store: str | None) -> None:
+        """Drops every value that is remembered: of the tail, and of statements."""
         self.store, self.first_index, self.next_index, self.parts = store, 0, 0, []
+        statements.forget()
+
+    def look_when_idle(self) -> None:
+        if not self.parts or time.monotonic() - self.asked_at < IDLE_SECONDS:
+            return
+        # A lost database has nothing to tell; the next look will.
+        with contextlib.suppress(psycopg.Error), psycopg.connect(**self.address) as own:
+            if own.execute(ERASED_AT).fetchone() != (self.erased_at,):
+                with self.lock:
+                    self.forget(None)
+
+
+def _look_when_idle(process: weakref.ref[_Process]) -> None:
+    """A process that is asked nothing learns of an erasure too; else it would remember the values."""
+    while True:
+        time.sleep(IDLE_SECONDS)
+        here = process()
+        if here is None:
+            return
+        here.look_when_idle()
+        # DuckDB must be let go of at exit, where this thread is only stopped.
+        del here
 
 
 _process: _Process | None = None
@@ -102,10 +134,11 @@ def _read(here: _Process) -> Snapshot:
     with psycopg.Cursor(connection.connection) as cursor:
         if not connection.in_atomic_block or len(connection.savepoint_ids) == 0:
             cursor.execute("set transaction isolation level repeatable read")
-        cursor.execute("select size from ledger_head")
-        size = int((cursor.fetchone() or (0,))[0])
-        if here.store != store or size < here.next_index:
+        cursor.execute(SIZE)
+        size, erased_at = cursor.fetchone() or (0, None)
+        if here.store != store or size < here.next_index or erased_at != here.erased_at:
             here.forget(store)
+        here.erased_at, here.asked_at, here.address = erased_at, time.monotonic(), connection.get_connection_params()
         cursor.execute("select folder, next_index from ledger_segment order by first_index")
         segments = cursor.fetchall()
         sealed_to = segments[-1][1] if segments else 0

@@ -15,8 +15,9 @@ import pyarrow as pa
 
 from lineage import statements
 from lineage.events import key_text, parse_time
+from lineage.statements import capture
 
-VERSION = "1"
+VERSION = "2"
 """Raise it with every change of what is derived; `fsck` compares only what the same version made."""
 TIME = pa.timestamp("us", tz="UTC")
 TEXTS = pa.list_(pa.string())
@@ -43,7 +44,7 @@ EVENTS = pa.schema(
     + [
         (name, TEXTS)
         for name in (
-            "roles flags relations columns keys key_columns policies masked_columns before_values after_values"
+            "roles flags relations columns keys key_columns policies masked_columns before_values after_values weakens"
         ).split()
     ]
 )
@@ -114,6 +115,7 @@ def event_row(index: int, fields: Mapping[str, Any]) -> tuple[dict[str, Any], li
         "fingerprint": (parsed.fingerprint if parsed else None) or (fields.get("statement") or {}).get("fingerprint"),
         "emitted": parsed.emitted_message if parsed else None,
         "said": _said(fields, parsed),
+        "weakens": list(parsed.weakens if parsed else _told(fields.get("custody") or {})),
     }
     return row, touches
 
@@ -140,6 +142,13 @@ def _who(f: Mapping[str, Any]) -> dict[str, Any]:
         "client_host": client.get("host"),
         "client_port": client.get("port"),
     }
+
+
+def _told(custody: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the server's own line about a setting says of the capture."""
+    if custody.get("type") != "alarm" or custody.get("subject") != "setting":
+        return ()
+    return capture.told_by_server(custody.get("detail") or "")
 
 
 def _said(f: Mapping[str, Any], parsed: statements.Statement | None) -> str | None:
@@ -172,7 +181,8 @@ def _where(f: Mapping[str, Any]) -> dict[str, Any]:
     return {name: f.get(name) for name in same} | {
         "occurred_at": _time(f.get("occurred_at")) or _time(f.get("received_at")),
         "received_at": _time(f.get("received_at")),
-        "source": source.get("name"),
+        # The leaf's own name of the feed outlives the erasure of the group.
+        "source": source.get("name") or f.get("source_id"),
         "source_format": source.get("format"),
         "xid": transaction.get("id"),
         "vid": transaction.get("vid"),

@@ -6,18 +6,20 @@ manifest row commits; folder names are never reused. The storage class here is t
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import psycopg
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from django.conf import settings
 from django.db import connection, transaction
@@ -46,15 +48,23 @@ class Folder:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def write(self, tables: dict[str, pa.Table]) -> tuple[str, dict[str, dict[str, Any]]]:
-        """Writes the tables as zstd Parquet into a new folder, durably; returns its name and the files' hashes."""
+    def write(
+        self, tables: dict[str, pa.Table], copied: Mapping[str, Path] | None = None
+    ) -> tuple[str, dict[str, dict[str, Any]]]:
+        """Writes the tables as zstd Parquet into a new folder, durably; returns its name and the files' hashes.
+
+        `copied` are files that go along as they are.
+        """
         name = uuid.uuid4().hex
         draft, final = self.root / f".{name}", self.root / name
         draft.mkdir(parents=True)
         files = {}
-        for table_name, table in tables.items():
+        for table_name in [*(copied or {}), *tables]:
             path = draft / f"{table_name}.parquet"
-            pq.write_table(table, path, compression="zstd", row_group_size=20_000)
+            if copied and table_name in copied:
+                shutil.copyfile(copied[table_name], path)
+            else:
+                pq.write_table(tables[table_name], path, compression="zstd", row_group_size=20_000)
             _fsync(path)
             files[table_name] = {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
         _fsync(draft)
@@ -64,6 +74,15 @@ class Folder:
 
     def path(self, name: str, table: str) -> Path:
         return self.root / name / f"{table}.parquet"
+
+    def remove(self, name: str) -> None:
+        """Removes a folder that was replaced; done again it does nothing."""
+        shutil.rmtree(self.root / name, ignore_errors=True)
+        if (self.root / name).exists():
+            raise errors.StoreUnavailable(
+                "A file that was replaced cannot be removed. See to the data folder's rights."
+            )
+        _fsync(self.root)
 
     def remove_unknown(self, known: set[str]) -> int:
         """Removes folders that no manifest row names: the remains of a seal that was killed."""
@@ -220,8 +239,86 @@ def drop_sealed_slots() -> int:
 
 
 def sweep() -> int:
-    """Removes folders of seals that never committed."""
+    """Removes folders of seals and erasures that never committed. Call under the keeper's lock."""
     with connection.cursor() as cursor:
-        cursor.execute("select folder from ledger_segment")
+        cursor.execute(
+            "select folder from ledger_segment union select folder from ledger_replaced where removed_at is null"
+        )
         known = {row[0] for row in cursor.fetchall()}
     return storage().remove_unknown(known)
+
+
+def _folders() -> list[str]:
+    with connection.cursor() as cursor:
+        cursor.execute("select folder from ledger_segment order by first_index")
+        return [row[0] for row in cursor.fetchall()]
+
+
+def manifest(indexes: Sequence[int]) -> list[tuple[int, int, str, dict[str, Any]]]:
+    """(first, next, folder, files) of the segments that hold any of these indexes."""
+    with connection.cursor() as cursor:
+        cursor.execute("select first_index, next_index, folder, files::text from ledger_segment order by first_index")
+        rows = [(first, following, folder, msgspec.json.decode(files)) for first, following, folder, files in cursor]
+    wanted = sorted(indexes)
+    return [row for row in rows if bisect.bisect_left(wanted, row[0]) < bisect.bisect_left(wanted, row[1])]
+
+
+def rewrite(folder: str, files: dict[str, Any], taken: Mapping[int, Collection[str]]) -> tuple[str, dict[str, Any]]:
+    """A new folder with the same records without salt and value of the groups in `taken`; its name and its files.
+
+    The leaves are copied byte for byte; what is derived of these records is derived again from what is left. Nobody
+    reads the new folder before the manifest names it.
+    """
+    place = storage()
+    disclosed = pq.read_table(place.path(folder, "disclosures"))
+    pairs = zip(disclosed["index"].to_pylist(), disclosed["group"].to_pylist(), strict=True)
+    gone = pa.array([group in taken.get(index, ()) for index, group in pairs], pa.bool_())
+    for name in ("salt", "value"):
+        left = pc.if_else(gone, pa.scalar(None, pa.binary()), disclosed[name])
+        disclosed = disclosed.set_column(disclosed.schema.get_field_index(name), DISCLOSURES.field(name), left)
+    leaves_file = place.path(folder, "leaves")
+    current = all(files[name].get("projection") == projections.VERSION for name in ("events", "touches"))
+    fresh = _derived(pq.read_table(leaves_file), disclosed, set(taken) if current else None)
+    if current:
+        fresh = {name: _merged(pq.read_table(place.path(folder, name)), table, taken) for name, table in fresh.items()}
+    new, written = place.write({"disclosures": disclosed, **fresh}, {"leaves": leaves_file})
+    for name in fresh:
+        written[name]["projection"] = projections.VERSION
+    return new, written
+
+
+def _derived(leaves: pa.Table, disclosed: pa.Table, only: Collection[int] | None) -> dict[str, pa.Table]:
+    """The projections of these leaves (of all of them when `only` is None)."""
+    if only is not None:
+        chosen = pa.array(sorted(only), pa.int64())
+        leaves = leaves.filter(pc.is_in(leaves["index"], chosen))
+        disclosed = disclosed.filter(pc.is_in(disclosed["index"], chosen))
+    groups: dict[int, list[bytes | None]] = {}
+    for row in disclosed.to_pylist():
+        groups.setdefault(row["index"], []).append(row["value"])
+    events, touches = projections.tables(
+        (r["index"], r["leaf"], groups.get(r["index"], ())) for r in leaves.to_pylist()
+    )
+    return {"events": events, "touches": touches}
+
+
+def _merged(stored: pa.Table, fresh: pa.Table, taken: Collection[int]) -> pa.Table:
+    """The stored rows with those of the records in `taken` exchanged, by index."""
+    stored = stored.cast(fresh.schema)
+    kept = stored.filter(pc.invert(pc.is_in(stored["index"], pa.array(sorted(taken), pa.int64()))))
+    together = pa.concat_tables([kept, fresh])
+    return together.take(pc.sort_indices(together, sort_keys=[("index", "ascending")]))
+
+
+def holding(texts: Sequence[str], groups: Collection[str]) -> Iterator[int]:
+    """Indexes of the records of which one of these groups holds one of the texts, as it is written in JSON."""
+    patterns = [msgspec.json.encode(text)[1:-1] for text in texts]
+    if not patterns:
+        return
+    for folder in _folders():
+        table = pq.read_table(storage().path(folder, "disclosures"), filters=[("group", "in", list(groups))])
+        for pattern in patterns:
+            yield from table.filter(pc.match_substring(table["value"], pattern.decode()))["index"].to_pylist()
+    for record in journal(sealed_to(), 2**62):
+        if any(pattern in (record.groups.get(group) or b"") for pattern in patterns for group in groups):
+            yield record.index

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lineage.events import Op
-from lineage.statements import keys, parser, tags
+from lineage.statements import capture, keys, parser, tags
 from lineage.statements.cache import Cache
 from lineage.statements.commands import Commands
 from lineage.statements.keys import Key
 from lineage.statements.parser import Node
 from lineage.statements.scope import Reference
 
-__all__ = ["Effect", "Key", "Statement", "analyse", "analyse_in_session"]
+__all__ = ["Effect", "Key", "Statement", "analyse", "analyse_in_session", "forget"]
 
 _WEIGHT: tuple[Op, ...] = (
     "privilege", "ddl", "truncate", "delete", "update", "insert", "import", "procedural", "export", "read",
@@ -51,7 +51,8 @@ class Statement:
     `opaque` with `reason`: the text does, or may do, more than `effects` say. `fingerprint` is the same for texts that
     differ in literals only, None where the text cannot be parsed. `redacted` has no literals and no comments. `calls` are
     functions that are not known to be harmless. `emitted_message` is the content of a context message, `role_set` the
-    role that SET ROLE or SET SESSION AUTHORIZATION chose (`none` for RESET).
+    role that SET ROLE or SET SESSION AUTHORIZATION chose (`none` for RESET). `weakens` says in phrases what the text takes
+    away from auditing and change capture.
     """
 
     effects: tuple[Effect, ...]
@@ -64,9 +65,15 @@ class Statement:
     calls: tuple[str, ...] = ()
     emitted_message: str | None = None
     role_set: str | None = None
+    weakens: tuple[str, ...] = ()
 
 
 _cache: Cache[Statement] = Cache(limit_bytes=32 * 1024 * 1024)
+
+
+def forget() -> None:
+    """Drops what is remembered of texts, as after an erasure."""
+    _cache.clear()
 
 
 def analyse(sql: str, parameters: Sequence[str | None] = (), dialect: str = "postgresql") -> Statement:
@@ -110,6 +117,7 @@ def _analysed(
         calls=tuple(visitor.calls),
         emitted_message=visitor.emitted,
         role_set=visitor.role_set,
+        weakens=capture.weakened(sql, parsed.trees, parameters),
     )
 
 

@@ -27,6 +27,11 @@ class Cache(Generic[T]):
             self._values.move_to_end(key)
             return found[0]
 
+    def clear(self) -> None:
+        with self._lock:
+            self._values.clear()
+            self._held = 0
+
     def put(self, key: Hashable, value: T, size_bytes: int) -> None:
         if size_bytes > self._limit // 16:
             return
