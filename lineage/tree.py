@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import base64
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.db import connection
 
-from lineage import errors, merkle, segments
+from lineage import durable, errors, merkle, outside
 
 CHUNK = 50_000
 HASH = 32
@@ -24,27 +23,23 @@ class Hashes:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(exist_ok=True)
 
-    def cut(self, size: int) -> None:
-        """Drops what lies past `size`. Raises SignerRefused when the file is shorter than what was signed."""
-        if self.path.stat().st_size < size * HASH:
-            raise errors.SignerRefused(
-                f"The file of leaf hashes holds fewer than the {size} that were signed. Run `bin/manage fsck`."
-            )
-        os.truncate(self.path, size * HASH)
+    def count(self) -> int:
+        """How many whole hashes the file holds."""
+        return self.path.stat().st_size // HASH if self.path.exists() else 0
 
-    def append(self, hashes: Iterable[bytes]) -> None:
-        with self.path.open("ab") as file:
-            file.write(b"".join(hashes))
-            file.flush()
-            os.fsync(file.fileno())
+    def write_from(self, size: int, parts: Iterable[Sequence[bytes]]) -> None:
+        """Writes hashes from index `size` on, durably; what lay there before is dropped."""
+        durable.write_from(self.path, size * HASH, (b"".join(part) for part in parts))
 
     def read(self, first: int, following: int) -> list[bytes]:
+        """The hashes of a range; fewer where the file ends before."""
+        if not self.path.exists():
+            return []
         with self.path.open("rb") as file:
             file.seek(first * HASH)
             raw = file.read((following - first) * HASH)
-        return [raw[n : n + HASH] for n in range(0, len(raw), HASH)]
+        return [raw[n : n + HASH] for n in range(0, len(raw) - HASH + 1, HASH)]
 
 
 def hashes() -> Hashes:
@@ -62,18 +57,6 @@ def head() -> int:
     with connection.cursor() as cursor:
         cursor.execute("select size from ledger_head")
         return int(cursor.fetchone()[0])
-
-
-def leaf_hashes(first: int, following: int) -> list[bytes]:
-    """Hashes of the stored leaves of a range. Raises SignerRefused when one is missing."""
-    found = []
-    for expected, (index, leaf) in enumerate(segments.leaves(first, following), first):
-        if index != expected:
-            raise errors.SignerRefused(f"Record {expected} is missing from the log.")
-        found.append(merkle.leaf_hash(leaf))
-    if len(found) != following - first:
-        raise errors.SignerRefused(f"Record {first + len(found)} is missing from the log.")
-    return found
 
 
 def tiles(before: int, after: int) -> Iterator[tuple[int, int, bytes]]:
@@ -98,13 +81,22 @@ class Level:
         self.level, self.made = level, made
 
     def read(self, first: int, following: int) -> list[bytes]:
+        """The hashes of a range. Raises LedgerBroken when one is missing."""
+        known = self.stored(first, following) | self.made
+        missing = [tile for tile in range(first, following) if tile not in known]
+        if missing:
+            raise errors.LedgerBroken(
+                f"The upper hash {missing[0]} of level {self.level} is missing. Run `bin/manage fsck`."
+            )
+        return [known[tile] for tile in range(first, following)]
+
+    def stored(self, first: int, following: int) -> dict[int, bytes]:
         with connection.cursor() as cursor:
             cursor.execute(
                 "select tile, hash from ledger_tile where level = %s and tile >= %s and tile < %s",
                 [self.level, first, following],
             )
-            known = {tile: bytes(value) for tile, value in cursor.fetchall()} | self.made
-        return [known[tile] for tile in range(first, following)]
+            return {tile: bytes(value) for tile, value in cursor.fetchall()}
 
 
 class Nodes:
@@ -124,13 +116,26 @@ class Nodes:
     def _node(self, level: int, index: int) -> bytes:
         if level % 8:
             return merkle.node_hash(self(level - 1, 2 * index), self(level - 1, 2 * index + 1))
-        if level:
-            return Level(level // 8, {}).read(index, index + 1)[0]
         # Neighbours are asked for next: 256 hashes cost one read.
         first = index - index % TILE
-        for place, value in enumerate(self.file.read(first, first + TILE), first):
-            self.known[0, place] = value
-        return self.known[0, index]
+        near = Level(level // 8, {}).stored(first, first + TILE) if level else self._leaves(first)
+        self.known |= {(level, place): value for place, value in near.items()}
+        if (level, index) not in self.known:
+            raise errors.LedgerBroken(f"The hash {index} of level {level} is missing. Run `bin/manage fsck`.")
+        return self.known[level, index]
+
+    def _leaves(self, first: int) -> dict[int, bytes]:
+        return dict(enumerate(self.file.read(first, first + TILE), first))
+
+
+def edge(size: int) -> list[bytes]:
+    """The hashes of the largest complete subtrees that make up a tree of this size, from left to right, as stored."""
+    nodes, first, found = Nodes(), 0, []
+    for level in range(size.bit_length() - 1, -1, -1):
+        if size >> level & 1:
+            found.append(nodes(level, first >> level))
+            first += 1 << level
+    return found
 
 
 def inclusion(index: int, size: int | None = None) -> dict[str, Any]:
@@ -157,11 +162,11 @@ def consistency(old: int, new: int) -> dict[str, Any]:
 
 
 def newest_note() -> str:
-    """The newest checkpoint. Raises NotFound before the first."""
-    note = published()[1]
+    """The newest checkpoint with all known cosignatures. Raises NotFound before the first."""
+    size, note = published()
     if not note:
         raise errors.NotFound("No checkpoint is signed yet. The first comes within seconds of the first record.")
-    return note
+    return "".join([note, *outside.cosigned(size)])
 
 
 def _b64(value: bytes) -> str:

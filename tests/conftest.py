@@ -20,6 +20,7 @@ from pytest_django.plugin import DjangoDbBlocker
 
 from config import database, embedded
 from demo.monitored import Monitored
+from lineage import checkpoints
 from tests.environment import DATA
 
 
@@ -98,6 +99,7 @@ def store(
         admin.execute(f'create database "{name}" template "{template}"')
         before, connection.settings_dict["NAME"] = connection.settings_dict["NAME"], name
         try:
+            checkpoints.begin()
             yield name
         finally:
             connections.close_all()

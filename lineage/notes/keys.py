@@ -10,6 +10,7 @@ import base64
 import binascii
 import hashlib
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -44,12 +45,19 @@ class VerifierKey:
         return _text(self.name, self.key_id, self.algorithm, self.public_key)
 
 
+class Signs(Protocol):
+    """Whatever makes a 64-byte Ed25519 signature over bytes: a private key, or a device that holds one."""
+
+    def sign(self, data: bytes, /) -> bytes:
+        """The signature."""
+
+
 @dataclass(frozen=True)
 class SignerKey:
     """A private key with its name; `verifier` is its public half. Its text form is a secret."""
 
     verifier: VerifierKey
-    private_key: Ed25519PrivateKey = field(repr=False)
+    private_key: Signs = field(repr=False)
 
     @property
     def name(self) -> str:

@@ -25,6 +25,11 @@ class Command(BaseCommand):
         call_command("migrate", interactive=False, verbosity=options["verbosity"])
         with connection.cursor() as cursor:
             cursor.execute(GRANTS.read_text())
-        from lineage import ledger
+        from lineage import alarms, checkpoints, errors, ledger
 
         ledger.own_source_id()
+        try:
+            checkpoints.begin()
+        except errors.SignerRefused as error:
+            # The keeper refuses too; all else goes on, so that nothing that sources send is lost.
+            alarms.sound(error.fields["alarm"], error.message)
