@@ -119,7 +119,7 @@ select n.index, n.event_id, n.kind, n.class, n.op, n.command, n.occurred_at, n.r
            case when x.index is not null and not list_contains(n.flags, 'duplicate_conflict')
                 then ['duplicate_conflict'] else []::varchar[] end,
            case when claim_state = 'refused' then ['suspected_forgery'] else []::varchar[] end)) as flags,
-       n.statement, n.statement_state, n.redacted, n.opaque, n.fingerprint, n.parameters, n.emitted,
+       n.statement, n.statement_state, n.redacted, n.opaque, n.fingerprint, n.parameters, n.emitted, n.weakens,
        n.key, n.key_columns, n.diff, n.before_values, n.after_values, n.approval, n.approval_request, n.approval_state,
        n.policy, n.policies, n.masked, n.masked_columns, n.session_phase, n.auth_method, n.close_reason, n.decision,
        n.decision_type, n.decision_subject, n.decided_by, n.state, n.custody, n.custody_type, n.custody_subject,
