@@ -11,7 +11,7 @@ from pathlib import Path
 import plotly
 from environs import Env
 
-from config import database
+from config import database, mail
 
 env = Env()
 
@@ -58,6 +58,14 @@ TSA: list[str] = env.list("TOUCHSTONE_TSA", [])
 TSA_HOURS = env.float("TOUCHSTONE_TSA_HOURS", 1.0)
 TSA_LATE_HOURS = env.float("TOUCHSTONE_TSA_LATE_HOURS", 3.0)
 TSA_ROOTS = env.str("TOUCHSTONE_TSA_ROOTS", "/etc/ssl/certs/ca-certificates.crt")
+WITNESS_POLICY = env.str("TOUCHSTONE_WITNESS_POLICY", "")
+WITNESS_SECONDS = env.float("TOUCHSTONE_WITNESS_SECONDS", 60.0)
+WITNESS_LATE_SECONDS = env.float("TOUCHSTONE_WITNESS_LATE_SECONDS", 3600.0)
+DROP_FOLDER = env.str("TOUCHSTONE_DROP_FOLDER", "")
+DROP_MAIL = env.str("TOUCHSTONE_DROP_MAIL", "")
+DROP_SECONDS = env.float("TOUCHSTONE_DROP_SECONDS", 3600.0)
+DEFAULT_FROM_EMAIL = env.str("TOUCHSTONE_MAIL_FROM", "touchstone@localhost")
+globals().update(mail.settings(secret("EMAIL_URL")))
 MAINTENANCE_HOURS = env.str("TOUCHSTONE_WORKING_HOURS", "")
 
 INSTALLED_APPS = [

@@ -18,13 +18,14 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonRespons
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_POST
 
-from lineage import access, errors, health, ingest, queries, receipts, sources, tree
+from lineage import access, errors, health, ingest, ledger, queries, receipts, sources, tree, witnesses
 from lineage.access import Viewer
 from lineage.answers import evidence_read, log_read
 from lineage.events import Count, parse_time
 from lineage.queries import Answer, Window
 
 BODY_MOST = 10 * 1024 * 1024
+LINES_MOST = 64 * 1024
 FEED = "application/vnd.touchstone.feed+json"
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -300,3 +301,19 @@ def consistency(request: HttpRequest) -> HttpResponse:
         msgspec.json.encode(tree.consistency(_number(request, "from"), _number(request, "to"))),
         content_type="application/json",
     )
+
+
+@csrf_exempt
+@require_POST
+def cosignature(request: HttpRequest) -> HttpResponse:
+    """POST /api/v1/cosignature?size=: the line by which a witness that we cannot reach cosigned that checkpoint.
+
+    Any viewer may bring it: only a line that a witness of the policy made is kept.
+    """
+    request.viewer = viewer = access.viewer_for(request)  # type: ignore[attr-defined]
+    size = _number(request, "size")
+    name = witnesses.bring(size, read_body(request)[:LINES_MOST].decode("utf-8", "replace"))
+    ledger.record_decision(
+        "evidence_read", decided_by=viewer.email, subject=request.path, transition=f"cosigned by {name}"
+    )
+    return JsonResponse({"size": size, "witness": name})

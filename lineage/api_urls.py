@@ -22,4 +22,5 @@ urlpatterns = [
     path("findings", api.findings),
     path("proof/inclusion", api.inclusion),
     path("proof/consistency", api.consistency),
+    path("cosignature", api.cosignature),
 ]

@@ -17,11 +17,12 @@ import psycopg
 from django.conf import settings
 from django.db import DatabaseError, IntegrityError, ProgrammingError, connection
 
-from lineage import alarms, authorities, checkpoints, errors, segments
+from lineage import alarms, authorities, checkpoints, drops, errors, segments, witnesses
 
 LOCK = 7302
 TIDY_SECONDS = 60.0
 APART_PACE_SECONDS = 1.0
+DROP_PACE_SECONDS = 60.0
 log = logging.getLogger("touchstone.keeper")
 
 
@@ -48,6 +49,8 @@ def rounds() -> list[Round]:
         Round("seal", 0, _Sealing()),
         Round("tidy", TIDY_SECONDS, segments.drop_sealed_slots),
         Round("timestamps", 5, authorities.Asking(), apart=True),
+        Round("witnesses", settings.WITNESS_SECONDS, witnesses.Showing(), apart=True),
+        Round("drops", DROP_PACE_SECONDS, drops.drop_when_due, apart=True),
     ]
 
 

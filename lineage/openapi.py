@@ -14,7 +14,7 @@ WHOLE = {
     "/api/v1/reports": "Reports in scope, newest first (`limit`, `format`)",
     "/api/v1/proof/inclusion": "Inclusion proof for `index` in the tree of `size`",
     "/api/v1/proof/consistency": "Consistency proof `from` one size `to` another",
-    "/checkpoint": "The newest signed checkpoint",
+    "/checkpoint": "The newest signed checkpoint with its cosignatures (`witnessed=1`: the newest that has one)",
     "/tile/{tile}": "256 hashes of one level (C2SP tlog-tiles)",
     "/tile/entries/{tile}": "The records under 256 leaf hashes",
     "/log/key": "The checkpoint key",
@@ -53,6 +53,14 @@ ERRORS = {
 }
 
 
+COSIGNATURE = {
+    "summary": "A witness's signature line over the checkpoint of `size`",
+    "parameters": [_query("size", "The checkpoint's size")],
+    "requestBody": {"content": {"text/plain": {"schema": {"type": "string"}}}},
+    "responses": {"200": {"description": "It is kept"}, **ERRORS},
+}
+
+
 def document(components: dict[str, Any]) -> dict[str, Any]:
     """The whole document. `components` are the JSON Schemas of the event model."""
     paths: dict[str, Any] = {
@@ -73,6 +81,7 @@ def document(components: dict[str, Any]) -> dict[str, Any]:
         "/api/v1/heartbeat": {
             "post": {"summary": "The source lives", "responses": {"200": {"description": "OK"}, **ERRORS}}
         },
+        "/api/v1/cosignature": {"post": COSIGNATURE},
     }
     for name in LISTS:
         paths[f"/api/v1/{name}"] = {

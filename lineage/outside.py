@@ -68,14 +68,19 @@ def cosigned(size: int) -> list[str]:
         return [line for (line,) in cursor.fetchall()]
 
 
-def note_with_cosignatures(size: int) -> str:
-    """The checkpoint of this size with every known cosignature. Raises NotFound when none of that size is signed."""
+def signed_note(size: int) -> str:
+    """The checkpoint of this size as the log signed it. Raises NotFound when none of that size is signed."""
     with connection.cursor() as cursor:
         cursor.execute("select note from ledger_checkpoint where size = %s", [size])
         row = cursor.fetchone()
     if row is None:
         raise errors.NotFound(f"No checkpoint of size {size} is signed.")
-    return "".join([row[0], *cosigned(size)])
+    return str(row[0])
+
+
+def note_with_cosignatures(size: int) -> str:
+    """`signed_note` with every known cosignature line after it."""
+    return "".join([signed_note(size), *cosigned(size)])
 
 
 def witnessed_note() -> str:
@@ -126,6 +131,15 @@ def hand(size: int, kind: str, holder: str = "") -> None:
             "insert into ledger_handed (size, holder) values (%s, %s) on conflict do nothing",
             [size, f"{kind} {holder}".strip()],
         )
+
+
+def last_handed(kind: str, holder: str = "") -> Holding | None:
+    """What was given away to this holder last."""
+    with connection.cursor() as cursor:
+        name = f"{kind} {holder}".strip()
+        cursor.execute("select size, at from ledger_handed where holder = %s order by size desc limit 1", [name])
+        row = cursor.fetchone()
+    return Holding(kind, holder, row[0], row[1], row[1]) if row else None
 
 
 def note_pull(size: int, email: str) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import msgspec
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_GET
 
-from lineage import access, errors, events, keys, queries, tiles, tree
+from lineage import access, errors, events, keys, notes, outside, queries, tiles, tree
 from lineage.answers import evidence_read, log_read
 from lineage.models import Role
 
@@ -53,8 +54,15 @@ def metrics(request: HttpRequest) -> HttpResponse:
 @require_GET
 @log_read
 def checkpoint(request: HttpRequest) -> HttpResponse:
-    """The newest signed checkpoint (C2SP tlog-checkpoint)."""
-    return HttpResponse(tree.newest_note(), content_type="text/plain; charset=utf-8")
+    """The newest signed checkpoint with all known cosignatures (C2SP tlog-checkpoint); `?witnessed=1` the newest that
+    has one. Who fetched it from outside is remembered.
+    """
+    note = outside.witnessed_note() if request.GET.get("witnessed") == "1" else tree.newest_note()
+    with contextlib.suppress(errors.TokenInvalid):
+        viewer = access.viewer_for(request)
+        if viewer.role in (Role.AUDITOR, Role.WITNESS):
+            outside.note_pull(notes.parse_checkpoint(notes.read_note(note.encode()).text).size, viewer.email)
+    return HttpResponse(note, content_type="text/plain; charset=utf-8")
 
 
 @require_GET
