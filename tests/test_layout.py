@@ -20,7 +20,8 @@ def functions(path: Path) -> list[Function]:
 
 @pytest.mark.parametrize("path", [p for p in FILES if "tests" not in p.parts], ids=lambda p: str(p.relative_to(BASE)))
 def test_a_module_has_at_most_400_lines_and_its_functions_at_most_50(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 400
+    # A verifier that is handed over by itself is one file (docs/decisions/008-two-more-verifiers.md).
+    assert len(path.read_text().splitlines()) <= 400 or path.parent == BASE / "lineage/verify/release"
     too_long = [f.name for f in functions(path) if (f.end_lineno or 0) - f.lineno + 1 > 50]
     assert not too_long
 
