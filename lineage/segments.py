@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from django.conf import settings
 from django.db import connection, transaction
 
-from lineage import errors, projections
+from lineage import errors, merkle, projections, tree
 from lineage.events import GROUPS
 
 SEGMENT_MOST = 200_000
@@ -127,8 +127,15 @@ def seal(*, least: int = 1) -> int:
     records = list(journal(first, following))
     if len(records) != following - first:
         raise errors.LedgerBroken(
-            f"The journal holds {len(records)} of {following - first} records from {first}. Nothing was sealed; run fsck."
+            f"The journal holds {len(records)} of {following - first} records from {first}. Nothing was sealed; run fsck.",
+            alarm="record-missing",
         )
+    for record, signed in zip(records, tree.hashes().read(first, following), strict=True):
+        if merkle.leaf_hash(record.leaf) != signed:
+            raise errors.LedgerBroken(
+                f"Record {record.index} is not the one that was signed. Nothing was sealed; run fsck.",
+                alarm="log-rewritten",
+            )
     name, files = storage().write(_tables(records))
     for derived in ("events", "touches"):
         files[derived]["projection"] = projections.VERSION
@@ -221,7 +228,7 @@ def leaves(first: int, following: int) -> Iterator[tuple[int, bytes]]:
         chosen = [("index", ">=", first), ("index", "<", following)]
         table = pq.read_table(storage().path(folder, "leaves"), filters=chosen)
         yield from zip(table["index"].to_pylist(), table["leaf"].to_pylist(), strict=True)
-    end = segments[-1][1] if segments else max(first, sealed_to())
+    end = segments[-1][1] if segments else first
     if end < following:
         yield from ((r.index, r.leaf) for r in journal(max(first, end), following))
 
