@@ -57,7 +57,11 @@ class Source(models.Model):
 
 
 class SourceHealth(models.Model):
-    """The last that was heard from a source. Derived; the log's custody events are the evidence."""
+    """The last that was heard from a source. Derived; the log's custody events are the evidence.
+
+    `usual_seconds` between heartbeats; `pending` items in its spool, not moving since `waiting_since`; `reader` what keeps it
+    from reading its database, since `reader_since`.
+    """
 
     source = models.OneToOneField(Source, on_delete=models.PROTECT, primary_key=True)
     heartbeat_at = models.DateTimeField(null=True)
@@ -65,6 +69,11 @@ class SourceHealth(models.Model):
     last_sequence = models.BigIntegerField(null=True)
     last_position = models.TextField(blank=True)
     logged_minute = models.BigIntegerField(default=0)
+    usual_seconds = models.FloatField(null=True)
+    pending = models.BigIntegerField(null=True)
+    waiting_since = models.DateTimeField(null=True)
+    reader = models.TextField(blank=True, default="")
+    reader_since = models.DateTimeField(null=True)
 
 
 class Identity(models.Model):

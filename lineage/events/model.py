@@ -338,6 +338,7 @@ class State(Part, frozen=True):
 class Custody(Part, frozen=True):
     """What happened to the evidence itself. Written by the store, or by a collector about its own feed.
 
+    What lasts (silence, a gap that may close) is told when it begins and when it ends.
     A count commitment: `counts` of all leaves at indexes `first` to `last` (decimal, inclusive), `count` their sum.
     """
 
@@ -348,6 +349,7 @@ class Custody(Part, frozen=True):
     last: Name | None = None
     count: Count | None = None
     counts: tuple[HeaderCount, ...] = ()
+    transition: Literal["begins", "ends"] | None = None
 
 
 class Event(Part, frozen=True):
