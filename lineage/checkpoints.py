@@ -195,7 +195,7 @@ def _same(first: int, following: int) -> None:
 def _sign(last: Signed, size: int) -> Signed:
     """Integrates up to `size` and signs, after a second reading of records and hashes led to the same root."""
     made = merkle.CompactRange(last.size, last.edge)
-    tree.hashes().write_from(last.size, _integrated(made, last.size, size))
+    tree.hashes().write_from(last.size, integrated(made, last.size, size))
     stored = merkle.CompactRange(last.size, last.edge)
     for start in range(last.size, size, tree.CHUNK):
         end = min(size, start + tree.CHUNK)
@@ -208,7 +208,8 @@ def _sign(last: Signed, size: int) -> Signed:
     return Signed(size, stored.hashes, keys.sign(KEY, text))
 
 
-def _integrated(made: merkle.CompactRange, first: int, following: int) -> Iterator[list[bytes]]:
+def integrated(made: merkle.CompactRange, first: int, following: int) -> Iterator[list[bytes]]:
+    """Leaf hashes of a range in parts, each added to `made`. Raises SignerRefused when a record is missing."""
     for start in range(first, following, tree.CHUNK):
         part = leaf_hashes(start, min(following, start + tree.CHUNK))
         made.extend(part)

@@ -58,6 +58,13 @@ def write_from(path: Path, start: int, parts: Iterator[bytes]) -> None:
         os.fsync(folder)
 
 
+def rename(path: Path, target: Path) -> None:
+    """Puts a whole file in the place of another."""
+    with _folder(target.parent) as folder:
+        os.rename(path, target)
+        os.fsync(folder)
+
+
 def remove(path: Path) -> None:
     """Removes the file, if it is there."""
     with _folder(path.parent) as folder:

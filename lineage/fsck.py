@@ -1,17 +1,30 @@
-"""`fsck`: derives tree, checkpoints and segments again from the stored leaves and says whether all agrees."""
+"""`fsck`: derives tree, checkpoints and segments again from the stored leaves and says whether all agrees.
+
+It reads in parts, beside a log that grows, seals and erases; what changed under it is looked at again.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from django.db import connection
 
-from lineage import commitment, errors, keys, merkle, notes, projections, segments, tree
+from lineage import checkpoints, commitment, durable, errors, keys, merkle, notes, projections, segments, tree
+
+PART = 20_000
+
+
+class _Segment(NamedTuple):
+    first: int
+    following: int
+    folder: str
+    files: dict[str, Any]
 
 
 def check() -> Iterator[str]:
@@ -25,6 +38,29 @@ def check() -> Iterator[str]:
     yield from _journal()
 
 
+def repair_hashes() -> int:
+    """Writes the file of leaf hashes again from the stored records; returns how many hashes it holds.
+
+    Call under the keeper's lock. Raises SignerRefused, with the file as it was, when the records do not lead to the
+    root that was signed last.
+    """
+    with checkpoints.fence():
+        last = checkpoints.state()
+        if last is None:
+            raise errors.SignerRefused("The signer's own file is missing.", alarm="signer-state-missing")
+        derived = merkle.CompactRange()
+        fresh = tree.Hashes(tree.hashes().path.with_name("hashes.new"))
+        fresh.write_from(0, checkpoints.integrated(derived, 0, last.size))
+        if derived.hashes != last.edge:
+            durable.remove(fresh.path)
+            raise errors.SignerRefused(
+                "The stored records do not lead to the root that was signed. Nothing was repaired.",
+                alarm="log-rewritten",
+            )
+        durable.rename(fresh.path, tree.hashes().path)
+        return last.size
+
+
 def _signed() -> list[tuple[int, bytes, str]]:
     with connection.cursor() as cursor:
         cursor.execute("select size, root, note from ledger_checkpoint order by size")
@@ -34,35 +70,68 @@ def _signed() -> list[tuple[int, bytes, str]]:
 def _tree(size: int, signed: list[tuple[int, bytes, str]]) -> Iterator[str]:
     if signed and signed[-1][0] > size:
         yield f"A checkpoint covers {signed[-1][0]} records, the log holds {size}."
-    vkeys = [keys.vkey("checkpoint")]
-    derived, position, pending = merkle.CompactRange(), 0, list(signed)
-    file = tree.hashes()
-    for index, leaf in segments.leaves(0, size):
-        if index != position:
-            yield f"Record {position} is missing."
+    covered = signed[-1][0] if signed else 0
+    derived, pending, upper, hashes_differ = merkle.CompactRange(), list(signed), _Upper(covered), False
+    for start in range(0, size, PART):
+        made = _leaf_hashes(start, min(size, start + PART))
+        for value in made:
+            derived.append(value)
+            yield from upper.add(value)
+            while pending and pending[0][0] == derived.size:
+                yield from _checkpoint(*pending.pop(0), derived.root())
+        if len(made) < min(size, start + PART) - start:
+            yield f"Record {start + len(made)} is missing."
             return
-        value = merkle.leaf_hash(leaf)
-        derived.append(value)
-        position += 1
-        while pending and pending[0][0] == position:
-            _, root, note = pending.pop(0)
-            yield from _checkpoint(position, root, note, derived.root(), vkeys)
-    if position != size:
-        yield f"The log holds {position} of {size} records."
-    if signed:
-        covered = signed[-1][0]
-        stored = file.read(0, covered)
-        if len(stored) != covered or merkle.root(stored) != signed[-1][1]:
-            yield "The file of leaf hashes does not lead to the newest checkpoint's root."
+        here = max(start, min(start + PART, covered))
+        if not hashes_differ and tree.hashes().read(start, here) != made[: here - start]:
+            hashes_differ = True
+            yield f"The file of leaf hashes does not hold what the records from {start} on lead to."
 
 
-def _checkpoint(size: int, root: bytes, note: str, derived: bytes, vkeys: list[str]) -> Iterator[str]:
+def _leaf_hashes(first: int, following: int) -> list[bytes]:
+    """Of the stored leaves, up to the first that is missing."""
+    found = segments.leaves(first, following)
+    return [merkle.leaf_hash(leaf) for expected, (index, leaf) in enumerate(found, first) if index == expected]
+
+
+class _Upper:
+    """Derives the upper hashes from leaf hashes in order, and compares each that a checkpoint covers."""
+
+    def __init__(self, covered: int) -> None:
+        self.covered = covered
+        self.rows: list[list[bytes]] = [[]]
+        self.done = [0]
+        self.stored: list[dict[int, bytes]] = [{}]
+
+    def add(self, value: bytes, level: int = 0) -> Iterator[str]:
+        if level == len(self.rows):
+            self.rows.append([])
+            self.done.append(0)
+            self.stored.append({})
+        if level:
+            yield from self._compare(level, self.done[level], value)
+        self.done[level] += 1
+        self.rows[level].append(value)
+        if len(self.rows[level]) == tree.TILE:
+            whole, self.rows[level] = merkle.root(self.rows[level]), []
+            yield from self.add(whole, level + 1)
+
+    def _compare(self, level: int, tile: int, value: bytes) -> Iterator[str]:
+        if (tile + 1) * tree.TILE**level > self.covered:
+            return
+        if tile % tree.TILE == 0:
+            self.stored[level] = tree.Level(level, {}).stored(tile, tile + tree.TILE)
+        if self.stored[level].get(tile) != value:
+            yield f"The upper hash {tile} of level {level} is not what the records lead to."
+
+
+def _checkpoint(size: int, root: bytes, note: str, derived: bytes) -> Iterator[str]:
     if root != derived:
         yield f"The checkpoint of {size} does not match the stored records."
     try:
-        text = notes.verify(note.encode(), vkeys).text
-        if notes.parse_checkpoint(text).root != root:
-            yield f"The signed note of {size} names another root."
+        found = notes.parse_checkpoint(notes.verify(note.encode(), keys.vkeys("checkpoint")).text)
+        if (found.size, found.root) != (size, root):
+            yield f"The signed note of {size} names another size or root."
     except errors.NoteInvalid:
         yield f"The checkpoint of {size} is not signed by our key."
 
@@ -81,44 +150,82 @@ def _batches(size: int) -> Iterator[str]:
 
 
 def _segments() -> Iterator[str]:
-    with connection.cursor() as cursor:
-        cursor.execute("select first_index, next_index, folder, files from ledger_segment order by first_index")
-        rows = cursor.fetchall()
     expected = 0
-    for first, following, folder, files in rows:
-        if first != expected:
-            yield f"A segment starts at {first}, the one before ends at {expected}."
-        expected = following
-        yield from _segment(first, following, folder, files if isinstance(files, dict) else msgspec.json.decode(files))
+    for one in _manifest("true"):
+        if one.first != expected:
+            yield f"A segment starts at {one.first}, the one before ends at {expected}."
+        expected = one.following
+        yield from _looked_at(one)
 
 
-def _segment(first: int, following: int, folder: str, files: dict[str, Any]) -> Iterator[str]:
+def _looked_at(one: _Segment) -> list[str]:
+    """Faults of a segment. An erasure may exchange its folder meanwhile: then the new one counts."""
+    while True:
+        try:
+            faults = _changed_files(one) or list(_records(one))
+        except FileNotFoundError as error:
+            faults = [f"Segment {one.first}: its file {Path(error.filename).stem} is missing."]
+        now = _manifest("first_index = %s", one.first)
+        if not faults or now == [one] or not now:
+            return faults
+        one = now[0]
+
+
+def _manifest(condition: str, *values: int) -> list[_Segment]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "select first_index, next_index, folder, files::text from ledger_segment "  # noqa: S608 - our own condition
+            f"where {condition} order by first_index",
+            values,
+        )
+        return [
+            _Segment(first, following, folder, msgspec.json.decode(files)) for first, following, folder, files in cursor
+        ]
+
+
+def _changed_files(one: _Segment) -> list[str]:
+    changed = []
+    for name, stated in one.files.items():
+        with segments.storage().path(one.folder, name).open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != stated["sha256"]:
+                changed.append(f"Segment {one.first}: its file {name} was changed.")
+    return changed
+
+
+def _records(one: _Segment) -> Iterator[str]:
     place = segments.storage()
-    for name, stated in files.items():
-        path = place.path(folder, name)
-        if not path.exists():
-            yield f"Segment {first}: its file {name} is missing."
-            return
-        if hashlib.sha256(path.read_bytes()).hexdigest() != stated["sha256"]:
-            yield f"Segment {first}: its file {name} was changed."
-            return
-    records = list(segments.records(range(first, following)))
-    for record in records:
-        yield from _digests(record)
+    # Derived by an older reading of the same records: not comparable, and no evidence depends on it.
+    current = [n for n in ("events", "touches") if one.files[n].get("projection") == projections.VERSION]
+    rows = dict.fromkeys(current, 0)
+    for start in range(one.first, one.following, PART):
+        records = list(segments.records(range(start, min(one.following, start + PART))))
+        for record in records:
+            yield from _digests(record)
+        derived = _derived(records)
+        for name in current:
+            rows[name] += derived[name].num_rows
+            if not _follows(place.path(one.folder, name), start, derived[name]):
+                yield f"Segment {one.first}: {name} does not follow from its records from {start} on."
+    for name, count in rows.items():
+        if pq.read_metadata(place.path(one.folder, name)).num_rows != count:
+            yield f"Segment {one.first}: {name} holds rows that no record leads to."
+
+
+def _derived(records: list[segments.Record]) -> dict[str, pa.Table]:
     events, touches = projections.tables((r.index, r.leaf, r.groups.values()) for r in records)
-    for name, derived in (("events", events), ("touches", touches)):
-        if files[name].get("projection") != projections.VERSION:
-            # Derived by an older reading of the same records: not comparable, and no evidence depends on it.
-            continue
-        stored: pa.Table = pq.read_table(place.path(folder, name))
-        if not stored.cast(derived.schema).equals(derived):
-            yield f"Segment {first}: {name} does not follow from its records."
+    return {"events": events, "touches": touches}
+
+
+def _follows(path: Path, start: int, derived: pa.Table) -> bool:
+    chosen = [("index", ">=", start), ("index", "<", start + PART)]
+    stored: pa.Table = pq.read_table(path, filters=chosen)
+    return bool(stored.cast(derived.schema).equals(derived))
 
 
 def _journal() -> Iterator[str]:
-    sealed = segments.sealed_to()
-    for record in segments.journal(sealed, tree.head()):
-        yield from _digests(record)
+    for start in range(segments.sealed_to(), tree.head(), PART):
+        for record in segments.journal(start, start + PART):
+            yield from _digests(record)
 
 
 def _digests(record: segments.Record) -> Iterator[str]:
