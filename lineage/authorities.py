@@ -32,6 +32,7 @@ TIMEOUT_SECONDS = 10.0
 SKEW_SECONDS = 300
 FIRST_WAIT_SECONDS = 60.0
 LONGEST_WAIT_SECONDS = 1800.0
+LONGEST_LAG = dt.timedelta(minutes=5)
 LATE = "timestamp-late"
 log = logging.getLogger("touchstone.timestamps")
 
@@ -110,7 +111,7 @@ def is_due(name: str) -> bool:
 def ask(name: str, url: str) -> Stamped:
     """A token of this authority over the newest checkpoint, checked and kept. TimestampInvalid says why there is none.
 
-    NotFound before the first checkpoint.
+    NotFound before the first checkpoint. The records that it does not hold are younger than five minutes.
     """
     size, note = _newest()
     message = notes.read_note(note.encode()).text.encode()
@@ -167,8 +168,13 @@ def _newest() -> tuple[int, str]:
     with connection.cursor() as cursor:
         cursor.execute("select size, note from ledger_checkpoint order by size desc limit 1")
         row = cursor.fetchone()
-    if row is None:
-        raise errors.NotFound("No checkpoint is signed yet. The first comes within seconds of the first record.")
+        if row is None:
+            raise errors.NotFound("No checkpoint is signed yet. The first comes within seconds of the first record.")
+        cursor.execute("select min(committed_at) from ledger_batch where first_index + n > %s", [row[0]])
+        waiting_since = cursor.fetchone()[0]
+    if waiting_since and dt.datetime.now(dt.UTC) - waiting_since > LONGEST_LAG:
+        # They were received before the time that would be stated, and are not under it: as if dated back.
+        raise errors.TimestampInvalid("It is not asked while records wait for their checkpoint: is the keeper running?")
     return row[0], row[1]
 
 

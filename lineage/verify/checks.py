@@ -130,11 +130,8 @@ def _receipts(evidence: Evidence) -> Finding:
 
 
 def _time(evidence: Evidence) -> Finding:
-    content = evidence.content
-    found = stamps.timestamps(evidence.policy, content.anchors)
-    # A time for fewer records than were asked for is none for those.
-    covering = [a for a in content.anchors if trust.covers(a.note, evidence.last_selected)]
-    return stamps.timestamps(evidence.policy, covering) if found[0] == "pass" else found
+    received = {index: leaf.received_at for index, leaf in evidence.records.items() if leaf.received_at}
+    return stamps.timestamps(evidence.policy, evidence.content.anchors, received)
 
 
 def _derived(evidence: Evidence) -> Finding:

@@ -23,7 +23,7 @@ from django.db import connection
 from django.test import Client
 
 from demo import authority as local
-from lineage import authorities, checkpoints, errors, keeper, notes, timestamps
+from lineage import authorities, checkpoints, errors, keeper, ledger, notes, timestamps
 from tests import story
 
 NOW = dt.datetime.now(dt.UTC)
@@ -200,6 +200,16 @@ def otherwise(body: bytes, place: int) -> bytes:
     changed = bytearray(body)
     changed[place] ^= 1
     return bytes(changed)
+
+
+def test_no_time_is_asked_for_while_records_wait_for_their_checkpoint(log: Any, tsa: str, time_machine: Any) -> None:
+    log()
+    ledger.record_decision("configuration", decided_by="operator@command-line")
+    authorities.ask("here", tsa)
+    time_machine.move_to(dt.datetime.now(dt.UTC) + dt.timedelta(minutes=6))
+    with pytest.raises(errors.TimestampInvalid, match="while records wait"):
+        authorities.ask("there", tsa)
+    assert rows("select authority from ledger_timestamp") == [("here",)]
 
 
 @contextlib.contextmanager

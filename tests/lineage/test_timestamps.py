@@ -22,6 +22,7 @@ from hypothesis import given, strategies
 
 from demo import authority as local
 from lineage import errors, notes, timestamps
+from lineage.events import format_time
 from lineage.verify import stamps
 from tests import vectors
 
@@ -308,6 +309,25 @@ def test_the_verifier_says_who_states_which_time_for_how_many_records(
     at = timestamps.verify(response, MESSAGE, here.authorities[0]).stated_at.strftime("%Y-%m-%dT%H:%M:%SZ")
     assert sentence.startswith(f"here states {at} for the first 4711 records.")
     assert "1 more are of no authority" in sentence
+
+
+def test_a_record_dated_back_behind_a_stamped_checkpoint_or_forward_before_one_fails(
+    tsa: local.Authority, root: Issuer
+) -> None:
+    response, _ = stamped(tsa)
+    here = policy(str(trusted(tsa.certificate, root[0])))
+    now = dt.datetime.now(dt.UTC)
+
+    def judged(index: int, minutes: float) -> str:
+        received = {7: format_time(now - dt.timedelta(days=1)), index: format_time(now + dt.timedelta(minutes=minutes))}
+        return stamps.timestamps(here, [anchor([response])], received)[0]
+
+    assert judged(4710, -100) == judged(4710, 5) == "pass"
+    assert judged(4711, -5) == judged(4711, 23 * 60) == "note"
+    assert judged(4711, 25 * 60) == "missing"
+    for index, minutes, said in ((4711, -30, "already, but here states"), (4710, 30, "Record 4710 says")):
+        with pytest.raises(errors.TimestampInvalid, match=said):
+            judged(index, minutes)
 
 
 def test_tokens_of_strangers_are_said_and_trust_is_missing_only_where_an_authority_is_named(
