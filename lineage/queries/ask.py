@@ -13,6 +13,7 @@ from django.db import connection
 from lineage import errors, search
 from lineage.access import Viewer
 from lineage.engine import Question
+from lineage.events import Kind
 
 LIMIT = 50
 LIMIT_MOST = 1_000
@@ -98,8 +99,13 @@ def scoped(viewer: Viewer, window: Window) -> tuple[str, list[Any]]:
     return f"({condition})", values
 
 
-def searched(viewer: Viewer, q: str, window: Window, by: str) -> tuple[str, list[Any]]:
-    """Scope, window and search text as one condition. Store-own records only when the text asks for them."""
+def searched(
+    viewer: Viewer, q: str, window: Window, by: str, now: dt.datetime | None = None
+) -> tuple[str, list[Any]]:
+    """Scope, window and search text as one condition. Store-own records only when the text asks for them.
+
+    Relative times count from `now`, by default the clock.
+    """
     condition, values = scoped(viewer, window)
     query = search.parse(q)
     if not viewer.sees_values and any(t.name in VALUE_FIELDS for t in search.terms(query.root)):
@@ -107,14 +113,25 @@ def searched(viewer: Viewer, q: str, window: Window, by: str) -> tuple[str, list
             "Your role sees no statement literals and no row values, so it cannot search in them. "
             "Name another field, such as actor, relation, ticket or key."
         )
-    matching, more = search.to_sql(query, "touch" if by == "touch" else "event")
+    matching, more = search.to_sql(query, "touch" if by == "touch" else "event", now)
+    kinds, rest = left_out(query)
+    for kind in kinds:
+        condition += f" and kind <> '{kind}'"
+    return f"{condition}{rest} and ({matching})", [*values, *more]
+
+
+def left_out(query: search.Query) -> tuple[tuple[Kind, ...], str]:
+    """What a question does not ask for unless it says so: kinds of records, and a further condition."""
     asked = search.names(query)
+    kinds: tuple[Kind, ...] = ()
+    rest = ""
     if not asked & {"kind", "flag", "source", "environment"}:
-        condition += f" and environment <> '{OWN}' and kind <> 'custody' "
-        condition += "and not list_has_any(flags, ['claim', 'canary'])"
+        kinds += ("custody",)
+        rest += f" and environment <> '{OWN}' and not list_has_any(flags, ['claim', 'canary'])"
     if not asked:
-        condition += " and kind <> 'state' and coalesce(op, '') <> 'other'"
-    return f"{condition} and ({matching})", [*values, *more]
+        kinds += ("state",)
+        rest += " and coalesce(op, '') <> 'other'"
+    return kinds, rest
 
 
 def limited(limit: int | None) -> int:

@@ -5,6 +5,7 @@ Pure: no I/O, no Django, no database. Everything that cannot be understood raise
 """
 
 from lineage.search.fields import By, fields, to_sql
+from lineage.search.headers import HeaderPart, header_part
 from lineage.search.reader import parse
 from lineage.search.terms import And, Chip, Node, Not, Or, Query, Term, chips, names, terms
 
@@ -12,6 +13,7 @@ __all__ = [
     "And",
     "By",
     "Chip",
+    "HeaderPart",
     "Node",
     "Not",
     "Or",
@@ -19,6 +21,7 @@ __all__ = [
     "Term",
     "chips",
     "fields",
+    "header_part",
     "names",
     "parse",
     "terms",

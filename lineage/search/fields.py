@@ -207,7 +207,7 @@ _RELATIVE_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})")
 
 
-def _span(text: str, now: dt.datetime) -> tuple[dt.datetime, dt.datetime]:
+def span(text: str, now: dt.datetime) -> tuple[dt.datetime, dt.datetime]:
     """Start of a day and of the next one (UTC); for a moment, the same moment twice."""
     relative, date = _RELATIVE.fullmatch(text), _DATE.fullmatch(text)
     if relative:
@@ -224,7 +224,7 @@ def _span(text: str, now: dt.datetime) -> tuple[dt.datetime, dt.datetime]:
 
 
 def _received(term: Term, by: By, now: dt.datetime) -> Sql:
-    start, end = _span(term.value, now)
+    start, end = span(term.value, now)
     day = start != end
     forms: dict[str, Sql] = {
         ">": (f"(received_at {'>=' if day else '>'} ?)", [end]),
@@ -237,11 +237,11 @@ def _received(term: Term, by: By, now: dt.datetime) -> Sql:
 
 
 def _since(term: Term, by: By, now: dt.datetime) -> Sql:
-    return "(occurred_at >= ?)", [_span(term.value, now)[0]]
+    return "(occurred_at >= ?)", [span(term.value, now)[0]]
 
 
 def _until(term: Term, by: By, now: dt.datetime) -> Sql:
-    return "(occurred_at < ?)", [_span(term.value, now)[1]]
+    return "(occurred_at < ?)", [span(term.value, now)[1]]
 
 
 _ROWS = "greatest(rows_returned, rows_affected)"
