@@ -90,6 +90,14 @@ def configured() -> list[Witness]:
     return [Witness(name, key, found.urls.get(name, "")) for name, key in known if key.algorithm == COSIGNATURE]
 
 
+def policy_lines() -> str:
+    """The lines of the policy that an auditor's own needs: witnesses, groups, quorum. Empty without a policy."""
+    if policy() is None:
+        return ""
+    lines = Path(settings.WITNESS_POLICY).read_text().splitlines()
+    return "".join(f"{line.strip()}\n" for line in lines if line.split()[:1] in (["witness"], ["group"], ["quorum"]))
+
+
 def show_all() -> dict[str, str]:
     """Shows the newest checkpoint to every witness with an address, now; why those did not cosign that did not."""
     reasons = {witness.name: show(witness) for witness in configured() if witness.url}

@@ -98,6 +98,7 @@ def html(heading: Heading, evidence: Evidence, result: Result) -> str:
         "log": {
             "size": evidence.as_of,
             "checkpoint": evidence.checkpoint,
+            "outside": evidence.outside,
             "collected_at": moment(evidence.collected_at),
         },
         "attachments": heading.attachments,

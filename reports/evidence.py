@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lineage import errors, queries
+from lineage import errors, outside, queries, words
 from lineage.access import Viewer
 from lineage.events import Group
 
@@ -44,7 +44,7 @@ class Request:
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """Frozen inputs: Arrow tables by name, completeness counts, and the checkpoint that covers them all."""
+    """Frozen inputs: Arrow tables by name, completeness counts, the checkpoint that covers them all, and who outside held what."""
 
     folder: Path
     request: Request
@@ -54,6 +54,7 @@ class Evidence:
     checkpoint: str
     collected_at: dt.datetime
     collected_by: str
+    outside: str = words.NOTHING_OUTSIDE
 
 
 def collect(viewer: Viewer, request: Request, folder: Path) -> Evidence:
@@ -75,7 +76,17 @@ def collect(viewer: Viewer, request: Request, folder: Path) -> Evidence:
     matched = completeness["reconciliation"]
     # Sums come as decimals, which JSON knows as texts.
     completeness["reconciliation"] = {k: v if k == "mismatches" else int(v or 0) for k, v in matched.items()}
-    evidence = Evidence(folder, request, tables, completeness, as_of, checkpoint, dt.datetime.now(dt.UTC), viewer.email)
+    evidence = Evidence(
+        folder,
+        request,
+        tables,
+        completeness,
+        as_of,
+        checkpoint,
+        dt.datetime.now(dt.UTC),
+        viewer.email,
+        outside.sentence(as_of),
+    )
     _freeze(evidence)
     return evidence
 
@@ -125,6 +136,7 @@ def _freeze(evidence: Evidence) -> None:
         "as_of": evidence.as_of,
         "collected_at": evidence.collected_at,
         "collected_by": evidence.collected_by,
+        "outside": evidence.outside,
     }
     draft = evidence.folder / f".inputs.{os.getpid()}"
     draft.write_bytes(msgspec.json.format(msgspec.json.encode(inputs)))
@@ -146,6 +158,7 @@ def load(folder: Path) -> Evidence | None:
         (folder / "checkpoint.txt").read_text(),
         dt.datetime.fromisoformat(inputs["collected_at"]),
         inputs["collected_by"],
+        inputs["outside"],
     )
 
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 from django.conf import settings
 from django.db import connection
 
+from lineage import outside, words
 from lineage.access import Viewer
 from lineage.engine import Question
 from lineage.queries.ask import ACCESSES, EVENT_COLUMNS, Window, accounted, coverage, one, scoped, source_rows
@@ -17,7 +18,7 @@ LATE_SECONDS = 30
 
 
 def integrity(viewer: Viewer) -> dict[str, Any]:
-    """Where the log stands: size, newest checkpoint, lag, state ok, late or broken, segments, quarantine."""
+    """Where the log stands: size, newest checkpoint, lag, state ok, late or broken, segments, quarantine, what is held outside."""
     with connection.cursor() as cursor:
 
         def rows(sql: str) -> list[dict[str, Any]]:
@@ -43,12 +44,16 @@ def integrity(viewer: Viewer) -> dict[str, Any]:
     now = dt.datetime.now(dt.UTC)
     lag = (now - waiting).total_seconds() if waiting else 0.0
     newest = checkpoints[0] if checkpoints else None
+    holdings = outside.held().holdings
+    held = [each._asdict() for each in holdings]
     state = "broken" if alarms else "late" if lag > LATE_SECONDS else "ok"
     return {
         "size": size, "checkpoint_size": newest["size"] if newest else 0, "checkpoint_at": newest["at"] if newest else None,
         "lag_seconds": lag, "state": state, "alarms": alarms, "origin": settings.ORIGIN, "checkpoints": checkpoints,
         "root": newest["root"] if newest else None, "segments": segments, "sealed_to": sealed_to,
-        "quarantined": quarantined, "conflicts": conflicts, "witnesses": [], "sources": source_rows(viewer),
+        "quarantined": quarantined, "conflicts": conflicts, "sources": source_rows(viewer),
+        "outside": held, "witnesses": [each for each in held if each["kind"] == "witness"],
+        "held": words.held_outside(holdings, size),
     }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 
-from lineage import queries, words
+from lineage import errors, queries, witnesses, words
 from lineage.access import Viewer
 from lineage.answers import signed_in
 from lineage.views import frame
@@ -17,8 +17,17 @@ from lineage.views import frame
 def integrity(request: HttpRequest, viewer: Viewer) -> HttpResponse:
     """The log's state. No evidence is read, so the read is not recorded."""
     log = queries.integrity(viewer)
-    context = {"log": log, "title": title(log), "waiting": log["size"] - log["checkpoint_size"]}
+    context = {"log": log, "title": title(log), "waiting": log["size"] - log["checkpoint_size"]} | _asked(log)
     return frame.page(request, "lineage/integrity.html", context)
+
+
+def _asked(log: dict[str, Any]) -> dict[str, Any]:
+    """The witnesses of the policy that have cosigned nothing yet, or what is wrong with the policy."""
+    try:
+        names = [each.name for each in witnesses.configured()]
+    except errors.SettingsInvalid as error:
+        return {"policy_fault": error.message}
+    return {"asked": [name for name in names if name not in {each["holder"] for each in log["witnesses"]}]}
 
 
 @signed_in

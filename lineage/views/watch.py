@@ -9,7 +9,7 @@ import msgspec
 from django.core import signing
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
-from lineage import charts, queries, words
+from lineage import charts, outside, queries, words
 from lineage.access import Viewer
 from lineage.answers import evidence_read, signed_in
 from lineage.views import frame
@@ -69,6 +69,8 @@ def overview(request: HttpRequest, viewer: Viewer) -> HttpResponse:
         "looks": looks(viewer, context["window"], [e["name"] for e in found["by_environment"]]),
         "silent": [c for c in found["coverage"] if c.state != "continuous"],
         "watch": watch_token(request, viewer),
+        "holdings": outside.held().holdings,
+        "outside": outside.sentence(found["as_of"]),
     }
     return frame.page(request, "lineage/overview.html", context)
 

@@ -592,3 +592,36 @@ def test_it_is_said_who_holds_what_since_when_and_what_it_means_that_nobody_does
     assert "ann@audit.example fetched" in told
     assert "and 2 more hold older ones" in told
     assert told.endswith("Nothing under it can be rewritten unnoticed while they keep it.")
+
+
+def test_the_printed_policy_names_the_witnesses_and_asks_for_their_quorum(
+    witness: Witness, settings: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call_command("policy")
+    assert notes.parse_policy(capsys.readouterr().out).quorum == "none"
+    policy = Path(settings.WITNESS_POLICY)
+    policy.write_text(f"# ours\n{policy.read_text().replace('quorum none', 'quorum w1')}")
+    call_command("policy")
+    printed = notes.parse_policy(capsys.readouterr().out)
+    assert (printed.quorum, list(printed.witnesses)) == ("w1", ["w1"])
+    grow(2)
+    assert witnesses.show(only()) is None
+    read = notes.verify(tree.newest_note(), printed.checkpoint_keys)
+    assert printed.quorum_met(read)
+
+
+def test_pages_and_packs_say_who_holds_what_or_that_nobody_does(
+    witness: Witness, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client = viewer()
+    size = grow(2)
+    for path in ("/", "/integrity/"):
+        assert words.NOTHING_OUTSIDE in client.get(path).content.decode()
+    call_command("pack", "kind:decision", "--out", str(tmp_path / "pack.zip"))
+    told = capsys.readouterr().out
+    assert "Held outside: the witness w1 holds the checkpoint of" in told
+    assert cosignatures()[-1][0] > size
+    for path in ("/", "/integrity/"):
+        page = client.get(path).content.decode()
+        assert words.NOTHING_OUTSIDE not in page
+        assert "Held outside: the witness w1 holds the checkpoint of" in page

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lineage import authorities, keys, notes
+from lineage import authorities, keys, notes, witnesses
 from lineage.management.commands._told import Told
 from reports import signing
 
@@ -14,6 +14,7 @@ class Command(Told):
         text = notes.make_policy(
             keys.vkey("checkpoint"), keys.vkey("receipt"), keys.vkey("report"), signing.fingerprint()
         )
-        self.stdout.write(text, ending="")
+        cosigning = witnesses.policy_lines()
+        self.stdout.write(text.removesuffix("quorum none\n") + cosigning if cosigning else text, ending="")
         for line in authorities.policy_lines():
             self.stdout.write(line)
