@@ -311,6 +311,22 @@ def test_the_verifier_says_who_states_which_time_for_how_many_records(
     assert "1 more are of no authority" in sentence
 
 
+def test_what_the_page_tells_to_do_with_openssl_alone_gives_the_same_answer(
+    tsa: local.Authority, root: Issuer, tmp_path: Path
+) -> None:
+    response, _ = stamped(tsa)
+    (tmp_path / "roots.pem").write_bytes(root[0].public_bytes(Encoding.PEM))
+    (tmp_path / "tsa.pem").write_bytes(tsa.certificate.public_bytes(Encoding.PEM))
+    (tmp_path / "000001.1.tsr").write_bytes(response)
+    page = (Path(__file__).parent.parent.parent / "docs" / "timestamps.md").read_text()
+    commands = [line.strip() for line in page.splitlines() if line.startswith(("    sed ", "    openssl ts "))]
+    assert len(commands) == 2
+    for size, said in ((4711, "Verification: OK"), (4712, "Verification: FAILED")):
+        (tmp_path / "000001.note").write_bytes(anchor([], size).note)
+        done = subprocess.run("\n".join(commands), shell=True, cwd=tmp_path, capture_output=True, text=True)
+        assert said in done.stdout
+
+
 def test_a_record_dated_back_behind_a_stamped_checkpoint_or_forward_before_one_fails(
     tsa: local.Authority, root: Issuer
 ) -> None:
