@@ -47,6 +47,8 @@ wal_level = replica
 max_wal_size = 2GB
 min_wal_size = 256MB
 checkpoint_timeout = 10min
+# A recycled segment of the log would keep what was erased until it is written over.
+wal_recycle = off
 max_prepared_transactions = 0
 timezone = 'UTC'
 log_timezone = 'UTC'

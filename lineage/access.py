@@ -7,6 +7,7 @@ import datetime as dt
 import hashlib
 from typing import Any
 
+from django.contrib import auth
 from django.http import HttpRequest
 
 from lineage import errors
@@ -84,18 +85,31 @@ def bearer(request: HttpRequest) -> str | None:
     return token.strip() if scheme.lower() == "bearer" and token.strip() else None
 
 
+def viewer_of_token(token: str) -> Viewer:
+    """The viewer whose API token this is. Raises TokenInvalid."""
+    found = (
+        ApiToken.objects.select_related("user")
+        .filter(token_hash=token_hash(token), revoked_at__isnull=True, user__is_active=True)
+        .first()
+    )
+    if found is None:
+        raise errors.TokenInvalid
+    return viewer_of(found.user)
+
+
+def viewer_of_password(email: str, password: str) -> Viewer:
+    """The viewer who signs in with these. Raises TokenInvalid."""
+    user = auth.authenticate(username=email, password=password)
+    if not isinstance(user, User):
+        raise errors.TokenInvalid("E-mail and password do not belong together. The refusal is recorded.")
+    return viewer_of(user)
+
+
 def viewer_for(request: HttpRequest) -> Viewer:
     """The viewer of a request, from its API token or its session. Raises TokenInvalid when there is none."""
     token = bearer(request)
     if token is not None:
-        found = (
-            ApiToken.objects.select_related("user")
-            .filter(token_hash=token_hash(token), revoked_at__isnull=True, user__is_active=True)
-            .first()
-        )
-        if found is None:
-            raise errors.TokenInvalid
-        return viewer_of(found.user)
+        return viewer_of_token(token)
     user = getattr(request, "user", None)
     if isinstance(user, User) and user.is_active:
         return viewer_of(user)

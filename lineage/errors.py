@@ -185,6 +185,14 @@ class SettingsInvalid(TouchstoneError):
     default = "A setting is missing or wrong; the message names it."
 
 
+class Held(TouchstoneError):
+    """Records under a hold are neither erased nor expire."""
+
+    code = "held"
+    status = 409
+    default = "A hold covers some of these records. Two people release it, or the erasure leaves them out."
+
+
 class ReportBlocked(TouchstoneError):
     code = "report-blocked"
     status = 409

@@ -17,11 +17,13 @@ import psycopg
 from django.conf import settings
 from django.db import DatabaseError, IntegrityError, ProgrammingError, connection
 
-from lineage import alarms, authorities, checkpoints, drops, errors, segments, witnesses
+from lineage import alarms, authorities, checkpoints, drops, erasures, errors, nightly, segments, witnesses
 
 LOCK = 7302
 TIDY_SECONDS = 60.0
+FORGETTING_SECONDS = 5.0
 APART_PACE_SECONDS = 1.0
+NIGHTLY_PACE_SECONDS = 60.0
 DROP_PACE_SECONDS = 60.0
 log = logging.getLogger("touchstone.keeper")
 
@@ -47,7 +49,9 @@ def rounds() -> list[Round]:
         Round("checkpoint", 0, checkpoints.checkpoint),
         Round("sweep", math.inf, segments.sweep),
         Round("seal", 0, _Sealing()),
+        Round("fsck", NIGHTLY_PACE_SECONDS, nightly.check_when_due, apart=True),
         Round("tidy", TIDY_SECONDS, segments.drop_sealed_slots),
+        Round("forgetting", FORGETTING_SECONDS, erasures.run_due),
         Round("timestamps", 5, authorities.Asking(), apart=True),
         Round("witnesses", settings.WITNESS_SECONDS, witnesses.Showing(), apart=True),
         Round("drops", DROP_PACE_SECONDS, drops.drop_when_due, apart=True),
@@ -122,6 +126,10 @@ def _turn(held: Callable[[], contextlib.AbstractContextManager[None]], due: Roun
         log.info("%s", error.message)
     except errors.TouchstoneError as error:
         log.error("%s: %s", error.code, error.message)
+        return 5
+    except OSError as error:
+        # A full disk, for one: nothing was signed, and what was half written is written again.
+        log.error("the data folder cannot be used (%s); trying again", error.strerror or type(error).__name__)
         return 5
     except (ProgrammingError, IntegrityError) as error:
         log.error("the database refuses the keeper's work (%s): %s", type(error).__name__, str(error).split("\n")[0])

@@ -361,7 +361,7 @@ def decision(
     )
 
 
-def replace_segments(erasure: int, replaced: Sequence[Replaced], holders: Sequence[str], said: Sequence[Event]) -> None:
+def replace_segments(erasure: int, replaced: Sequence[Replaced], said: Sequence[Event]) -> None:
     """Erases: the manifest names the rewritten folders and `said` stands in the log, in one transaction or not at all.
 
     Raises Changed when a folder is no longer the one that was read.
@@ -369,9 +369,7 @@ def replace_segments(erasure: int, replaced: Sequence[Replaced], holders: Sequen
     listed = [{"old": r.old, "new": r.new, "files": r.files} for r in replaced]
     try:
         with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute(
-                "select ledger_replace(%s, %s, %s)", [erasure, msgspec.json.encode(listed).decode(), list(holders)]
-            )
+            cursor.execute("select ledger_replace(%s, %s)", [erasure, msgspec.json.encode(listed).decode()])
             _cover(cursor, erasure, said)
     except OperationalError as error:
         if isinstance(error.__cause__, psycopg.errors.SerializationFailure):

@@ -234,8 +234,8 @@ def leaves(first: int, following: int) -> Iterator[tuple[int, bytes]]:
 
 
 def wait_seconds() -> int:
-    """How long what was replaced must stay: the longest question that may still read it, and a minute."""
-    return int(settings.QUERY_SECONDS) + 60
+    """How long what was replaced must stay: the longest question that may still read it, and some more."""
+    return int(settings.QUERY_SECONDS + settings.GRACE_SECONDS)
 
 
 def drop_sealed_slots() -> int:
@@ -255,17 +255,13 @@ def sweep() -> int:
     return storage().remove_unknown(known)
 
 
-def _folders() -> list[str]:
-    with connection.cursor() as cursor:
-        cursor.execute("select folder from ledger_segment order by first_index")
-        return [row[0] for row in cursor.fetchall()]
-
-
-def manifest(indexes: Sequence[int]) -> list[tuple[int, int, str, dict[str, Any]]]:
-    """(first, next, folder, files) of the segments that hold any of these indexes."""
+def manifest(indexes: Collection[int] | None = None) -> list[tuple[int, int, str, dict[str, Any]]]:
+    """(first, next, folder, files) of the segments that hold any of these indexes; of all when None."""
     with connection.cursor() as cursor:
         cursor.execute("select first_index, next_index, folder, files::text from ledger_segment order by first_index")
         rows = [(first, following, folder, msgspec.json.decode(files)) for first, following, folder, files in cursor]
+    if indexes is None:
+        return rows
     wanted = sorted(indexes)
     return [row for row in rows if bisect.bisect_left(wanted, row[0]) < bisect.bisect_left(wanted, row[1])]
 
@@ -322,7 +318,7 @@ def holding(texts: Sequence[str], groups: Collection[str]) -> Iterator[int]:
     patterns = [msgspec.json.encode(text)[1:-1] for text in texts]
     if not patterns:
         return
-    for folder in _folders():
+    for _, _, folder, _ in manifest():
         table = pq.read_table(storage().path(folder, "disclosures"), filters=[("group", "in", list(groups))])
         for pattern in patterns:
             yield from table.filter(pc.match_substring(table["value"], pattern.decode()))["index"].to_pylist()

@@ -191,7 +191,7 @@ begin
 end $$;
 
 -- The manifest turns to the rewritten folders, if each still names the one that was read and its leaves are the same bytes.
-create function ledger_replace(wanted bigint, replaced jsonb, named text[]) returns void
+create function ledger_replace(wanted bigint, replaced jsonb) returns void
 language plpgsql security definer set search_path = public, pg_temp as $$
 declare
     each jsonb;
@@ -209,7 +209,7 @@ begin
         insert into ledger_replaced (folder, erasure_id) values (each->>'old', wanted);
     end loop;
     alter table ledger_segment enable trigger append_only;
-    update ledger_erasure set state = 'pending', query = null, texts = '{}', published_at = clock_timestamp(), holders = named
+    update ledger_erasure set state = 'pending', query = null, texts = '{}', published_at = clock_timestamp()
         where id = wanted and state = 'approved';
     if not found then
         raise exception 'erasure % is not approved', wanted using errcode = 'serialization_failure';
