@@ -291,19 +291,26 @@ def _disclosed(
 
 def _anchored(indexes: Sequence[int], size: int) -> list[int]:
     """Sizes of checkpoints that stand outside: of witnesses and of authorities, the newest, and the oldest that holds
-    every selected record, which bounds its time most tightly. Of the nearest thousand, those with the most signers.
+    every selected record, which bounds its time most tightly; of authorities also the newest that holds none of them, so
+    that none can say it was received before that. Of the nearest thousand, those with the most signers.
     """
     found = set[int]()
     with connection.cursor() as cursor:
         for table in ("ledger_cosignature", "ledger_timestamp"):
-            for least, order in ((indexes[-1] + 1 if indexes else size, "asc"), (1, "desc")):
+            for least, most, order in _spans(indexes, size, table == "ledger_timestamp"):
                 cursor.execute(
                     f"select size from (select size from {table} where size between %s and %s order by size {order} "  # noqa: S608
                     f"limit {ANCHORS_LOOKED_AT}) nearest group by size order by count(*) desc, size {order} limit 1",
-                    [least, size],
+                    [least, most],
                 )
                 found |= {row[0] for row in cursor.fetchall()}
     return sorted(found)
+
+
+def _spans(indexes: Sequence[int], size: int, both: bool) -> list[tuple[int, int, str]]:
+    """Where to look for checkpoints: least and most size, and from which end."""
+    spans = [(indexes[-1] + 1 if indexes else size, size, "asc"), (1, size, "desc")]
+    return [*spans, (1, indexes[0], "desc")] if both and indexes else spans
 
 
 def _anchor(at: int, size: int) -> packfile.Anchor:

@@ -23,7 +23,10 @@ from django.db import connection
 from django.test import Client
 
 from demo import authority as local
-from lineage import authorities, checkpoints, errors, keeper, ledger, notes, timestamps
+from lineage import authorities, checkpoints, errors, keeper, keys, ledger, notes, packfile, packs, timestamps
+from lineage.access import Viewer
+from lineage.models import Role
+from lineage.verify import verify
 from tests import story
 
 NOW = dt.datetime.now(dt.UTC)
@@ -427,6 +430,21 @@ def test_a_record_was_in_the_log_by_the_earliest_time_stated_over_it_and_its_pag
     page = client.get("/events/0/").content.decode()
     assert "in the log by" in page
     assert "says first" in page
+
+
+def test_a_pack_carries_the_times_before_and_after_its_records_and_the_newest(log: Any, tsa: str) -> None:
+    sizes = []
+    for _ in range(5):
+        sizes.append(log())
+        authorities.ask("here", tsa)
+    pack = packs.collect(Viewer(email="a@audit.example", role=Role.ADMIN), f"index:{sizes[2] - 1}")
+    found = packfile.read(pack).anchors
+    assert [notes.parse_checkpoint(notes.read_note(each.note).text).size for each in found] == [*sizes[1:3], sizes[4]]
+    policy = "\n".join([f"log {keys.vkey('checkpoint')}", *authorities.policy_lines(), "quorum none", ""])
+    verdict = verify(pack, notes.parse_policy(policy))
+    (said,) = [each for each in verdict.checks if each.name == "time"]
+    assert (verdict.exit, said.state) == (0, "pass")
+    assert said.sentence.count("here states 20") == 3
 
 
 def test_what_is_kept_is_never_changed_and_the_web_adds_nothing(log: Any, tsa: str) -> None:
