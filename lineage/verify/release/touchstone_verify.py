@@ -519,6 +519,8 @@ def read_archive(data: bytes) -> dict[str, bytes]:
             raise Unreadable("The file is a damaged ZIP file.")
         members[name] = data[start : start + size]
         at = start + size
+    if data[:5] == b"%PDF-":
+        raise Unreadable("This is a PDF report. Save the pack that is attached to it, and check that.")
     if "manifest.json" not in members:
         raise Unreadable("The file is not an evidence pack: a ZIP file with a manifest.json.")
     return members
@@ -808,9 +810,12 @@ class Evidence:
         return {first + at: parse_leaf(line, f"The leaf of record {first + at}") for at, line in enumerate(lines)}
 
     @cached_property
-    def known(self) -> dict[int, dict[str, Any]]:
-        """The parsed leaves of every record that we have: the pack's, the cited, those beside the pack."""
-        return {**self.detached, **self.pack.headers}
+    def ranged(self) -> dict[int, dict[str, Any]] | None:
+        """The parsed leaves of the whole range, in the pack or in the file beside it; None when they are not here."""
+        pack = self.pack
+        if pack.manifest["selection"] == "range":
+            return {index: pack.headers[index] for index in pack.leaves}
+        return self.detached or None
 
     def opened(self) -> Iterator[tuple[int, dict[str, Any], dict[str, dict[str, Any]]]]:
         """(index, leaf, group -> fields) of each selected and cited record, as far as its groups are disclosed."""
@@ -977,14 +982,14 @@ def check_7_completeness(given: Evidence) -> Answer:
     wrong = [index for index in pack.selected if not matches(pack.query["headers"], pack.headers[index])]
     if wrong:
         raise Bad(f"Record {wrong[0]} is selected, but the filter over leaf headers does not select it.")
-    if pack.manifest["selection"] == "range":
-        leaves = {index: pack.headers[index] for index in pack.leaves}
-    elif pack.detached is None:
+    leaves = given.ranged
+    if leaves is None and pack.detached is None:
         return "note", "Single records: nothing is shown about the records between them."
-    elif given.leaves_file is None:
-        return "missing", f"The leaves are in {shown(pack.detached['file'])} beside the pack: give it with --leaves."
-    else:
-        leaves = given.detached
+    if leaves is None:
+        return (
+            "missing",
+            f"The leaves are in {shown((pack.detached or {})['file'])} beside the pack: give it with --leaves.",
+        )
     if not selected <= set(leaves):
         raise Bad("A selected record is outside the range of leaves.")
     more = sum(index not in selected and matches(pack.query["headers"], leaf) for index, leaf in leaves.items())
@@ -1153,6 +1158,10 @@ def check_12_derived(given: Evidence) -> Answer:
     return "note", f"{len(derived['facts'])} facts were derived by {maker}. Nothing here proves them."
 
 
+SLACK, LONGEST = timedelta(minutes=10), timedelta(days=1)
+MINUTE = "%Y-%m-%dT%H:%M:%SZ"
+
+
 def check_13_time(given: Evidence) -> Answer:
     wanted = given.policy.authorities if given.policy else []
     stamped = [(anchor, token) for anchor in given.pack.anchors for token in anchor.tokens]
@@ -1161,18 +1170,30 @@ def check_13_time(given: Evidence) -> Answer:
         return "note", f"{len(stamped)} timestamps; no policy of yours names a timestamp authority. {clock}"
     if not READS_TIMESTAMPS and stamped:
         return "missing", f"{len(stamped)} timestamps were not checked here. Install rfc3161-client and run this again."
-    said: list[str] = []
-    for anchor, token in stamped:
-        found, size = stated_time(token, anchor.note.text.encode(), wanted), anchor.checkpoint.size
-        if found and size > max(given.pack.selected, default=-1):
-            said.append(f"{found} for the first {size} records")
+    said = [
+        (anchor.checkpoint.size, *found) for anchor, token in stamped for found in stated_times(token, anchor, wanted)
+    ]
     if not said:
-        return "missing", f"No timestamp over these records is of an authority that your policy names. {clock}"
-    return "pass", f"{'; '.join(sorted(said))}. ({len(stamped)} timestamps in all.)"
+        return "missing", f"No timestamp is of an authority that your policy names. {clock}"
+    times = {index: leaf["received_at"] for index, leaf, _ in given.opened() if "received_at" in leaf}
+    received = {index: parse_time(text) for index, text in times.items()}
+    for index, at in received.items():
+        for size, name, stated in said:
+            if (index < size and at > stated + SLACK) or (index >= size and at < stated - SLACK):
+                raise Bad(
+                    f"Record {index} says that it was received {at:{MINUTE}}, but {name} states {stated:{MINUTE}} at {size} records."
+                )
+    last, _, newest = max(said, key=lambda each: each[0])
+    later = [at for index, at in received.items() if index >= last]
+    words = "; ".join(
+        sorted(f"{name} states {stated:{MINUTE}} for the first {size} records" for size, name, stated in said)
+    )
+    state = "pass" if not later else "missing" if max(later) > newest + LONGEST else "note"
+    return state, f"{words}. {len(later)} of these records came later." + (f" {clock}" if later else "")
 
 
-def stated_time(token: bytes, message: bytes, wanted: list[Authority]) -> str | None:
-    """What one of these authorities states; None when the token is of none. Bad: it says that it is of one, wrongly."""
+def stated_times(token: bytes, anchor: Anchor, wanted: list[Authority]) -> list[tuple[str, datetime]]:
+    """(authority, time) if the token is of one of these, else nothing. Bad: it says that it is of one, wrongly."""
     import rfc3161_client
 
     try:
@@ -1186,13 +1207,13 @@ def stated_time(token: bytes, message: bytes, wanted: list[Authority]) -> str | 
     for each in claimed:
         try:
             rules = rfc3161_client.VerifierBuilder(tsa_certificate=each.signer, roots=each.certificates).build()
-            rules.verify_message(response, message)
+            rules.verify_message(response, anchor.note.text.encode())
         except Exception:  # noqa: BLE001, S112 - another line of the same name may still vouch for it
             continue
-        return f"{shown(each.name)} states {response.tst_info.gen_time:%Y-%m-%dT%H:%M:%SZ}"
+        return [(shown(each.name), response.tst_info.gen_time)]
     if claimed:
         raise Bad("A timestamp of an authority of your policy is not over this checkpoint, or does not verify.")
-    return None
+    return []
 
 
 def claims(authority: Authority, issuer: x509.Name, serial: int, issuers: set[x509.Name]) -> bool:
@@ -1224,8 +1245,8 @@ def check_14_counts(given: Evidence) -> Answer:
 def counts_hold(given: Evidence, index: int, custody: dict[str, Any]) -> bool:
     """False when leaves of the committed range are not here. Bad: they are, and there are others or fewer."""
     first, last = decimal(str(custody.get("first"))), decimal(str(custody.get("last")))
-    known = given.known
-    if last - first >= len(known) or not all(each in known for each in range(first, last + 1)):
+    known = given.ranged or {}
+    if first > last or first not in known or last not in known:
         return False
     held = Counter((known[each].get("source_id"), known[each].get("class")) for each in range(first, last + 1))
     entries = custody.get("counts", [])
