@@ -40,6 +40,8 @@ def execute(number: int) -> None:
             rights.refuse(erasure.kind, number, erasure.requested_by, error.code)
             raise
         statements.forget()
+        # The record just made lies beside the values in the journal: sealed too, their partition can go.
+        seal_everything()
         return
     raise errors.StoreUnavailable("The sealed files changed each time. The erasure is tried again in a moment.")
 

@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from lineage import ledger, reach, rights, segments
 from lineage.erasures.covering import covered
-from lineage.erasures.execution import records_of
+from lineage.erasures.execution import records_of, seal_everything
 from lineage.erasures.requests import Erasure, one
 from lineage.events import Erased
 
@@ -43,6 +43,8 @@ def finish(number: int) -> bool:
         return erasure.state == "erased"
     taken = covered(number)
     remove_old(number)
+    if in_journal(taken) and _sealed_long_ago():
+        seal_everything()
     segments.drop_sealed_slots()
     if not _waited(erasure) or _old_folders(number) or in_journal(taken):
         return False
@@ -78,6 +80,12 @@ def remove_old(number: int) -> None:
         segments.storage().remove(folder)
     if due:
         rights.call("select ledger_note_removed(%s)", due)
+
+
+def _sealed_long_ago() -> bool:
+    """Whether the newest seal has been waited for: another one before would only lengthen the wait."""
+    sql = "select coalesce(max(created_at) <= clock_timestamp() - make_interval(secs => %s), true) from ledger_segment"
+    return bool(rights.call(sql, segments.wait_seconds()))
 
 
 def _old_folders(number: int) -> int:

@@ -38,9 +38,9 @@ def send(secret: str, source: Source | None = None, key: str = "4711") -> list[i
     }  # fmt: skip
     return story.send(
         to,
-        story.query(f"q-{secret}-1", AT, story.DANA, text, "update"),
-        {**change, "source_event_id": f"c-{secret}-1"},
-        story.query(f"q-{secret}-2", AT, story.OMAR, "select * from customers where id = 12", "read"),
+        story.query(f"q-{key}-1", AT, story.DANA, text, "update"),
+        {**change, "source_event_id": f"c-{key}-1"},
+        story.query(f"q-{key}-2", AT, story.OMAR, "select * from customers where id = 12", "read"),
     )
 
 

@@ -6,10 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pyarrow.parquet as pq
 import pytest
+from django.conf import settings as configured
 
-from lineage import erasures, errors, fsck, keeper, notes, queries, rights, segments
+from config import cluster
+from lineage import archive, erasures, errors, fsck, ingest, keeper, keys, notes, packfile, queries, rights, segments
 from lineage.access import Viewer
+from lineage.verify.checks import verify
+from reports.models import Report
+from tests import story
+from tests.environment import DATA
 from tests.lineage import forgetting
 
 SECRET = "Zebedee-Q7"
@@ -61,3 +68,48 @@ def test_what_is_asked_afterwards_no_longer_knows_the_value(pair: tuple[Viewer, 
     assert queries.events(pair[0], f'after.name:"{SECRET}"').items == []
     assert queries.touches(pair[0], "key:4711").items == []
     assert queries.events(pair[0], "key:12").total.value == 1
+
+
+def test_after_its_waiting_time_the_value_is_in_no_byte_that_we_keep(
+    pair: tuple[Viewer, Viewer], settings: Any, tmp_path: Path
+) -> None:
+    source = story.source()
+    forgetting.send(SECRET, source)
+    forgetting.locked(segments.seal)
+    forgetting.send(f"{SECRET} again", source, "4712")
+    ingest.accept(source, f'{{"kind":"nothing known","text":"{SECRET}"}}'.encode())
+    forgetting.read(pair[0], SECRET)
+    Report.objects.create(kind="privileged-access", period_from=forgetting.AT, period_to=forgetting.AT, q=SECRET, created_by="x@y.z")
+    earlier = forgetting.pack(pair[0], "key:4711")
+    assert where(SECRET, tmp_path)
+    number = erased(pair, f'key:4711 or "{SECRET}" or after.name:"{SECRET} again"')
+    assert forgetting.locked(erasures.finish, number) is True
+    assert erasures.one(number).state == "erased"
+    assert where(SECRET, tmp_path) == []
+    assert list(fsck.check()) == []
+    policy = notes.parse_policy(checkpoint_policy())
+    assert verify(earlier, policy).exit == 0
+    later = forgetting.pack(pair[0], "kind:change")
+    shown = packfile.parse(archive.read(later)).disclosures
+    assert shown
+
+
+def checkpoint_policy() -> str:
+    return notes.make_policy(keys.vkey("checkpoint"), keys.vkey("receipt"), keys.vkey("report"), certificate_sha256="ab" * 32)
+
+
+def where(text: str, data: Path) -> list[str]:
+    """Files under the data folder and the database's folder in whose bytes, or Parquet values, the text stands."""
+    folders = [data]
+    if configured.EMBEDDED:
+        folders.append(cluster.home_of(DATA / "postgres") / "pg")
+    wanted = text.encode()
+    found = []
+    for folder in folders:
+        for path in sorted(p for p in folder.rglob("*") if p.is_file() and not p.is_symlink()):
+            body = path.read_bytes()
+            if path.suffix == ".parquet":
+                body += repr(pq.read_table(path).to_pylist()).encode()
+            if wanted in body:
+                found.append(str(path.relative_to(folder)))
+    return found
