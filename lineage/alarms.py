@@ -9,11 +9,8 @@ from typing import Any
 import psycopg
 from django.db import DatabaseError, connection, transaction
 
-from lineage import errors, ledger
+from lineage import errors, ledger, outside
 from lineage.events import Custody, Event
-
-LATE = ("witness-late", "timestamp-late")
-"""Alarms about somebody outside who does not answer. They end when he does; all others only when a person ends them."""
 
 
 def sound(code: str, message: str, subject: str = "") -> None:
@@ -54,8 +51,8 @@ def standing() -> list[dict[str, Any]]:
 
 
 def clear(code: str, subject: str = "") -> None:
-    """Ends an alarm that ends by itself (one of `LATE`), if it stands: what it told of is over."""
-    if code not in LATE:
+    """Ends an alarm that ends by itself (one of `outside.LATE`), if it stands: what it told of is over."""
+    if code not in outside.LATE:
         raise errors.AccessDenied(f"An alarm {code} does not end by itself. Run `bin/manage alarm clear`.")
     for alarm in standing():
         if (alarm["code"], alarm["subject"]) == (code, subject):

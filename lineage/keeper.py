@@ -17,7 +17,7 @@ import psycopg
 from django.conf import settings
 from django.db import DatabaseError, IntegrityError, ProgrammingError, connection
 
-from lineage import alarms, authorities, checkpoints, drops, erasures, errors, nightly, segments, witnesses
+from lineage import alarms, authorities, checkpoints, drops, erasures, errors, health, nightly, segments, witnesses
 
 LOCK = 7302
 TIDY_SECONDS = 60.0
@@ -50,6 +50,7 @@ def rounds() -> list[Round]:
         Round("sweep", math.inf, segments.sweep),
         Round("seal", 0, _Sealing()),
         Round("fsck", NIGHTLY_PACE_SECONDS, nightly.check_when_due, apart=True),
+        Round("coverage", settings.COVERAGE_SECONDS, health.Watch(), apart=True),
         Round("tidy", TIDY_SECONDS, segments.drop_sealed_slots),
         Round("forgetting", FORGETTING_SECONDS, erasures.run_due),
         Round("timestamps", 5, authorities.Asking(), apart=True),

@@ -34,22 +34,23 @@ class Public(NamedTuple):
         return self.until is None or self.until > dt.datetime.now(dt.UTC)
 
 
-def path(name: str) -> Path:
-    """The private file (C2SP skey text) of the key that is used now."""
-    return Path(settings.DATA_DIR) / "keys" / f"{name}.key"
-
-
-def replaced_path(name: str, key_id: str) -> Path:
-    """The private file of an earlier key that goes on signing for a while."""
-    return path(name).with_name(f"{name}.{key_id}.key")
+def path(name: str, key_id: str = "") -> Path:
+    """The private file (C2SP skey text) of the first key, or of the one with this id that came later."""
+    return Path(settings.DATA_DIR) / "keys" / (f"{name}.{key_id}.key" if key_id else f"{name}.key")
 
 
 def public_path(name: str) -> Path:
     return path(name).with_suffix(".pub")
 
 
+def files(name: str) -> list[Path]:
+    """The private files that are there, the newest first."""
+    every = [path(name), *path(name).parent.glob(f"{name}.*.key")]
+    return sorted((file for file in every if file.exists()), key=lambda file: -file.stat().st_mtime_ns)
+
+
 def was_made(name: str) -> bool:
-    return path(name).exists() or public_path(name).exists()
+    return bool(files(name)) or public_path(name).exists()
 
 
 def key_name(name: str) -> str:
@@ -73,7 +74,11 @@ def load(name: str) -> str:
     if name not in NAMES:
         raise errors.SettingsInvalid(f"There is no key named {name}.")
     make(name)
-    return _private(path(name))
+    used = publics(name)[0]
+    file = held(name, used)
+    if file is None:
+        raise _gone(name, used)
+    return _private(file)
 
 
 def vkey(name: str) -> str:
@@ -89,32 +94,43 @@ def vkeys(name: str) -> list[str]:
 
 
 def publics(name: str) -> list[Public]:
-    """As `vkeys`, with what is known of each. A lost public file is made again from the private key.
+    """As `vkeys`, with what is known of each. A lost list is made again from the private keys that are there.
 
     Raises NotFound when there is no key yet.
     """
-    file = public_path(name)
-    if not file.exists():
-        if not path(name).exists():
+    place = public_path(name)
+    if not place.exists():
+        every = [Public(notes.vkey_of(_private(file))) for file in files(name)]
+        if not every:
             raise errors.NotFound(f"There is no {name} key yet. It is made when the store is set up or first used.")
-        durable.create(file, _line(Public(notes.vkey_of(_private(path(name))))).encode())
-    return [_parsed(line) for line in file.read_text().splitlines()]
+        durable.create(place, _lines(every))
+    return [_parsed(line) for line in place.read_text().splitlines()]
 
 
 def write_publics(name: str, every: Sequence[Public]) -> None:
     """Replaces the list; what stands first is used from now on. Call under the signer's fence."""
-    durable.replace(public_path(name), "".join(_line(each) for each in every).encode())
+    durable.replace(public_path(name), _lines(every))
 
 
 def retire(name: str, size: int) -> None:
-    """Destroys replaced keys whose time is over and notes the last size that they signed."""
+    """Destroys the private keys whose time is over and notes the last size that they signed."""
     every = publics(name)
-    over = [each for each in every if not each.in_force and replaced_path(name, each.key_id).exists()]
-    if over:
-        sized = {each.vkey: each.size if each.size is not None else size for each in over}
-        write_publics(name, [each._replace(size=sized.get(each.vkey, each.size)) for each in every])
+    over = [each for each in every if not each.in_force and each.size is None]
     for each in over:
-        durable.remove(replaced_path(name, each.key_id))
+        destroy(name, each)
+    if over:
+        write_publics(name, [each._replace(size=size) if each in over else each for each in every])
+
+
+def destroy(name: str, each: Public) -> None:
+    file = held(name, each)
+    if file is not None:
+        durable.remove(file)
+
+
+def held(name: str, each: Public) -> Path | None:
+    """The private file of a public key, if it is ours. Raises SettingsInvalid when others may read it."""
+    return next((file for file in files(name) if notes.vkey_of(_private(file)) == each.vkey), None)
 
 
 def sign(name: str, text: str) -> str:
@@ -132,31 +148,34 @@ def sign(name: str, text: str) -> str:
 
 def signers(name: str, every: Sequence[Public]) -> list[notes.SignerKey]:
     """What signs for these public keys: our own files, else in order what `TOUCHSTONE_CHECKPOINT_SIGNER` names."""
-    files = [path(name), *(replaced_path(name, each.key_id) for each in every)]
-    own = {str(key.verifier): key for key in (notes.parse_skey(_private(file)) for file in files if file.exists())}
     uris = iter(settings.CHECKPOINT_SIGNER if name == "checkpoint" else ())
     found = []
     for each in every:
-        if each.vkey in own:
-            found.append(own[each.vkey])
-            continue
-        uri = next(uris, None)
-        if uri is None:
-            raise errors.SettingsInvalid(
-                f"The private key of {each.vkey} has gone. Restore {path(name)}, or run `bin/manage key rotate {name}`."
-            )
-        found.append(elsewhere.signer(uri, each.vkey))
+        file = held(name, each)
+        uri = None if file else next(uris, None)
+        if file:
+            found.append(notes.parse_skey(_private(file)))
+        elif uri:
+            found.append(elsewhere.signer(uri, each.vkey))
+        else:
+            raise _gone(name, each)
     return found
 
 
+def _gone(name: str, each: Public) -> errors.SettingsInvalid:
+    return errors.SettingsInvalid(
+        f"The private key of {each.vkey} has gone. Restore {path(name).parent}, or run `bin/manage key rotate {name}`."
+    )
+
+
 def _private(file: Path) -> str:
-    if not file.exists():
-        raise errors.SettingsInvalid(
-            f"The private key {file} has gone. Restore it, or run `bin/manage key rotate {file.stem}`."
-        )
     durable.check_private(file.parent)
     durable.check_private(file)
     return file.read_text().strip()
+
+
+def _lines(every: Sequence[Public]) -> bytes:
+    return "".join(_line(each) for each in every).encode()
 
 
 def _line(each: Public) -> str:

@@ -14,6 +14,8 @@ from django.db import connection
 from lineage import errors, words
 
 PULL_PAUSE = "1 minute"
+LATE = ("witness-late", "timestamp-late")
+"""Alarms that somebody outside does not answer. They end by themselves when he does, and do not say that the log is broken."""
 
 
 class Holding(NamedTuple):

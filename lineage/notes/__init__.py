@@ -5,7 +5,7 @@ tlog-policy). Pure: bytes and text in, bytes and values out; trust comes only fr
 from __future__ import annotations
 
 from lineage.notes.checkpoints import Checkpoint, make_checkpoint, parse_checkpoint
-from lineage.notes.keys import SignerKey, VerifierKey, generate_key, parse_skey, parse_vkey, vkey_of
+from lineage.notes.keys import SignerKey, VerifierKey, generate_key, make_vkey, parse_skey, parse_vkey, vkey_of
 from lineage.notes.policies import Policy, make_policy, parse_policy
 from lineage.notes.proofs import PROOF_HEADER, TlogProof, parse_proof, write_proof
 from lineage.notes.receipts import Promise, Receipt, sign_receipt, verify_receipt
@@ -27,6 +27,7 @@ __all__ = [
     "join",
     "make_checkpoint",
     "make_policy",
+    "make_vkey",
     "parse_checkpoint",
     "parse_policy",
     "parse_proof",

@@ -76,6 +76,12 @@ def vkey_of(skey: str) -> str:
     return str(parse_skey(skey).verifier)
 
 
+def make_vkey(name: str, public_key: bytes) -> str:
+    """The text of the Ed25519 verifier key with these 32 bytes; NoteInvalid if the name cannot be a key name."""
+    check_name(name)
+    return str(VerifierKey(name, _key_id(name, ED25519, public_key), ED25519, public_key))
+
+
 def parse_skey(text: str) -> SignerKey:
     """The signer key of its text form; NoteInvalid if it is not one. The message never holds the text."""
     if not text.startswith(PRIVATE):

@@ -6,10 +6,10 @@ from lineage.queries.people import identities, identity, session, sessions
 from lineage.queries.places import datasources, holders, relation, relations, row
 from lineage.queries.records import event, events, overview, search_counts, touches
 from lineage.queries.review import approvals, findings
-from lineage.queries.whole import completeness, integrity, population
+from lineage.queries.whole import alarms, completeness, integrity, population
 
 __all__ = [
-    "Answer", "Coverage", "Total", "Window", "approvals", "completeness", "control_facts", "datasources", "event", "events", "findings",
-    "holders", "identities", "identity", "integrity", "overview", "population", "relation", "relations", "row",
+    "Answer", "Coverage", "Total", "Window", "alarms", "approvals", "completeness", "control_facts", "datasources", "event", "events",
+    "findings", "holders", "identities", "identity", "integrity", "overview", "population", "relation", "relations", "row",
     "search_counts", "session", "sessions", "touches",
 ]  # fmt: skip

@@ -128,6 +128,7 @@ def page_context(request: HttpRequest) -> dict[str, Any]:
         "carried": carried(request.GET),
         "presets": PRESETS,
         "environments": SimpleLazyObject(lambda: environments(viewer)),
+        "standing": SimpleLazyObject(lambda: queries.alarms(viewer)),
         "own_range": bool(given["until"]) or given["since"] not in dict(PRESETS),
     }
 
