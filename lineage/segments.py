@@ -230,7 +230,22 @@ def leaves(first: int, following: int) -> Iterator[tuple[int, bytes]]:
         yield from zip(table["index"].to_pylist(), table["leaf"].to_pylist(), strict=True)
     end = segments[-1][1] if segments else first
     if end < following:
-        yield from ((r.index, r.leaf) for r in journal(max(first, end), following))
+        yield from _journal_leaves(max(first, end), following)
+
+
+def _journal_leaves(first: int, following: int) -> list[tuple[int, bytes]]:
+    """As `journal`, without the groups: the tree is over leaves alone."""
+    connection.ensure_connection()
+    with psycopg.Cursor(connection.connection) as cursor:
+        cursor.execute(
+            "select b.first_index + j.ordinal, j.leaf "
+            "from ledger_batch b join ledger_journal j on j.slot = b.slot and j.batch = b.batch "
+            "where b.first_index < %s and b.first_index + b.n > %s "
+            "and b.first_index + j.ordinal >= %s and b.first_index + j.ordinal < %s order by 1",
+            (following, first, first, following),
+            binary=True,
+        )
+        return cursor.fetchall()
 
 
 def wait_seconds() -> int:
