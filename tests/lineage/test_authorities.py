@@ -19,9 +19,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from django.core.management import call_command
-from django.db import connection
+from django.db import Error, connection, transaction
 from django.test import Client
 
+import manage
 from demo import authority as local
 from lineage import authorities, checkpoints, errors, keeper, keys, ledger, notes, packfile, packs, timestamps
 from lineage.access import Viewer
@@ -447,9 +448,22 @@ def test_a_pack_carries_the_times_before_and_after_its_records_and_the_newest(lo
     assert said.sentence.count("here states 20") == 3
 
 
-def test_what_is_kept_is_never_changed_and_the_web_adds_nothing(log: Any, tsa: str) -> None:
-    from django.db import Error, transaction
+def test_the_keepers_role_may_do_all_of_it_and_the_command_runs_with_that_role(
+    log: Any, tsa: str, settings: Any
+) -> None:
+    settings.TSA = [f"here={tsa}"]
+    size = log()
+    rows("set role touchstone_store")
+    try:
+        authorities.Asking()()
+        assert len(authorities.policy_lines()) == 1
+    finally:
+        rows("reset role")
+    assert rows("select size from ledger_timestamp") == [(size,)]
+    assert manage.ROLES["timestamp"] == manage.ROLES["keeper"] == "store"
 
+
+def test_what_is_kept_is_never_changed_and_the_web_adds_nothing(log: Any, tsa: str) -> None:
     log()
     authorities.ask("here", tsa)
     for sql in (
