@@ -28,6 +28,11 @@ crypto_device = builtin
 """
 
 
+def openssl() -> bool:
+    """Whether the program that makes the tokens is installed."""
+    return shutil.which("openssl") is not None
+
+
 class Authority:
     """Keys and certificate in a folder; `answer` makes one response at a time, because openssl's serial file is not shared.
 
@@ -42,8 +47,6 @@ class Authority:
         issuer: tuple[x509.Certificate, ec.EllipticCurvePrivateKey] | None = None,
         valid: dt.timedelta = dt.timedelta(days=30),
     ) -> None:
-        if shutil.which("openssl") is None:
-            raise FileNotFoundError("The program openssl is not installed.")
         folder.mkdir(parents=True)
         self.folder = folder
         self.key = ec.generate_private_key(ec.SECP256R1())

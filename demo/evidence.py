@@ -13,7 +13,7 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from demo.promises import Promise, expect
+from demo.promises import Promise, Untested, expect
 from demo.store import BASE_DIR
 
 if TYPE_CHECKING:
@@ -83,6 +83,23 @@ def tampered(demo: Demo) -> str:
     return f"{len(places)} copies with one byte changed each, all refused"
 
 
+def outside_clock(demo: Demo) -> str:
+    """A timestamp authority states a time for a checkpoint, and the verifier believes it under the printed policy."""
+    if "TOUCHSTONE_TSA" not in demo.store.environment:
+        raise Untested("the program openssl, which plays the authority here, is not installed")
+    demo.store.manage("checkpoint")
+    said = demo.store.manage("timestamp")
+    policy, file = demo.folder / "policy", demo.folder / "stamped.touchstone.zip"
+    policy.write_text(demo.store.manage("policy") + "\n")
+    demo.store.manage("pack", "relation:customers key:4711 environment:production", "--out", str(file))
+    done = verify(file, policy)
+    found = [line for line in done.stdout.splitlines() if line.startswith("13. pass")]
+    expect(
+        done.returncode == 0 and bool(found), f"exit {done.returncode}: {(done.stdout + done.stderr).strip()[-500:]}"
+    )
+    return f"{said}; the verifier: {found[0].partition(': ')[2]}"
+
+
 def whole_log(demo: Demo) -> str:
     """Tree and segments agree with the leaves."""
     return demo.store.manage("fsck").splitlines()[-1]
@@ -125,6 +142,7 @@ sys.exit(0 if verdict.intact and verdict.trusted and verdict.whole_file else 1)
 PROMISES = [
     Promise("Every proof is valid under the printed policy", pack),
     Promise("A tampered pack is refused", tampered),
+    Promise("An outside clock vouches for a checkpoint", outside_clock),
     Promise("The whole log agrees with itself", whole_log),
     Promise("A signed report of the demo's own period, with the store's counts", report),
 ]

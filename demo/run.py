@@ -19,8 +19,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from config import cluster, embedded, serve
-from demo import check, shop, simulated
+from demo import authority, check, shop, simulated
 from demo.actors import Actors, Book
+from demo.auditor import Auditor
 from demo.desk import Desk
 from demo.desk import serve as serve_desk
 from demo.monitored import Monitored
@@ -61,6 +62,11 @@ class Demo:
     def start(self) -> None:
         """Store and order database; called by the main thread, because children die with the thread that made them."""
         (self.folder / "logs").mkdir()
+        if authority.openssl():
+            clock = authority.serve(authority.Authority(self.folder / "clock"))
+            self.store.environment["TOUCHSTONE_TSA"] = f"demo-clock=http://127.0.0.1:{clock.server_address[1]}/"
+        self.auditor = Auditor(self.folder / "auditor")
+        self.store.environment |= self.auditor.environment
         self._run("store", "config.serve")
         self._tend()
         self.monitored.start()
@@ -80,6 +86,8 @@ class Demo:
         with ThreadPoolExecutor(1) as pool:
             opened = pool.submit(shop.open_shop, self.monitored)
             self._wait_for_store()
+            log_key = self.store.get("/log/key").decode().strip()
+            self._run("witness", "lineage.witness", *self.auditor.words(log_key))
             self._set_up_store()
             self.shop = opened.result()
         _write_private(self.folder / "monitored.dsn", self.shop.dsn("visitor") + "\n")
