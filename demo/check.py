@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from demo import evidence, shop, simulated
+from demo import auditor, evidence, shop, simulated
 from demo.monitored import Monitored
 from demo.promises import Broken, Promise, Untested, expect
 
@@ -221,5 +221,6 @@ PROMISES = [
     _promise("A schema change outside working hours is a finding", out_of_hours),
     _promise("Generated records stay apart", kept_apart),
     _promise("A visitor's UPDATE is on the page within 5 s", visitor),
+    *auditor.PROMISES,
     *evidence.PROMISES,
 ]
