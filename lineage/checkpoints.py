@@ -232,14 +232,12 @@ def _differ(made: merkle.CompactRange, stored: merkle.CompactRange, start: int, 
 
 def leaf_hashes(first: int, following: int) -> list[bytes]:
     """Hashes of the stored leaves of a range. Raises SignerRefused when one is missing."""
-    found = []
-    for expected, (index, leaf) in enumerate(segments.leaves(first, following), first):
-        if index != expected:
-            break
-        found.append(merkle.leaf_hash(leaf))
-    if len(found) != following - first:
-        raise errors.SignerRefused(f"Record {first + len(found)} is missing from the log.", alarm="record-missing")
-    return found
+    found = list(segments.leaves(first, following))
+    if [index for index, _ in found] != list(range(first, following)):
+        present = {index for index, _ in found}
+        missing = next((n for n in range(first, following) if n not in present), first)
+        raise errors.SignerRefused(f"Record {missing} is missing from the log.", alarm="record-missing")
+    return [merkle.leaf_hash(leaf) for _, leaf in found]
 
 
 def _publish(signed: Signed, before: int) -> None:

@@ -181,9 +181,19 @@ class CompactRange:
         self._size += 1
 
     def extend(self, leaf_hashes: Iterable[bytes]) -> None:
-        """Add the next leaves in order."""
-        for each in leaf_hashes:
-            self.append(each)
+        """Add the next leaves in order, level by level: the same tree as `append` one by one, in less time."""
+        nodes, odd, level = list(leaf_hashes), list[bytes](), 0
+        _check_hashes(nodes)
+        size = self._size + len(nodes)
+        while nodes:
+            if self._size >> level & 1:
+                nodes.insert(0, self._hashes.pop())
+            if len(nodes) % 2:
+                odd.append(nodes.pop())
+            nodes = [node_hash(left, right) for left, right in zip(nodes[::2], nodes[1::2], strict=True)]
+            level += 1
+        self._hashes += reversed(odd)
+        self._size = size
 
     def root(self) -> bytes:
         """The root of the tree of `size` leaves."""

@@ -385,6 +385,16 @@ def test_a_compact_range_stored_and_loaded_between_appends_has_the_roots_of_the_
         assert edge.root() == slow_root([merkle.leaf_hash(b"%d" % n) for n in range(size)])
 
 
+@given(first=st.integers(0, 70), following=st.integers(0, 70))
+def test_many_leaves_at_once_give_the_edge_that_one_by_one_gives(first: int, following: int) -> None:
+    one, many = merkle.CompactRange(), merkle.CompactRange()
+    for leaf in LEAVES[: first + following]:
+        one.append(leaf)
+    many.extend(LEAVES[:first])
+    many.extend(LEAVES[first : first + following])
+    assert (many.size, many.hashes, many.root()) == (one.size, one.hashes, one.root())
+
+
 def test_a_compact_range_refuses_hashes_that_do_not_fit_its_size() -> None:
     for size, hashes in [(3, LEAVES[:1]), (0, LEAVES[:1]), (-1, []), (1, [b"short"])]:
         with pytest.raises(ProofInvalid):
