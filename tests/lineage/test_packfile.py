@@ -16,6 +16,8 @@ from lineage.errors import PackInvalid, PackUnreadable
 from tests import evidence
 
 EVERYTHING = evidence.ranged(
+    anchors=(evidence.anchor(9, b"one", b"two"), evidence.anchor(evidence.SIZE)),
+    cited={0: evidence.cited(0), 19: evidence.cited(19, "actor")},
     earlier=evidence.checkpoint(9),
     consistency=tuple(evidence.merkle.consistency_proof(evidence.HASHES, 9)),
     receipts=(evidence.receipt((5, evidence.HASHES[5])),),
@@ -29,6 +31,10 @@ EVERYTHING = evidence.ranged(
         evidence.ranged(),
         EVERYTHING,
         evidence.sparse(3),
+        evidence.sparse(
+            3, detached=packfile.Detached("p.leaves.ndjson", 1, 9, 4711, "ab" * 32, (bytes(32), b"x" * 32))
+        ),
+        evidence.sparse(3, disclosures={3: {"actor": packfile.Disclosure("erased", erased_by=7)}}),
         evidence.sparse(1, 2, 20),
         evidence.ranged(0, 20),
         evidence.ranged(selected=(), disclosures={}, hidden=True),
@@ -106,6 +112,14 @@ def test_a_pack_of_a_later_version_is_unreadable() -> None:
         ("manifest.json", b'"selection":"range"', b'"selection":"sparse"'),
         ("manifest.json", b'"created_at":"2026', b'"created_at":"once'),
         ("consistency.txt", b" ", b""),
+        ("anchors/000001.consistency.txt", b"a", b"A"),
+        ("cited.ndjson", b'"index":19', b'"index":0'),
+        ("cited.ndjson", b'"index":19', b'"index":6'),
+        ("cited.ndjson", b'"proof":["', b'"proof":["0'),
+        ("cited.ndjson", b'"salt":', b'"sold":'),
+        ("query.json", b'"selected":[[6,6]', b'"selected":[[3,3]'),
+        ("manifest.json", b'"made_by":', b'"made_of":'),
+        ("manifest.json", b'"cited":2', b'"cited":3'),
     ],
 )
 def test_a_member_that_does_not_follow_its_format_is_named_or_not_canonical(name: str, old: bytes, new: bytes) -> None:
@@ -113,6 +127,14 @@ def test_a_member_that_does_not_follow_its_format_is_named_or_not_canonical(name
     changed = members[name].replace(old, new) if old in members[name] else members[name] + new + b"x"
     with pytest.raises(PackInvalid):
         packfile.read(archive.write(members | {name: changed}))
+
+
+def test_only_a_pack_of_single_records_names_a_file_of_leaves() -> None:
+    detached = packfile.Detached("p.leaves.ndjson", 1, 9, 4711, "ab" * 32, ())
+    wrong = evidence.sparse(3, detached=packfile.Detached("p.leaves.ndjson", 9, 1, 4711, "ab" * 32, ()))
+    for content in (evidence.ranged(detached=detached), wrong):
+        with pytest.raises(PackInvalid, match=r"range\.json"):
+            packfile.read(packfile.write(content))
 
 
 @pytest.mark.parametrize("name", sorted(archive.read(packfile.write(EVERYTHING))))

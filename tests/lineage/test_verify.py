@@ -15,7 +15,7 @@ from typing import Any
 import pikepdf
 import pytest
 
-from lineage import archive, events, merkle, notes, packfile
+from lineage import archive, commitment, errors, events, merkle, notes, packfile
 from lineage.verify import Verdict, verify
 from tests import evidence
 from tests.evidence import HASHES, POLICY
@@ -245,6 +245,145 @@ def test_the_policys_quorum_of_witnesses_is_asked_for() -> None:
     assert judged(evidence.ranged(checkpoint=stale), policy).exit == 1
 
 
+WITNESSED = notes.parse_policy(
+    evidence.POLICY_TEXT.replace("quorum none", f"witness w {notes.vkey_of(evidence.WITNESS_KEY)}\nquorum w")
+)
+
+
+def cosigned(size: int) -> packfile.Anchor:
+    return evidence.anchor(size, note=notes.cosign(evidence.checkpoint(size), evidence.WITNESS_KEY, 1_763_700_000))
+
+
+def test_witnesses_of_an_older_checkpoint_count_if_it_holds_every_selected_record() -> None:
+    verdict = judged(evidence.ranged(anchors=(cosigned(7), cosigned(17))), WITNESSED)
+    assert (verdict.exit, states(verdict)["witnesses"]) == (0, "pass")
+    assert "an older checkpoint of 17 records" in sentence(verdict, "witnesses")
+    assert "of records from 17 on no witness says anything" in sentence(verdict, "witnesses")
+    verdict = judged(evidence.ranged(anchors=(cosigned(15),)), WITNESSED)
+    assert (verdict.exit, states(verdict)["witnesses"]) == (2, "missing")
+
+
+def test_the_checkpoint_continues_every_anchor_or_the_pack_is_refused() -> None:
+    verdict = judged(evidence.ranged(anchors=(evidence.anchor(9), evidence.anchor(17), evidence.anchor(evidence.SIZE))))
+    assert (verdict.exit, states(verdict)["consistency"]) == (0, "note")
+    assert "It continues 3 anchors" in sentence(verdict, "consistency")
+    good = evidence.anchor(9)
+    forked = notes.sign(notes.make_checkpoint(evidence.ORIGIN, 9, merkle.root(HASHES[1:10])), evidence.LOG_KEY)
+    for anchor in (
+        dataclasses.replace(good, note=forked),
+        dataclasses.replace(good, consistency=()),
+        dataclasses.replace(good, note=evidence.checkpoint(9, origin="log.example/shadow")),
+    ):
+        verdict = judged(evidence.ranged(anchors=(anchor,)))
+        assert (verdict.exit, states(verdict)["consistency"]) == (1, "fail")
+    for anchors in ((good, good), (evidence.anchor(17), good)):
+        assert states(judged(evidence.ranged(anchors=anchors)))["consistency"] == "fail"
+    unsigned = evidence.anchor(9, note=evidence.checkpoint(9, key=evidence.STRANGER_KEY))
+    assert judged(evidence.ranged(anchors=(unsigned,))).exit == 2
+
+
+def test_a_retired_log_key_signs_up_to_its_last_size_and_no_further() -> None:
+    old, new = evidence.LOG_KEY, evidence.STRANGER_KEY
+    until = f"log-until {notes.parse_skey(old).name}+{notes.parse_skey(old).verifier.key_id.hex()}"
+    both = evidence.POLICY_TEXT.replace("quorum none", f"log {notes.vkey_of(new)}\n{until} %d\nquorum none")
+    for last, key, exit_code in ((20, old, 1), (21, old, 0), (20, new, 0), (0, new, 0)):
+        verdict = judged(evidence.ranged(checkpoint=evidence.checkpoint(key=key)), notes.parse_policy(both % last))
+        assert verdict.exit == exit_code, (last, key)
+    overlap = notes.join(evidence.checkpoint(key=old), evidence.checkpoint(key=new))
+    assert judged(evidence.ranged(checkpoint=overlap), notes.parse_policy(both % 20)).exit == 0
+    wrong = evidence.checkpoint(20, key=old).splitlines()[-1] + b"\n"
+    spoiled = evidence.checkpoint(key=new) + wrong
+    assert judged(evidence.ranged(checkpoint=spoiled), notes.parse_policy(both % 20)).exit == 1
+    for line in (until, f"{until} 1 2", f"{until} 01", until.replace("+", "-") + " 1", f"{until[:-1]}g 1"):
+        with pytest.raises(errors.NoteInvalid):
+            notes.parse_policy(f"{evidence.POLICY_TEXT}{line}\n")
+    with pytest.raises(errors.NoteInvalid):
+        notes.parse_policy(f"{evidence.POLICY_TEXT}{until} 1\n{until} 2\n")
+
+
+def test_timestamps_without_an_authority_in_the_policy_are_said_and_not_judged() -> None:
+    verdict = judged(evidence.ranged(anchors=(evidence.anchor(17, b"no token"),)))
+    assert (verdict.exit, states(verdict)["time"]) == (0, "note")
+    assert "1 timestamps, by no authority" in sentence(verdict, "time")
+
+
+COUNTING = evidence.SIZE - 1
+
+
+def counted(*selected: int, **changes: Any) -> packfile.PackContent:
+    """The range that the last record counted, without the record itself."""
+    cited = {COUNTING: evidence.cited(COUNTING, "action")}
+    return evidence.ranged(0, 9, cited=cited, **changes)
+
+
+def test_what_the_log_committed_to_about_its_numbers_is_counted_again() -> None:
+    verdict = judged(counted())
+    assert (verdict.exit, states(verdict)["counts"]) == (0, "pass")
+    assert sentence(verdict, "counts").startswith("10 records, counted again by source and class")
+    for content in (evidence.ranged(1, 9), evidence.sparse(3)):
+        cited = dataclasses.replace(content, cited={COUNTING: evidence.cited(COUNTING, "action")})
+        assert (judged(cited).exit, states(judged(cited))["counts"]) == (0, "note")
+    hidden = dataclasses.replace(counted(), cited={COUNTING: evidence.cited(COUNTING)})
+    assert states(judged(hidden))["counts"] == "note"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"counts": [{"source_id": "orders-log", "class": "read", "count": 5}], "count": 5},
+        {"counts": [{"source_id": "orders-log", "class": "read", "count": 10}]},
+        {"counts": [{"source_id": "orders-lag", "class": "read", "count": 6}, {"class": "write", "count": 4}]},
+        {"count": 11},
+        {"counts": [{"class": "read", "count": 6}, {"class": "read", "count": 4}]},
+        {"first": "9", "last": "0"},
+        {"first": "00"},
+        {"first": None},
+        {"counts": "none"},
+    ],
+)
+def test_counts_that_differ_or_follow_no_form_are_refused(change: dict[str, Any]) -> None:
+    said = json.loads(evidence.COMMITTED[COUNTING][1]["action"])
+    said["custody"] = {name: value for name, value in {**said["custody"], **change}.items() if value is not None}
+    data, salt = commitment.canonical(said), b"s" * 16
+    leaf = json.loads(evidence.COMMITTED[COUNTING][0])
+    leaf["groups"]["action"] = commitment.digest(salt, data)
+    leaves = [each for each, _ in evidence.COMMITTED[:COUNTING]] + [commitment.canonical(leaf)]
+    hashes = [merkle.leaf_hash(each) for each in leaves]
+    point = notes.sign(notes.make_checkpoint(evidence.ORIGIN, evidence.SIZE, merkle.root(hashes)), evidence.LOG_KEY)
+    record = packfile.Cited(
+        leaves[-1],
+        tuple(merkle.inclusion_proof(hashes, COUNTING)),
+        {"action": packfile.Disclosure("disclosed", salt, data)},
+    )
+    content = counted(checkpoint=point, proofs=(tuple(merkle.range_proof(hashes, 0, 10, evidence.SIZE)),))
+    verdict = judged(dataclasses.replace(content, cited={COUNTING: record}))
+    assert (verdict.exit, states(verdict)["counts"]) == (1, "fail")
+    assert [check.name for check in verdict.checks if check.state == "fail" and check.name != "completeness"] == [
+        "counts"
+    ]
+
+
+def test_a_cited_record_must_be_in_the_log_at_its_place_and_open_rightly() -> None:
+    good = evidence.cited(ERASURE, "actor")
+    shown = good.disclosures["actor"]
+    assert shown.data is not None
+    for place, cited, check in (
+        (ERASURE - 1, good, "inclusion"),
+        (ERASURE, dataclasses.replace(good, proof=good.proof[:-1]), "inclusion"),
+        (ERASURE, dataclasses.replace(good, leaf=good.leaf.replace(b"touchstone", b"touchstune")), "inclusion"),
+        (ERASURE, dataclasses.replace(good, leaf=good.leaf.replace(b'"v":1', b'"v":2')), "leaves"),
+        (
+            ERASURE,
+            dataclasses.replace(
+                good, disclosures={"actor": dataclasses.replace(shown, data=shown.data.replace(b"2", b"3"))}
+            ),
+            "disclosures",
+        ),
+    ):
+        verdict = judged(evidence.sparse(3, cited={place: cited}))
+        assert (verdict.exit, states(verdict)[check]) == (1, "fail")
+
+
 def test_kept_promises_are_counted_and_those_outside_the_pack_named() -> None:
     note = evidence.receipt((5, HASHES[5]), (2, HASHES[2]), (900, HASHES[0])).decode()
     verdict = judged(evidence.ranged(), receipts=(note,))
@@ -339,6 +478,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
         "pack": packfile.write(evidence.ranged()),
         "policy": evidence.POLICY_TEXT.encode(),
         "receipts": evidence.receipt((5, HASHES[5])),
+        "leaf": b"",
     }
     for name, data in contents.items():
         (tmp_path / name).write_bytes(data)
@@ -403,6 +543,32 @@ def test_receipts_are_read_from_saved_answers_too(files: dict[str, Path]) -> Non
     done = command(files["pack"], "--policy", files["policy"], "--receipts", files["receipts"])
     assert done.returncode == 0
     assert "Promises: 2 kept." in done.stdout
+
+
+def test_receipts_are_read_from_a_folder_of_files_and_one_after_another(files: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    notes_ = [evidence.receipt((index, HASHES[index])) for index in (4, 5, 6)]
+    (folder / "a").write_bytes(notes_[0] + notes_[1])
+    (folder / "b").write_text(json.dumps(notes_[2].decode()))
+    done = command(files["pack"], "--policy", files["policy"], "--receipts", folder)
+    assert done.returncode == 0
+    assert "Promises: 3 kept." in done.stdout
+    (folder / "c").write_bytes(evidence.receipt((7, HASHES[8])))
+    done = command(files["pack"], "--policy", files["policy"], "--receipts", folder)
+    assert done.returncode == 1
+    assert "Promised but missing: place 7" in done.stdout
+
+
+def test_the_command_checks_a_tlog_proof_and_asks_for_the_leaf_that_it_lacks(files: dict[str, Path]) -> None:
+    path = tuple(merkle.inclusion_proof(HASHES, 5))
+    leaf = evidence.COMMITTED[5][0]
+    for extra, more, code in ((leaf, [], 0), (None, [], 2), (None, ["--leaf", files["leaf"]], 0)):
+        files["pack"].write_text(notes.write_proof(notes.TlogProof(5, path, evidence.checkpoint().decode(), extra)))
+        files["leaf"].write_bytes(leaf)
+        done = command(files["pack"], "--policy", files["policy"], *more)
+        assert done.returncode == code
+    assert [line.split(".")[0].strip() for line in done.stdout.splitlines()[:-1]] == ["4", "5", "9", "10"]
 
 
 def test_the_verifier_imports_no_django_no_network_and_no_database() -> None:
