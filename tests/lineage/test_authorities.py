@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -24,10 +25,11 @@ from django.test import Client
 
 import manage
 from demo import authority as local
-from lineage import authorities, checkpoints, errors, keeper, keys, ledger, notes, packfile, packs, timestamps
+from lineage import authorities, checkpoints, errors, ingest, keeper, keys, ledger, notes, packfile, packs, timestamps
 from lineage.access import Viewer
-from lineage.models import Role
-from lineage.verify import verify
+from lineage.events import Event, format_time
+from lineage.models import Role, Source
+from lineage.verify import Check, Verdict, verify
 from tests import story
 
 NOW = dt.datetime.now(dt.UTC)
@@ -441,11 +443,38 @@ def test_a_pack_carries_the_times_before_and_after_its_records_and_the_newest(lo
     pack = packs.collect(Viewer(email="a@audit.example", role=Role.ADMIN), f"index:{sizes[2] - 1}")
     found = packfile.read(pack).anchors
     assert [notes.parse_checkpoint(notes.read_note(each.note).text).size for each in found] == [*sizes[1:3], sizes[4]]
+    verdict, said = judged(f"index:{sizes[2] - 1}")
+    assert (verdict.exit, said.state) == (0, "pass")
+    assert said.sentence.count("here states 20") == 3
+
+
+def test_a_record_that_is_dated_back_behind_a_stamped_checkpoint_is_found_by_the_verifier(log: Any, tsa: str) -> None:
+    log()
+    authorities.ask("here", tsa)
+    source = Source.objects.get(name="desk")
+    entry = ingest.admit(
+        source, Event(kind="query", op="read", source_event_id="late", occurred_at=format_time(NOW - HOUR))
+    )
+    assert isinstance(entry, ledger.Entry)
+    dated = ledger.Entry(
+        msgspec.structs.replace(entry.event, received_at=format_time(NOW - HOUR)), entry.key, entry.content
+    )
+    (placed,) = ledger.append(source.pk, [dated])
+    checkpoints.checkpoint()
+    authorities.ask("here", tsa)
+    verdict, said = judged(f"index:{placed.index}")
+    assert (verdict.exit, said.state) == (1, "fail")
+    assert said.sentence.startswith(f"Record {placed.index} says that it was received at ")
+    assert judged("index:0")[0].exit == 0
+
+
+def judged(query: str) -> tuple[Verdict, Check]:
+    """The verdict on a pack under the policy that the store prints, and its check of time."""
+    pack = packs.collect(Viewer(email="a@audit.example", role=Role.ADMIN), query)
     policy = "\n".join([f"log {keys.vkey('checkpoint')}", *authorities.policy_lines(), "quorum none", ""])
     verdict = verify(pack, notes.parse_policy(policy))
     (said,) = [each for each in verdict.checks if each.name == "time"]
-    assert (verdict.exit, said.state) == (0, "pass")
-    assert said.sentence.count("here states 20") == 3
+    return verdict, said
 
 
 def test_the_keepers_role_may_do_all_of_it_and_the_command_runs_with_that_role(
