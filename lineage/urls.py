@@ -21,6 +21,12 @@ urlpatterns = [
     path("approvals/", views.approvals, name="approvals"),
     path("integrity/", views.integrity, name="integrity"),
     path("integrity/seal/", views.seal, name="seal"),
+    path("integrity/erasures/", views.forgetting, name="forgetting"),
+    path("integrity/erasures/ask/", views.erasure_ask, name="erasure-ask"),
+    path("integrity/erasures/<int:number>/", views.erasure, name="erasure"),
+    path("integrity/erasures/<int:number>/decide/", views.erasure_decide, name="erasure-decide"),
+    path("integrity/holds/add/", views.hold_add, name="hold-add"),
+    path("integrity/holds/<int:number>/release/", views.hold_release, name="hold-release"),
     path("accounts/login/", views.sign_in, name="login"),
     path("accounts/logout/", views.sign_out, name="logout"),
 ]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from lineage.erasures.covering import covered, erased_by, undone
 from lineage.erasures.execution import execute
 from lineage.erasures.pending import Still, finish, still
-from lineage.erasures.requests import Asked, Erasure, approve, listing, one, reject, request
+from lineage.erasures.requests import Asked, Erasure, approve, listing, one, preview, reject, request
 
 __all__ = [
-    "Asked", "Erasure", "Still", "approve", "covered", "erased_by", "execute", "finish", "listing", "one", "reject", "request",
+    "Asked", "Erasure", "Still", "approve", "covered", "erased_by", "execute", "finish", "listing", "one", "preview", "reject", "request",
     "run_due", "still", "undone",
 ]  # fmt: skip
 

@@ -7,20 +7,23 @@ import datetime as dt
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from django.db import connection
 from django.utils import timezone
 
-from lineage import errors, holds, ledger, rights
+from lineage import errors, holds, ledger, rights, segments
 from lineage.access import Viewer
 from lineage.erasures import quarantine, selection
 from lineage.events import GROUPS, Group, HeaderCount
 
 WORDS_MOST = 500
+SAMPLE = 5
+HEADERS = ("kind", "class", "source_id", "occurred_at")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Asked:
-    """A request as it was shown to the person who asked: no value in it."""
+    """A request as it is shown to those who ask and decide: no value in it. `sample` are headers of the first records."""
 
     number: int
     groups: tuple[Group, ...]
@@ -29,6 +32,7 @@ class Asked:
     last: int | None
     counts: tuple[HeaderCount, ...]
     quarantined: int
+    sample: tuple[dict[str, Any], ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -125,15 +129,31 @@ def request(
         if not taken and not quarantined:
             raise errors.NotFound("Nothing in your scope matches, so there is nothing to erase.")
         holds.check(taken)
-        counts = selection.counts(taken)
         number = rights.call(
             "select ledger_request_erasure(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
             list(wanted.groups), wanted.query, list(wanted.texts), since, until, list(wanted.quarantine), size,
             len(taken), selection.digest(taken), reason.strip(), ground.strip(), viewer.email,
         )  # fmt: skip
-        _record(one(number), viewer.email, "requested", counts)
-        first, last = (min(taken), max(taken)) if taken else (None, None)
-        return Asked(number, wanted.groups, len(taken), first, last, tuple(counts), len(quarantined))
+        asked = _asked(number, wanted, taken, len(quarantined))
+        _record(one(number), viewer.email, "requested", asked.counts)
+        return asked
+
+
+def _asked(number: int, wanted: selection.Wanted, taken: selection.Taken, quarantined: int) -> Asked:
+    first, last = (min(taken), max(taken)) if taken else (None, None)
+    sample = tuple(
+        {"index": record.index, **{k: v for k, v in msgspec.json.decode(record.leaf).items() if k in HEADERS}}
+        for record in segments.records(sorted(taken)[:SAMPLE])
+    )
+    return Asked(number, wanted.groups, len(taken), first, last, tuple(selection.counts(taken)), quarantined, sample)
+
+
+def preview(viewer: Viewer, erasure: Erasure) -> Asked:
+    """What a request that waits for its decision would take now. Raises AccessDenied."""
+    with rights.asked(viewer, "erasure", erasure.id):
+        wanted, asker = erasure.wanted(), selection.asker(erasure.requested_by)
+        taken, _ = selection.select(asker, wanted)
+        return _asked(erasure.id, wanted, taken, len(quarantine.matching(asker, wanted)))
 
 
 def _check(wanted: selection.Wanted, groups: Sequence[str], reason: str, ground: str) -> None:

@@ -38,6 +38,7 @@ RAIL = (
 )
 SECTIONS = {
     "session": "sessions", "identity": "identities", "table": "tables", "row": "tables", "event": "search", "report": "reports",
+    "forgetting": "integrity", "erasure": "integrity",
 }  # fmt: skip
 
 _RELATIVE = re.compile(r"^(\d{1,5})([smhdw])$")

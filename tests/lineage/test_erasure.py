@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pyarrow.parquet as pq
 import pytest
 from django.conf import settings as configured
 
 from config import cluster
-from lineage import archive, erasures, errors, fsck, ingest, keeper, keys, notes, packfile, queries, rights, segments
+from lineage import archive, erasures, fsck, ingest, keeper, keys, notes, packfile, queries, segments
 from lineage.access import Viewer
 from lineage.verify.checks import verify
 from reports.models import Report
@@ -79,7 +78,9 @@ def test_after_its_waiting_time_the_value_is_in_no_byte_that_we_keep(
     forgetting.send(f"{SECRET} again", source, "4712")
     ingest.accept(source, f'{{"kind":"nothing known","text":"{SECRET}"}}'.encode())
     forgetting.read(pair[0], SECRET)
-    Report.objects.create(kind="privileged-access", period_from=forgetting.AT, period_to=forgetting.AT, q=SECRET, created_by="x@y.z")
+    Report.objects.create(
+        kind="privileged-access", period_from=forgetting.AT, period_to=forgetting.AT, q=SECRET, created_by="x@y.z"
+    )
     earlier = forgetting.pack(pair[0], "key:4711")
     assert where(SECRET, tmp_path)
     number = erased(pair, f'key:4711 or "{SECRET}" or after.name:"{SECRET} again"')
@@ -95,7 +96,9 @@ def test_after_its_waiting_time_the_value_is_in_no_byte_that_we_keep(
 
 
 def checkpoint_policy() -> str:
-    return notes.make_policy(keys.vkey("checkpoint"), keys.vkey("receipt"), keys.vkey("report"), certificate_sha256="ab" * 32)
+    return notes.make_policy(
+        keys.vkey("checkpoint"), keys.vkey("receipt"), keys.vkey("report"), certificate_sha256="ab" * 32
+    )
 
 
 def where(text: str, data: Path) -> list[str]:

@@ -590,7 +590,7 @@ def test_it_is_said_who_holds_what_since_when_and_what_it_means_that_nobody_does
     told = words.held_outside([north, *others], 1200)
     assert "the timestamp authority tsa has stamped the checkpoint of 900 records" in told
     assert "ann@audit.example fetched" in told
-    assert "and 2 more hold older ones" in told
+    assert "and 2 others hold one" in told
     assert told.endswith("Nothing under it can be rewritten unnoticed while they keep it.")
 
 

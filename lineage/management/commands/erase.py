@@ -51,6 +51,9 @@ class Command(_told.Told):
         self.stderr.write(f"{', '.join(asked.groups)} of {asked.records} records{span}")
         for count in asked.counts:
             self.stderr.write(f"  {count.count}  {count.source_id or '-'}  {count.class_ or '-'}")
+        for record in asked.sample:
+            shown = (record.get(name, "-") for name in ("index", "kind", "class", "source_id", "occurred_at"))
+            self.stderr.write("  " + "  ".join(str(value) for value in shown))
         if asked.quarantined:
             self.stderr.write(f"  {asked.quarantined}  quarantined items")
         self.stderr.write("Nothing is erased before another person approves it.")
