@@ -265,3 +265,24 @@ def test_a_receipt_says_which_records_were_promised_which_places() -> None:
 def test_a_signed_note_that_is_not_a_receipt_is_refused_as_one(text: str) -> None:
     with pytest.raises(NoteInvalid):
         notes.verify_receipt(notes.sign(text, LOG), [notes.vkey_of(LOG)])
+
+
+def test_tlog_proofs_agree_with_the_vectors() -> None:
+    cases = vectors.load("note/tlog_proof.json")
+    for case in cases:
+        if not case["accept"]:
+            with pytest.raises(NoteInvalid):
+                notes.parse_proof(case["text"])
+            continue
+        found = notes.parse_proof(case["text"])
+        assert (found.index, found.checkpoint) == (case["index"], case["checkpoint"])
+        assert [base64.b64encode(node).decode() for node in found.path] == case["hashes"]
+        assert found.extra == (base64.b64decode(case["extra"]) if case["extra"] else None)
+        assert notes.write_proof(found) == case["text"]
+    assert {case["accept"] for case in cases} == {True, False}
+
+
+@pytest.mark.parametrize("index", ["05", "+5", "9223372036854775808", " 5", "5 "])
+def test_a_tlog_proof_names_its_index_in_one_way(index: str) -> None:
+    with pytest.raises(NoteInvalid):
+        notes.parse_proof(f"c2sp.org/tlog-proof@v1\nindex {index}\n\ncheckpoint\n")
