@@ -13,6 +13,7 @@ from django.db import connection
 
 from lineage import errors, words
 
+KINDS = ("witness", "timestamp", "pull", "mail", "folder")
 PULL_PAUSE = "1 minute"
 LATE = ("witness-late", "timestamp-late")
 """Alarms that somebody outside does not answer. They end by themselves when he does, and do not say that the log is broken."""
@@ -21,7 +22,7 @@ LATE = ("witness-late", "timestamp-late")
 class Holding(NamedTuple):
     """One outside party's newest checkpoint, when it was taken, and since when the party takes them.
 
-    `kind` is witness, timestamp, folder, mail or pull; `holder` the name or address ("" for the folder).
+    `kind` is one of `KINDS`; `holder` the name or address ("" for the folder).
     """
 
     kind: str
@@ -123,7 +124,7 @@ def held() -> Held:
     for name, size, at, since in _newest("ledger_handed", "holder"):
         kind, _, holder = name.partition(" ")
         found.append(Holding(kind, holder, size, at, since))
-    return Held(tuple(sorted(found, key=lambda each: (-each.size, each.kind, each.holder))))
+    return Held(tuple(sorted(found, key=lambda each: (-each.size, KINDS.index(each.kind), each.holder))))
 
 
 def hand(size: int, kind: str, holder: str = "") -> None:
@@ -154,9 +155,11 @@ def note_pull(size: int, email: str) -> None:
         )
 
 
-def sentence(size: int) -> str:
-    """Who outside holds what of a log of `size` records, since when; or what it means that nobody does."""
-    return words.held_outside(held().holdings, size)
+def sentence(size: int, most: int = 3) -> str:
+    """Who outside holds what of a log of `size` records, since when (at most so many by name); or what it means that
+    nobody does.
+    """
+    return words.held_outside(held().holdings, size, most)
 
 
 def _newest(table: str, name: str) -> Iterable[tuple[str, int, dt.datetime, dt.datetime]]:

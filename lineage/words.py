@@ -57,7 +57,10 @@ RULES = {
     "agent-without-person": "Agent without a person", "bulk-change": "Bulk change", "bulk-export": "Bulk export",
     "truncate-or-drop": "Table emptied or dropped", "gap": "Gap in the records", "capture-alarm": "Capture alarm",
     "conflict": "One id, two contents", "unauthorised-assertion": "Assertion not allowed", "clock-skew": "Wrong clock",
-    "ddl-outside-hours": "Schema change outside working hours",
+    "ddl-outside-hours": "Schema change outside working hours", "silence": "Silent source",
+    "capture-weakened": "Capture weakened", "replication-role": "Triggers switched off", "slot-lost": "Replication slot lost",
+    "log-lost": "Server log lost", "canary-missing": "Canary missing", "rows-not-captured": "Rows not captured",
+    "changes-without-statement": "Changes without a statement", "count-mismatch": "Counts do not agree",
 }  # fmt: skip
 
 
@@ -257,12 +260,11 @@ def held_outside(holdings: Sequence[Holder], size: int, most: int = 3) -> str:
     if not holdings:
         return NOTHING_OUTSIDE
     parts = [
-        f"{HOLDERS[one.kind].format(one.holder)} the checkpoint of {counted(one.size, 'record')} "
-        f"({minute(one.at)} UTC, the first {minute(one.since)})"
+        f"{HOLDERS[one.kind].format(one.holder)} the checkpoint of {counted(one.size, 'record')} ({times(one)})"
         for one in holdings[:most]
     ]
     more = len(holdings) - len(parts)
-    said = listed([*parts, f"{more} more hold older ones"] if more else parts)
+    said = listed([*parts, counted(more, "other holds one", "others hold one")] if more else parts)
     newer = size - holdings[0].size
     if newer <= 0:
         return f"Held outside: {said}. Nothing under it can be rewritten unnoticed while they keep it."
@@ -270,6 +272,12 @@ def held_outside(holdings: Sequence[Holder], size: int, most: int = 3) -> str:
         f"Held outside: {said}. {counted(newer, 'newer record is', 'newer records are')} "
         "under no checkpoint that is held outside yet."
     )
+
+
+def times(one: Holder) -> str:
+    """When the newest was taken, and the first where that was earlier."""
+    newest, first = minute(one.at), minute(one.since)
+    return f"{newest} UTC" if newest == first else f"{newest} UTC, the first {first}"
 
 
 def minute(at: dt.datetime) -> str:

@@ -54,7 +54,7 @@ def integrity(viewer: Viewer) -> dict[str, Any]:
         "root": newest["root"] if newest else None, "segments": segments, "sealed_to": sealed_to,
         "quarantined": quarantined, "conflicts": conflicts, "sources": source_rows(viewer),
         "outside": held, "witnesses": [each for each in held if each["kind"] == "witness"],
-        "held": words.held_outside(holdings, size),
+        "held": words.held_outside(holdings, size, most=1),
     }  # fmt: skip
 
 

@@ -69,8 +69,8 @@ def overview(request: HttpRequest, viewer: Viewer) -> HttpResponse:
         "looks": looks(viewer, context["window"], [e["name"] for e in found["by_environment"]]),
         "silent": [c for c in found["coverage"] if c.state != "continuous"],
         "watch": watch_token(request, viewer),
-        "holdings": outside.held().holdings,
-        "outside": outside.sentence(found["as_of"]),
+        "outside": outside.sentence(found["as_of"], most=1),
+        "nothing_outside": words.NOTHING_OUTSIDE,
     }
     return frame.page(request, "lineage/overview.html", context)
 
