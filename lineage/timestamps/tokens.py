@@ -102,7 +102,7 @@ def authority_of(response: bytes, name: str, roots: Sequence[x509.Certificate]) 
     while not is_self_signed(chain[-1]):
         above = next((each for each in [*roots, *token.certificates] if _issued(each, chain[-1])), None)
         if above is None or above in chain or len(chain) == MAX_CERTIFICATES:
-            issuer = chain[-1].issuer.rfc4514_string()
+            issuer = _plain(chain[-1].issuer.rfc4514_string())
             raise TimestampInvalid(f"The authority's chain ends at {issuer}, which is not among TOUCHSTONE_TSA_ROOTS.")
         chain.append(above)
     try:
@@ -135,7 +135,7 @@ def _read(response: bytes) -> _Token:
         decoded = decode_timestamp_response(response)
         if decoded.status != GRANTED:
             words = " ".join([f"status {decoded.status}", *decoded.status_string])
-            raise TimestampInvalid(f"The authority did not grant a token: {words}.")
+            raise TimestampInvalid(f"The authority did not grant a token: {_plain(words)}.")
         signed = decoded.signed_data
         (signer,) = signed.signer_infos
         versions = (signed.version, signer.version, decoded.tst_info.version)
@@ -152,6 +152,11 @@ def _read(response: bytes) -> _Token:
         # Two certificates under one name: it would be open which of them signed.
         raise TimestampInvalid("The token holds two certificates with the same issuer and serial number.")
     return token
+
+
+def _plain(text: str) -> str:
+    """Foreign words on one line of bounded length: they go into our log and to terminals."""
+    return "".join(char if char.isprintable() else "?" for char in text[:300])
 
 
 def _issued(above: x509.Certificate, below: x509.Certificate) -> bool:

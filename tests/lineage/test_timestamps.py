@@ -174,6 +174,14 @@ def test_an_answer_that_grants_nothing_is_told_with_its_words(tsa: local.Authori
     assert "status 2" in refused(answer, trusted(tsa.certificate, root[0]))
 
 
+def test_the_words_of_an_authority_cannot_make_a_second_line_in_our_log() -> None:
+    words = "sorry\n2026-11-21 ALL FINE\x1b[2J".encode()
+    inner = b"\x02\x01\x02" + bytes([0x30, len(words) + 2, 0x0C, len(words)]) + words
+    answer = bytes([0x30, len(inner) + 2, 0x30, len(inner)]) + inner
+    told = refused(answer, trusted(local.certificate("any", ec.generate_private_key(ec.SECP256R1()))))
+    assert told == "The authority did not grant a token: status 2 sorry?2026-11-21 ALL FINE?[2J."
+
+
 def test_a_huge_response_is_refused_before_it_is_read(tsa: local.Authority, root: Issuer) -> None:
     response, nonce = stamped(tsa)
     assert "64 KiB" in refused(response + bytes(64 * 1024), trusted(tsa.certificate, root[0]), nonce)
