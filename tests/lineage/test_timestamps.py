@@ -175,7 +175,7 @@ def test_an_answer_that_grants_nothing_is_told_with_its_words(tsa: local.Authori
 
 
 def test_the_words_of_an_authority_cannot_make_a_second_line_in_our_log() -> None:
-    words = "sorry\n2026-11-21 ALL FINE\x1b[2J".encode()
+    words = b"sorry\n2026-11-21 ALL FINE\x1b[2J"
     inner = b"\x02\x01\x02" + bytes([0x30, len(words) + 2, 0x0C, len(words)]) + words
     answer = bytes([0x30, len(inner) + 2, 0x30, len(inner)]) + inner
     told = refused(answer, trusted(local.certificate("any", ec.generate_private_key(ec.SECP256R1()))))
