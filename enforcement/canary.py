@@ -41,7 +41,8 @@ class Canary:
         return [self._gap(name) for name in late]
 
     def _send(self) -> None:
-        name = secrets.token_hex(8)
+        # With the time by this host's clock: where it comes back, the database's own clock is told beside it.
+        name = f"{secrets.token_hex(8)}-{int(time.time())}"
         at = shipper.now()
         try:
             self._emit(name)
@@ -69,7 +70,7 @@ def emit_message(dsn: str, name: str) -> None:
     with connect(dsn) as connection:
         connection.execute(f"select 'touchstone-canary {name}'".encode())
         connection.execute(
-            "select pg_logical_emit_message(false, 'touchstone_canary', %s) /* touchstone-canary */", [name]
+            "select pg_logical_emit_message(true, 'touchstone_canary', %s) /* touchstone-canary */", [name]
         )
 
 

@@ -33,6 +33,7 @@ class LogFile:
         self.offset = 0
         self.head_length, self.head = 0, ""
         self.is_done = False
+        self.told_removed = False
         self.modified = time.time()
         self._make_splitter = make_splitter
         self.splitter = make_splitter(0)
@@ -138,6 +139,10 @@ class Folder:
         if not self._looked:
             gaps += [gone(entry[1], entry[4]) for entry in self._known.values() if not entry[5]]
             self._known, self._looked, self._skip_existing = {}, True, False
+        for file in self._files.values():
+            if not file.is_done and not file.told_removed and file.inode not in found:
+                file.told_removed = True
+                gaps.append(removed(file.name, file.offset))
         for file in [f for f in self._files.values() if f.is_done and f.inode not in found]:
             file.close()
             del self._files[file.inode]
@@ -205,10 +210,16 @@ def gone(name: str, offset: int) -> bytes:
     detail = (
         "The log file was removed or overwritten before the collector came back; what was behind this place is lost."
     )
-    return shipper.custody_item("gap", name, detail, first=f"{name}:{offset}")
+    return shipper.custody_item("gap", "log", f"{name}: {detail}", first=f"{name}:{offset}")
+
+
+def removed(name: str, offset: int) -> bytes:
+    """The alarm of a file that was removed or moved away while the server, as far as is known, still writes to it."""
+    detail = "The log file was removed or moved away while it was followed. It is read on while this collector runs."
+    return shipper.custody_item("alarm", "log", f"{name}: {detail}", first=f"{name}:{offset}")
 
 
 def replaced(name: str, offset: int) -> bytes:
     """The gap of a file that was truncated while it was followed."""
     detail = "The log file was truncated while it was followed; lines written shortly before may be lost."
-    return shipper.custody_item("gap", name, detail, first=f"{name}:{offset}")
+    return shipper.custody_item("gap", "log", f"{name}: {detail}", first=f"{name}:{offset}")

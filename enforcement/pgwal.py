@@ -117,6 +117,8 @@ class Reader:
     def _take(self, stream: replication.Stream, message: bytes) -> None:
         if time.monotonic() >= self._status_due:
             self._tick(stream)
+        if self.canary.waits():
+            self.canary.saw(message)
         done = self.assembler.take(message)
         if isinstance(done, transactions.Committed):
             try:
@@ -139,8 +141,6 @@ class Reader:
             self._note_safe(done.commit.end_lsn)
 
     def _loose(self, stream: replication.Stream, message: decoder.Message) -> None:
-        if self.canary.waits():
-            self.canary.saw(message.content)
         if (message.lsn, 0) > self._taken:
             self._add(stream, self.writer.loose_message(message), (message.lsn, 0), None)
 

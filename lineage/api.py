@@ -110,7 +110,11 @@ def heartbeat(request: HttpRequest) -> HttpResponse:
             "A heartbeat is a JSON object with last_sequence, position and at (RFC 3339)."
         ) from error
     health.beat(
-        source, last_sequence=beat.last_sequence, position=beat.position.replace("\0", "\u2400")[:500], reported_at=at
+        source,
+        last_sequence=beat.last_sequence,
+        position=beat.position.replace("\0", "\u2400")[:500],
+        reported_at=at,
+        detail=beat.detail,
     )
     return JsonResponse({"ok": True})
 

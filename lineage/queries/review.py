@@ -87,6 +87,22 @@ def _verdict(row: dict[str, Any], state: str | None) -> str:
     return "late" if row["decided_at"] and row["decided_at"] > used else "good"
 
 
+BEGINS = "json_extract_string(custody, '$.transition') is distinct from 'ends'"
+DONE = "coalesce(verdict, 'allowed') in ('allowed', 'unknown')"
+ORIGIN = "contains(w, 'session_replication_role')"
+
+
+def _ours(rule: str) -> str:
+    """The condition of a finding that the store itself made and logged."""
+    return f"(source = '{OWN}' and custody_type = 'finding' and custody_subject = '{rule}' and {BEGINS})"
+
+
+def _collectors(subject: str, *types: str) -> str:
+    """The condition of what a collector states about its own feed."""
+    kinds = ", ".join(f"'{kind}'" for kind in types)
+    return f"(source <> '{OWN}' and custody_subject = '{subject}' and custody_type in ({kinds}))"
+
+
 RULES: tuple[tuple[str, str, str, str], ...] = (
     ("forged-log-line", "high", "custody_type = 'finding' and list_contains(flags, 'suspected_forgery')",
      "A log line that only pretends to be from pgAudit was written by {who}."),
@@ -104,13 +120,25 @@ RULES: tuple[tuple[str, str, str, str], ...] = (
      "{who} took {rows} rows out of {where}."),
     ("truncate-or-drop", "medium", "verdict = 'allowed' and (op = 'truncate' or command ilike 'DROP%')",
      "{who} removed {where}."),
-    ("gap", "high", "custody_type in ('gap', 'silence')", "A gap in what {source} reports: {detail}"),
-    ("capture-alarm", "medium", "custody_type = 'alarm'", "{source} reports: {detail}"),
+    ("gap", "high", f"custody_type = 'gap' and {BEGINS} and (source = '{OWN}' or "
+     "coalesce(custody_subject, '') not in ('slot', 'log', 'canary'))", "A gap in what {source} reports: {detail}"),
+    ("silence", "high", f"custody_type = 'silence' and {BEGINS}", "{detail}"),
+    ("capture-weakened", "high", f"{_ours('capture-weakened')} or ({DONE} and "
+     f"len(list_filter(weakens, lambda w: not {ORIGIN})) > 0)", "{weakened}"),
+    ("replication-role", "high", f"{_ours('replication-role')} or ({DONE} and "
+     f"len(list_filter(weakens, lambda w: {ORIGIN})) > 0)", "{weakened} Triggers and rules do not run in such a session."),
+    ("slot-lost", "high", f"{_ours('slot-lost')} or {_collectors('slot', 'gap')}", "The replication slot was lost: {detail}"),
+    ("log-lost", "high", _collectors("log", "gap", "alarm"), "The server's log was lost before it was read: {detail}"),
+    ("canary-missing", "high", f"{_ours('canary-missing')} or {_collectors('canary', 'gap')}", "{detail}"),
+    ("rows-not-captured", "high", _ours("rows-not-captured"), "{detail}"),
+    ("changes-without-statement", "high", _ours("changes-without-statement"), "{detail}"),
+    ("count-mismatch", "high", _ours("count-mismatch"), "{detail}"),
+    ("capture-alarm", "medium", "custody_type = 'alarm' and custody_subject is distinct from 'log'", "{source} reports: {detail}"),
     ("conflict", "medium", "list_contains(flags, 'duplicate_conflict')",
      "{source} sent two different records under one id; both are kept."),
     ("unauthorised-assertion", "medium", "list_contains(flags, 'unauthorised_assertion')",
      "{source} asserted what its token does not allow; it is kept and not counted."),
-    ("clock-skew", "low", "list_contains(flags, 'clock_skew') or custody_type = 'clock_skew'",
+    ("clock-skew", "low", f"list_contains(flags, 'clock_skew') or (custody_type = 'clock_skew' and {BEGINS})",
      "The clock of {source} is wrong."),
 )  # fmt: skip
 
@@ -125,13 +153,15 @@ def findings(viewer: Viewer, window: Window = Window(), limit: int | None = None
     with Question() as question:
         rows = question.rows(
             f"""with ruled as (select *, unnest(list_filter([{TESTS}], lambda r: r is not null)) as rule from activity
-                where {condition} and environment <> '{OWN}' and not list_has_any(flags, ['claim', 'canary']))
+                where {condition} and (environment <> '{OWN}' or custody_subject = 'count-mismatch')
+                and not list_has_any(flags, ['claim', 'canary']))
             select rule, min(index) as index, min(occurred_at) as occurred_at, any_value(who_id) as who_id,
             any_value(who_name) as who_name, any_value(who_type) as who_type, any_value(on_behalf_of) as on_behalf_of,
             any_value(op) as op, any_value(source) as source, any_value(environment) as environment,
             any_value(datasource) as datasource, list_distinct(flatten(list(relations))) as relations,
             max(coalesce(rows_affected, rows_returned)) as rows, count(*) as records, any_value(custody) as custody,
-            any_value(session) as session, any_value(ticket) as ticket
+            any_value(session) as session, any_value(ticket) as ticket, any_value(kind) as kind,
+            list_distinct(flatten(list(weakens))) as weakens
             from ruled group by rule, coalesce(case when rule = 'false-claim' then transaction_id end, correlation_id, event_id)
             order by index desc limit {count}""",  # noqa: S608 - our own rules and a number
             values,
@@ -146,6 +176,8 @@ def findings(viewer: Viewer, window: Window = Window(), limit: int | None = None
 def _finding(row: dict[str, Any]) -> dict[str, Any]:
     _, severity, _, sentence = next(r for r in RULES if r[0] == row["rule"])
     custody = msgspec.json.decode(row.pop("custody") or "{}")
+    kind, weakens = row.pop("kind"), row.pop("weakens") or []
+    done = f"{row['who_name']} {', '.join(weakens)}." if kind == "query" else f"{'; '.join(weakens)}."
     row["severity"] = severity
     row["sentence"] = sentence.format(
         who=row["who_name"],
@@ -153,7 +185,8 @@ def _finding(row: dict[str, Any]) -> dict[str, Any]:
         behalf=row["on_behalf_of"] or "nobody known",
         rows=f"{row['rows']:,}" if row["rows"] is not None else "an unknown number of",
         op="a connection" if row["op"] == "session" else row["op"] or "a statement",
-        source=row["source"],
+        source=custody.get("subject") if row["source"] == OWN else row["source"],
+        weakened=done if weakens else f"Capture was weakened: {custody.get('detail')}",
         detail=custody.get("detail") or custody.get("subject") or "no detail",
     )
     return row

@@ -7,11 +7,13 @@ create table coverage_progress (
 );
 insert into coverage_progress values (1);
 
--- Of each source: its highest number, the newest time of its own that it told, and the state it is compared with.
+-- Of each source: its highest number, the newest time of its own that it told, when it was last heard, and of a state
+-- source the newest snapshot and the one that new ones are held against.
 create table coverage_source (
     source_id   integer primary key,
     high        bigint,
     told_to     timestamptz,
+    heard_at    timestamptz,
     state_index bigint,
     baseline    bigint
 );

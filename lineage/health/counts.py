@@ -1,0 +1,92 @@
+"""Count commitments: how many leaves of each source and class a sealed range holds, in the log itself (docs/coverage.md)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+import msgspec
+from django.db import connection, transaction
+
+from lineage import ledger, segments
+from lineage.engine import Question
+from lineage.events import Custody, Event, HeaderCount
+
+
+class Header(msgspec.Struct):
+    """The members of a leaf that are counted."""
+
+    kind: str
+    source_id: str | None = None
+    class_: str | None = msgspec.field(name="class", default=None)
+
+
+Counts = Counter[tuple[str | None, str | None]]
+"""Leaves by (source, class)."""
+
+_header = msgspec.json.Decoder(Header).decode
+OWN = ("custody", "touchstone")
+
+
+def counted(leaves: Iterable[bytes]) -> Counts:
+    """How many leaves there are of each source and class."""
+    return Counter((header.source_id, header.class_) for header in map(_header, leaves))
+
+
+def commit_counts() -> int | None:
+    """Commits to the counts of what was sealed since the last time; the index of the record, or None.
+
+    A range of nothing but the store's own custody records waits for the next, or each commitment would call for another.
+    """
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("select counted_to from coverage_progress where id = 1 for update")
+        first, following = int(cursor.fetchone()[0]), segments.sealed_to()
+        if following <= first:
+            return None
+        counts: Counts = Counter()
+        others = False
+        for _, leaf in segments.leaves(first, following):
+            header = _header(leaf)
+            counts[(header.source_id, header.class_)] += 1
+            others = others or (header.kind, header.source_id) != OWN
+        if not others:
+            return None
+        cursor.execute("update coverage_progress set counted_to = %s where id = 1", [following])
+        return ledger.record(Event(kind="custody", custody=commitment(first, following, counts))).index
+
+
+def commitment(first: int, following: int, counts: Counts) -> Custody:
+    """The custody record of the range first <= index < following."""
+    order = sorted(counts, key=lambda pair: (pair[0] or "", pair[1] or ""))
+    return Custody(
+        type="count_commitment",
+        first=str(first),
+        last=str(following - 1),
+        count=counts.total(),
+        counts=tuple(
+            HeaderCount(source_id=source, class_=kind, count=counts[source, kind])  # type: ignore[arg-type]
+            for source, kind in order
+        ),
+    )
+
+
+def disagreements() -> Iterator[tuple[int, str]]:
+    """(index, sentence) of each commitment that the stored leaves do not bear out."""
+    with Question() as question:
+        rows = question.rows(
+            "select index, custody from raw_events where source = 'touchstone' and custody_type = 'count_commitment' "
+            "order by index"
+        )
+    for row in rows:
+        said = msgspec.json.decode(row["custody"], type=Custody)
+        first, last = int(said.first or 0), int(said.last or -1)
+        stored = counted(leaf for _, leaf in segments.leaves(first, last + 1))
+        stated: Counts = Counter({(c.source_id, c.class_): c.count for c in said.counts})
+        if stored == stated and said.count == stored.total():
+            continue
+        source, kind = next(iter(sorted((stored - stated) + (stated - stored), key=str)), (None, None))
+        yield (
+            row["index"],
+            f"Records {first} to {last}: the log committed to {stated[source, kind]} of source {source}, class {kind}; "
+            f"{stored[source, kind]} are stored.",
+        )

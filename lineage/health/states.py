@@ -1,0 +1,118 @@
+"""Snapshots of one database held against the one before: what captures less, since when, and until when. Pure."""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from lineage import coverage
+from lineage.coverage import Weakness
+from lineage.events import State
+
+DAY = dt.timedelta(days=1)
+"""How long something counts as weakened; afterwards it is how this database is set up."""
+
+_decode = msgspec.json.Decoder(State).decode
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """The state of one database at one time, put together from its parts."""
+
+    index: int
+    at: dt.datetime
+    arrived_at: dt.datetime
+    database: str
+    state: State
+
+
+class Judged(msgspec.Struct):
+    """What new snapshots told: what began and what ended, each with the snapshot's time, and where to go on."""
+
+    begins: list[tuple[Weakness, Snapshot]] = []
+    ends: list[tuple[str, str, Snapshot]] = []
+    baseline: int | None = None
+    newest: int | None = None
+
+
+def snapshots(rows: Iterable[Mapping[str, Any]]) -> list[Snapshot]:
+    """Snapshots from state records by index; a difference adds to the snapshot before it."""
+    made: list[Snapshot] = []
+    for row in rows:
+        state, database = _decode(row["state"]), row["database"] or ""
+        if state.mode == "snapshot":
+            made.append(Snapshot(row["index"], row["occurred_at"], row["received_at"], database, state))
+        elif made and made[-1].database == database:
+            last = made[-1]
+            more = {name: (*getattr(last.state, name), *getattr(state, name)) for name in ADDED}
+            made[-1] = msgspec.structs.replace(last, state=msgspec.structs.replace(last.state, **more))
+    return made
+
+
+ADDED = ("roles", "grants", "keys", "marks")
+
+
+def judge(
+    told: Sequence[Snapshot],
+    new_from: int,
+    baseline: int | None,
+    open_since: Mapping[tuple[str, str], dt.datetime],
+) -> Judged:
+    """Compares each snapshot from index `new_from` on with the one before and with the last one that nothing was weaker than.
+
+    `open_since`: (rule, object) of what was weakened before and is not known to be restored.
+    """
+    result, still = Judged(baseline=baseline), dict(open_since)
+    result.newest = told[-1].index if told else None
+    for before, after in itertools.pairwise(told):
+        if after.index < new_from or before.database != after.database:
+            continue
+        result.baseline = before.index if result.baseline is None else result.baseline
+        base = next((s for s in told if s.index == result.baseline), before)
+        now = {
+            (w.rule, w.object): w for first in (base, before) for w in coverage.differences(first.state, after.state)
+        }
+        for name, weakness in now.items():
+            if name not in still:
+                still[name] = after.at
+                result.begins.append((weakness, after))
+        for name in [n for n, since in still.items() if n not in now or after.at - since > DAY]:
+            del still[name]
+            result.ends.append((*name, after))
+        if not still:
+            result.baseline = after.index
+    return result
+
+
+def ever(told: Sequence[Snapshot], at: dt.datetime, database: str) -> list[State]:
+    """The states in force at a time or during the day before it, oldest first."""
+    inside = [s for s in told if s.database == database and s.at <= at]
+    return [
+        s.state for n, s in enumerate(inside) if n + 1 == len(inside) or inside[n + 1].at > at - DAY
+    ]  # fmt: skip
+
+
+def setting(state: State, name: str) -> str:
+    return next((s.value for s in state.settings if s.name == name), "")
+
+
+def logs_transactions(state: State, *classes: str) -> bool:
+    """Whether pgAudit writes lines of these classes, with the transaction's id."""
+    rows = setting(state, "pgaudit.log_rows").lower() in coverage.ON
+    return rows and set(classes) <= coverage.audited(setting(state, "pgaudit.log"))
+
+
+def captures(state: State, relation: str) -> bool:
+    """Whether row changes of this table are published and in the write-ahead log."""
+    schema, _, name = relation.rpartition(".")
+    return any(
+        key.relation == name
+        and key.schema == schema
+        and bool(key.published)
+        and key.kind == "table"
+        and key.persistence == "permanent"
+        for key in state.keys
+    )
