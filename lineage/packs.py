@@ -7,13 +7,13 @@ import hashlib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import msgspec
 from django.conf import settings
 from django.db import connection
 
-from lineage import archive, errors, keys, merkle, notes, outside, packfile, search, segments, tree
+from lineage import archive, erasures, errors, keys, merkle, notes, outside, packfile, search, segments, tree
 from lineage.access import Viewer
 from lineage.engine import Question
 from lineage.events import Group, Kind, format_time
@@ -64,9 +64,9 @@ def collect(
         content = _content(choice, viewer, size, beside)
         hidden = set(withhold) | (set() if viewer.sees_values else set(VALUE_GROUPS))
         explained = _Explained(question, size)
-        disclosures, erasures = explained.disclosures(choice.indexes, hidden)
+        disclosures, taken_by = explained.disclosures(choice.indexes, hidden)
         counted = set() if viewer.is_narrowed else explained.commitments(content)
-        cited = explained.cited(erasures, "actor") | explained.cited(counted - erasures, "action")
+        cited = explained.cited(taken_by, "actor") | explained.cited(counted - taken_by, "action")
     content = replace(
         content,
         query=_asked(q, window),
@@ -227,22 +227,10 @@ class _Explained:
         """Each group of each record, and the indexes of the erasures that took some."""
         records = list(segments.records(indexes))
         gone = {(r.index, group) for r in records for group, value in r.groups.items() if value is None}
-        by = self._erasures(gone) if gone else {}
+        taken = erasures.erased_by({index for index, _ in gone})
+        # A record of an erasure that the checkpoint does not cover cannot be shown: the group is missing until then.
+        by = {at: record for at, record in taken.items() if at in gone and record < self.size}
         return {r.index: _disclosed(r, hidden, by) for r in records}, set(by.values())
-
-    def _erasures(self, gone: Collection[tuple[int, str]]) -> dict[tuple[int, str], int]:
-        """The record of each group's erasure: the one that says erased, else one that says pending."""
-        rows = self.question.rows(
-            "select index, decision from raw_events where decision_type in ('erasure', 'retention') and source = ? "
-            "order by index",
-            [OWN],
-        )
-        found: dict[tuple[int, str], int] = {}
-        for row in sorted(rows, key=lambda row: '"erased"' in row["decision"]):
-            decision = msgspec.json.decode(row["decision"])
-            if decision.get("transition") in ("pending", "erased"):
-                found |= {at: row["index"] for at in gone if at[0] < row["index"] and _took(decision, *at)}
-        return found
 
     def commitments(self, content: packfile.PackContent) -> set[int]:
         """The count commitments whose leaves are all in the pack, or in the file beside it."""
@@ -267,12 +255,6 @@ class _Explained:
             )
             for record in segments.records(sorted(indexes))
         }
-
-
-def _took(decision: dict[str, Any], index: int, group: str) -> bool:
-    return any(
-        each["first"] <= index <= each["last"] and group in each["groups"] for each in decision.get("erased", ())
-    )
 
 
 def _disclosed(

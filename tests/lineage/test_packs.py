@@ -14,7 +14,21 @@ from django.db import connection
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineage import errors, events, keeper, keys, ledger, notes, outside, packfile, packs, search, segments, tree
+from lineage import (
+    erasures,
+    errors,
+    events,
+    keeper,
+    keys,
+    ledger,
+    notes,
+    outside,
+    packfile,
+    packs,
+    search,
+    segments,
+    tree,
+)
 from lineage.access import Viewer
 from lineage.commitment import parse_leaf
 from lineage.engine import Question
@@ -22,6 +36,7 @@ from lineage.events import Event
 from lineage.queries import Window
 from lineage.verify import Verdict, verify
 from lineage.verify.survey import matches
+from tests.lineage import forgetting
 from tests.lineage.test_attacks import ORDERS
 from tests.lineage.test_queries import ALL, OPERATOR, Feed
 
@@ -171,43 +186,28 @@ def test_who_sees_no_values_gets_their_digests_only(feed: Feed) -> None:
     assert judged(packfile.write(content)).exit == 0
 
 
-def erase(index: int, *groups: events.Group, transition: str = "erased") -> int:
-    """The record of an erasure, as the store writes it; the values themselves are taken away by the caller."""
-    took = (events.Erased(first=index, last=index, groups=groups),)
-    decision = events.Decision(type="erasure", transition=transition, erased=took)
-    return ledger.record(Event(kind="decision", decision=decision, purpose="asked for")).index
-
-
-def test_an_erased_group_is_explained_by_the_cited_record_of_its_erasure(
-    feed: Feed, monkeypatch: pytest.MonkeyPatch
+def test_an_erased_group_is_missing_until_the_record_of_its_erasure_is_under_the_checkpoint(
+    store: str, settings: Any
 ) -> None:
-    index = feed.change("1")
-    real = segments.records
-
-    def without(indexes: Any) -> Any:
-        for record in real(indexes):
-            if record.index == index:
-                record.groups["change"] = record.salts["change"] = None
-            yield record
-
-    monkeypatch.setattr(segments, "records", without)
-    keeper.once()
-    verdict = judged(packs.collect(ALL, "kind:change"))
+    settings.GRACE_SECONDS = -settings.QUERY_SECONDS
+    pair = forgetting.people()
+    statement, change, _ = forgetting.send("Zebedee-Q7")
+    number = erasures.request(pair[0], "key:4711", ["change"], reason="asked for", ground="GDPR art. 17").number
+    erasures.approve(pair[1], number)
+    cosign(keeper.once())
+    forgetting.locked(erasures.execute, number)
+    verdict = judged(packs.collect(ALL, "", indexes=[statement, change], witnessed=True))
     assert (verdict.exit, states(verdict)["disclosures"]) == (2, "missing")
-    pending = erase(index, "change", transition="pending")
     keeper.once()
-    content = packfile.read(packs.collect(ORDERS, "kind:change"))
-    assert content.disclosures[index]["change"].erased_by == pending
-    assert {group: shown.state for group, shown in content.cited[pending].disclosures.items()} == {
-        "actor": "disclosed",
-        "action": "withheld",
-    }
-    final = erase(index, "statement", "change")
-    keeper.once()
-    content = packfile.read(packs.collect(ALL, "kind:change"))
-    assert list(content.cited) == [final]
-    verdict = judged(packfile.write(content))
-    assert (verdict.exit, states(verdict)["disclosures"]) == (0, "pass")
+    narrow = Viewer(email="o@other.test", role="auditor", datasources=("orders-prod",))
+    for viewer in (ALL, narrow):
+        content = packfile.read(packs.collect(viewer, "", indexes=[statement, change]))
+        (pending,) = content.cited
+        assert content.disclosures[change]["change"] == packfile.Disclosure("erased", erased_by=pending)
+        shown = {group: each.state for group, each in content.cited[pending].disclosures.items()}
+        assert shown == {"actor": "disclosed", "action": "withheld"}
+        verdict = judged(packfile.write(content))
+        assert (verdict.exit, states(verdict)["disclosures"]) == (0, "pass")
 
 
 def count(first: int, last: int, **wrong: int) -> int:
