@@ -45,32 +45,35 @@ def checkpoint() -> int:
 
 
 def begin(*, over_records: bool = False) -> None:
-    """Makes state and key of a new log. Nothing happens when the signer's state is there.
+    """Makes state and key of a new log. Nothing happens once something was signed.
 
     A log is new only if nothing of an older one is found: no record, no checkpoint, no leaf hash, no key. Records that
     nobody signed are allowed with `over_records`. Raises SignerRefused `signer-state-missing` otherwise.
     """
     with fence() as folder:
-        if _state_path().exists():
-            return
-        found = [
-            name
-            for name, there in (
-                ("records", tree.head() > 0 and not over_records), ("checkpoints", tree.published()[0] > 0),
-                ("leaf hashes", tree.hashes().count() > 0), ("a key", keys.was_made(KEY)),
-            )
-            if there
-        ]  # fmt: skip
-        if found:
-            raise errors.SignerRefused(
-                f"The signer's own file {_state_path().name} is missing in {folder}, but there are {', '.join(found)}. "
-                "Restore the file as it was last; without it nothing is signed.",
-                alarm="signer-state-missing",
-            )
-        # Before the key: killed in between, the next start makes the key of a log that has begun and signed nothing.
-        write_state(Signed(0, [], ""))
-        if not settings.CHECKPOINT_SIGNER:
+        last = state()
+        if last is None:
+            found = _left_of_a_log(over_records)
+            if found:
+                raise errors.SignerRefused(
+                    f"The signer's own file {_state_path().name} is missing in {folder}, but there are {', '.join(found)}. "
+                    "Restore the file as it was last; without it nothing is signed.",
+                    alarm="signer-state-missing",
+                )
+            # Before the key: killed in between, the next start makes the key of a log that has begun and signed nothing.
+            write_state(Signed(0, [], ""))
+        if (last is None or not last.size) and not settings.CHECKPOINT_SIGNER:
             keys.make(KEY)
+
+
+def _left_of_a_log(over_records: bool) -> list[str]:
+    signs = {
+        "records": tree.head() > 0 and not over_records,
+        "checkpoints": tree.published()[0] > 0,
+        "leaf hashes": tree.hashes().count() > 0,
+        "a key": keys.was_made(KEY),
+    }
+    return [name for name, there in signs.items() if there]
 
 
 @contextlib.contextmanager
@@ -170,12 +173,11 @@ def _own(last: Signed) -> None:
     if not last.size:
         return
     try:
-        found = notes.parse_checkpoint(notes.verify(last.note, keys.vkeys(KEY)).text)
+        stated = notes.Checkpoint(settings.ORIGIN, last.size, merkle.CompactRange(last.size, last.edge).root())
+        fits = notes.parse_checkpoint(notes.verify(last.note, keys.vkeys(KEY)).text) == stated
     except (errors.NoteInvalid, errors.ProofInvalid):
-        found = None
-    if found is None or found != notes.Checkpoint(
-        settings.ORIGIN, last.size, merkle.CompactRange(last.size, last.edge).root()
-    ):
+        fits = False
+    if not fits:
         raise errors.SignerRefused(
             "The signer's own file is not of this log: its checkpoint has another name, size, root or key.",
             alarm="checkpoint-unknown",

@@ -1,10 +1,10 @@
-"""`manage.py checkpoint [--show] [--drop]`: signs now, and gives the checkpoint to those outside who shall hold it."""
+"""`manage.py checkpoint [--show] [--drop] [--first-use]`: signs now, and gives the checkpoint to those outside who shall hold it."""
 
 from typing import Any
 
 from django.core.management.base import CommandParser
 
-from lineage import drops, errors, keeper, witnesses
+from lineage import checkpoints, drops, errors, keeper, witnesses
 from lineage.management.commands._told import Told
 
 
@@ -13,9 +13,13 @@ class Command(Told):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--show", action="store_true", help="show it to the witnesses that have an address")
+        parser.add_argument("--first-use", action="store_true", help="begin a log over records that nobody ever signed")
         parser.add_argument("--drop", action="store_true", help="write it into the drop folder, mail it")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["first_use"]:
+            with keeper.lock():
+                checkpoints.begin(over_records=True)
         self.stdout.write(f"signed: {keeper.once()} records")
         if options["show"]:
             self._show()

@@ -28,5 +28,5 @@ class Command(Told):
         )
         cosigning = witnesses.policy_lines()
         self.stdout.write(text.removesuffix("quorum none\n") + cosigning if cosigning else text, ending="")
-        for line in authorities.policy_lines():
+        for line in (*replaced(), *authorities.policy_lines()):
             self.stdout.write(line)
