@@ -224,6 +224,12 @@ def failing(kind: str, tmp_path: Path) -> Iterator[str]:
     tsa = local.Authority(tmp_path / "failing")
     other = local.Authority(tmp_path / "unknown", issuer=(local.certificate("Far root", tsa.key, ca=True), tsa.key))
 
+    # openssl puts the longer certificate first; DER wants the shorter there.
+    unsorted = local.Authority(tmp_path / "unsorted", issuer=(local.certificate("R", tsa.key, ca=True), tsa.key))
+    (unsorted.folder / "chain.pem").write_bytes(local.certificate("R", tsa.key, ca=True).public_bytes(Encoding.PEM))
+    with (unsorted.folder / "tsa.conf").open("a") as config:
+        config.write(f"certs = {unsorted.folder}/chain.pem\n")
+
     def slowly(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)
         handler.end_headers()
@@ -243,6 +249,7 @@ def failing(kind: str, tmp_path: Path) -> Iterator[str]:
         "refusal": lambda handler, _: say(handler, tsa.answer(b"no request")),
         "cut": lambda handler, body: say(handler, tsa.answer(body)[:-9]),
         "unknown root": lambda handler, body: say(handler, other.answer(body)),
+        "unsorted": lambda handler, body: say(handler, unsorted.answer(body)),
         "byte by byte": lambda handler, _: slowly(handler),
     }
     if kind == "down":
@@ -258,8 +265,8 @@ def failing(kind: str, tmp_path: Path) -> Iterator[str]:
 SAID = {
     "garbage": "cannot be read", "nothing": "cannot be read", "error": "did not answer", "redirect": "did not answer",
     "huge": "larger than 64 KiB", "another message": "Mismatch between messages", "another nonce": "Nonce mismatch",
-    "refusal": "did not grant", "cut": "cannot be read", "unknown root": "TOUCHSTONE_TSA_ROOTS", "byte by byte": "within",
-    "down": "did not answer",
+    "refusal": "did not grant", "cut": "cannot be read", "unknown root": "TOUCHSTONE_TSA_ROOTS", "unsorted": "InvalidSetOrdering",
+    "byte by byte": "within", "down": "did not answer",
 }  # fmt: skip
 
 

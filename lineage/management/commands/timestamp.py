@@ -21,6 +21,6 @@ class Command(Told):
             except errors.TimestampInvalid as error:
                 failed.append(f"{name}: {error.message}")
             else:
-                self.stdout.write(f"{name}: {stamped.size} records at {format_time(stamped.stated_at)}")
+                self.stdout.write(f"{name}: {stamped.size} records at {format_time(stamped.stated_at)[:19]}Z")
         if failed:
             raise errors.TimestampInvalid(" ".join(failed))
