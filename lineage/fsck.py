@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from django.db import connection
 
-from lineage import checkpoints, commitment, durable, errors, keys, merkle, notes, projections, segments, tree
+from lineage import checkpoints, commitment, durable, erasures, errors, keys, merkle, notes, projections, segments, tree
 
 PART = 20_000
 
@@ -36,6 +36,7 @@ def check() -> Iterator[str]:
     yield from _batches(size)
     yield from _segments()
     yield from _journal()
+    yield from erasures.undone()
 
 
 def repair_hashes() -> int:

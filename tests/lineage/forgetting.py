@@ -29,19 +29,22 @@ def rows(sql: str, *values: Any) -> list[Any]:
 
 def send(secret: str, source: Source | None = None, key: str = "4711") -> list[int]:
     """Three records: a statement that names the secret, a change that holds it, and a statement of another row."""
-    to = source or story.source()
+    return story.send(source or story.source(), *items(secret, key))
+
+
+def items(secret: str, key: str) -> list[dict[str, Any]]:
+    """What `send` sends, as native events."""
     text = f"update customers set name = '{secret}' where id = {key}"
     change = {
         "kind": "change", "op": "update", "datasource": "orders-prod", "occurred_at": "2026-11-20T09:00:02.000000Z",
         "resources": [{"schema": "public", "relation": "customers"}], "key": [{"column": "id", "value": key}],
         "before": [{"column": "name", "value": "Jon"}], "after": [{"column": "name", "value": secret}],
     }  # fmt: skip
-    return story.send(
-        to,
+    return [
         story.query(f"q-{key}-1", AT, story.DANA, text, "update"),
         {**change, "source_event_id": f"c-{key}-1"},
         story.query(f"q-{key}-2", AT, story.OMAR, "select * from customers where id = 12", "read"),
-    )
+    ]
 
 
 def read(viewer: Viewer, q: str) -> int:

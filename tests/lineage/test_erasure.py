@@ -2,17 +2,46 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from django.conf import settings as configured
+from django.contrib.sessions.models import Session
+from django.core.management import call_command
+from django.db import DatabaseError, connection
+from django.test import Client
 
 from config import cluster
-from lineage import archive, erasures, fsck, ingest, keeper, keys, notes, packfile, queries, segments
-from lineage.access import Viewer
+from lineage import (
+    archive,
+    engine,
+    erasures,
+    errors,
+    fsck,
+    ingest,
+    keeper,
+    keys,
+    ledger,
+    notes,
+    packfile,
+    packs,
+    queries,
+    rights,
+    segments,
+    tree,
+)
+from lineage.access import Viewer, token_hash
+from lineage.erasures import execution, selection
+from lineage.events import Erased
+from lineage.models import ApiToken, User
 from lineage.verify.checks import verify
+from reports import issuing, tasks
 from reports.models import Report
 from tests import story
 from tests.environment import DATA
@@ -74,7 +103,7 @@ def test_after_its_waiting_time_the_value_is_in_no_byte_that_we_keep(
 ) -> None:
     source = story.source()
     forgetting.send(SECRET, source)
-    forgetting.locked(segments.seal)
+    forgetting.locked(execution.seal_everything)
     forgetting.send(f"{SECRET} again", source, "4712")
     ingest.accept(source, f'{{"kind":"nothing known","text":"{SECRET}"}}'.encode())
     forgetting.read(pair[0], SECRET)
@@ -82,7 +111,9 @@ def test_after_its_waiting_time_the_value_is_in_no_byte_that_we_keep(
         kind="privileged-access", period_from=forgetting.AT, period_to=forgetting.AT, q=SECRET, created_by="x@y.z"
     )
     earlier = forgetting.pack(pair[0], "key:4711")
-    assert where(SECRET, tmp_path)
+    before = where(SECRET, tmp_path)
+    assert any(name.endswith("disclosures.parquet") for name in before)
+    assert not configured.EMBEDDED or any(name.startswith("pg_wal/") for name in before)
     number = erased(pair, f'key:4711 or "{SECRET}" or after.name:"{SECRET} again"')
     assert forgetting.locked(erasures.finish, number) is True
     assert erasures.one(number).state == "erased"
@@ -112,7 +143,407 @@ def where(text: str, data: Path) -> list[str]:
         for path in sorted(p for p in folder.rglob("*") if p.is_file() and not p.is_symlink()):
             body = path.read_bytes()
             if path.suffix == ".parquet":
-                body += repr(pq.read_table(path).to_pylist()).encode()
+                body += _text(path).encode()
             if wanted in body:
                 found.append(str(path.relative_to(folder)))
     return found
+
+
+def refused(who: Viewer, number: int | None, code: str) -> None:
+    """The newest record and the count say that this person was refused."""
+    subject, transition, decision = forgetting.decisions("erasure")[-1]
+    assert (subject, transition) == ("erasure" if number is None else f"erasure {number}", "refused")
+    assert decision["decided_by"] == who.email
+    assert forgetting.rows("select who, code from ledger_refusal order by id desc limit 1") == [(who.email, code)]
+
+
+def test_every_refusal_is_answered_counted_and_recorded(pair: tuple[Viewer, Viewer]) -> None:
+    forgetting.send(SECRET)
+    auditor = Viewer("alice@audit.example", "auditor")
+    number = ask(pair[0]).number
+    for who, deed, error, subject in (
+        (auditor, lambda: ask(auditor), errors.AccessDenied, None),
+        (auditor, lambda: erasures.approve(auditor, number), errors.AccessDenied, number),
+        (pair[0], lambda: erasures.approve(pair[0], number), errors.AccessDenied, number),
+        (pair[1], lambda: erasures.approve(pair[1], 99), errors.NotFound, 99),
+        (pair[0], lambda: ask(pair[0], "key:nothing"), errors.NotFound, None),
+        (pair[0], lambda: ask(pair[0], f'"{SECRET}"', reason=f"{SECRET} asked"), errors.QueryInvalid, None),
+        (pair[0], lambda: ask(pair[0], groups=["names"]), errors.QueryInvalid, None),
+    ):
+        with pytest.raises(error):
+            deed()
+        refused(who, subject, error.code)
+    assert rights.refusals() == 7
+    assert [(e.id, e.state) for e in erasures.listing()] == [(number, "requested")]
+    assert None not in groups_of(0).values()
+
+
+def test_the_database_itself_refuses_one_person_in_both_roles(pair: tuple[Viewer, Viewer]) -> None:
+    forgetting.send(SECRET)
+    number = ask(pair[0]).number
+    for who in (pair[0].email, pair[0].email.upper(), "nobody@else.example"):
+        with pytest.raises(DatabaseError, match=r"another person|may neither"):
+            rights.call("select ledger_decide_erasure(%s, %s, true)", number, who)
+    with pytest.raises(DatabaseError, match="is not approved"):
+        rights.call("select ledger_replace(%s, '[]')", number)
+    with pytest.raises(DatabaseError, match="no erasure is approved"):
+        rights.call("select ledger_forget_contents(1, '{}')")
+    assert erasures.one(number).state == "requested"
+
+
+@pytest.mark.parametrize("role", ["touchstone_web", "touchstone_store"])
+def test_a_working_role_cannot_write_an_approval_by_hand(pair: tuple[Viewer, Viewer], role: str) -> None:
+    forgetting.send(SECRET)
+    ask(pair[0])
+    for deed in (
+        "update ledger_erasure set state = 'approved'",
+        "insert into ledger_erasure (kind, groups, as_of, records, selection_hash, reason, ground, requested_by) "
+        "values ('erasure', '{change}', 0, 0, sha256('')::bytea, 'x', 'x', 'x')",
+        "update ledger_hold set released_at = now()",
+        "insert into ledger_retention (groups, days, reason, ground, set_by) values ('{change}', 1, 'x', 'x', 'x')",
+        "delete from ledger_refusal",
+    ):
+        with connection.cursor() as cursor:
+            cursor.execute(f"set role {role}")
+            with pytest.raises(DatabaseError, match=r"permission denied|append-only"):
+                cursor.execute(deed)
+            cursor.execute("reset role")
+    assert [e.state for e in erasures.listing()] == ["requested"]
+
+
+def test_the_records_of_an_erasure_say_what_was_taken_by_whose_leave_and_no_value(pair: tuple[Viewer, Viewer]) -> None:
+    statement, change, _ = forgetting.send(SECRET)
+    number = erased(pair, groups=["change"], reason="asked by the person")
+    forgetting.locked(erasures.finish, number)
+    said = forgetting.decisions("erasure")
+    assert [transition for _, transition, _ in said] == ["requested", "approved", "pending", "erased"]
+    for _, transition, decision in said[2:]:
+        assert decision["erased"] == [{"first": statement, "last": change, "groups": ["statement", "change"]}], (
+            transition
+        )
+        assert (decision["requested_by"], decision["decided_by"]) == (pair[0].email, pair[1].email)
+        assert decision["ground"] == "GDPR art. 17"
+    assert sum(count["count"] for count in said[2][2]["counts"]) == 2
+    own = [r for r in segments.records(range(tree.head())) if b'"decision"' in r.leaf]
+    assert not [r.index for r in own if b"4711" in b"".join(v or b"" for v in r.groups.values())]
+    newest = max(r.index for r in own if b'"transition":"erased"' in (r.groups["actor"] or b""))
+    assert erasures.erased_by([statement, 2]) == {(statement, "statement"): newest, (statement, "change"): newest}
+    assert set(groups_of(change)) == {"actor", "action", "statement", "change"} & set(groups_of(change))
+    assert groups_of(change)["action"] is not None
+
+
+def test_a_pack_made_before_still_verifies_and_one_made_after_names_the_erasure(pair: tuple[Viewer, Viewer]) -> None:
+    forgetting.send(SECRET)
+    before = forgetting.pack(pair[0], "kind:change or kind:query")
+    number = erased(pair)
+    policy = notes.parse_policy(checkpoint_policy())
+    for finished in (False, True):
+        if finished:
+            forgetting.locked(erasures.finish, number)
+        keeper.once()
+        later = packs.collect(pair[0], "", indexes=[0, 1, 2])
+        shown = packfile.parse(archive.read(later)).disclosures
+        by = erasures.erased_by([0])[0, "statement"]
+        assert shown[0]["statement"] == packfile.Disclosure("erased", erased_by=by)
+        assert shown[2]["statement"].state == "disclosed"
+        assert verify(later, policy).exit == verify(before, policy).exit == 0
+
+
+def test_records_of_reads_lose_the_question_that_names_the_value_and_others_keep_theirs(
+    pair: tuple[Viewer, Viewer],
+) -> None:
+    forgetting.send(SECRET)
+    by_text = forgetting.read(pair[0], SECRET)
+    by_key = forgetting.read(pair[0], "key%3A4711+op%3Aread")
+    other = forgetting.read(pair[0], "key%3A47110")
+    by_address = ledger.record_decision(
+        "evidence_read", decided_by="x@y.z", subject="/tables/orders-prod/public.customers/rows/4711/", transition="200"
+    ).index
+    erased(pair, f'key:4711 or "{SECRET}"', groups=["change"])
+    assert groups_of(by_text)["action"] is groups_of(by_key)["action"] is None
+    assert groups_of(by_text)["actor"] is not None
+    assert groups_of(by_address)["actor"] is None
+    assert None not in groups_of(other).values()
+
+
+def test_what_matches_only_after_the_request_is_taken_too_and_the_record_says_so(pair: tuple[Viewer, Viewer]) -> None:
+    source = story.source()
+    forgetting.send(SECRET, source)
+    number = ask(pair[0], 'after.name:"Zebedee-Q7" or text:Zebedee').number
+    late = forgetting.send(SECRET, source, "9")
+    erasures.approve(pair[1], number)
+    forgetting.locked(erasures.execute, number)
+    assert set(groups_of(late[0]).values()) == set(groups_of(late[1]).values()) == {None}
+    (row,) = [r for r in segments.records(range(6, tree.head())) if b'"pending"' in (r.groups.get("actor") or b"")]
+    assert b"2 records at the request" in (row.groups["action"] or b"")
+    assert erasures.one(number).query is None
+
+
+def test_an_erased_item_that_is_sent_again_is_a_duplicate_whatever_it_says(pair: tuple[Viewer, Viewer]) -> None:
+    source = story.source()
+    forgetting.send(SECRET, source)
+    number = erased(pair)
+    size = tree.head()
+    assert forgetting.rows("select count(*) from ledger_key where content = decode(repeat('00', 32), 'hex')") == [(2,)]
+    for secret in (SECRET, "Somebody else"):
+        item = story.query(
+            "q-4711-1", forgetting.AT, story.DANA, f"update customers set name = '{secret}' where id = 4711", "update"
+        )
+        answer = ingest.accept(source, json.dumps([item]).encode())
+        assert [(i.status, i.index) for i in answer.items] == [("duplicate", 0)]
+    assert tree.head() == size
+    assert erasures.one(number).state == "pending"
+
+
+def test_quarantined_bytes_that_hold_the_value_go_and_their_place_stays(pair: tuple[Viewer, Viewer]) -> None:
+    source = story.source()
+    forgetting.send(SECRET, source)
+    for text in (SECRET, "nobody", "nobody else"):
+        ingest.accept(source, json.dumps({"kind": "strange", "text": text}).encode())
+    asked = ask(pair[0], f'"{SECRET}"', items=[3])
+    assert asked.quarantined == 2
+    erasures.approve(pair[1], asked.number)
+    forgetting.locked(erasures.execute, asked.number)
+    kept = forgetting.rows("select length(body) > 0, code, reason from ledger_quarantine order by id")
+    assert [there for there, _, _ in kept] == [False, True, False]
+    assert {code for _, code, _ in kept} == {"event-invalid"}
+    assert kept[0][2] == f"erased by erasure {asked.number}"
+
+
+def test_a_text_given_beside_the_search_takes_every_record_that_holds_it(pair: tuple[Viewer, Viewer]) -> None:
+    source = story.source()
+    text = 'Ann "the ö" O\'Neil'
+    (index,) = story.send(
+        source, story.query("t1", forgetting.AT, story.OMAR, "select 1", "read", purpose=f"call {text} back")
+    )
+    forgetting.send(SECRET, source)
+    assert ask(pair[0], "", groups=["statement"], texts=[SECRET]).records == 1
+    assert ask(pair[0], "", groups=["change"], texts=[SECRET]).records == 2
+    number = erased(pair, "", groups=["action"], texts=[text])
+    assert erasures.one(number).records == 1
+    assert groups_of(index)["action"] is None
+    assert None not in groups_of(index + 1).values()
+
+
+def test_nothing_goes_before_the_waiting_time_and_the_list_says_what_is_still_there(
+    pair: tuple[Viewer, Viewer], settings: Any, tmp_path: Path
+) -> None:
+    settings.GRACE_SECONDS, settings.BACKUP_DAYS = 60, 30
+    forgetting.send(SECRET)
+    forgetting.locked(erasures.execute, _approved(pair))
+    (before,) = [p for p in (tmp_path / "segments").iterdir() if SECRET in _text(p / "events.parquet")]
+    assert forgetting.locked(erasures.finish, 1) is False
+    still = [(s.what, s.ours) for s in erasures.still(erasures.one(1))]
+    assert ("1 replaced folders of sealed files", True) in still
+    assert ("a journal partition, until all in it is sealed", True) in still
+    assert ("the write-ahead log of the embedded database", True) in still or not configured.EMBEDDED
+    assert ("backups, kept 30 days", False) in still
+    forgetting.locked(segments.sweep)
+    assert before.exists()
+    settings.GRACE_SECONDS = -settings.QUERY_SECONDS
+    assert forgetting.locked(erasures.run_due) == 0
+    assert not before.exists()
+    assert not [s for s in erasures.still(erasures.one(1)) if s.ours]
+
+
+def _text(path: Path) -> str:
+    return repr(pq.read_table(path).to_pylist())
+
+
+def _approved(pair: tuple[Viewer, Viewer], query: str = "key:4711") -> int:
+    number = ask(pair[0], query).number
+    erasures.approve(pair[1], number)
+    return number
+
+
+def test_killed_before_publishing_the_old_stands_and_a_second_run_leaves_no_rest(
+    pair: tuple[Viewer, Viewer], tmp_path: Path
+) -> None:
+    forgetting.send(SECRET)
+    number = _approved(pair)
+    with keeper.lock():
+        execution.seal_everything()
+        taken = {0: ("statement",)}
+        (left,) = list(execution._rewrite(taken))  # killed here
+    assert (tmp_path / "segments" / left.new).exists()
+    assert None not in groups_of(0).values()
+    forgetting.locked(erasures.execute, number)
+    assert not (tmp_path / "segments" / left.new).exists()
+    assert set(groups_of(0).values()) == {None}
+    assert forgetting.locked(erasures.finish, number) is True
+    assert list(fsck.check()) == []
+
+
+def test_two_rewritings_of_one_segment_never_both_commit(pair: tuple[Viewer, Viewer]) -> None:
+    forgetting.send(SECRET)
+    first, second = _approved(pair), _approved(pair, "key:12")
+    with keeper.lock():
+        execution.seal_everything()
+        stale = list(execution._rewrite({2: ("statement",)}))
+        erasures.execute(first)
+        size = tree.head()
+        with pytest.raises(ledger.Changed):
+            ledger.replace_segments(second, stale, execution.records_of(erasures.one(second), "pending", (), (), "x"))
+        assert tree.head() == size
+        assert erasures.one(second).state == "approved"
+        erasures.execute(second)
+    assert set(groups_of(0).values()) == set(groups_of(2).values()) == {None}
+
+
+def test_leaves_that_differ_are_never_published(pair: tuple[Viewer, Viewer]) -> None:
+    forgetting.send(SECRET)
+    number = _approved(pair)
+    with keeper.lock():
+        execution.seal_everything()
+        (made,) = execution._rewrite({0: ("statement",)})
+        other = made.files | {"leaves": made.files["leaves"] | {"sha256": "00" * 32}}
+        with pytest.raises(ledger.Changed):
+            ledger.replace_segments(number, [ledger.Replaced(made.old, made.new, other)], ())
+    assert None not in groups_of(0).values()
+
+
+def test_an_erasure_of_many_spans_is_several_records_each_complete(pair: tuple[Viewer, Viewer]) -> None:
+    forgetting.send(SECRET)
+    found = erasures.one(_approved(pair))
+    taken = {index: ("change",) for index in range(0, 5_000, 2)}
+    spans = selection.spans(taken)
+    said = execution.records_of(found, "pending", spans, (), "many")
+    assert [len(event.decision.erased) for event in said if event.decision] == [1_000, 1_000, 500]
+    assert [span for event in said if event.decision for span in event.decision.erased] == spans
+    assert selection.spans({1: ("change",), 2: ("change",), 3: ("actor",)}) == [
+        Erased(first=1, last=2, groups=("change",)),
+        Erased(first=3, last=3, groups=("actor",)),
+    ]
+
+
+def test_what_a_process_remembers_of_the_tail_goes_with_the_next_question_or_without_one(
+    pair: tuple[Viewer, Viewer],
+) -> None:
+    forgetting.send(SECRET)
+    queries.events(pair[0], SECRET)
+    here = engine._here()
+    assert any(SECRET in repr(part[1].to_pylist()) for part in here.parts)
+    number = _approved(pair)
+    forgetting.locked(execution.seal_everything)
+    parts = list(here.parts)
+    forgetting.locked(erasures.execute, number)
+    # As in a process that saw nothing of it and is asked nothing.
+    here.parts, here.erased_at, here.asked_at = parts, None, here.asked_at - 2 * engine.IDLE_SECONDS
+    here.look_when_idle()
+    assert here.parts == []
+    here.parts, here.erased_at = parts, None
+    queries.events(pair[0], "key:12")
+    assert not any(SECRET in repr(part[1].to_pylist()) for part in here.parts)
+
+
+def test_drafts_lose_their_files_and_final_reports_are_named(pair: tuple[Viewer, Viewer], tmp_path: Path) -> None:
+    forgetting.send(SECRET)
+    number = erased(pair)
+    made = {}
+    for status in ("draft", "final", "queued"):
+        report = Report.objects.create(
+            kind="privileged-access",
+            period_from=forgetting.AT,
+            period_to=forgetting.AT,
+            status=status,
+            path="x",
+            created_by="x@y.z",
+        )
+        folder = made[status] = issuing.folder_of(report)
+        folder.mkdir(parents=True)
+        pq.write_table(pa.table({"index": [1]}), folder / "population.parquet")
+    untouched = Report.objects.create(
+        kind="privileged-access",
+        period_from=forgetting.AT,
+        period_to=forgetting.AT,
+        status="draft",
+        path="x",
+        created_by="x@y.z",
+    )
+    issuing.folder_of(untouched).mkdir()
+    pq.write_table(pa.table({"index": [2]}), issuing.folder_of(untouched) / "population.parquet")
+    (tmp_path / "spill").mkdir(exist_ok=True)
+    spilled = tmp_path / "spill" / "duckdb_temp_storage_DEFAULT-9.tmp"
+    spilled.write_bytes(SECRET.encode())
+    os.utime(spilled, (1, 1))
+    assert forgetting.locked(erasures.finish, number) is True
+    assert not spilled.exists()
+    assert {status: folder.exists() for status, folder in made.items()} == {
+        "draft": False,
+        "final": True,
+        "queued": False,
+    }
+    assert issuing.folder_of(untouched).exists()
+    final = Report.objects.get(status="final")
+    assert f"issued report {final.number}" in [s.what for s in erasures.still(erasures.one(number))]
+    assert [bool(r.path) for r in Report.objects.filter(status="draft").order_by("pk")] == [False, True]
+
+
+def test_jobs_and_web_sessions_hold_no_search_text(store: str) -> None:
+    report = Report.objects.create(
+        kind="privileged-access", period_from=forgetting.AT, period_to=forgetting.AT, q=SECRET, created_by="x@y.z"
+    )
+    tasks.enqueue(report.pk)
+    assert forgetting.rows("select args::text from procrastinate_jobs") == [(f'{{"report_id": {report.pk}}}',)]
+    story.person()
+    client = Client()
+    client.login(username="alice@audit.example", password=story.PASSWORD)
+    client.get("/search", {"q": SECRET})
+    (session,) = Session.objects.all()
+    assert set(session.get_decoded()) == {"_auth_user_id", "_auth_user_backend", "_auth_user_hash"}
+
+
+def test_a_value_that_came_back_is_found_by_fsck(pair: tuple[Viewer, Viewer], tmp_path: Path) -> None:
+    forgetting.send(SECRET)
+    forgetting.locked(execution.seal_everything)
+    (old,) = (p.name for p in (tmp_path / "segments").iterdir())
+    kept = tmp_path / "backup"
+    shutil.copytree(tmp_path / "segments" / old, kept)
+    erased(pair)
+    (new,) = forgetting.rows("select folder from ledger_segment where first_index = 0")[0]
+    shutil.copyfile(kept / "disclosures.parquet", tmp_path / "segments" / new / "disclosures.parquet")
+    assert any("has its value again" in fault for fault in fsck.check())
+
+
+def test_the_whole_way_on_the_command_line_needs_two_people_who_show_who_they_are(
+    store: str, settings: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings.GRACE_SECONDS = -settings.QUERY_SECONDS
+    forgetting.people()
+    forgetting.send(SECRET)
+
+    def run(who: str | None, *words: str) -> tuple[int, str, str]:
+        monkeypatch.delenv("TOUCHSTONE_TOKEN", raising=False)
+        if who:
+            monkeypatch.setenv("TOUCHSTONE_TOKEN", who)
+        try:
+            call_command("erase", *words)
+            status = 0
+        except SystemExit as ended:
+            status = int(ended.code or 0)
+        told = capsys.readouterr()
+        return status, told.out, told.err
+
+    tokens = {}
+    for user in User.objects.all():
+        tokens[user.email] = f"tsu_{user.pk}"
+        ApiToken.objects.create(user=user, token_hash=token_hash(tokens[user.email]))
+    wanted = ("request", "key:4711", "--groups", "actor,change", "--reason", "asked", "--ground", "GDPR 17")
+    status, out, err = run(None, *wanted)
+    assert (status, out) == (1, "")
+    assert "token-invalid" in err
+    assert forgetting.decisions("erasure")[-1][1] == "refused"
+    status, out, err = run(tokens[forgetting.CARLA], *wanted)
+    assert (status, out) == (0, "1\n")
+    assert "2 records, the first 0, the last 1" in err
+    assert SECRET not in err
+    assert run(tokens[forgetting.CARLA], "approve", "1")[0] == 1
+    assert run(tokens[forgetting.CLAUS], "approve", "1")[:2][0] == 0
+    status, out, _ = run(None, "list")
+    assert "\terased\t" in out
+    assert "outside our reach: backups" in out
+    assert "2 refusals so far" in out
+    monkeypatch.setattr("getpass.getpass", lambda prompt: story.PASSWORD)
+    assert run(None, *wanted, "--as", forgetting.CARLA)[0] == 1  # nothing matches any more
+    monkeypatch.setattr("getpass.getpass", lambda prompt: "wrong")
+    assert "token-invalid" in run(None, *wanted, "--as", forgetting.CARLA)[2]
