@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import base64
+import hashlib
 import importlib.util
 import io
 import itertools
@@ -18,6 +19,7 @@ from typing import Any
 import cffi
 import cryptography
 import pytest
+from django.core.management import call_command
 
 from lineage import notes
 from lineage.errors import TouchstoneError
@@ -295,3 +297,16 @@ def test_the_events_that_it_knows_are_those_of_the_model() -> None:
     assert ALONE.GROUPS == GROUPS
     assert set(model.get_args(model.Kind)) == ALONE.KINDS
     assert set(model.get_args(model.Class)) == ALONE.CLASSES
+
+
+def test_the_command_hands_out_both_files_with_their_hashes(tmp_path: Path) -> None:
+    told = io.StringIO()
+    call_command("verifier", out=tmp_path / "new", stdout=told)
+    sums = dict(line.split("  ")[::-1] for line in (tmp_path / "new/SHA256SUMS").read_text().splitlines())
+    assert told.getvalue() == (tmp_path / "new/SHA256SUMS").read_text()
+    assert (
+        set(sums) == {"touchstone_verify.py", "verify.html"} == {p.name for p in FILE.parent.iterdir() if p.is_file()}
+    )
+    for name, said in sums.items():
+        data = (tmp_path / "new" / name).read_bytes()
+        assert (hashlib.sha256(data).hexdigest(), data) == (said, (FILE.parent / name).read_bytes())

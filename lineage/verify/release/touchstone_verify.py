@@ -1029,15 +1029,13 @@ def check_8_consistency(given: Evidence) -> Answer:
         if checkpoint.origin != newest.origin:
             raise Bad(f"An older checkpoint is of another log, {shown(checkpoint.origin)}.")
         check_consistency_proof(checkpoint.size, checkpoint.root, newest.size, newest.root, proof)
+    anchors = f"Anchors that it continues: {len(pack.anchors)}."
     if not pack.earlier:
-        sentence = (
-            f"The pack carries no earlier checkpoint ({len(older)} anchors). Compare this one with those you saved."
+        return (
+            "note",
+            f"The pack carries no earlier checkpoint of yours. Compare this one with those you saved. {anchors}",
         )
-        return "note", sentence
-    return (
-        "pass",
-        f"The checkpoint continues the earlier one of {pack.earlier[1].size} records and {len(pack.anchors)} anchors.",
-    )
+    return "pass", f"The checkpoint continues the earlier one of {pack.earlier[1].size} records. {anchors}"
 
 
 def check_9_signature(given: Evidence) -> Answer:
@@ -1059,7 +1057,7 @@ def check_9_signature(given: Evidence) -> Answer:
         unsigned += [] if good else [name]
     if unsigned:
         return "missing", f"No log key of your policy signed {', '.join(unsigned[:3])}."
-    return "pass", f"Signed by a log key of your policy: {len(notes)} checkpoints of {shown(pack.checkpoint.origin)}."
+    return "pass", f"Checkpoints of {shown(pack.checkpoint.origin)} signed by a log key of your policy: {len(notes)}."
 
 
 def check_10_witnesses(given: Evidence) -> Answer:
@@ -1285,6 +1283,8 @@ def verify(given: Evidence) -> dict[str, Any]:
         except Exception as error:  # noqa: BLE001 - whatever a damaged pack makes a check stumble over, it has not passed
             state, sentence = "fail", f"The pack is out of all bounds ({type(error).__name__})."
         checks.append({"number": number, "name": name, "state": state, "sentence": sentence})
+        if number == 2 and "fail" in (checks[0]["state"], checks[1]["state"]):
+            break  # The file is damaged or not ours: nothing else in it is judged.
     failed = [str(each["number"]) for each in checks if each["state"] == "fail"]
     missing = [str(each["number"]) for each in checks if each["state"] == "missing"]
     if failed:
