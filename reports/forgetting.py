@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import datetime as dt
 import shutil
 from collections.abc import Sequence
@@ -51,8 +52,8 @@ def _holds_one(folder: Path, spans: Sequence[Erased], before: dt.datetime) -> bo
         collected = dt.datetime.fromisoformat(msgspec.json.decode(inputs.read_bytes())["collected_at"])
         if collected >= before:
             return False
-    indexes = {index for path in folder.glob("*.parquet") for index in _indexes(path)}
-    return any(span.first <= index <= span.last for index in indexes for span in spans)
+    indexes = sorted({index for path in folder.glob("*.parquet") for index in _indexes(path)})
+    return any(bisect.bisect_left(indexes, s.first) < bisect.bisect_right(indexes, s.last) for s in spans)
 
 
 def _indexes(path: Path) -> list[int]:
