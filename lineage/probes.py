@@ -42,6 +42,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
         "touchstone_log_size": state["size"],
         "touchstone_checkpoint_size": state["checkpoint_size"],
         "touchstone_checkpoint_lag_seconds": state["lag_seconds"],
+        "touchstone_outside_size": max((each["size"] for each in state["outside"]), default=0),
         "touchstone_sealed_to": state["sealed_to"],
         "touchstone_quarantined_total": state["quarantined"],
         "touchstone_conflicts_total": state["conflicts"],
