@@ -102,6 +102,13 @@ def test_no_mutation_of_a_small_pack_is_confirmed(page: Page) -> None:
         assert judged_by_ours(Case(data))["exit"] in (1, 3)
 
 
+def test_a_bit_changed_under_a_manifest_that_fits_is_never_valid(page: Page) -> None:
+    cases = list(map(Case, packs.inner_mutations(packs.small(), 13)))
+    for case, answer in zip(cases, judged(page, *cases), strict=True):
+        assert answer["exit"] != 0, answer
+        agreed(judged_by_ours(case), answer)
+
+
 def test_packs_made_to_harm_are_refused_in_words(page: Page) -> None:
     for name, make in HOSTILE.items():
         (answer,) = judged(page, Case(make()))

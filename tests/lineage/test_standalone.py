@@ -111,6 +111,13 @@ def test_no_mutation_of_a_pack_with_every_kind_of_member_is_confirmed() -> None:
     assert [at for at, each in enumerate(spread) if judged(Case(each))["exit"] in (0, 2)] == []
 
 
+def test_a_bit_changed_under_a_manifest_that_fits_is_never_valid_and_both_verifiers_agree() -> None:
+    for data in packs.inner_mutations(packs.small(), 7):
+        answer = judged(Case(data))
+        assert answer["exit"] != 0, answer
+        agreed(judged_by_ours(Case(data)), answer)
+
+
 def test_no_part_of_a_small_pack_is_confirmed() -> None:
     data = packs.small()
     assert {judged(Case(data[:end]))["exit"] for end in range(0, len(data), 17)} <= {1, 3}

@@ -258,7 +258,7 @@ class Checkpoint(NamedTuple):
 
 
 def is_key_name(name: str) -> bool:
-    return bool(name) and "+" not in name and not any(c.isspace() or ord(c) < 32 for c in name)
+    return bool(name) and name.isprintable() and not set(name) & set(" +")
 
 
 def decode_base64(text: str) -> bytes:
@@ -756,9 +756,8 @@ class Pack:
         return value
 
     @cached_property
-    def receipts(self) -> list[str]:
-        names = sorted(name for name in self.members if name.startswith("receipts/"))
-        return [self[name].decode("utf-8", "replace") for name in names]
+    def receipts(self) -> list[bytes]:
+        return [self[name] for name in sorted(self.members) if name.startswith("receipts/")]
 
     @cached_property
     def derived(self) -> dict[str, Any] | None:
@@ -1112,15 +1111,15 @@ def parse_time(text: str) -> datetime:
 
 
 def check_11_receipts(given: Evidence) -> Answer:
-    texts = [*given.pack.receipts, *given.receipts]
-    if not texts:
+    held = [*given.pack.receipts, *(text.encode("utf-8", "replace") for text in given.receipts)]
+    if not held:
         return "note", "No receipts were given."
     if given.policy is None:
         return NO_POLICY
     judged: Counter[str] = Counter()
     unknown = 0
-    for text in texts:
-        note = split_note(text.encode("utf-8", "replace"))
+    for data in held:
+        note = split_note(data)
         if not verified(note, given.policy.receipts):
             unknown += 1
             continue
