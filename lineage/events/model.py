@@ -7,50 +7,29 @@ fields are None or empty, unknown fields are refused. Times are RFC 3339 UTC str
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Literal
 
 import msgspec
 
-Kind = Literal["session", "query", "change", "decision", "state", "custody"]
-Class = Literal["read", "write", "ddl", "privilege", "export", "procedural", "session", "decision", "state", "custody"]
-Quality = Literal["source", "processing_time", "assumed_zone", "received", "unknown"]
-ActorType = Literal["human", "service", "agent", "system", "unknown"]
-Verdict = Literal["allowed", "masked", "approved", "pending", "blocked", "error", "unknown"]
-Op = Literal[
-    "read", "insert", "update", "delete", "truncate", "ddl", "privilege",
-    "session", "export", "import", "procedural", "snapshot", "other",
-]  # fmt: skip
-ValueState = Literal["present", "null", "unchanged", "unavailable", "masked", "truncated", "absent"]
-Outcome = Literal["committed", "rolled_back", "unknown"]
-DecisionType = Literal[
-    "access_request", "approval", "policy_evaluation", "grant", "revoke", "review", "break_glass", "erasure",
-    "hold", "retention", "report_issued", "sign_off", "evidence_read", "configuration",
-]  # fmt: skip
-CustodyType = Literal[
-    "heartbeat", "canary", "gap", "silence", "clock_skew", "count_commitment", "alarm", "key_rotation",
-    "finding", "triage", "classification", "export", "access",
-]  # fmt: skip
-Group = Literal["actor", "action", "statement", "change"]
-GROUPS: tuple[Group, ...] = get_args(Group)
-
-STORE_ONLY_DECISIONS = frozenset(
-    {"erasure", "hold", "retention", "report_issued", "sign_off", "evidence_read", "configuration"}
+from lineage.events.catalog import State
+from lineage.events.terms import (
+    ActorType,
+    Class,
+    Count,
+    CustodyType,
+    DecisionType,
+    Group,
+    Kind,
+    Name,
+    Op,
+    Outcome,
+    Part,
+    Quality,
+    Text,
+    Time,
+    ValueState,
+    Verdict,
 )
-
-STATEMENT_LIMIT_BYTES = 64 * 1024
-VALUE_LIMIT_BYTES = 16 * 1024
-IMAGE_LIMIT_BYTES = 256 * 1024
-TEXT_LIMIT_BYTES = 1024
-HEAD_BYTES = 1024
-
-Text = Annotated[str, msgspec.Meta(max_length=1024)]
-Name = Annotated[str, msgspec.Meta(max_length=512)]
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
-Time = Annotated[str, msgspec.Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$")]
-
-
-class Part(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
-    """Base of every struct of the model."""
 
 
 class SourceRef(Part, frozen=True):
@@ -235,104 +214,6 @@ class Decision(Part, frozen=True):
     ground: Text | None = None
     erased: tuple[Erased, ...] = ()
     counts: tuple[HeaderCount, ...] = ()
-
-
-class Grant(Part, frozen=True):
-    """One right held: privilege on object, by grantee, from grantor; or one membership when `role` is set."""
-
-    grantee: Name
-    privilege: Name | None = None
-    schema: Name | None = None
-    relation: Name | None = None
-    column: Name | None = None
-    role: Name | None = None
-    grantor: Name | None = None
-    grantable: bool | None = None
-
-
-class RoleState(Part, frozen=True):
-    name: Name
-    login: bool | None = None
-    superuser: bool | None = None
-    createrole: bool | None = None
-    createdb: bool | None = None
-    replication: bool | None = None
-    bypassrls: bool | None = None
-    member_of: tuple[Name, ...] = ()
-
-
-class Setting(Part, frozen=True):
-    name: Name
-    value: str
-
-
-class KeyState(Part, frozen=True):
-    """Primary key and replica identity of one relation, and who owns it.
-
-    `kind` table, partitioned, view, materialized or foreign; `persistence` permanent, unlogged or temporary.
-    """
-
-    schema: Name
-    relation: Name
-    owner: Name | None = None
-    columns: tuple[Name, ...] = ()
-    replica_identity: Name | None = None
-    published: bool | None = None
-    kind: Name | None = None
-    persistence: Name | None = None
-
-
-class SlotState(Part, frozen=True):
-    name: Name
-    plugin: Name | None = None
-    active: bool | None = None
-    wal_status: Name | None = None
-    confirmed_lsn: Name | None = None
-    restart_lsn: Name | None = None
-
-
-class PublishedTable(Part, frozen=True):
-    """One table of a publication; without `columns` all of them, without `row_filter` all rows."""
-
-    schema: Name
-    relation: Name
-    columns: tuple[Name, ...] = ()
-    row_filter: Text | None = None
-
-
-class PublicationState(Part, frozen=True):
-    """What one publication sends; `tables` are listed where it is not for all tables."""
-
-    name: Name
-    all_tables: bool | None = None
-    operations: tuple[Name, ...] = ()
-    via_root: bool | None = None
-    tables: tuple[PublishedTable, ...] = ()
-
-
-class Mark(Part, frozen=True):
-    """Which version of one catalog row (or of the configuration) is in force: what was changed and changed back shows.
-
-    `version` names who wrote it (for a catalog row its transaction id), `content` is a hash over what it says.
-    """
-
-    object: Name
-    version: Name
-    content: Name
-
-
-class State(Part, frozen=True):
-    """What the database's catalogs say at one moment; `mode` snapshot is complete, difference is not."""
-
-    mode: Literal["snapshot", "difference"] = "snapshot"
-    roles: tuple[RoleState, ...] = ()
-    grants: tuple[Grant, ...] = ()
-    settings: tuple[Setting, ...] = ()
-    publications: tuple[Name, ...] = ()
-    slots: tuple[SlotState, ...] = ()
-    keys: tuple[KeyState, ...] = ()
-    published: tuple[PublicationState, ...] = ()
-    marks: tuple[Mark, ...] = ()
 
 
 class Custody(Part, frozen=True):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lineage.events.model import Class, Event, Group
+from lineage.events.model import Event
+from lineage.events.terms import Class, Group
 
 LEAF_FIELDS = ("kind", "class", "event_id", "received_at", "source_id", "sequence", "occurred_at")
 """Wire names that stand in the leaf itself, beside format version and group digests."""

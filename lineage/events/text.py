@@ -6,7 +6,8 @@ import datetime as dt
 import hashlib
 import re
 
-from lineage.events.model import HEAD_BYTES, STATEMENT_LIMIT_BYTES, VALUE_LIMIT_BYTES, Statement, Value
+from lineage.events.model import Statement, Value
+from lineage.events.terms import HEAD_BYTES, STATEMENT_LIMIT_BYTES, VALUE_LIMIT_BYTES
 
 
 def format_time(moment: dt.datetime) -> str:

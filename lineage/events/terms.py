@@ -1,0 +1,48 @@
+"""The words of the event model: kinds, classes and other closed lists, limits, and the base of its structs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, get_args
+
+import msgspec
+
+Kind = Literal["session", "query", "change", "decision", "state", "custody"]
+Class = Literal["read", "write", "ddl", "privilege", "export", "procedural", "session", "decision", "state", "custody"]
+Quality = Literal["source", "processing_time", "assumed_zone", "received", "unknown"]
+ActorType = Literal["human", "service", "agent", "system", "unknown"]
+Verdict = Literal["allowed", "masked", "approved", "pending", "blocked", "error", "unknown"]
+Op = Literal[
+    "read", "insert", "update", "delete", "truncate", "ddl", "privilege",
+    "session", "export", "import", "procedural", "snapshot", "other",
+]  # fmt: skip
+ValueState = Literal["present", "null", "unchanged", "unavailable", "masked", "truncated", "absent"]
+Outcome = Literal["committed", "rolled_back", "unknown"]
+DecisionType = Literal[
+    "access_request", "approval", "policy_evaluation", "grant", "revoke", "review", "break_glass", "erasure",
+    "hold", "retention", "report_issued", "sign_off", "evidence_read", "configuration",
+]  # fmt: skip
+CustodyType = Literal[
+    "heartbeat", "canary", "gap", "silence", "clock_skew", "count_commitment", "alarm", "key_rotation",
+    "finding", "triage", "classification", "export", "access",
+]  # fmt: skip
+Group = Literal["actor", "action", "statement", "change"]
+GROUPS: tuple[Group, ...] = get_args(Group)
+
+STORE_ONLY_DECISIONS = frozenset(
+    {"erasure", "hold", "retention", "report_issued", "sign_off", "evidence_read", "configuration"}
+)
+
+STATEMENT_LIMIT_BYTES = 64 * 1024
+VALUE_LIMIT_BYTES = 16 * 1024
+IMAGE_LIMIT_BYTES = 256 * 1024
+TEXT_LIMIT_BYTES = 1024
+HEAD_BYTES = 1024
+
+Text = Annotated[str, msgspec.Meta(max_length=1024)]
+Name = Annotated[str, msgspec.Meta(max_length=512)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
+Time = Annotated[str, msgspec.Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$")]
+
+
+class Part(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of every struct of the model."""
