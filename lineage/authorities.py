@@ -7,16 +7,11 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-import http.client
 import logging
-import threading
 import time
-import urllib.error
-import urllib.request
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -24,7 +19,7 @@ from cryptography.utils import CryptographyDeprecationWarning
 from django.conf import settings
 from django.db import connection, transaction
 
-from lineage import alarms, errors, ledger, notes, timestamps
+from lineage import alarms, errors, ledger, notes, posting, timestamps
 from lineage.events import Custody, Event, format_time
 from lineage.notes.keys import check_name
 
@@ -117,7 +112,7 @@ def ask(name: str, url: str) -> Stamped:
     message = notes.read_note(note.encode()).text.encode()
     request = timestamps.request(message)
     sent_at = dt.datetime.now(dt.UTC)
-    response = _within(TIMEOUT_SECONDS, url, request.body)
+    response = _answer(url, request.body)
     received_at = dt.datetime.now(dt.UTC)
     authority = timestamps.authority_of(response, name, _roots())
     stamp = timestamps.verify(response, message, authority, request.nonce)
@@ -223,39 +218,15 @@ def _compare_clocks(stamp: timestamps.Stamp, sent_at: dt.datetime, received_at: 
     )
 
 
-def _within(seconds: float, url: str, body: bytes) -> bytes:
-    """The answer, if it is whole within so many seconds: a socket's own timeout would allow a byte now and then for ever."""
-    answer: list[bytes] = []
-    fault: list[Exception] = []
-
-    def work() -> None:
-        try:
-            answer.append(_post(url, body, seconds))
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            fault.append(error)
-
-    thread = threading.Thread(target=work, name="timestamp request", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if fault:
-        raise errors.TimestampInvalid(f"The authority did not answer: {fault[0]}.") from fault[0]
-    if not answer:
-        raise errors.TimestampInvalid(f"The authority did not answer within {seconds:.0f} s.")
-    return answer[0]
-
-
-class _Straight(urllib.request.HTTPRedirectHandler):
-    """An authority answers itself: following it elsewhere would let it send us into the inner network."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
-def _post(url: str, body: bytes, seconds: float) -> bytes:
-    headers = {"Content-Type": "application/timestamp-query", "Accept": "application/timestamp-reply"}
-    request = urllib.request.Request(url, data=body, headers=headers)  # noqa: S310 configured() allows http and https only
-    with urllib.request.build_opener(_Straight).open(request, timeout=seconds) as answer:
-        return bytes(answer.read(timestamps.MAX_RESPONSE_BYTES + 1))
+def _answer(url: str, body: bytes) -> bytes:
+    most = timestamps.MAX_RESPONSE_BYTES + 1
+    try:
+        reply = posting.post(url, body, "application/timestamp-query", TIMEOUT_SECONDS, most)
+    except errors.StoreUnavailable as error:
+        raise errors.TimestampInvalid(f"The authority did not answer: {error.message}") from error
+    if reply.status != 200:
+        raise errors.TimestampInvalid(f"The authority did not answer: status {reply.status}.")
+    return reply.body
 
 
 def _day(moment: dt.datetime) -> dt.date:

@@ -6,14 +6,13 @@ import base64
 import contextlib
 import datetime as dt
 import fcntl
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
-from lineage import merkle, notes
+from lineage import durable, merkle, notes
 from lineage.errors import NoteInvalid, ProofInvalid, SettingsInvalid
 from lineage.notes.keys import COSIGNATURE
 
@@ -92,15 +91,4 @@ class State:
         return book
 
     def _write(self, book: Book) -> None:
-        draft = self.path.with_name(f"{self.path.name}.new")
-        draft.unlink(missing_ok=True)
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(book), indent=1) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        draft.rename(self.path)
-        folder = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        durable.replace(self.path, msgspec.json.format(msgspec.json.encode(book), indent=1) + b"\n")
