@@ -139,6 +139,21 @@ def _leaf(index: int, old: bytes, new: bytes) -> bytes:
     return ranged(leaves={**leaves, index: leaves[index].replace(old, new)})
 
 
+def _odd(data: bytes) -> bytes:
+    """A log of one record that really committed to these bytes as its statement."""
+    salt = evidence.SALTS[0]["statement"]
+    leaf = {"v": 1, "kind": "query", "groups": {"statement": commitment.digest(salt, data)}}
+    content = evidence.ranged(
+        leaves={0: commitment.canonical(leaf)},
+        selected=(0,),
+        disclosures={0: {"statement": packfile.Disclosure("disclosed", salt, data)}},
+        proofs=((),),
+        headers=packfile.Headers(),
+        checkpoint=notes.sign(notes.make_checkpoint(ORIGIN, 1, merkle.leaf_hash(commitment.canonical(leaf))), LOG_KEY),
+    )
+    return packfile.write(content)
+
+
 def _moved() -> bytes:
     content = evidence.sparse(2)
     shown = {3: evidence.disclosed(2)}
@@ -251,6 +266,22 @@ CASES: dict[str, tuple[int, Callable[[], Case]]] = {
         0,
         lambda: Case(ranged(anchors=(evidence.anchor(9), evidence.anchor(16, note=_cosigned(16)))), QUORUM),
     ),
+    "a witness on an anchor of a range in which nothing matches": (
+        2,
+        lambda: Case(
+            ranged(
+                selected=(),
+                disclosures={},
+                headers=packfile.Headers(source_id=("other",)),
+                anchors=(evidence.anchor(15, note=_cosigned(15)),),
+            ),
+            QUORUM,
+        ),
+    ),
+    "a field of another group": (1, lambda: Case(_odd(b'{"actor":{"id":"eve"}}'))),
+    "a disclosed group without fields": (1, lambda: Case(_odd(b"{}"))),
+    "a disclosed group that is no object": (1, lambda: Case(_odd(b'["actor"]'))),
+    "a disclosed group that is not canonical": (1, lambda: Case(_odd(b'{"origin": {"position":"1"}}'))),
     "a witness on an anchor before the last record": (
         2,
         lambda: Case(ranged(anchors=(evidence.anchor(15, note=_cosigned(15)),)), QUORUM),

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import cffi
 import cryptography
@@ -299,11 +299,14 @@ def test_its_grammar_is_that_of_python_3_9() -> None:
 
 
 def test_the_events_that_it_knows_are_those_of_the_model() -> None:
-    from lineage.events import GROUPS, model
+    from lineage.events import GROUP_FIELDS, GROUPS, model
 
     assert ALONE.GROUPS == GROUPS
-    assert set(model.get_args(model.Kind)) == ALONE.KINDS
-    assert set(model.get_args(model.Class)) == ALONE.CLASSES
+    assert {group: tuple(fields.split()) for group, fields in ALONE.FIELDS.items()} == GROUP_FIELDS
+    for fields in GROUP_FIELDS.values():
+        assert " ".join(fields) in FILE.with_name("verify.html").read_text().replace('" +\n    "', "")
+    assert set(get_args(model.Kind)) == ALONE.KINDS
+    assert set(get_args(model.Class)) == ALONE.CLASSES
 
 
 def test_the_command_hands_out_both_files_with_their_hashes(tmp_path: Path) -> None:

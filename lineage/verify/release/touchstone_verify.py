@@ -547,7 +547,15 @@ def write_archive(members: dict[str, bytes]) -> Iterator[bytes]:
 # F. What the members hold. Each property parses one of them and raises Bad where it does not follow its format
 # --------------------------------------------------------------------------------------------------------------------
 
-GROUPS = ("actor", "action", "statement", "change")
+FIELDS = {
+    "actor": "actor on_behalf_of delegation agent client decision",
+    "action": "occurred_at_quality source_event_id correlation_id environment source purpose ticket datasource db_system "
+    "database session_id db_session_id transaction verdict policy approval masked op command resources rows "
+    "bytes_returned duration_us error_code flags session state custody",
+    "statement": "statement parameters error_message origin",
+    "change": "key old_key before after changed_columns effects",
+}
+GROUPS = tuple(FIELDS)
 KINDS = {"session", "query", "change", "decision", "state", "custody"}
 CLASSES = {"read", "write", "ddl", "privilege", "export", "procedural", "session", "decision", "state", "custody"}
 NEEDED = {"manifest.json", "query.json", "leaves.ndjson", "proofs.txt", "disclosures.ndjson", "checkpoint.note"}
@@ -819,6 +827,12 @@ class Evidence:
             return {index: pack.headers[index] for index in pack.leaves}
         return self.detached or None
 
+    @property
+    def last_asked(self) -> int:
+        """The highest index that was asked for; of a range in which nothing matches, its end."""
+        beside = self.pack.detached or {"last": max(self.pack.leaves)}
+        return max(self.pack.selected, default=int(beside["last"]))
+
     def opened(self) -> Iterator[tuple[int, dict[str, Any], dict[str, dict[str, Any]]]]:
         """(index, leaf, group -> fields) of each selected and cited record, as far as its groups are disclosed."""
         pack = self.pack
@@ -829,8 +843,8 @@ class Evidence:
 
 def parse_group(name: str, text: str) -> dict[str, Any]:
     value = parse_json(text.encode("utf-8"), f"A disclosed group {name}")
-    if type(value) is not dict or not value:
-        raise Bad(f"A disclosed group {name} is not an object with fields.")
+    if type(value) is not dict or not value or set(value) - set(FIELDS[name].split()):
+        raise Bad(f"A disclosed group {name} is not an object with fields of this group.")
     return value
 
 
@@ -1065,7 +1079,7 @@ def check_10_witnesses(given: Evidence) -> Answer:
     pack, policy, quorum = given.pack, given.policy, given.policy.quorum or ""
     if quorum == "none":
         return "note", "Your policy asks for no witness. Compare this checkpoint with those you saved."
-    last = max(pack.selected, default=-1)
+    last = given.last_asked
     notes = [(pack.note("checkpoint.note")[0], pack.checkpoint)]
     notes += [(each.note, each.checkpoint) for each in reversed(pack.anchors) if each.checkpoint.size > last]
     for note, checkpoint in notes:
