@@ -191,6 +191,7 @@ def covered(c: queries.Coverage) -> dict[str, Any]:
     return {
         "source": c.source, "datasource": c.datasource, "environment": c.environment, "from": c.from_at, "to": c.to_at,
         "state": c.state, "detail": c.detail,
+        "spans": [{"state": s.state, "from": s.from_at, "to": s.to_at, "detail": s.detail} for s in c.spans],
     }  # fmt: skip
 
 

@@ -13,6 +13,10 @@ import msgspec
 
 from lineage.events import KeyState, Mark, PublicationState, PublishedTable, State
 
+LOGS = frozenset({"postgres-csvlog", "postgres-jsonlog", "postgres-stderr"})
+"""Formats of sources that tell of statements."""
+CAPTURES = frozenset({"pgoutput"})
+"""Formats of sources that tell of row changes."""
 CLASSES = frozenset({"read", "write", "function", "role", "ddl", "misc", "misc_set"})
 NEEDED_CLASSES = frozenset({"read", "write", "role", "ddl"})
 LEVELS = (

@@ -153,7 +153,7 @@ def completeness(coverage: Iterable[Covered]) -> tuple[str, str]:
     sources = list(coverage)
     if not sources:
         return "none", "No source reports for what you asked: an empty answer proves nothing here."
-    bad = [c for c in sources if c.state != "continuous"]
+    bad = [c for c in sources if c.state != "complete"]
     if not bad:
         return "ok", f"From {len(sources)} of {counted(len(sources), 'source')}, no gap in this window."
     first, others = bad[0], len(bad) - 1

@@ -14,14 +14,13 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from lineage import ledger
+from lineage.coverage import CAPTURES, LOGS
 from lineage.engine import Question
 from lineage.events import TEXT_LIMIT_BYTES, Custody, Event, cut, format_time
 from lineage.health import crosschecks, memory, states
 from lineage.health.memory import EPOCH, Condition, Feed, Memory
 from lineage.health.numbers import Numbers
 
-LOGS = frozenset({"postgres-csvlog", "postgres-jsonlog", "postgres-stderr"})
-CAPTURES = frozenset({"pgoutput"})
 SKEW_SECONDS = 30
 CANARY_SKEW_SECONDS = 60
 LASTING = ("silence", "clock_skew")

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 import msgspec
-from django.db import connection
 
 from lineage import errors, search
 from lineage.access import Viewer
@@ -20,7 +19,6 @@ LIMIT_MOST = 1_000
 COUNT_MOST = 10_000
 VALUE_FIELDS = ("", "text", "before", "after", "error")
 """Fields that look into statements, messages and row values; "" is a bare word."""
-SILENT_SECONDS = 60
 OWN = "touchstone"
 
 
@@ -39,8 +37,20 @@ class Total(msgspec.Struct, frozen=True):
     exact: bool
 
 
+class Span(msgspec.Struct, frozen=True):
+    """A time in which one source was not complete; without end it lasts, with equal ends it is a moment."""
+
+    state: str
+    from_at: dt.datetime
+    to_at: dt.datetime | None
+    detail: str
+
+
 class Coverage(msgspec.Struct, frozen=True):
-    """How complete one source is in the window. `state` is continuous, gap, silent or never."""
+    """How complete one source is in the window: its first and last record there, and what is known to be amiss.
+
+    `state` is complete, gap, silent, weakened, late or unknown; the worst of `spans` (docs/coverage.md).
+    """
 
     source: str
     datasource: str
@@ -49,6 +59,7 @@ class Coverage(msgspec.Struct, frozen=True):
     to_at: dt.datetime | None
     state: str
     detail: str
+    spans: tuple[Span, ...] = ()
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -99,9 +110,7 @@ def scoped(viewer: Viewer, window: Window) -> tuple[str, list[Any]]:
     return f"({condition})", values
 
 
-def searched(
-    viewer: Viewer, q: str, window: Window, by: str, now: dt.datetime | None = None
-) -> tuple[str, list[Any]]:
+def searched(viewer: Viewer, q: str, window: Window, by: str, now: dt.datetime | None = None) -> tuple[str, list[Any]]:
     """Scope, window and search text as one condition. Store-own records only when the text asks for them.
 
     Relative times count from `now`, by default the clock.
@@ -194,94 +203,6 @@ def total(question: Question, relation: str, condition: str, values: Sequence[An
 
 def one(question: Question, sql: str, values: Sequence[Any] = ()) -> dict[str, Any]:
     return question.rows(sql, values)[0]
-
-
-def source_rows(viewer: Viewer) -> list[dict[str, Any]]:
-    """Sources in the viewer's scope, with what was last heard of them."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "select s.id, s.name, s.format, s.environment, s.datasource, s.created_at, s.revoked_at, h.heartbeat_at, "
-            "h.reported_at, h.last_sequence, h.last_position, "
-            "(select count(*) from ledger_quarantine q where q.source_id = s.id) as quarantined, "
-            "(select count(*) from ledger_conflict c where c.source_id = s.id) as conflicts "
-            "from lineage_source s left join lineage_sourcehealth h on h.source_id = s.id "
-            "where s.name <> %s order by s.environment, s.name",
-            [OWN],
-        )
-        names = [column.name for column in cursor.description or ()]
-        rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-    return [
-        r
-        for r in rows
-        if (not viewer.environments or r["environment"] in viewer.environments)
-        and (not viewer.datasources or not r["datasource"] or r["datasource"] in viewer.datasources)
-    ]
-
-
-def coverage(question: Question, viewer: Viewer, window: Window) -> list[Coverage]:
-    """How complete each source in scope is within the window: sequence numbers, declared gaps, heartbeats."""
-    sources = [s for s in source_rows(viewer) if not window.environment or s["environment"] == window.environment]
-    seen = {r["source"]: r for r in question.rows(SEEN)}
-    condition, values = scoped(Viewer(viewer.email, viewer.role), Window(window.since, window.until))
-    gaps = question.rows(
-        f"select source, any_value(custody) as custody, count(*) as n from activity "  # noqa: S608
-        f"where custody_type in ('gap', 'silence') and {condition} group by source",
-        values,
-    )
-    declared = {g["source"]: g for g in gaps}
-    return [_covered(s, seen.get(s["name"]), declared.get(s["name"]), window) for s in sources]
-
-
-SEEN = """
-select source, min(occurred_at) as from_at, max(occurred_at) as to_at, count(*) as events,
-       min(sequence) as first_sequence, max(sequence) as last_sequence,
-       coalesce(max(sequence) - min(sequence) + 1 - count(distinct sequence), 0) as missing
-from raw_events group by source
-"""
-
-
-def accounted(source_id: int, seen: dict[str, Any]) -> int:
-    """How many sequence numbers between first and last seen belong to quarantined or skipped items."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "select count(*) from (select sequence from ledger_quarantine where source_id = %s "
-            "union select sequence from ledger_skipped where source_id = %s) s where sequence between %s and %s",
-            [source_id, source_id, seen["first_sequence"], seen["last_sequence"]],
-        )
-        return int(cursor.fetchone()[0])
-
-
-def _covered(
-    source: dict[str, Any], seen: dict[str, Any] | None, gap: dict[str, Any] | None, window: Window
-) -> Coverage:
-    def say(state: str, detail: str) -> Coverage:
-        return Coverage(
-            source["name"],
-            source["datasource"] or "",
-            source["environment"],
-            seen["from_at"] if seen else None,
-            seen["to_at"] if seen else None,
-            state,
-            detail,
-        )
-
-    if seen is None:
-        return say("never", "Nothing was ever received from this source.")
-    missing = seen["missing"] and max(0, seen["missing"] - accounted(source["id"], seen))
-    if gap:
-        custody = msgspec.json.decode(gap["custody"])
-        return say("gap", f"{gap['n']} gap reported: {custody.get('detail') or custody.get('subject') or 'no detail'}.")
-    if missing:
-        return say("gap", f"{missing} numbered items are missing.")
-    heard = source["heartbeat_at"]
-    end = min(window.until or dt.datetime.now(dt.UTC), dt.datetime.now(dt.UTC))
-    if source["revoked_at"]:
-        return say("silent", f"Its token was revoked on {source['revoked_at']:%Y-%m-%d %H:%M} UTC.")
-    if heard is None:
-        return say("silent", "It sends no heartbeat, so silence cannot be told from quiet.")
-    if (end - heard).total_seconds() > SILENT_SECONDS:
-        return say("silent", f"Silent since {heard:%Y-%m-%d %H:%M:%S} UTC.")
-    return say("continuous", "No gap in this window.")
 
 
 def page_of(

@@ -17,7 +17,6 @@ from lineage.queries.ask import (
     TIMES,
     Answer,
     Window,
-    coverage,
     fetch,
     limited,
     make_cursor,
@@ -27,6 +26,7 @@ from lineage.queries.ask import (
     searched,
     total,
 )
+from lineage.queries.covering import coverage
 
 STRENGTH = "case attribution when 'gateway' then 6 when 'context_message' then 5 when 'asserted_by_proxy' then 4 " \
     "when 'mapped_login' then 2 when 'db_login' then 1 else 0 end * 100000000000 - index"  # fmt: skip

@@ -16,16 +16,15 @@ from lineage.queries.ask import (
     Place,
     Total,
     Window,
-    coverage,
     fetch,
     limited,
     page_of,
     read_cursor,
     scoped,
     searched,
-    source_rows,
     total,
 )
+from lineage.queries.covering import coverage, source_rows
 from lineage.queries.people import latest_states
 
 REAL = "not list_has_any(flags, ['claim', 'canary', 'statement_log'])"

@@ -17,7 +17,6 @@ from lineage.queries.ask import (
     Answer,
     Place,
     Window,
-    coverage,
     fetch,
     limited,
     make_cursor,
@@ -29,6 +28,7 @@ from lineage.queries.ask import (
     shown,
     total,
 )
+from lineage.queries.covering import coverage
 
 TOUCH_COLUMNS = (
     "index, occurred_at, environment, datasource, who_id, who_name, who_type, on_behalf_of, agent_name, verdict, op, session, "

@@ -11,7 +11,8 @@ from django.conf import settings
 
 from lineage.access import Viewer
 from lineage.engine import Question
-from lineage.queries.ask import OWN, STATEMENT_COUNT, Answer, Total, Window, coverage, limited, scoped, searched
+from lineage.queries.ask import OWN, STATEMENT_COUNT, Answer, Total, Window, limited, scoped, searched
+from lineage.queries.covering import coverage
 
 BULK_ROWS = 1_000
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")

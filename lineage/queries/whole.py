@@ -12,7 +12,8 @@ from django.db import connection
 from lineage import outside, words
 from lineage.access import Viewer
 from lineage.engine import Question
-from lineage.queries.ask import ACCESSES, EVENT_COLUMNS, Window, accounted, coverage, one, scoped, source_rows
+from lineage.queries.ask import ACCESSES, EVENT_COLUMNS, Window, one, scoped
+from lineage.queries.covering import accounted, coverage, source_rows
 
 LATE_SECONDS = 30
 
@@ -124,17 +125,18 @@ join raw_events e on e.source = s.source and e.sequence between s.first and s.la
 
 
 def _sources(question: Question, viewer: Viewer, window: Window, datasources: list[str] | None) -> list[dict[str, Any]]:
+    condition, values = scoped(viewer, window)
     counted = {
         r["source"]: r
         for r in question.rows(
-            """select source, count(*) filter (kind <> 'custody') as events, min(sequence) as first_sequence,
+            f"""select source, count(*) filter (kind <> 'custody') as events, min(sequence) as first_sequence,
             max(sequence) as last_sequence,
             count(*) filter (custody_type = 'canary') as canaries, count(*) filter (custody_type in ('gap', 'silence')) as gaps,
             count(*) filter (list_contains(flags, 'duplicate_conflict')) as conflicts,
             count(*) filter (list_contains(flags, 'clock_skew') or custody_type = 'clock_skew') as clock_skew,
             max(occurred_at) as last_at, max(epoch_ms(received_at) - epoch_ms(occurred_at)) as lag_ms_most
-            from activity where occurred_at >= ? and occurred_at < ? group by source""",
-            [window.since, window.until],
+            from activity where {condition} group by source""",  # noqa: S608
+            values,
         )
     }
     beats = {
@@ -148,7 +150,7 @@ def _sources(question: Question, viewer: Viewer, window: Window, datasources: li
     missing = {r["source"]: r["n"] for r in question.rows(MISSING, [window.since, window.until])}
     empty = dict.fromkeys(("events", "missing", "canaries", "gaps", "conflicts", "clock_skew"), 0)
     found = []
-    for source in source_rows(viewer):
+    for source in source_rows(viewer, counted):
         if window.environment and source["environment"] != window.environment:
             continue
         if datasources and source["datasource"] and source["datasource"] not in datasources:

@@ -67,7 +67,7 @@ def overview(request: HttpRequest, viewer: Viewer) -> HttpResponse:
         "title": f"{accesses} by {people} {frame.period(request)}",
         "chart": charts.activity(found["hours"]),
         "looks": looks(viewer, context["window"], [e["name"] for e in found["by_environment"]]),
-        "silent": [c for c in found["coverage"] if c.state != "continuous"],
+        "silent": [c for c in found["coverage"] if c.state != "complete"],
         "watch": watch_token(request, viewer),
         "outside": outside.sentence(found["as_of"], most=1),
         "nothing_outside": words.NOTHING_OUTSIDE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import gzip
 import json
 import logging
@@ -13,7 +14,7 @@ from django.core.management import call_command
 from django.db import connection
 from django.test import Client
 
-from lineage import access, checkpoints, tree
+from lineage import access, checkpoints, health, tree
 from lineage.models import ApiToken, Source, User
 
 HOST = {"HTTP_HOST": "127.0.0.1"}
@@ -148,7 +149,7 @@ def test_an_empty_answer_says_how_complete_it_is(client: Client) -> None:
     answer = reader().get("/api/v1/events").json()
     assert answer["items"] == []
     assert answer["total"] == {"value": 0, "exact": True}
-    assert answer["coverage"][0]["state"] == "never"
+    assert answer["coverage"][0]["state"] == "unknown"
 
 
 def test_no_token_is_401_and_no_rows(client: Client) -> None:
@@ -223,6 +224,7 @@ def test_probes_and_schema_answer_without_a_token(client: Client) -> None:
 def test_a_heartbeat_is_noted_and_a_wrong_clock_recorded(client: Client) -> None:
     beat = {"last_sequence": 7, "position": "x:1", "at": "2026-01-01T00:00:00Z"}
     assert post(client, beat, path="/api/v1/heartbeat").json() == {"ok": True}
+    health.look(dt.datetime.now(dt.UTC))
     found = reader("admin").get("/api/v1/events?q=kind:custody").json()["items"]
     assert {e["custody"]["type"] for e in found} == {"heartbeat", "clock_skew"}
 

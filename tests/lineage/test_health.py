@@ -374,6 +374,85 @@ def test_a_row_of_the_catalog_that_a_told_statement_wrote_is_nothing_more(shop: 
     assert shop.look() == 0
 
 
+# The coverage answer
+
+
+def covered(name: str, viewer: Viewer = ALL, **window: Any) -> queries.Coverage:
+    (found,) = [c for c in queries.events(viewer, window=queries.Window(**window)).coverage if c.source == name]
+    return found
+
+
+def moment(shop: Shop, seconds: float) -> dt.datetime:
+    return shop.started + dt.timedelta(seconds=seconds)
+
+
+def test_a_silence_is_told_with_its_times_in_the_windows_that_it_touches(shop: Shop, settings: Any) -> None:
+    settings.SILENCE_SECONDS = 60
+    source = shop.sources["log"]
+    beat(source)
+    now = dt.datetime.now(dt.UTC)
+    SourceHealth.objects.filter(source=source).update(heartbeat_at=now - dt.timedelta(minutes=30))
+    assert covered("log").state == "silent", "before the log tells of it, too"
+    shop.look(0)
+    SourceHealth.objects.filter(source=source).update(usual_seconds=None)
+    begun = covered("log")
+    assert (begun.state, begun.spans[0].to_at, len(begun.spans)) == ("silent", None, 1)
+    assert "since" in begun.detail
+    beat(source)
+    shop.look(0)
+    ended = covered("log")
+    assert ended.state == "silent"
+    assert ended.spans[0].to_at is not None
+    assert covered("log", until=begun.spans[0].from_at).state == "complete"
+
+
+def test_from_and_to_keep_to_the_window_and_to_the_viewers_times(shop: Shop) -> None:
+    for second in (10, 20, 30, 40):
+        shop.line(second, "select 1")
+    narrow = Viewer("a@x", "auditor", from_at=moment(shop, 15), until_at=moment(shop, 35))
+    found = covered("log", narrow)
+    assert (found.from_at, found.to_at) == (moment(shop, 20), moment(shop, 30))
+    found = covered("log", since=moment(shop, 25))
+    assert (found.from_at, found.to_at) == (moment(shop, 30), moment(shop, 40))
+
+
+def test_a_source_of_no_one_database_is_shown_to_a_narrow_viewer_only_where_it_reports(shop: Shop) -> None:
+    Source.objects.filter(name="desk").update(datasource="")
+    shop.sources["desk"].refresh_from_db()
+    shop.send("desk", 1, kind="query", op="read", datasource="orders")
+
+    def names(*datasources: str) -> set[str]:
+        return {c.source for c in queries.events(Viewer("a@x", "auditor", datasources=datasources)).coverage}
+
+    assert "desk" in names("orders")
+    assert names("elsewhere") == set()
+
+
+def test_a_weakened_setting_is_on_the_source_that_it_weakens(shop: Shop) -> None:
+    shop.line(1, "select 1")
+    shop.change(1, "7")
+    for name in ("log", "wal", "state"):
+        beat(shop.sources[name])
+    shop.state(2)
+    shop.state(3, settings=[AUDITED[1], {"name": "pgaudit.log", "value": "none"}])
+    shop.look(0)
+    assert (covered("log").state, covered("wal").state, covered("state").state) == ("weakened", "complete", "complete")
+    assert "pgaudit.log: all → none" in covered("log").detail
+    shop.line(5, "alter publication p drop table orders")
+    assert covered("wal").state == "weakened"
+
+
+def test_a_backlog_that_does_not_move_is_late(shop: Shop) -> None:
+    for _ in range(2):
+        beat(shop.sources["log"], detail={"spooled": 50})
+    assert covered("log").state == "complete"
+    SourceHealth.objects.update(waiting_since=dt.datetime.now(dt.UTC) - dt.timedelta(minutes=5))
+    late = covered("log")
+    assert (late.state, "49 records wait" in late.detail) == ("late", True)
+    beat(shop.sources["log"], detail={"spooled": 1})
+    assert covered("log").state == "complete"
+
+
 # Counts
 
 

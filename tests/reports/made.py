@@ -112,7 +112,7 @@ def completeness(population: int, **more: Any) -> dict[str, Any]:
         "as_of": 1000,
         "sources": [source(), source("wal", format="pgoutput")],
         "coverage": [
-            {"source": name, "state": "continuous", "detail": "No gap in this window."} for name in ("log", "wal")
+            {"source": name, "state": "complete", "detail": "No gap in this window."} for name in ("log", "wal")
         ],
         "reconciliation": {
             "transactions": 10, "agree": 10, "reported_more": 0, "captured_more": 0, "without_statement": 0,
