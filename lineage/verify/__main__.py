@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import re
 import sys
 from contextlib import nullcontext
@@ -37,6 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--leaf", type=Path, help="the record's leaf, for a .tlog-proof that does not carry it")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
+    # What it thinks of a damaged PDF goes into our own words only.
+    logging.getLogger("pyhanko").addHandler(logging.NullHandler())
     verdict = _verdict(options)
     if options.json:
         print(json.dumps(verdict.as_dict()))

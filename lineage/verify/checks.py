@@ -48,7 +48,7 @@ def verify(
         return Verdict.of([*checks, Check(3, "manifest", "fail", error.message)])
     checks += [run(number, name, lambda check=check: check(evidence)) for number, name, check in CHECKS]  # type: ignore[misc]
     if is_pdf:
-        checks.append(run(15, "pdf", lambda: pdf.signature(policy)))
+        checks.append(run(15, "pdf", lambda: pdf.signature(data, policy)))
     return Verdict.of(checks)
 
 

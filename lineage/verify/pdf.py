@@ -1,14 +1,27 @@
-"""The evidence inside a PDF report. Reading PDFs needs pikepdf; packs alone do not."""
+"""The evidence inside a PDF report, and the report's own signature. Needs pikepdf and pyhanko; packs alone do not."""
 
 from __future__ import annotations
 
+import importlib.util
 import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from lineage.errors import PackUnreadable
+from lineage.errors import PackInvalid, PackUnreadable
 from lineage.notes import Policy
 from lineage.verify.verdicts import Finding
 
 ATTACHMENT = "evidence.touchstone.zip"
+
+
+@dataclass(frozen=True)
+class _Signed:
+    """What one signature of the file says. `whole_file`: nothing but the signature itself lies outside it."""
+
+    intact: bool
+    in_force: bool
+    whole_file: bool
+    fingerprint: str
 
 
 def attachment(data: bytes) -> bytes:
@@ -28,11 +41,65 @@ def attachment(data: bytes) -> bytes:
         raise PackUnreadable("The PDF is damaged: its attachment cannot be read.") from error
 
 
-def signature(policy: Policy | None) -> Finding:
-    """What to do about the PDF's own signature, which is not checked here and so never passes."""
-    wanted = " or ".join(policy.fingerprints) if policy else ""
-    against = f"SHA-256 {wanted}" if wanted else "the one noted on day one (your policy names none)"
-    return "missing", (
-        f"The PDF's own signature is not checked here. Check it with your PDF reader against the certificate's "
-        f"fingerprint {against}. The checks above are of the pack inside."
-    )
+def signature(data: bytes, policy: Policy | None) -> Finding:
+    """Whether the certificate that the policy names by fingerprint signed the whole file.
+
+    PackInvalid: a signature in it is broken. What was added behind the signature is for a PDF reader to show.
+    """
+    wanted = policy.fingerprints if policy else []
+    if not wanted:
+        return (
+            "missing",
+            "Your policy names no report certificate by fingerprint, so nobody vouches for the PDF around the pack.",
+        )
+    if importlib.util.find_spec("pyhanko") is None:
+        return "missing", (
+            "The PDF's own signature is not checked: install pyhanko, or check it with your PDF reader against the "
+            f"certificate's fingerprint SHA-256 {' or '.join(wanted)}. The checks above are of the pack inside."
+        )
+    try:
+        found = list(_signatures(data, wanted))
+    except Exception as error:
+        # A damaged file fails anywhere in its parser, with any error.
+        raise PackInvalid("The PDF's signature cannot be read.") from error
+    if not all(each.intact for each in found):
+        raise PackInvalid("The PDF was changed after it was signed.")
+    ours = [each for each in found if each.fingerprint in wanted]
+    if not ours:
+        return "missing", f"{len(found)} signatures, none by the report certificate of your policy, SHA-256 {' or '.join(wanted)}."
+    if not any(each.whole_file for each in ours):
+        return (
+            "missing",
+            "The report certificate signed the PDF, and something was added later: your PDF reader shows what.",
+        )
+    if not any(each.whole_file and each.in_force for each in ours):
+        return "missing", "The report certificate that signed the PDF is out of its time."
+    return "pass", f"The whole PDF is signed by the report certificate of your policy, SHA-256 {ours[0].fingerprint}."
+
+
+def _signatures(data: bytes, wanted: Sequence[str]) -> Iterator[_Signed]:
+    """Each signature field, judged by pyHanko without network."""
+    from pyhanko.pdf_utils.reader import PdfFileReader  # noqa: TID251 - reports.signing signs; this reads, offline
+    from pyhanko.sign.validation import validate_pdf_signature  # noqa: TID251
+    from pyhanko.sign.validation.status import SignatureCoverageLevel  # noqa: TID251
+    from pyhanko_certvalidator import ValidationContext
+
+    for embedded in PdfFileReader(io.BytesIO(data)).embedded_signatures:
+        certificate = embedded.signer_cert
+        # Each is taken at its word for now: whose it must be, the fingerprint says.
+        context = ValidationContext(trust_roots=[certificate], allow_fetching=False)
+        status = validate_pdf_signature(embedded, signer_validation_context=context)
+        fingerprint = certificate.sha256.hex()
+        intact = bool(status.intact and status.valid)
+        if fingerprint in wanted:
+            intact = intact and _alone(data, embedded.byte_range, embedded.pkcs7_content)
+        whole = status.coverage == SignatureCoverageLevel.ENTIRE_FILE
+        yield _Signed(intact, bool(status.trusted), whole, fingerprint)
+
+
+def _alone(data: bytes, byte_range: Sequence[int], content: bytes) -> bool:
+    """Whether the gap that a signature cannot cover holds it in our signer's spelling, then zeros, and nothing else."""
+    _, gap_start, gap_end, _ = byte_range
+    length = 4 + int.from_bytes(content[2:4], "big")
+    plain = content[:2] == b"\x30\x82" and not content[length:].strip(b"\0")
+    return plain and data[gap_start:gap_end] == b"<" + content.hex().upper().encode() + b">"

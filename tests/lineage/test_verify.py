@@ -458,12 +458,19 @@ def pdf_with(name: str, data: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def test_the_pack_inside_a_report_is_checked_and_the_reports_own_signature_is_left_to_the_reader() -> None:
+def test_a_report_that_nobody_signed_lacks_trust_though_the_pack_inside_is_good(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     data = pdf_with("evidence.touchstone.zip", packfile.write(evidence.ranged()))
     verdict = verify(data, POLICY)
     assert (verdict.exit, states(verdict)["pdf"]) == (2, "missing")
     assert [check.name for check in verdict.checks if check.state not in ("pass", "note")] == ["pdf"]
+    assert sentence(verdict, "pdf").startswith("0 signatures, none by the report certificate")
     assert "ab" * 32 in sentence(verdict, "pdf")
+    bare = notes.parse_policy(evidence.POLICY_TEXT.replace(f" sha256:{'ab' * 32}", ""))
+    assert states(verify(data, bare))["pdf"] == "missing"
+    monkeypatch.setitem(sys.modules, "pyhanko", None)
+    assert "install pyhanko" in sentence(verify(data, POLICY), "pdf")
 
 
 def test_a_report_with_a_changed_pack_is_invalid_and_one_without_a_pack_unreadable() -> None:

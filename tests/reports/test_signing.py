@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
+from lineage import notes, packfile
+from lineage.verify import verify
 from reports import render, signing
+from tests import evidence
 from tests.reports import made
 
 pytestmark = pytest.mark.slow
@@ -71,3 +74,36 @@ def test_the_key_is_made_once_by_many_at_once_and_only_its_owner_reads_it() -> N
     assert len(found) == 4
     assert len(set(found)) == 1
     assert stat.S_IMODE(signing.key_path().stat().st_mode) == 0o600
+
+
+def with_pack(folder: Path, pack: bytes) -> bytes:
+    (folder / "evidence.touchstone.zip").write_bytes(pack)
+    attached = render.Attached(
+        str(folder / "evidence.touchstone.zip"), "evidence.touchstone.zip", "Pack", "application/zip", "Supplement"
+    )
+    page = "<html lang=en><title>t</title><body>Report</body></html>"
+    render.pdf(page, [attached], made.END, folder / "with-pack.pdf")
+    return (folder / "with-pack.pdf").read_bytes()
+
+
+def test_the_verifier_confirms_a_report_as_a_whole_and_notices_what_is_not_ours(tmp_path: Path, settings: Any) -> None:
+    unsigned = with_pack(tmp_path, packfile.write(evidence.ranged()))
+    signed = signing.sign(unsigned)
+    policy = notes.parse_policy(evidence.POLICY_TEXT.replace("ab" * 32, signing.fingerprint()))
+
+    def found(data: bytes, by: notes.Policy = policy) -> tuple[int, str]:
+        verdict = verify(data, by)
+        return verdict.exit, verdict.checks[-1].state if verdict.checks else "unreadable"
+
+    assert found(signed) == (0, "pass")
+    assert found(unsigned) == (2, "missing")
+    assert found(signed + b"\n% more") == (2, "missing")
+    assert found(signed, evidence.POLICY) == (2, "missing")
+    gap = signed.index(b"000000000000000000000000")
+    for at in (signed.index(b"Title") - 300, signed.index(b"/ByteRange") + 14, gap, gap + 9):
+        broken = bytearray(signed)
+        broken[at] ^= 1
+        assert found(bytes(broken))[0] in (1, 3), at
+    assert found(signing.sign(with_pack(tmp_path, packfile.write(evidence.ranged(proofs=((),)))))) == (1, "pass")
+    settings.DATA_DIR = tmp_path / "other"
+    assert found(signing.sign(unsigned)) == (2, "missing")
