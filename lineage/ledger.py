@@ -34,7 +34,6 @@ from lineage.events import (
 )
 
 ATTEMPTS = 8
-SLOT_SECONDS = 300
 FORGOTTEN = bytes(32)
 """Stands in the dedupe table where the content hash of an erased record was: whatever comes again is a duplicate."""
 
@@ -87,15 +86,17 @@ def append(
     Quarantined items, and the sequence numbers of skipped ones, are stored in the same transaction.
     Raises StoreUnavailable when the database cannot commit.
     """
+    closed = False
     for attempt in range(ATTEMPTS):
         try:
+            if closed:
+                _open_slot()
             with transaction.atomic():
                 return _append_once(source_id, entries, quarantined, skipped)
         except (_Raced, psycopg.errors.DeadlockDetected, psycopg.errors.UniqueViolation):
             time.sleep(0.01 * attempt)
         except psycopg.errors.CheckViolation:
-            with connection.cursor() as cursor:
-                cursor.execute("select ledger_open_slot(%s)", [_slot()])
+            closed = True
         except (psycopg.OperationalError, psycopg.InterfaceError, OperationalError, InterfaceError) as error:
             # Django's own where connecting or committing failed.
             connection.close()
@@ -103,18 +104,24 @@ def append(
     raise errors.StoreUnavailable
 
 
+def _open_slot() -> None:
+    """Makes the journal's part of the present time, by the database's clock: ours may be wrong."""
+    with connection.cursor() as cursor:
+        cursor.execute("select ledger_open_slot(ledger_slot())")
+
+
 def _append_once(
     source_id: int, entries: Sequence[Entry], quarantined: Sequence[Quarantined], skipped: Sequence[Skipped]
 ) -> list[Placed]:
     connection.ensure_connection()
     with psycopg.Cursor(connection.connection) as cursor:
-        cursor.execute("select nextval('ledger_batch_id'), set_config('synchronous_commit', 'on', true)")
-        batch = int((cursor.fetchone() or (0,))[0])
+        cursor.execute("select nextval('ledger_batch_id'), ledger_slot(), set_config('synchronous_commit', 'on', true)")
+        batch, slot, _ = cursor.fetchone() or (0, 0, "")
         if quarantined:
             _quarantine(cursor, source_id, quarantined)
         if skipped:
             _skip(cursor, source_id, skipped)
-        plan = _Plan(entries, _known(cursor, source_id, entries), _known_conflicts(cursor, source_id, entries))
+        plan = _Plan(slot, entries, _known(cursor, source_id, entries), _known_conflicts(cursor, source_id, entries))
         if not plan.fresh:
             return _answer(cursor, plan, {}, 0)
         _claim(cursor, source_id, batch, plan)
@@ -135,12 +142,13 @@ class _Plan:
 
     def __init__(
         self,
+        slot: int,
         entries: Sequence[Entry],
         known: dict[bytes, tuple[bytes, int, int]],
         conflicts: dict[tuple[bytes, bytes], tuple[int, int]],
     ) -> None:
         self.entries = entries
-        self.slot = _slot()
+        self.slot = slot
         self.fresh: list[tuple[Entry, str]] = []
         self.status: list[tuple[str, int | tuple[int, int]]] = []
         seen: dict[bytes, tuple[bytes, int]] = {}
@@ -268,10 +276,6 @@ def _skip(cursor: psycopg.Cursor[Any], source_id: int, items: Sequence[Skipped])
         "insert into ledger_skipped (source_id, sequence, reason) values (%s, %s, %s) on conflict do nothing",
         [(source_id, i.sequence, i.reason) for i in items if i.sequence is not None],
     )
-
-
-def _slot() -> int:
-    return int(time.time()) // SLOT_SECONDS
 
 
 def event_id(now_ms: int | None = None) -> str:

@@ -142,12 +142,15 @@ create function ledger_sealed_to() returns bigint language sql stable as
 $$ select coalesce(max(next_index), 0) from ledger_segment $$;
 
 -- A slot is a partition of the journal for five minutes; once all in it is sealed it goes whole, and with it every value.
+-- The part of the journal for the present five minutes.
+create function ledger_slot() returns integer language sql volatile as
+$$ select floor(extract(epoch from clock_timestamp()) / 300)::integer $$;
+
 create function ledger_open_slot(wanted integer) returns void
 language plpgsql security definer set search_path = public, pg_temp as $$
 declare name text := 'ledger_journal_' || wanted;
 begin
-    if wanted not between extract(epoch from clock_timestamp()) / 300 - 2
-                      and extract(epoch from clock_timestamp()) / 300 + 2 then
+    if wanted not between ledger_slot() - 2 and ledger_slot() + 2 then
         raise exception 'slot % is not near the present time', wanted;
     end if;
     perform pg_advisory_xact_lock(7301, wanted);

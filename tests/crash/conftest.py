@@ -1,4 +1,4 @@
-"""One running product for all crash tests: each adds sources of its own and leaves it running."""
+"""One running product for all tests that kill its parts, and stores for those that do not need all of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from config import embedded
 from tests.crash.running import Product
+from tests.crash.worlds import Worlds
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +32,17 @@ def product() -> Iterator[Product]:
 def auditor(product: Product) -> str:
     """An API token that sees everything."""
     return product.add_viewer("auditor@shop.example")
+
+
+@pytest.fixture(scope="session")
+def worlds() -> Iterator[Worlds]:
+    """Stores of their own for single cases, without web server and keeper."""
+    root = Path(tempfile.mkdtemp(prefix="touchstone-faults-"))
+    root.chmod(0o711)
+    try:
+        with embedded.Embedded(root / "postgres").ensure() as server:
+            made = Worlds(root, server)
+            yield made
+            made.stop()
+    finally:
+        shutil.rmtree(root, ignore_errors=True)

@@ -1,0 +1,425 @@
+"""What a child process does to one store: append, sign, seal; and after a crash: start again, go on, and look closely.
+
+Each act takes the case's facts and returns what it saw as plain JSON. Faults are told as sentences.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import json
+import resource
+import shutil
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psycopg
+import time_machine
+from django.conf import settings
+from django.core.management import call_command
+from django.db import DatabaseError, connection
+
+from lineage import checkpoints, erasures, errors, fsck, ingest, keeper, keys, merkle, notes, segments
+from lineage.access import Viewer, viewer_of
+from lineage.models import Source, User
+from tests.crash.border import Border
+
+AT = "2026-11-20T09:30:00.000000Z"
+Told = Callable[[list[list[Any]]], None]
+Steps = dict[str, Callable[[], None]]
+# What the keeper waits out or dies of and is started again: anything else would be an alarm.
+WEATHER = (OSError, DatabaseError, psycopg.Error)
+
+
+def use(world: dict[str, Any]) -> None:
+    """Points this process at one store."""
+    settings.DATA_DIR = Path(world["data"])
+    settings.CHECKPOINT_SECONDS, settings.SEAL_SECONDS, settings.SEAL_EVENTS = 0.0, 0, 1
+    if world.get("chain") == "erasing":
+        # Nobody reads here, so nobody is waited for.
+        settings.GRACE_SECONDS = -settings.QUERY_SECONDS
+    connection.settings_dict["NAME"] = world["database"]
+
+
+def become(role: str) -> None:
+    """Each part of the product connects as its own database role."""
+    if connection.settings_dict["USER"] != f"touchstone_{role}":
+        connection.close()
+        connection.settings_dict["USER"] = f"touchstone_{role}"
+
+
+# one round
+
+
+def batch(name: str) -> bytes:
+    """Three new leaves (one of them a second content for a key), one item again, one that cannot be read."""
+    items: list[Any] = [
+        item(f"{name}-a"), item(f"{name}-b"), item(f"{name}-b", "other"), item(f"{name}-a"), {"kind": "nonsense"},
+    ]  # fmt: skip
+    return msgspec.json.encode(items)
+
+
+def item(name: str, purpose: str = "first", **more: Any) -> dict[str, Any]:
+    whole = {
+        "kind": "query", "op": "read", "source_event_id": name, "occurred_at": AT, "purpose": purpose,
+        "actor": {"db_user": "orders_api", "type": "service"},
+        "statement": {"text": f"select id from orders where name = '{secret(name[:-2])}'", "state": "whole"},
+        "resources": [{"schema": "public", "relation": "orders", "access": "read"}],
+    } | more  # fmt: skip
+    return {name: value for name, value in whole.items() if value is not None}
+
+
+def append(name: str) -> list[list[Any]]:
+    """Sends the batch; what was acknowledged: [name, purpose, index] for each item that has a leaf."""
+    become("web")
+    try:
+        source = Source.objects.get(name="shop")
+    except DatabaseError as error:
+        # As the API does where it looks up the token.
+        raise errors.StoreUnavailable from error
+    accepted = ingest.accept(source, batch(name))
+    sent = [(f"{name}-a", "first"), (f"{name}-b", "first"), (f"{name}-b", "other"), (f"{name}-a", "first")]
+    assert accepted.items[4].status == "quarantined", accepted.items[4]
+    return [[*one, got.index] for one, got in zip(sent, accepted.items[:4], strict=True)]
+
+
+def begin() -> None:
+    """As each start does (`setup`): state and key of a new log."""
+    become("owner")
+    checkpoints.begin()
+
+
+def sign() -> None:
+    become("store")
+    keeper.once()
+
+
+def seal() -> None:
+    become("store")
+    with keeper.lock():
+        segments.seal()
+
+
+def ask(name: str) -> None:
+    """One person asks for the erasure of the names in a batch, unless the list shows that it was asked."""
+    become("web")
+    if not any(each.reason == name for each in erasures.listing()):
+        erasures.request(person("carla"), f'"{secret(name)}"', ["actor", "statement"], reason=name, ground="article 17")
+
+
+def approve() -> None:
+    """Another person approves what the list shows as waiting."""
+    become("web")
+    for each in erasures.listing("requested"):
+        erasures.approve(person("claus"), each.id)
+
+
+def erase() -> None:
+    become("store")
+    with keeper.lock():
+        erasures.run_due()
+
+
+def secret(name: str) -> str:
+    return f"{name}-secret"
+
+
+def person(name: str) -> Viewer:
+    return viewer_of(User.objects.get(email=f"{name}@compliance.example"))
+
+
+def sealing(name: str, told: Told) -> Steps:
+    """From a batch to sealed files: the steps of one round, in order."""
+    return {"begin": begin, "append": lambda: told(append(name)), "sign": sign, "seal": seal}
+
+
+def erasing(name: str, told: Told) -> Steps:
+    """From a batch to its erasure."""
+    return {"append": lambda: told(append(name)), "ask": lambda: ask(name), "approve": approve, "erase": erase}
+
+
+CHAINS = {"sealing": sealing, "erasing": erasing}
+
+
+# acts
+
+
+def make(world: dict[str, Any]) -> dict[str, Any]:
+    """A store as `setup` leaves it, with a source, and with as many records as asked, signed and partly sealed."""
+    use(world)
+    become("owner")
+    call_command("setup", verbosity=0)
+    Source.objects.create(name="shop", format="events", environment="prod", datasource="orders")
+    for name in ("carla", "claus"):
+        User.objects.create(email=f"{name}@compliance.example", role="compliance")
+    if world["records"]:
+        # Without a statement: it would be parsed anew in each case.
+        body = msgspec.json.encode([item(f"before-{n}", statement=None) for n in range(world["records"] - 3)])
+        become("web")
+        ingest.accept(Source.objects.get(name="shop"), body)
+        sign()
+        seal()
+        append("early")
+        sign()
+    else:
+        # Not even begun: this is what the first start finds.
+        for path in Path(world["data"]).iterdir():
+            shutil.rmtree(path)
+    become("owner")
+    return {"faults": [], "notes": signed_notes()}
+
+
+def count(world: dict[str, Any]) -> dict[str, Any]:
+    """One round without a fault: for each call its step, its name, its number among those of one name, its faults."""
+    use(world)
+    border = Border(Path(world["data"]))
+    calls = []
+    for at, step in CHAINS[world["chain"]]("counted", lambda _: None).items():
+        border.arm()
+        step()
+        seen: Counter[str] = Counter()
+        for each in border.disarm():
+            calls.append((at, each.name, seen[each.name], each.kinds()))
+            seen[each.name] += 1
+    return {"calls": calls}
+
+
+def rounds(world: dict[str, Any]) -> dict[str, Any]:
+    """Rounds in each of which one call of one step fails; the same process does the step again, as it would.
+
+    `missed` are the rounds that did not come to their call.
+    """
+    use(world)
+    border = Border(Path(world["data"]))
+    faults, missed = [], []
+    with open(world["told"], "a", encoding="utf-8") as out:
+
+        def told(acknowledged: list[list[Any]]) -> None:
+            out.writelines(json.dumps(each) + "\n" for each in acknowledged)
+            out.flush()
+
+        for name, (at_step, *fault) in world["rounds"]:
+            for at, step in CHAINS[world["chain"]](name, told).items():
+                if at != at_step:
+                    step()
+                    continue
+                border.arm(*fault)
+                faults += attempt(at, step)
+                border.disarm()
+                if not border.hit:
+                    missed.append(name)
+                connection.close()
+                step()
+    return {"faults": faults, "missed": missed}
+
+
+def write(world: dict[str, Any]) -> dict[str, Any]:
+    """A source that sends batch after batch, while keepers are at work elsewhere."""
+    use(world)
+    with open(world["told"], "a", encoding="utf-8") as out:
+        for name, _ in world["rounds"]:
+            out.writelines(json.dumps(each) + "\n" for each in append(name))
+            time.sleep(0.02)
+    return {"faults": []}
+
+
+def keepers(world: dict[str, Any]) -> dict[str, Any]:
+    """A keeper as it runs, until all that the source was told about is sealed; one call of it may fail."""
+    use(world)
+    settings.SEAL_EVENTS = 20
+    border = Border(Path(world["data"]))
+    border.arm(*world["fault"])
+    become("store")
+    threading.Thread(target=keeper.run, daemon=True).start()
+    while not Path(world["stop"]).exists():
+        time.sleep(0.05)
+    # Not in the middle of a turn, which would be a kill.
+    with keeper.lock():
+        return {"faults": [], "hit": border.hit}
+
+
+def out_of_space(world: dict[str, Any]) -> dict[str, Any]:
+    """Rounds in which no file may grow beyond so many bytes, then rounds in which it may: a real short write."""
+    use(world)
+    faults, failed = [], 0
+    for name, limit in world["rounds"]:
+        for at, step in sealing(name, lambda _: None).items():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+            try:
+                step()
+            except OSError:
+                failed += 1
+            except Exception as error:  # noqa: BLE001 - told as a fault
+                faults.append(f"{at} within {limit} bytes: {type(error).__name__}: {error}")
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            step()
+    return {"faults": faults, "failed": failed}
+
+
+def clock(world: dict[str, Any]) -> dict[str, Any]:
+    """Rounds in each of which this process's clock is off by so many seconds."""
+    use(world)
+    for name, seconds in world["rounds"]:
+        with time_machine.travel(dt.datetime.now(dt.UTC) + dt.timedelta(seconds=seconds), tick=True):
+            for step in sealing(name, lambda _: None).values():
+                step()
+    return {"faults": []}
+
+
+def attempt(at: str, step: Callable[[], None]) -> Iterator[str]:
+    """A step that meets a fault may fail as the weather makes it fail; a source is always told to send again."""
+    try:
+        step()
+    except errors.StoreUnavailable:
+        pass
+    except Exception as error:  # noqa: BLE001 - told as a fault
+        if at == "append" or not isinstance(error, WEATHER):
+            yield f"{at}: {type(error).__name__}: {error}"
+
+
+def restart(world: dict[str, Any]) -> dict[str, Any]:
+    """As after a crash: the source and the people go on, the keeper runs, nobody repairs; then everything is looked at."""
+    use(world)
+    earlier = world["notes"] + list(signer_notes())
+    begin()
+    acknowledged = [json.loads(line) for line in Path(world["told"]).read_text().splitlines()]
+    names = [name for name, _ in world["rounds"]]
+    for name in [*names, "afterwards"]:
+        acknowledged += append(name)
+    if world["chain"] == "erasing":
+        for name in names:
+            ask(name)
+        approve()
+    become("store")
+    size, covered, sealed, alarm = keep()
+    faults = [f"size {size}, signed {covered}, sealed {sealed}, alarm {alarm}"] if size != sealed or alarm else []
+    return {"faults": faults + list(look(acknowledged, earlier, size))}
+
+
+def keep() -> tuple[int, int, int, str | None]:
+    """The keeper's turns, as its loop makes them: the second one seals what an erasure said last."""
+    for _ in range(2):
+        with keeper.lock():
+            keeper.Rounds([each for each in keeper.rounds() if not each.apart]).once(time.monotonic())
+        size, covered, sealed, alarm = standing()
+        if size == sealed:
+            break
+    return size, covered, sealed, alarm
+
+
+def standing() -> tuple[int, int, int, str | None]:
+    """Records, those under a checkpoint, those sealed, and what alarms say."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "select size, (select coalesce(max(size), 0) from ledger_checkpoint), ledger_sealed_to(), "
+            "(select string_agg(code || ': ' || message, '; ') from ledger_alarm where cleared_at is null) "
+            "from ledger_head"
+        )
+        size, covered, sealed, alarm = cursor.fetchone()
+        return size, covered, sealed, alarm
+
+
+def look(acknowledged: list[list[Any]], earlier: list[str], size: int) -> Iterator[str]:
+    """Every promise of the log, checked from the stored leaves; what does not hold, as sentences."""
+    found = list(segments.records(range(size)))
+    if [record.index for record in found] != list(range(size)):
+        yield "The log has not one record for each index."
+    places: dict[tuple[str, str], list[int]] = {}
+    for record in found:
+        action = msgspec.json.decode(record.groups["action"] or b"{}")
+        places.setdefault((action.get("source_event_id"), action.get("purpose")), []).append(record.index)
+    yield from (f"{key} lies at {where}." for key, where in places.items() if len(where) > 1)
+    for name, purpose, index in acknowledged:
+        # Whose contents are erased cannot be told apart any more: sent again, either is a duplicate of the first.
+        first = places.get((name, "first")) if secret_is_gone(name) else None
+        if [index] not in (places.get((name, purpose)), first):
+            yield f"{name} ({purpose}) was told {index} and lies at {places.get((name, purpose))}."
+    yield from look_at_tree([merkle.leaf_hash(record.leaf) for record in found], earlier)
+    yield from look_at_erasures(found, places)
+    yield from fsck.check()
+    yield from left_over()
+
+
+def look_at_tree(leaf_hashes: list[bytes], earlier: list[str]) -> Iterator[str]:
+    """No two checkpoints of one size with different roots; each earlier one consistent with the last."""
+    vkeys = [keys.vkey("checkpoint")]
+    signed = [notes.parse_checkpoint(notes.verify(note.encode(), vkeys).text) for note in [*earlier, *signed_notes()]]
+    roots: dict[int, bytes] = {}
+    for each in signed:
+        if roots.setdefault(each.size, each.root) != each.root:
+            yield f"Two checkpoints of {each.size} have different roots."
+    last = max(roots)
+    if last != len(leaf_hashes):
+        yield f"The last checkpoint is of {last}, the log holds {len(leaf_hashes)}."
+    for size, root in roots.items():
+        try:
+            proof = merkle.consistency_proof(leaf_hashes[:last], size)
+            merkle.verify_consistency(size, root, last, roots[last], proof)
+        except errors.ProofInvalid:
+            yield f"The checkpoint of {size} is not consistent with that of {last}."
+
+
+def secret_is_gone(name: str) -> bool:
+    """Whether an erasure of the item's batch was asked for."""
+    return name[:-2] in {each.reason for each in erasures.listing()}
+
+
+def look_at_erasures(found: list[segments.Record], places: dict[tuple[str, str], list[int]]) -> Iterator[str]:
+    """Each erasure is done, told once in each of its states, and took what was asked and nothing else."""
+    told: Counter[tuple[str, str]] = Counter()
+    for record in found:
+        decision = (
+            msgspec.json.decode(record.groups["actor"] or b"{}").get("decision") if record.groups.get("actor") else None
+        )
+        if decision and decision["type"] == "erasure":
+            told[decision["subject"], decision["transition"]] += 1
+    asked = erasures.listing()
+    for each in asked:
+        if each.state != "erased":
+            yield f"Erasure {each.id} is {each.state}."
+        for state in ("requested", "approved", "pending", "erased"):
+            if told[each.subject, state] != 1:
+                yield f"{told[each.subject, state]} records say that erasure {each.id} was {state}."
+    for (name, _), where in places.items():
+        taken = found[where[0]].groups.get("statement", b"") is None
+        if name and taken != secret_is_gone(name):
+            yield f"{name} is {'erased' if taken else 'still there'}."
+
+
+def left_over() -> Iterator[str]:
+    """Files that nothing names: a crash must not fill the disk, nor leave a key lying about."""
+    data = Path(settings.DATA_DIR)
+    with connection.cursor() as cursor:
+        cursor.execute("select folder from ledger_segment")
+        known = {row[0] for row in cursor.fetchall()}
+    strange = {path.name for path in (data / "segments").iterdir()} - known
+    yield from (f"The folder segments/{name} belongs to nothing." for name in strange)
+    drafts = [path.name for path in (data / "keys").iterdir() if path.suffix not in (".key", ".pub")]
+    yield from (f"The draft {name} lies in keys/." for name in drafts)
+
+
+def signed_notes() -> list[str]:
+    with connection.cursor() as cursor:
+        cursor.execute("select note from ledger_checkpoint order by size")
+        return [row[0] for row in cursor.fetchall()]
+
+
+def signer_notes() -> Iterator[str]:
+    """What the signer has signed and perhaps not published."""
+    folder = Path(settings.DATA_DIR) / "signer"
+    for path in sorted(folder.glob("*")) if folder.exists() else []:
+        with contextlib.suppress(ValueError):
+            note = json.loads(path.read_bytes()).get("note")
+            if note:
+                yield note
+
+
+ACTS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    each.__name__: each for each in (make, count, rounds, restart, write, keepers, out_of_space, clock)
+}

@@ -1,0 +1,84 @@
+"""Two keepers at once, a clock that is set back, a disk that is really full: one log all the same, without repair."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.crash.worlds import Worlds, Zygote
+
+pytestmark = pytest.mark.slow
+BATCHES = 40
+NO_FAULT = ["", 0, ""]
+SIZES_BYTES = (0, 1, 100, 254 * 32, 254 * 32 + 40, 9_000, 20_000)
+CLOCKS_SECONDS = (0, -3600, 0, 3600, -3600)
+
+
+def after(zygote: Zygote, world: dict[str, Any], base: dict[str, Any], rounds: list[tuple[str, Any]]) -> list[str]:
+    """What is wrong with the log once everything has gone on."""
+    done = zygote.run("restart", world, rounds=rounds, notes=base["notes"])
+    return list(done["faults"])
+
+
+@pytest.mark.parametrize(
+    ("fault", "dies"),
+    [
+        (NO_FAULT, False),
+        (["write signer/signed.json.new", 2, "kill"], True),
+        (["write signer/signed.json.new", 2, "stall"], False),
+        (["fsync segments", 1, "kill"], True),
+        (["rename segments/.*", 1, "stall"], False),
+    ],
+)
+def test_two_keepers_at_once_sign_one_log(worlds: Worlds, fault: list[Any], dies: bool) -> None:
+    """One of them dies, or loses its lock in the middle of its work and goes on as if it still had it."""
+    base = worlds.base(254, "sealing")
+    rounds = [(f"batch-{number}", None) for number in range(BATCHES)]
+    with worlds.copy(base) as (zygote, world), worlds.more(2) as (other, writer), ThreadPoolExecutor(2) as pool:
+        stop = worlds.root / f"{world['database']}.stop"
+        facts = {"stop": str(stop)}
+        one = pool.submit(zygote.run, "keepers", world, fault=fault, **facts)
+        two = pool.submit(other.run, "keepers", world, fault=NO_FAULT, **facts)
+        try:
+            assert writer.run("write", world, rounds=rounds) == {"status": 0, "faults": []}
+            wait_until(lambda: one.done() if dies else True)
+        finally:
+            stop.touch()
+        first, second = one.result(), two.result()
+        assert second == {"status": 0, "faults": [], "hit": True}
+        assert first["status"] == (-9 if dies else 0), first
+        assert dies or first == {"status": 0, "faults": [], "hit": True}
+        assert after(zygote, world, base, rounds) == []
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    import time
+
+    for _ in range(600):
+        if holds():
+            return
+        time.sleep(0.1)
+    raise AssertionError("not within 60 s")
+
+
+def test_a_clock_that_is_set_back_an_hour_changes_nothing(worlds: Worlds) -> None:
+    """The program's clock; the database has its own."""
+    base = worlds.base(254, "sealing")
+    rounds = [(f"clock-{number}", seconds) for number, seconds in enumerate(CLOCKS_SECONDS)]
+    with worlds.copy(base) as (zygote, world):
+        assert zygote.run("clock", world, rounds=rounds) == {"status": 0, "faults": []}
+        assert after(zygote, world, base, rounds) == []
+
+
+def test_a_file_that_cannot_grow_stops_the_work_and_nothing_else(worlds: Worlds) -> None:
+    """What the operating system itself does at a limit: a write of some bytes, then an error, in every library."""
+    base = worlds.base(254, "sealing")
+    rounds = [(f"full-{number}", size) for number, size in enumerate(SIZES_BYTES)]
+    with worlds.copy(base) as (zygote, world):
+        done = zygote.run("out_of_space", world, rounds=rounds)
+        assert done["faults"] == []
+        assert done["failed"] >= len(rounds)
+        assert after(zygote, world, base, rounds) == []
