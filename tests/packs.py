@@ -154,6 +154,27 @@ def _odd(data: bytes) -> bytes:
     return packfile.write(content)
 
 
+def received(*times: str, selected: tuple[int, ...], stamp: Callable[[bytes], bytes]) -> bytes:
+    """A log of records that were received at these times; `stamp` makes the token over its first checkpoint, of size 1."""
+    made = [Event(kind="query", received_at=time, actor=events.Actor(id="ann")) for time in times]
+    committed = [commitment.commit(each, evidence.SALTS[at]) for at, each in enumerate(made)]
+    hashes = [merkle.leaf_hash(leaf) for leaf, _ in committed]
+    points = [notes.make_checkpoint(ORIGIN, size, merkle.root(hashes[:size])) for size in (1, len(hashes))]
+    anchor = packfile.Anchor(
+        notes.sign(points[0], LOG_KEY), tuple(merkle.consistency_proof(hashes, 1)), (stamp(points[0].encode()),)
+    )
+    salts, data = evidence.SALTS, {at: groups["actor"] for at, (_, groups) in enumerate(committed)}
+    content = evidence.sparse(
+        leaves={at: committed[at][0] for at in selected},
+        selected=selected,
+        disclosures={at: {"actor": packfile.Disclosure("disclosed", salts[at]["actor"], data[at])} for at in selected},
+        proofs=tuple(tuple(merkle.inclusion_proof(hashes, at)) for at in selected),
+        checkpoint=notes.sign(points[1], LOG_KEY),
+        anchors=(anchor,),
+    )
+    return packfile.write(content)
+
+
 def _moved() -> bytes:
     content = evidence.sparse(2)
     shown = {3: evidence.disclosed(2)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import datetime as dt
 import hashlib
 import itertools
 import re
@@ -13,9 +14,11 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
+from demo import authority as local
+from lineage.events import format_time
 from tests import evidence, packs, vectors
 from tests.browser.conftest import ARGUMENTS, CHROMIUM
-from tests.lineage.test_standalone import agreed, judged_by_ours
+from tests.lineage.test_standalone import agreed, judged_by_ours, stamped, under
 from tests.packs import CASES, HOSTILE, Case
 
 FILE = Path(__file__).resolve().parent.parent.parent / "lineage/verify/release/verify.html"
@@ -115,6 +118,18 @@ def test_packs_made_to_harm_are_refused_in_words(page: Page) -> None:
         assert answer["exit"] in (1, 3), name
         said = [answer["sentence"], *(each["sentence"] for each in answer["checks"])]
         assert all(each.isprintable() and len(each) < 600 for each in said), name
+
+
+def test_the_page_says_what_a_timestamp_states_and_that_it_did_not_check_it(page: Page, tmp_path: Path) -> None:
+    if not local.openssl():
+        pytest.skip("needs openssl")
+    clock, now = local.Authority(tmp_path / "tsa"), dt.datetime.now(dt.UTC)
+    pack = packs.received(format_time(now), format_time(now), selected=(0,), stamp=lambda text: stamped(clock, text))
+    asked, not_asked = judged(page, Case(pack, under(clock)), Case(pack))
+    assert (asked["exit"], not_asked["exit"]) == (2, 0)
+    for answer in (asked, not_asked):
+        said = answer["checks"][12]["sentence"]
+        assert re.search(rf"{now:%Y-%m-%d}T..:..:..Z for the first 1 records.*does not check", said)
 
 
 def test_every_public_vector_of_trees_is_judged_as_its_source_says(page: Page) -> None:
@@ -228,7 +243,7 @@ def test_a_reader_sees_the_verdict_in_words_the_numbered_checks_and_the_records(
     assert reader.locator("#records tr").count() == 4
     assert "bob" in reader.locator("#records tr").first.inner_text()
     reader.locator("#records summary").first.click()
-    assert '"amount"' in reader.locator("#records details").first.inner_text()
+    reader.locator("#records details").first.get_by_text('"amount"').wait_for()
     assert reader.title().startswith("Valid")
 
 
@@ -249,6 +264,7 @@ def test_a_reader_without_a_policy_or_a_pack_is_told_what_is_missing(reader: Pag
 def test_markup_in_a_pack_stays_text(reader: Page) -> None:
     assert give(reader, packs.scripted()).startswith("✓ Valid")
     reader.locator("#records summary").first.click()
+    reader.locator("#records pre").first.wait_for()
     assert reader.evaluate("document.querySelectorAll('main script, main img').length") == 0
     shown = reader.locator("main").inner_text()
     assert "<script>" in shown
@@ -269,5 +285,5 @@ def test_the_page_is_worked_by_keys_alone_and_fits_a_narrow_window(reader: Page)
     assert "SUMMARY" in stops
     reader.locator("#records summary").first.focus()
     reader.keyboard.press("Enter")
-    assert reader.locator("#records details[open]").count() == 1
+    reader.locator("#records details[open] pre").first.wait_for()
     reader.set_viewport_size({"width": 1280, "height": 900})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import base64
+import datetime as dt
 import hashlib
 import importlib.util
 import io
@@ -19,10 +20,13 @@ from typing import Any, get_args
 import cffi
 import cryptography
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 from django.core.management import call_command
 
-from lineage import notes
+from demo import authority as local
+from lineage import notes, timestamps
 from lineage.errors import TouchstoneError
+from lineage.events import format_time
 from lineage.verify import verify
 from lineage.verify.__main__ import _notes
 from tests import evidence, packs, vectors
@@ -135,6 +139,73 @@ def test_markup_and_control_characters_never_reach_the_terminal() -> None:
     answer = judged(Case(packs.scripted()))
     assert answer["exit"] == 0
     assert all(each["sentence"].isprintable() for each in answer["checks"])
+
+
+# ---- timestamps ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def clock(tmp_path_factory: pytest.TempPathFactory) -> local.Authority:
+    if not local.openssl():
+        pytest.skip("needs openssl")
+    return local.Authority(tmp_path_factory.mktemp("tsa") / "one")
+
+
+def stamped(clock: local.Authority, message: bytes) -> bytes:
+    return clock.answer(timestamps.request(message).body)
+
+
+def under(clock: local.Authority) -> str:
+    return (
+        f"{timestamps.parse_authority('clock', [clock.certificate.public_bytes(Encoding.DER)])}\n{evidence.POLICY_TEXT}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "first", "second", "selected"),
+    [
+        (0, 0, 0, (0,)),
+        (0, -9_000, 60, (0, 1)),
+        (2, 0, 3_000, (0, 1)),
+        (1, 0, -60, (0, 1)),
+        (1, 60, 0, (0,)),
+    ],
+    ids=["covered", "one came later", "one came days later", "dated back", "dated forward"],
+)
+def test_stated_times_are_compared_with_those_of_the_records(
+    clock: local.Authority, code: int, first: int, second: int, selected: tuple[int, ...]
+) -> None:
+    now = dt.datetime.now(dt.UTC)
+    times = [format_time(now + dt.timedelta(minutes=minutes)) for minutes in (first, second)]
+    case = Case(packs.received(*times, selected=selected, stamp=lambda text: stamped(clock, text)), under(clock))
+    answer = judged(case)
+    assert answer["exit"] == code, answer
+    agreed(judged_by_ours(case), answer)
+    named = next(each["sentence"] for each in answer["checks"] if each["name"] == "time")
+    assert f"{now:%Y-%m-%dT}" in named
+
+
+def test_tokens_that_do_not_fit_are_judged_alike(clock: local.Authority, tmp_path: Path) -> None:
+    now = format_time(dt.datetime.now(dt.UTC))
+    stranger = local.Authority(tmp_path / "stranger", name="Another")
+    makers: list[tuple[int, Any, str]] = [
+        (1, lambda text: stamped(clock, text + b"."), under(clock)),
+        (1, lambda text: b"no token", under(clock)),
+        (1, lambda text: stamped(clock, text)[:-1], under(clock)),
+        (2, lambda text: stamped(stranger, text), under(clock)),
+        (0, lambda text: stamped(stranger, text), evidence.POLICY_TEXT),
+        (0, lambda text: b"no token", evidence.POLICY_TEXT),
+    ]
+    for code, stamp, policy in makers:
+        case = Case(packs.received(now, now, selected=(0,), stamp=stamp), policy)
+        assert judged(case)["exit"] == code
+        agreed(judged_by_ours(case), judged(case))
+
+
+def test_a_policy_that_names_an_authority_asks_for_a_timestamp(clock: local.Authority) -> None:
+    case = Case(packs.ranged(), under(clock))
+    assert states(judged(case))["time"] == "missing"
+    agreed(judged_by_ours(case), judged(case))
 
 
 # ---- public vectors -----------------------------------------------------------------------------------------------
