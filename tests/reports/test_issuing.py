@@ -196,9 +196,10 @@ def test_the_file_is_certified_its_attachments_are_the_manifests_and_its_pack_ve
         call_command("policy", stdout=file)
     assert signing.fingerprint() in policy.read_text()
     pack.write_bytes(attached["evidence.touchstone.zip"])
-    command = [sys.executable, "-m", "lineage.verify", str(pack), "--policy", str(policy)]
-    checked = subprocess.run(command, cwd=settings.BASE_DIR, capture_output=True, text=True, check=False)
-    assert checked.returncode == 0, checked.stdout + checked.stderr
+    for file in (pack, Path(settings.DATA_DIR) / report.path):
+        command = [sys.executable, "-m", "lineage.verify", str(file), "--policy", str(policy)]
+        checked = subprocess.run(command, cwd=settings.BASE_DIR, capture_output=True, text=True, check=False)
+        assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 def test_a_retry_renders_the_frozen_inputs_to_the_same_unsigned_bytes(shop: Shop) -> None:
