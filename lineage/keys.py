@@ -7,6 +7,7 @@ reads public files. The checkpoint key may also lie elsewhere (`TOUCHSTONE_CHECK
 from __future__ import annotations
 
 import datetime as dt
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -60,8 +61,8 @@ def key_name(name: str) -> str:
 
 def make(name: str) -> None:
     """Makes the key, if there is none, and its public file."""
-    path(name).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not was_made(name):
+        path(name).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         durable.create(path(name), notes.generate_key(key_name(name)).encode())
     publics(name)
 
@@ -73,7 +74,8 @@ def load(name: str) -> str:
     """
     if name not in NAMES:
         raise errors.SettingsInvalid(f"There is no key named {name}.")
-    make(name)
+    if not public_path(name).exists():
+        make(name)
     used = publics(name)[0]
     file = held(name, used)
     if file is None:
@@ -130,7 +132,12 @@ def destroy(name: str, each: Public) -> None:
 
 def held(name: str, each: Public) -> Path | None:
     """The private file of a public key, if it is ours. Raises SettingsInvalid when others may read it."""
-    return next((file for file in files(name) if notes.vkey_of(_private(file)) == each.vkey), None)
+    return next((file for file in files(name) if _vkey(_private(file)) == each.vkey), None)
+
+
+@functools.lru_cache(maxsize=8)
+def _vkey(skey: str) -> str:
+    return notes.vkey_of(skey)
 
 
 def sign(name: str, text: str) -> str:
@@ -187,6 +194,5 @@ def _line(each: Public) -> str:
 def _parsed(line: str) -> Public:
     vkey, *words = line.split(" ")
     told = dict(word.split("=", 1) for word in words)
-    notes.parse_vkey(vkey)
     until = dt.datetime.fromisoformat(told["until"]) if "until" in told else None
     return Public(vkey, until, int(told["size"]) if "size" in told else None)
