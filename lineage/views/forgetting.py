@@ -25,9 +25,9 @@ STATES = {
 def forgetting(request: HttpRequest, viewer: Viewer) -> HttpResponse:
     """All erasures. Only those who may decide see the search of one that waits: it names what shall go."""
     found = erasures.listing()
-    waiting = sum(1 for erasure in found if erasure.state in ("requested", "approved", "pending"))
+    waiting = sum(1 for each in found if each.state in ("requested", "approved", "pending"))
     context = {
-        "erasures": [{"one": erasure, "still": erasures.still(erasure)} for erasure in found],
+        "erasures": [{"one": each, "still": [s for s in erasures.still(each) if s.ours]} for each in found],
         "holds": holds.listing(),
         "policies": retention.listing(),
         "refusals": rights.refusals(),
@@ -50,7 +50,7 @@ def erasure(request: HttpRequest, viewer: Viewer, number: int) -> HttpResponse:
         "still": erasures.still(found),
         "may": rights.may(viewer),
         "own": viewer.email.lower() == found.requested_by.lower(),
-        "title": f"Erasure {number} is {STATES[found.state]}",
+        "title": f"Erasure {number} {STATES[found.state]}",
     }
     return frame.page(request, "lineage/erasure.html", context)
 

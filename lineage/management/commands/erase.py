@@ -83,7 +83,8 @@ class Command(_told.Told):
         self.stdout.write(f"{waiting} pending")
 
     def _tell(self, erasure: erasures.Erasure) -> None:
-        decided = f", {erasure.state} by {erasure.decided_by}" if erasure.decided_by else ""
+        word = "rejected" if erasure.state == "rejected" else "approved"
+        decided = f", {word} by {erasure.decided_by}" if erasure.decided_by else ""
         self.stdout.write(
             f"{erasure.id}\t{erasure.kind}\t{erasure.state}\t{erasure.records} records: {', '.join(erasure.groups)}"
             f"\tasked by {erasure.requested_by}{decided}\t{erasure.reason}"
