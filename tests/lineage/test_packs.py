@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from django.core.management import call_command
 from django.db import connection
@@ -374,3 +376,17 @@ def test_a_narrow_viewer_gets_single_records_and_no_range(feed: Feed) -> None:
     content = packfile.read(packs.collect(narrow, "kind:change index:>=0"))
     assert (content.selection, content.hidden) == ("sparse", True)
     assert set(content.leaves) == set(content.selected)
+
+
+def test_a_record_that_somebody_hides_from_the_search_is_missed_by_the_verifier(feed: Feed) -> None:
+    kept, hidden, last = feed.change("1"), feed.change("2"), feed.change("3")
+    keeper.once()
+    segments.seal()
+    (path,) = segments.storage().root.glob("*/events.parquet")
+    table = pq.read_table(path)
+    pq.write_table(table.filter(pc.field("index") != hidden), path)
+    pack = packs.collect(ALL, "kind:change")
+    assert packfile.read(pack).selected == (kept, last)
+    verdict = judged(pack)
+    assert (verdict.exit, states(verdict)["completeness"]) == (1, "fail")
+    assert sentence(verdict, "completeness") == "The filter over leaf headers selects other records than the pack does."
