@@ -66,7 +66,10 @@ def signature(data: bytes, policy: Policy | None) -> Finding:
         raise PackInvalid("The PDF was changed after it was signed.")
     ours = [each for each in found if each.fingerprint in wanted]
     if not ours:
-        return "missing", f"{len(found)} signatures, none by the report certificate of your policy, SHA-256 {' or '.join(wanted)}."
+        return (
+            "missing",
+            f"{len(found)} signatures, none by the report certificate of your policy, SHA-256 {' or '.join(wanted)}.",
+        )
     if not any(each.whole_file for each in ours):
         return (
             "missing",
