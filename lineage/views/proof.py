@@ -7,7 +7,7 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 
-from lineage import errors, queries, witnesses, words
+from lineage import errors, keys, outside, queries, witnesses, words
 from lineage.access import Viewer
 from lineage.answers import signed_in
 from lineage.views import frame
@@ -17,8 +17,12 @@ from lineage.views import frame
 def integrity(request: HttpRequest, viewer: Viewer) -> HttpResponse:
     """The log's state. No evidence is read, so the read is not recorded."""
     log = queries.integrity(viewer)
-    context = {"log": log, "title": title(log), "waiting": log["size"] - log["checkpoint_size"]} | _asked(log)
-    return frame.page(request, "lineage/integrity.html", context)
+    signing = [each for each in keys.publics("checkpoint") if each.in_force] if keys.was_made("checkpoint") else []
+    context = {
+        "log": log, "title": title(log), "waiting": log["size"] - log["checkpoint_size"], "signing": signing,
+        "ends_alone": outside.LATE,
+    }  # fmt: skip
+    return frame.page(request, "lineage/integrity.html", context | _asked(log))
 
 
 def _asked(log: dict[str, Any]) -> dict[str, Any]:

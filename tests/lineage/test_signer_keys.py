@@ -96,6 +96,10 @@ def test_during_the_overlap_both_keys_sign_and_either_policy_is_enough(
     call_command("key", "rotate", "checkpoint")
     new = policy(capsys)
     assert [key.key_id.hex() for key in new.logs] == [each.key_id for each in keys.publics("checkpoint")]
+    page = Client()
+    page.force_login(User.objects.create(email="aud@x.example", role=Role.AUDITOR))
+    shown = page.get("/integrity/").content.decode()
+    assert all(f"<code>{each.key_id}</code>" in shown for each in keys.publics("checkpoint"))
     assert {key.name for key in new.logs} == {"touchstone.local/log"}
     note = newest(log)
     assert len(signers_of(note)) == 2
