@@ -175,6 +175,11 @@ def received(*times: str, selected: tuple[int, ...], stamp: Callable[[bytes], by
     return packfile.write(content)
 
 
+def _respelt() -> bytes:
+    members = archive.read(ranged())
+    return archive.write({**members, "manifest.json": members["manifest.json"].replace(b":21", b": 21")})
+
+
 def _moved() -> bytes:
     content = evidence.sparse(2)
     shown = {3: evidence.disclosed(2)}
@@ -359,6 +364,9 @@ CASES: dict[str, tuple[int, Callable[[], Case]]] = {
     "a class left out of the counts": (1, lambda: Case(_counting(counts=_counts(("write", 2))))),
     "leaves beside the pack": (0, lambda: Case(_beside(), leaves=ALL_LEAVES)),
     "leaves beside the pack that were not given": (2, lambda: Case(_beside())),
+    "a record outside the leaves beside the pack": (1, lambda: Case(_beside(last=16))),
+    "a manifest of another version": (3, lambda: Case(changed("checkpoint.note", b"", b"", version=2))),
+    "a manifest that is not canonical": (3, lambda: Case(_respelt())),
     "another file of leaves": (1, lambda: Case(_beside(), leaves=ALL_LEAVES.replace(b"orders-log", b"orders-lag", 1))),
     "counts of the leaves beside the pack": (
         0,

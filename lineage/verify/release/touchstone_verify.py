@@ -622,6 +622,15 @@ def parse_shown(value: Any, what: str, place: dict[str, type]) -> dict[str, Any]
 class Pack:
     def __init__(self, data: bytes) -> None:
         self.members = read_archive(data)
+        try:
+            head = parse_json(self["manifest.json"], "manifest.json")
+            known = (head["format"], head["version"]) == ("touchstone-pack", 1) and head["version"] is not True
+        except (Bad, LookupError, TypeError):
+            known = False
+        if not known:
+            raise Unreadable(
+                "manifest.json is not the manifest of a touchstone-pack of version 1, which is all that this reads."
+            )
 
     def __getitem__(self, name: str) -> bytes:
         if name not in self.members:
@@ -634,8 +643,6 @@ class Pack:
     @cached_property
     def manifest(self) -> dict[str, Any]:
         manifest = self.object("manifest.json", MANIFEST)
-        if (manifest["format"], manifest["version"]) != ("touchstone-pack", 1):
-            raise Bad("manifest.json names a format or version that this program does not know.")
         if manifest["selection"] not in ("range", "sparse") or not TIME.fullmatch(manifest["created_at"]):
             raise Bad("manifest.json: the selection or the time is not one of its format.")
         return manifest
@@ -998,6 +1005,8 @@ def check_7_completeness(given: Evidence) -> Answer:
     wrong = [index for index in pack.selected if not matches(pack.query["headers"], pack.headers[index])]
     if wrong:
         raise Bad(f"Record {wrong[0]} is selected, but the filter over leaf headers does not select it.")
+    if pack.detached and not all(pack.detached["first"] <= index <= pack.detached["last"] for index in selected):
+        raise Bad("A selected record is outside the range of leaves beside the pack.")
     leaves = given.ranged
     if leaves is None and pack.detached is None:
         return "note", "Single records: nothing is shown about the records between them."
@@ -1006,8 +1015,6 @@ def check_7_completeness(given: Evidence) -> Answer:
             "missing",
             f"The leaves are in {shown((pack.detached or {})['file'])} beside the pack: give it with --leaves.",
         )
-    if not selected <= set(leaves):
-        raise Bad("A selected record is outside the range of leaves.")
     more = sum(index not in selected and matches(pack.query["headers"], leaf) for index, leaf in leaves.items())
     if more and not pack.query["hidden"]:
         raise Bad(f"The filter over leaf headers selects {more} more records, which the pack leaves out.")
