@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from lineage.erasures.covering import covered, erased_by, undone
+from lineage.erasures.covering import covered, erased_by, unsaid
 from lineage.erasures.execution import execute
 from lineage.erasures.pending import Still, finish, still
 from lineage.erasures.requests import Asked, Erasure, approve, listing, one, preview, reject, request
 
 __all__ = [
     "Asked", "Erasure", "Still", "approve", "covered", "erased_by", "execute", "finish", "listing", "one", "preview", "reject", "request",
-    "run_due", "still", "undone",
+    "run_due", "still", "unsaid",
 ]  # fmt: skip
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
+import msgspec
 import pyarrow.parquet as pq
 from django.db import connection
 
 from lineage import segments
-from lineage.events import Erased
+from lineage.engine import Question
+from lineage.events import Decision, Erased
 
 
 def covered(number: int) -> list[Erased]:
@@ -40,23 +42,40 @@ def erased_by(indexes: Collection[int]) -> dict[tuple[int, str], int]:
     return found
 
 
-def undone() -> Iterator[str]:
-    """Groups that the log calls erased and that have a value again, as after a restored backup; as sentences."""
-    with connection.cursor() as cursor:
-        cursor.execute("select distinct erasure_id from ledger_erased order by 1")
-        numbers = [row[0] for row in cursor.fetchall()]
-    for number in numbers:
-        spans = covered(number)
-        for first, following, folder, _ in segments.manifest():
-            inside = [span for span in spans if span.last >= first and span.first < following]
-            if inside:
-                yield from _undone_in(folder, number, inside)
+def unsaid() -> Iterator[str]:
+    """Groups that are not as the log's own records of erasures say, as sentences.
+
+    One that they call erased has a value again, as after a restored backup; or one is gone that none of them names.
+    """
+    taken = _told()
+    for first, following, folder, _ in segments.manifest():
+        table = pq.read_table(segments.storage().path(folder, "disclosures"))
+        columns = (table["index"].to_pylist(), table["group"].to_pylist(), table["value"].is_valid().to_pylist())
+        found = list(zip(*columns, strict=True))
+        left = {(index, group) for index, group, there in found if not there}
+        for subject, spans in taken:
+            here = _pairs(spans, first, following)
+            left -= here
+            back = [index for index, group, there in found if there and (index, group) in here]
+            if back:
+                yield f"Record {back[0]}: a group that {subject} took has its value again ({len(back)} in all)."
+        if left:
+            index, group = min(left)
+            yield f"Record {index}: the group {group} is gone, and no record of the log says so ({len(left)} in all)."
 
 
-def _undone_in(folder: str, number: int, spans: Sequence[Erased]) -> Iterator[str]:
-    table = pq.read_table(segments.storage().path(folder, "disclosures"))
-    taken = {(index, group) for s in spans for index in range(s.first, s.last + 1) for group in s.groups}
-    columns = (table["index"].to_pylist(), table["group"].to_pylist(), table["value"].is_valid().to_pylist())
-    back = [index for index, group, there in zip(*columns, strict=True) if there and (index, group) in taken]
-    if back:
-        yield f"Record {back[0]}: a group that erasure {number} took has its value again ({len(back)} in all)."
+def _told() -> list[tuple[str, tuple[Erased, ...]]]:
+    """What was taken by which erasure, as the records of the log say: the tables beside it are no evidence."""
+    with Question() as question:
+        rows = question.rows(
+            "select decision from raw_events where source = 'touchstone' and decision_type in ('erasure', 'retention') "
+            "order by index"
+        )
+    said = [msgspec.json.decode(row["decision"], type=Decision) for row in rows]
+    return [(each.subject or "an erasure", each.erased) for each in said if each.transition in ("pending", "erased")]
+
+
+def _pairs(spans: Sequence[Erased], first: int, following: int) -> set[tuple[int, str]]:
+    """(index, group) of what the spans name in a segment."""
+    inside = [(range(max(s.first, first), min(s.last + 1, following)), s.groups) for s in spans]
+    return {(index, group) for places, groups in inside for index in places for group in groups}

@@ -12,7 +12,7 @@ from django.db import connection
 
 from lineage import checkpoints, errors, holds, ledger, reach, rights, segments, statements
 from lineage.access import Viewer
-from lineage.erasures import quarantine, selection
+from lineage.erasures import publishing, quarantine, selection
 from lineage.erasures.requests import Erasure, one
 from lineage.events import Erased, Event, HeaderCount, parse_time
 from lineage.models import Role, Source
@@ -33,7 +33,7 @@ def execute(number: int) -> None:
     for _ in range(ATTEMPTS):
         try:
             _execute_once(erasure)
-        except ledger.Changed:
+        except publishing.Changed:
             continue
         except (errors.Held, errors.AccessDenied) as error:
             rights.call("select ledger_refuse_erasure(%s)", number)
@@ -64,7 +64,7 @@ def _execute_once(erasure: Erasure) -> None:
         place.forget_texts(selection.sought(wanted))
     words = _words(erasure, len(taken), size, len(items))
     said = records_of(erasure, "pending", selection.spans(taken), selection.counts(taken), words)
-    ledger.replace_segments(erasure.id, replaced, said)
+    publishing.publish(erasure.id, replaced, said)
 
 
 def viewer_of(erasure: Erasure) -> Viewer:
@@ -81,11 +81,11 @@ def seal_everything() -> None:
         segments.seal()
 
 
-def _rewrite(taken: selection.Taken) -> Iterator[ledger.Replaced]:
+def _rewrite(taken: selection.Taken) -> Iterator[publishing.Replaced]:
     for first, following, folder, files in segments.manifest(list(taken)):
         inside = {index: groups for index, groups in taken.items() if first <= index < following}
         new, written = segments.rewrite(folder, files, inside)
-        yield ledger.Replaced(folder, new, written)
+        yield publishing.Replaced(folder, new, written)
 
 
 def _forget_contents(taken: selection.Taken) -> None:

@@ -16,7 +16,8 @@ from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 
-from lineage import ledger, reach, rights, segments
+from lineage import reach, rights, segments
+from lineage.erasures import publishing
 from lineage.erasures.covering import covered
 from lineage.erasures.execution import records_of, seal_everything
 from lineage.erasures.requests import Erasure, one
@@ -55,7 +56,7 @@ def finish(number: int) -> bool:
     if not _log_is_gone(erasure):
         return False
     words = f"{erasure.reason} Outside our reach: {'; '.join(still.what for still in outside(one(number)))}."
-    ledger.finish_erasure(number, records_of(erasure, "erased", taken, (), words))
+    publishing.complete(number, records_of(erasure, "erased", taken, (), words))
     return True
 
 

@@ -37,7 +37,7 @@ from lineage import (
     tree,
 )
 from lineage.access import Viewer, token_hash
-from lineage.erasures import execution, selection
+from lineage.erasures import execution, publishing, selection
 from lineage.events import Erased
 from lineage.models import ApiToken, User
 from lineage.verify.checks import verify
@@ -382,8 +382,8 @@ def test_two_rewritings_of_one_segment_never_both_commit(pair: tuple[Viewer, Vie
         stale = list(execution._rewrite({2: ("statement",)}))
         erasures.execute(first)
         size = tree.head()
-        with pytest.raises(ledger.Changed):
-            ledger.replace_segments(second, stale, execution.records_of(erasures.one(second), "pending", (), (), "x"))
+        with pytest.raises(publishing.Changed):
+            publishing.publish(second, stale, execution.records_of(erasures.one(second), "pending", (), (), "x"))
         assert tree.head() == size
         assert erasures.one(second).state == "approved"
         erasures.execute(second)
@@ -397,8 +397,8 @@ def test_leaves_that_differ_are_never_published(pair: tuple[Viewer, Viewer]) -> 
         execution.seal_everything()
         (made,) = execution._rewrite({0: ("statement",)})
         other = made.files | {"leaves": made.files["leaves"] | {"sha256": "00" * 32}}
-        with pytest.raises(ledger.Changed):
-            ledger.replace_segments(number, [ledger.Replaced(made.old, made.new, other)], ())
+        with pytest.raises(publishing.Changed):
+            publishing.publish(number, [publishing.Replaced(made.old, made.new, other)], ())
     assert None not in groups_of(0).values()
 
 
