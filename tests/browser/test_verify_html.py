@@ -261,6 +261,25 @@ def test_a_reader_without_a_policy_or_a_pack_is_told_what_is_missing(reader: Pag
     assert reader.locator("#result").is_hidden()
 
 
+def test_files_may_be_dropped_together_and_are_told_apart_by_what_they_hold(reader: Page) -> None:
+    given = {
+        "a": packs.ranged(),
+        "b": evidence.POLICY_TEXT.encode(),
+        "c": evidence.receipt((5, evidence.HASHES[5])),
+    }
+    reader.evaluate(
+        """(files) => {
+          const moved = new DataTransfer();
+          const bytes = (data) => Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
+          for (const [name, data] of Object.entries(files)) moved.items.add(new File([bytes(data)], name));
+          document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: moved, bubbles: true, cancelable: true }));
+        }""",
+        {name: packed(data) for name, data in given.items()},
+    )
+    reader.locator("#verdict strong", has_text="✓ Valid").wait_for(timeout=60_000)
+    assert "Promises: 1 kept." in reader.locator("#checks").inner_text()
+
+
 def test_markup_in_a_pack_stays_text(reader: Page) -> None:
     assert give(reader, packs.scripted()).startswith("✓ Valid")
     reader.locator("#records summary").first.click()
