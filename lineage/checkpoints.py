@@ -84,7 +84,7 @@ def fence() -> Iterator[Path]:
     Raises StoreUnavailable when another holds it for long, SettingsInvalid when others may enter the folder.
     """
     folder = _state_path().parent
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    durable.folder(folder, 0o700)
     durable.check_private(folder)
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -7,8 +7,8 @@ of the folder only to handles that were open when it failed.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,33 +16,40 @@ from pathlib import Path
 from lineage import errors
 
 
+def folder(path: Path, mode: int = 0o755) -> None:
+    """Makes the folder and those above it that are missing; a file in it is not lost with its folder's name."""
+    for each in reversed([each for each in (path, *path.parents) if not each.exists()]):
+        with _folder(each.parent) as above:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(each, mode)
+            os.fsync(above)
+
+
 def replace(path: Path, data: bytes) -> None:
     """Makes `data` the whole content of the file, mode 0600: after a crash the old or the new content is there."""
-    draft = path.with_name(f"{path.name}.new")
     with _folder(path.parent) as folder:
-        with _file(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as file:
-            _write(file, data)
-            os.fsync(file)
-        os.rename(draft, path)
-        os.fsync(folder)
+        _put(folder, path.with_name(f"{path.name}.new"), path, data)
 
 
 def create(path: Path, data: bytes) -> bool:
     """Makes the file, mode 0600, unless there is one; returns whether it did. Of many at once one wins."""
-    # Neither another thread nor a killed process whose number came back may own a draft of this name.
-    draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     with _folder(path.parent) as folder:
-        with _file(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as file:
-            _write(file, data)
-            os.fsync(file)
-        try:
-            os.link(draft, path)
-        except FileExistsError:
+        # The lock ends with its process: a draft that lies here under it is of one that was killed.
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        for left in path.parent.glob("*.draft"):
+            os.unlink(left)
+        if path.exists():
             return False
-        finally:
-            os.unlink(draft)
-        os.fsync(folder)
+        _put(folder, path.with_name(f"{path.name}.draft"), path, data)
     return True
+
+
+def _put(folder: int, draft: Path, path: Path, data: bytes) -> None:
+    with _file(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as file:
+        _write(file, data)
+        os.fsync(file)
+    os.rename(draft, path)
+    os.fsync(folder)
 
 
 def write_from(path: Path, start: int, parts: Iterator[bytes]) -> None:

@@ -72,8 +72,10 @@ class Rounds:
     def once(self, now: float) -> None:
         """Does what is due at `now` (monotonic seconds)."""
         for each in self.due(now):
-            self.begun_at[each.name] = now
+            # What is done once is done when it has come to its end, not when it failed.
+            self.begun_at[each.name] = now if each.seconds < math.inf else -math.inf
             each.work()
+            self.begun_at[each.name] = now
 
 
 class _Sealing:

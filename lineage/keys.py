@@ -62,7 +62,7 @@ def key_name(name: str) -> str:
 def make(name: str) -> None:
     """Makes the key, if there is none, and its public file."""
     if not was_made(name):
-        path(name).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        durable.folder(path(name).parent, 0o700)
         durable.create(path(name), notes.generate_key(key_name(name)).encode())
     publics(name)
 

@@ -44,7 +44,7 @@ def _made(name: str) -> str:
     secret = notes.generate_key(keys.key_name(name))
     vkey = notes.vkey_of(secret)
     file = keys.path(name, notes.parse_vkey(vkey).key_id.hex())
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    durable.folder(file.parent, 0o700)
     durable.create(file, secret.encode())
     return vkey
 

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from django.conf import settings
 from django.db import connection, transaction
 
-from lineage import errors, merkle, projections, tree
+from lineage import commitment, durable, errors, merkle, projections, tree
 from lineage.events import GROUPS
 
 SEGMENT_MOST = 200_000
@@ -102,7 +102,7 @@ def _fsync(path: Path) -> None:
 
 def storage() -> Folder:
     root = Path(settings.DATA_DIR) / "segments"
-    root.mkdir(parents=True, exist_ok=True)
+    durable.folder(root)
     return Folder(root)
 
 
@@ -136,6 +136,13 @@ def seal(*, least: int = 1) -> int:
                 f"Record {record.index} is not the one that was signed. Nothing was sealed; run fsck.",
                 alarm="log-rewritten",
             )
+        # Nothing is erased before it is sealed: here every group is held.
+        fault = unopened(record)
+        if fault or None in record.groups.values():
+            raise errors.LedgerBroken(
+                f"{fault or f'Record {record.index}: a group is gone.'} Nothing was sealed; run fsck.",
+                alarm="log-rewritten",
+            )
     name, files = storage().write(_tables(records))
     for derived in ("events", "touches"):
         files[derived]["projection"] = projections.VERSION
@@ -146,6 +153,18 @@ def seal(*, least: int = 1) -> int:
             [first, following, name, msgspec.json.encode(files).decode(), min(times), max(times)],
         )
     return following - first
+
+
+def unopened(record: Record) -> str:
+    """Says which group of the record is not the one that its leaf commits to; empty when each that is held is."""
+    committed = msgspec.json.decode(record.leaf)["groups"]
+    if set(record.groups) != set(committed):
+        return f"Record {record.index}: its groups are not those that it commits to."
+    for group, value in record.groups.items():
+        salt = record.salts[group]
+        if value is not None and (salt is None or commitment.digest(salt, value) != committed[group]):
+            return f"Record {record.index}: the group {group} is not what was accepted."
+    return ""
 
 
 def _tables(records: Sequence[Record]) -> dict[str, pa.Table]:

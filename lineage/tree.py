@@ -22,7 +22,7 @@ class Hashes:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
+        durable.folder(path.parent)
 
     def count(self) -> int:
         """How many whole hashes the file holds."""

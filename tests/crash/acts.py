@@ -68,7 +68,7 @@ def item(name: str, purpose: str = "first", **more: Any) -> dict[str, Any]:
     whole = {
         "kind": "query", "op": "read", "source_event_id": name, "occurred_at": AT, "purpose": purpose,
         "actor": {"db_user": "orders_api", "type": "service"},
-        "statement": {"text": f"select id from orders where name = '{secret(name[:-2])}'", "state": "whole"},
+        "statement": {"text": f"select id from orders where name = '{secret(batch_of(name))}'", "state": "whole"},
         "resources": [{"schema": "public", "relation": "orders", "access": "read"}],
     } | more  # fmt: skip
     return {name: value for name, value in whole.items() if value is not None}
@@ -335,9 +335,10 @@ def look(acknowledged: list[list[Any]], earlier: list[str], size: int) -> Iterat
         action = msgspec.json.decode(record.groups["action"] or b"{}")
         places.setdefault((action.get("source_event_id"), action.get("purpose")), []).append(record.index)
     yield from (f"{key} lies at {where}." for key, where in places.items() if len(where) > 1)
+    gone = {each.reason for each in erasures.listing()}
     for name, purpose, index in acknowledged:
         # Whose contents are erased cannot be told apart any more: sent again, either is a duplicate of the first.
-        first = places.get((name, "first")) if secret_is_gone(name) else None
+        first = places.get((name, "first")) if batch_of(name) in gone else None
         if [index] not in (places.get((name, purpose)), first):
             yield f"{name} ({purpose}) was told {index} and lies at {places.get((name, purpose))}."
     yield from look_at_tree([merkle.leaf_hash(record.leaf) for record in found], earlier)
@@ -365,9 +366,8 @@ def look_at_tree(leaf_hashes: list[bytes], earlier: list[str]) -> Iterator[str]:
             yield f"The checkpoint of {size} is not consistent with that of {last}."
 
 
-def secret_is_gone(name: str) -> bool:
-    """Whether an erasure of the item's batch was asked for."""
-    return name[:-2] in {each.reason for each in erasures.listing()}
+def batch_of(name: str) -> str:
+    return name[:-2]
 
 
 def look_at_erasures(found: list[segments.Record], places: dict[tuple[str, str], list[int]]) -> Iterator[str]:
@@ -386,9 +386,10 @@ def look_at_erasures(found: list[segments.Record], places: dict[tuple[str, str],
         for state in ("requested", "approved", "pending", "erased"):
             if told[each.subject, state] != 1:
                 yield f"{told[each.subject, state]} records say that erasure {each.id} was {state}."
+    gone = {each.reason for each in asked}
     for (name, _), where in places.items():
         taken = found[where[0]].groups.get("statement", b"") is None
-        if name and taken != secret_is_gone(name):
+        if name and taken != (batch_of(name) in gone):
             yield f"{name} is {'erased' if taken else 'still there'}."
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
+from lineage import keeper
 from tests.crash.worlds import Worlds, Zygote
 
 pytestmark = pytest.mark.slow
@@ -54,9 +57,23 @@ def test_two_keepers_at_once_sign_one_log(worlds: Worlds, fault: list[Any], dies
         assert after(zygote, world, base, rounds) == []
 
 
-def wait_until(holds: Callable[[], bool]) -> None:
-    import time
+def test_what_the_keeper_does_once_is_done_again_when_it_failed() -> None:
+    done: list[int] = []
 
+    def work() -> None:
+        done.append(len(done))
+        if len(done) == 1:
+            raise OSError("no space left on device")
+
+    rounds = keeper.Rounds([keeper.Round("sweep", math.inf, work)])
+    with pytest.raises(OSError, match="no space"):
+        rounds.once(1.0)
+    for now in (2.0, 3.0):
+        rounds.once(now)
+    assert done == [0, 1]
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
     for _ in range(600):
         if holds():
             return

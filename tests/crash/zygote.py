@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import django
+import pyarrow.dataset  # noqa: F401 - what reading a table would import in each child
 
 
 def main() -> None:
