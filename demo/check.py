@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from demo import auditor, evidence, shop, simulated
+from demo import auditor, evidence, hiding, shop, simulated
 from demo.monitored import Monitored
 from demo.promises import Broken, Promise, Untested, expect
 
@@ -223,4 +223,5 @@ PROMISES = [
     _promise("A visitor's UPDATE is on the page within 5 s", visitor),
     *auditor.PROMISES,
     *evidence.PROMISES,
+    *hiding.PROMISES,
 ]

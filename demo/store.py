@@ -26,11 +26,11 @@ class Store:
         self.environment = {**os.environ, **environment}
         self.token = ""
 
-    def manage(self, *words: str) -> str:
-        """What `bin/manage …` prints. RuntimeError with what it said when it fails."""
+    def manage(self, *words: str, **more: str) -> str:
+        """What `bin/manage …` prints, with more in its environment. RuntimeError with what it said when it fails."""
         done = subprocess.run(
             [sys.executable, "manage.py", *words],
-            cwd=BASE_DIR, env=self.environment, capture_output=True, text=True, check=False,
+            cwd=BASE_DIR, env=self.environment | more, capture_output=True, text=True, check=False,
         )  # fmt: skip
         if done.returncode != 0:
             raise RuntimeError(f"bin/manage {' '.join(words)}: {(done.stdout + done.stderr).strip()[-2000:]}")
