@@ -19,6 +19,7 @@ from lineage.health import states
 from lineage.health.states import Snapshot
 
 MARGIN = dt.timedelta(seconds=5)
+"""By how much the times of two records that were written at once may differ."""
 REACH = dt.timedelta(days=3)
 """How long a transaction may take; beyond, its 32-bit id may be another's."""
 MOST = 20
@@ -211,7 +212,7 @@ def _told(
     return bool(rows)
 
 
-def horizon(told: Sequence[dt.datetime | None]) -> dt.datetime | None:
+def horizon(told: Sequence[dt.datetime | None], margin: dt.timedelta = MARGIN) -> dt.datetime | None:
     """Up to when, by the database's clock, every one of its sources has told."""
     known = [moment for moment in told if moment is not None]
-    return min(known) - MARGIN if known and len(known) == len(told) else None
+    return min(known) - margin if known and len(known) == len(told) else None

@@ -235,7 +235,9 @@ class Look:
         logs = [f for f in spoken if f.format in LOGS]
         captures = [f for f in spoken if f.format in CAPTURES]
         settled_to = self.now - dt.timedelta(seconds=settings.COVERAGE_GRACE_SECONDS)
-        told_to = crosschecks.horizon([self.known.of(f.id).told_to for f in (*logs, *captures)]) or settled_to
+        margin = min(crosschecks.MARGIN, self.now - settled_to)
+        told = [self.known.of(f.id).told_to for f in (*logs, *captures)]
+        told_to = crosschecks.horizon(told, margin) or settled_to
         told_before, settled_before = self.known.checked.get(place, (EPOCH, EPOCH))
         side = crosschecks.Side(
             *place,
