@@ -71,22 +71,47 @@ def commitment(first: int, following: int, counts: Counts) -> Custody:
 
 
 def disagreements() -> Iterator[tuple[int, str]]:
-    """(index, sentence) of each commitment that the stored leaves do not bear out."""
+    """(index, sentence) of each commitment that the stored leaves, or what a search finds of them, do not bear out."""
     with Question() as question:
         rows = question.rows(
             "select index, custody from raw_events where source = 'touchstone' and custody_type = 'count_commitment' "
             "order by index"
         )
-    for row in rows:
-        said = msgspec.json.decode(row["custody"], type=Custody)
-        first, last = int(said.first or 0), int(said.last or -1)
-        stored = counted(leaf for _, leaf in segments.leaves(first, last + 1))
-        stated: Counts = Counter({(c.source_id, c.class_): c.count for c in said.counts})
-        if stored == stated and said.count == stored.total():
-            continue
-        source, kind = next(iter(sorted((stored - stated) + (stated - stored), key=str)), (None, None))
-        yield (
-            row["index"],
-            f"Records {first} to {last}: the log committed to {stated[source, kind]} of source {source}, class {kind}; "
-            f"{stored[source, kind]} are stored.",
+        for row in rows:
+            said = msgspec.json.decode(row["custody"], type=Custody)
+            first, last = int(said.first or 0), int(said.last or -1)
+            stated: Counts = Counter({(c.source_id, c.class_): c.count for c in said.counts})
+            stored = counted(leaf for _, leaf in segments.leaves(first, last + 1))
+            for held, verb in ((stored, "stored"), (_shown(question, first, last), "found by a search")):
+                if held != stated or said.count != held.total():
+                    yield row["index"], _difference(said, stated, held, verb)
+                    break
+
+
+def tell_disagreements() -> None:
+    """Each of them becomes a finding `count-mismatch` in the log, once."""
+    with Question() as question:
+        rows = question.rows(
+            "select json_extract_string(custody, '$.first') as first from raw_events "
+            "where source = 'touchstone' and custody_subject = 'count-mismatch'"
         )
+    told = {row["first"] for row in rows}
+    for index, sentence in disagreements():
+        if str(index) not in told:
+            finding = Custody(type="finding", subject="count-mismatch", detail=sentence, first=str(index))
+            ledger.record(Event(kind="custody", custody=finding))
+
+
+def _shown(question: Question, first: int, last: int) -> Counts:
+    rows = question.rows(
+        "select source, class, count(*) as n from raw_events where index between ? and ? group by all", [first, last]
+    )
+    return Counter({(row["source"], row["class"]): row["n"] for row in rows})
+
+
+def _difference(said: Custody, stated: Counts, held: Counts, verb: str) -> str:
+    source, kind = next(iter(sorted((held - stated) + (stated - held), key=str)), (None, None))
+    return (
+        f"Records {said.first} to {said.last}: the log committed to {stated[source, kind]} of source {source}, "
+        f"class {kind}; {held[source, kind]} are {verb}."
+    )

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from lineage import fsck, keeper
+from lineage import fsck, health, keeper
 from lineage.management.commands._told import Told
 
 PR_SET_PDEATHSIG = 1
@@ -32,6 +32,7 @@ class Command(Told):
             faults += 1
             self.stdout.write(fault)
         if faults:
+            health.tell_disagreements()
             self.stdout.write(
                 f"{faults} fault{'' if faults == 1 else 's'}. Keep everything as it is and call the security owner."
             )
