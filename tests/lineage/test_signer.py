@@ -200,27 +200,42 @@ def test_no_hashes_are_mended_from_records_that_were_changed(log: Log) -> None:
     assert log.hashes.read_bytes() == before
 
 
-def test_a_bit_flipped_by_the_disk_while_signing_is_refused_and_the_next_start_signs(
-    log: Log, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def once_written(log: Log, monkeypatch: pytest.MonkeyPatch, deed: Callable[[], None]) -> None:
+    """Has the deed done right after the new leaf hashes are on disk, before they are read back."""
     real = os.fsync
 
-    def lying(handle: int) -> None:
+    def fsync(handle: int) -> None:
         real(handle)
         if os.readlink(f"/proc/self/fd/{handle}") == str(log.hashes):
             monkeypatch.setattr(os, "fsync", real)
-            raw = bytearray(log.hashes.read_bytes())
-            raw[-1] ^= 1
-            log.hashes.write_bytes(bytes(raw))
+            deed()
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+
+def test_a_bit_flipped_by_the_disk_while_signing_is_refused_and_the_next_start_signs(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flip() -> None:
+        raw = bytearray(log.hashes.read_bytes())
+        raw[-1] ^= 1
+        log.hashes.write_bytes(bytes(raw))
 
     log.add()
     expected = tree_root()
-    monkeypatch.setattr(os, "fsync", lying)
+    once_written(log, monkeypatch, flip)
     assert log.refused() == "hashes-damaged"
     size = checkpoints.checkpoint()
     assert list(fsck.check()) == []
     assert size == 7  # the alarm is a record too
     assert expected == merkle.root(tree.hashes().read(0, 6))
+
+
+def test_a_record_changed_while_it_is_being_signed_is_refused(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    log.add()
+    change = "update ledger_journal set leaf = leaf || ' '::bytea where batch = (select max(batch) from ledger_batch)"
+    once_written(log, monkeypatch, lambda: log.tamper(change))
+    assert log.refused() == "log-rewritten"
 
 
 def tree_root() -> bytes:
