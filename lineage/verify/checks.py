@@ -80,10 +80,11 @@ def _manifest(evidence: Evidence) -> Finding:
     names = set(rebuilt) ^ set(evidence.members) or _differing(rebuilt, evidence.members)
     if names:
         raise PackInvalid(f"Written again from what they say, these members differ: {', '.join(sorted(names))}.")
-    indexes, point = evidence.content.leaves, evidence.checkpoint
+    content, point = evidence.content, evidence.checkpoint
     return "pass", (
-        f"log {point.origin}, {point.size} records signed; this pack holds {len(evidence.content.selected)} records "
-        f"and {len(indexes)} leaves between {min(indexes)} and {max(indexes)}."
+        f"log {point.origin}, {point.size} records signed; this pack holds {len(content.selected)} records and "
+        f"{len(content.leaves)} leaves between {min(content.leaves)} and {max(content.leaves)}. It says of itself, signed by "
+        f"nobody: made by {content.made_by} at {content.created_at}."
     )
 
 
