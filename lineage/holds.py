@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 import pyarrow as pa
-from django.db import connection
+from django.db import connection, transaction
 
 from lineage import errors, ledger, rights, search
 from lineage.access import Viewer
@@ -56,22 +56,22 @@ def add(viewer: Viewer, query: str, reason: str, first: int | None = None, last:
         if not reason.strip() or len(reason) > 500:
             raise errors.QueryInvalid("Give the reason of the hold, in at most 500 characters.")
         found = _matching(viewer, query, first, last)
-        number = int(
-            rights.call(
-                "select ledger_place_hold(%s, %s, %s, %s::int8multirange, %s, %s, %s)",
-                query.strip() or None, first, last, _multirange(found), len(found), reason.strip(), viewer.email,
-            )
-        )  # fmt: skip
-        words = f"{reason.strip()} ({len(found)} records)"
-        ledger.record_decision(
-            "hold", decided_by=viewer.email, subject=f"hold {number}", transition="placed", purpose=words
-        )
+        with transaction.atomic():
+            number = int(
+                rights.call(
+                    "select ledger_place_hold(%s, %s, %s, %s::int8multirange, %s, %s, %s)",
+                    query.strip() or None, first, last, _multirange(found), len(found), reason.strip(), viewer.email,
+                )
+            )  # fmt: skip
+            words = f"{reason.strip()} ({len(found)} records)"
+            subject = f"hold {number}"
+            ledger.record_decision("hold", decided_by=viewer.email, subject=subject, transition="placed", purpose=words)
         return number
 
 
 def release(viewer: Viewer, number: int) -> bool:
     """The first person asks for the release, another one gives it: True. Raises AccessDenied and NotFound."""
-    with rights.asked(viewer, "hold", number):
+    with rights.asked(viewer, "hold", number), transaction.atomic():
         released = bool(rights.call("select ledger_release_hold(%s, %s)", number, viewer.email))
         hold = next(hold for hold in listing() if hold.id == number)
         ledger.record_decision(
@@ -82,6 +82,11 @@ def release(viewer: Viewer, number: int) -> bool:
             requested_by=hold.release_by,
         )
         return released
+
+
+def newest() -> int:
+    """The number of the newest hold, 0 before the first: a later one was not looked at."""
+    return int(rights.call("select coalesce(max(id), 0) from ledger_hold"))
 
 
 def check(indexes: Collection[int]) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 import datetime as dt
 from collections.abc import Sequence
 
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from lineage import erasures, errors, ledger, rights, search
@@ -68,26 +68,27 @@ def propose(viewer: Viewer, query: str, days: int, *, reason: str, ground: str, 
             raise errors.AccessDenied(f"A policy reaches everything; your scope is {viewer.label}.")
         search.to_sql(search.parse(query))
         wanted = list(selection.with_statement(groups))
-        number = int(
-            rights.call(
-                "select ledger_set_retention(%s, %s, %s, %s, %s, %s)",
-                query.strip(), wanted, days, reason.strip(), ground.strip(), viewer.email,
-            )
-        )  # fmt: skip
-        _record(number, viewer, "proposed")
+        with transaction.atomic():
+            number = int(
+                rights.call(
+                    "select ledger_set_retention(%s, %s, %s, %s, %s, %s)",
+                    query.strip(), wanted, days, reason.strip(), ground.strip(), viewer.email,
+                )
+            )  # fmt: skip
+            _record(number, viewer, "proposed")
         return number
 
 
 def approve(viewer: Viewer, number: int) -> None:
     """Makes a policy valid; by another person than the one who set it. Raises AccessDenied and NotFound."""
-    with rights.asked(viewer, "retention", number):
+    with rights.asked(viewer, "retention", number), transaction.atomic():
         rights.call("select ledger_decide_retention(%s, %s, true)", number, viewer.email)
         _record(number, viewer, "approved")
 
 
 def stop(viewer: Viewer, number: int) -> None:
     """Ends a policy; what it purged stays purged. Raises AccessDenied and NotFound."""
-    with rights.asked(viewer, "retention", number):
+    with rights.asked(viewer, "retention", number), transaction.atomic():
         rights.call("select ledger_decide_retention(%s, %s, false)", number, viewer.email)
         _record(number, viewer, "stopped")
 

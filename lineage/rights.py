@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, connection, transaction
 
 from lineage import errors, ledger
 from lineage.access import Viewer
@@ -61,13 +61,13 @@ def _verb(kind: Kind) -> str:
 
 def refuse(kind: Kind, number: int | None, who: str, code: str) -> None:
     """Counts a refusal and records it in the log, by its code alone: its words could hold a value."""
-    with connection.cursor() as cursor:
+    with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
             "insert into ledger_refusal (kind, number, who, code) values (%s, %s, %s, %s)",
             [kind, number, who[:512], code],
         )
-    subject = kind if number is None else f"{kind} {number}"
-    ledger.record_decision(kind, decided_by=who, subject=subject, transition="refused", purpose=code)
+        subject = kind if number is None else f"{kind} {number}"
+        ledger.record_decision(kind, decided_by=who, subject=subject, transition="refused", purpose=code)
 
 
 def refusals() -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import msgspec
-from django.db import connection
+from django.db import connection, transaction
 
 from lineage import checkpoints, errors, holds, ledger, reach, rights, segments, statements
 from lineage.access import Viewer
@@ -36,8 +36,9 @@ def execute(number: int) -> None:
         except publishing.Changed:
             continue
         except (errors.Held, errors.AccessDenied) as error:
-            rights.call("select ledger_refuse_erasure(%s)", number)
-            rights.refuse(erasure.kind, number, erasure.requested_by, error.code)
+            with transaction.atomic():
+                rights.call("select ledger_refuse_erasure(%s)", number)
+                rights.refuse(erasure.kind, number, erasure.requested_by, error.code)
             raise
         statements.forget()
         # The record just made lies beside the values in the journal: sealed too, their partition can go.
@@ -51,6 +52,7 @@ def _execute_once(erasure: Erasure) -> None:
     seal_everything()
     wanted = erasure.wanted()
     viewer = viewer_of(erasure)
+    looked_at = holds.newest()
     taken, size = selection.select(viewer, wanted, as_of=segments.sealed_to())
     if erasure.kind == "retention":
         taken = selection.unexpired(taken)
@@ -64,7 +66,7 @@ def _execute_once(erasure: Erasure) -> None:
         place.forget_texts(selection.sought(wanted))
     words = _words(erasure, len(taken), size, len(items))
     said = records_of(erasure, "pending", selection.spans(taken), selection.counts(taken), words)
-    publishing.publish(erasure.id, replaced, said)
+    publishing.publish(erasure.id, replaced, said, looked_at)
 
 
 def viewer_of(erasure: Erasure) -> Viewer:

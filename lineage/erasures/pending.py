@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -123,7 +124,7 @@ def _owner() -> psycopg.Connection[Any]:
     if settings.EMBEDDED:
         given["user"] = "postgres"
     else:
-        given["options"] = " ".join(o for o in given.get("options", "").split("-c ") if not o.startswith("role="))
+        given["options"] = re.sub(r"-c role=\S+", "", given.get("options", ""))
     given.pop("cursor_factory", None)
     return psycopg.connect(**given, autocommit=True)
 

@@ -27,15 +27,17 @@ class Changed(Exception):
     """What an erasure was made from changed meanwhile; it is made again."""
 
 
-def publish(erasure: int, replaced: Sequence[Replaced], said: Sequence[Event]) -> None:
+def publish(erasure: int, replaced: Sequence[Replaced], said: Sequence[Event], newest_hold: int) -> None:
     """Erases: the manifest names the rewritten folders and `said` stands in the log, in one transaction or not at all.
 
-    Raises Changed when a folder is no longer the one that was read.
+    Raises Changed when a folder is no longer the one that was read, or a hold is newer than the newest looked at.
     """
     listed = [{"old": r.old, "new": r.new, "files": r.files} for r in replaced]
     try:
         with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute("select ledger_replace(%s, %s)", [erasure, msgspec.json.encode(listed).decode()])
+            cursor.execute(
+                "select ledger_replace(%s, %s, %s)", [erasure, msgspec.json.encode(listed).decode(), newest_hold]
+            )
             _cover(cursor, erasure, said)
     except OperationalError as error:
         if isinstance(error.__cause__, psycopg.errors.SerializationFailure):

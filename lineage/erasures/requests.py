@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from lineage import errors, holds, ledger, rights, segments
@@ -129,14 +129,14 @@ def request(
         if not taken and not quarantined:
             raise errors.NotFound("Nothing in your scope matches, so there is nothing to erase.")
         holds.check(taken)
-        number = rights.call(
-            "select ledger_request_erasure(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
-            list(wanted.groups), wanted.query, list(wanted.texts), since, until, list(wanted.quarantine), size,
-            len(taken), selection.digest(taken), reason.strip(), ground.strip(), viewer.email,
-        )  # fmt: skip
-        asked = _asked(number, wanted, taken, len(quarantined))
-        _record(one(number), viewer.email, "requested", asked.counts)
-        return asked
+        with transaction.atomic():
+            number = rights.call(
+                "select ledger_request_erasure(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+                list(wanted.groups), wanted.query, list(wanted.texts), since, until, list(wanted.quarantine), size,
+                len(taken), selection.digest(taken), reason.strip(), ground.strip(), viewer.email,
+            )  # fmt: skip
+            _record(one(number), viewer.email, "requested", selection.counts(taken))
+        return _asked(number, wanted, taken, len(quarantined))
 
 
 def _asked(number: int, wanted: selection.Wanted, taken: selection.Taken, quarantined: int) -> Asked:
@@ -189,8 +189,9 @@ def _decide(viewer: Viewer, number: int, approved: bool) -> None:
         if approved and found.records:
             asker = selection.asker(found.requested_by)
             holds.check(selection.select(asker, found.wanted())[0])
-        rights.call("select ledger_decide_erasure(%s, %s, %s)", number, viewer.email, approved)
-        _record(one(number), viewer.email, "approved" if approved else "rejected", ())
+        with transaction.atomic():
+            rights.call("select ledger_decide_erasure(%s, %s, %s)", number, viewer.email, approved)
+            _record(one(number), viewer.email, "approved" if approved else "rejected", ())
 
 
 def _record(erasure: Erasure, who: str, transition: str, counts: Sequence[HeaderCount]) -> None:

@@ -52,8 +52,8 @@ def with_statement(groups: Iterable[str]) -> tuple[Group, ...]:
 def select(viewer: Viewer, wanted: Wanted, as_of: int | None = None) -> tuple[Taken, int]:
     """Groups by record index, and the log size they are of.
 
-    The records that match within the viewer's scope, those that hold one of the texts, and the records of reads whose
-    question or address holds one.
+    The records that match within the viewer's scope, those that hold one of the texts, and the store's own records of
+    reads and findings that name one.
     """
     condition, values = _condition(viewer, wanted)
     scope, scope_values = _scope(viewer)
@@ -64,7 +64,7 @@ def select(viewer: Viewer, wanted: Wanted, as_of: int | None = None) -> tuple[Ta
         sql = f"select index from activity join holding using (index) where {scope}"  # noqa: S608
         found |= {row["index"] for row in question.rows(sql, scope_values)}
         taken: dict[int, tuple[Group, ...]] = dict.fromkeys(sorted(found), wanted.groups)
-        taken.update(_reads(question, sought(wanted)))
+        taken.update(_own(question, sought(wanted)))
         return dict(sorted(taken.items())), question.size
 
 
@@ -138,18 +138,19 @@ def names_one(texts: Collection[str], *places: str | None) -> bool:
     return any(pattern(text).search(form) for text in texts for form in read)
 
 
-def _reads(question: Question, texts: Sequence[str]) -> dict[int, tuple[Group, ...]]:
-    """Records of reads that name one of the texts, and the group in which they do."""
+def _own(question: Question, texts: Sequence[str]) -> dict[int, tuple[Group, ...]]:
+    """The store's own records that name one of the texts, and the group in which they do: reads, and what was found."""
     if not texts:
         return {}
     rows = question.rows(
-        f"select index, purpose, decision_subject from raw_events where source = '{OWN}' "  # noqa: S608
-        "and decision_type = 'evidence_read' and (purpose is not null or contains(decision_subject, '/'))"
+        f"select index, purpose, decision_subject, custody from raw_events where source = '{OWN}' "  # noqa: S608
+        "and (decision_type = 'evidence_read' and (purpose is not null or contains(decision_subject, '/')) "
+        "or kind = 'custody' and custody_type not in ('heartbeat', 'count_commitment'))"
     )
     found: dict[int, tuple[Group, ...]] = {}
     for row in rows:
         groups: list[Group] = ["actor"] if names_one(texts, row["decision_subject"]) else []
-        groups += ["action"] if names_one(texts, row["purpose"]) else []
+        groups += ["action"] if names_one(texts, row["purpose"], row["custody"]) else []
         if groups:
             found[row["index"]] = tuple(groups)
     return found

@@ -191,13 +191,17 @@ begin
 end $$;
 
 -- The manifest turns to the rewritten folders, if each still names the one that was read and its leaves are the same bytes.
-create function ledger_replace(wanted bigint, replaced jsonb) returns void
+create function ledger_replace(wanted bigint, replaced jsonb, newest_hold bigint) returns void
 language plpgsql security definer set search_path = public, pg_temp as $$
 declare
     each jsonb;
     changed integer;
 begin
     lock table ledger_segment in exclusive mode;
+    lock table ledger_hold in share mode;
+    if (select coalesce(max(id), 0) from ledger_hold) <> newest_hold then
+        raise exception 'a hold was placed meanwhile' using errcode = 'serialization_failure';
+    end if;
     alter table ledger_segment disable trigger append_only;
     for each in select * from jsonb_array_elements(replaced) loop
         update ledger_segment set folder = each->>'new', files = each->'files'

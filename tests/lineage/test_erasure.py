@@ -24,6 +24,7 @@ from lineage import (
     erasures,
     errors,
     fsck,
+    holds,
     ingest,
     keeper,
     keys,
@@ -185,7 +186,7 @@ def test_the_database_itself_refuses_one_person_in_both_roles(pair: tuple[Viewer
         with pytest.raises(DatabaseError, match=r"another person|may neither"):
             rights.call("select ledger_decide_erasure(%s, %s, true)", number, who)
     with pytest.raises(DatabaseError, match="is not approved"):
-        rights.call("select ledger_replace(%s, '[]')", number)
+        rights.call("select ledger_replace(%s, '[]', 0)", number)
     with pytest.raises(DatabaseError, match="no erasure is approved"):
         rights.call("select ledger_forget_contents(1, '{}')")
     assert erasures.one(number).state == "requested"
@@ -383,7 +384,7 @@ def test_two_rewritings_of_one_segment_never_both_commit(pair: tuple[Viewer, Vie
         erasures.execute(first)
         size = tree.head()
         with pytest.raises(publishing.Changed):
-            publishing.publish(second, stale, execution.records_of(erasures.one(second), "pending", (), (), "x"))
+            publishing.publish(second, stale, execution.records_of(erasures.one(second), "pending", (), (), "x"), 0)
         assert tree.head() == size
         assert erasures.one(second).state == "approved"
         erasures.execute(second)
@@ -398,7 +399,7 @@ def test_leaves_that_differ_are_never_published(pair: tuple[Viewer, Viewer]) -> 
         (made,) = execution._rewrite({0: ("statement",)})
         other = made.files | {"leaves": made.files["leaves"] | {"sha256": "00" * 32}}
         with pytest.raises(publishing.Changed):
-            publishing.publish(number, [publishing.Replaced(made.old, made.new, other)], ())
+            publishing.publish(number, [publishing.Replaced(made.old, made.new, other)], (), 0)
     assert None not in groups_of(0).values()
 
 
@@ -547,3 +548,18 @@ def test_the_whole_way_on_the_command_line_needs_two_people_who_show_who_they_ar
     assert run(None, *wanted, "--as", forgetting.CARLA)[0] == 1  # nothing matches any more
     monkeypatch.setattr("getpass.getpass", lambda prompt: "wrong")
     assert "token-invalid" in run(None, *wanted, "--as", forgetting.CARLA)[2]
+
+
+def test_a_hold_that_comes_while_an_erasure_is_at_work_stops_it(pair: tuple[Viewer, Viewer]) -> None:
+    forgetting.send(SECRET)
+    number = _approved(pair)
+    with keeper.lock():
+        execution.seal_everything()
+        made = list(execution._rewrite({0: ("statement",)}))
+        holds.add(pair[0], "key:4711", "court case 7")
+        with pytest.raises(publishing.Changed):
+            publishing.publish(number, made, (), 0)
+        with pytest.raises(errors.Held):
+            erasures.execute(number)
+    assert None not in groups_of(0).values()
+    assert erasures.one(number).state == "refused"
