@@ -106,7 +106,8 @@ def _not_captured(question: Question, side: Side) -> Iterator[Finding]:
                 bool_or(command in ('BEGIN', 'START TRANSACTION')) as begun, bool_or(command in ('COMMIT', 'END')) as ended,
                 bool_or(verdict in ('error', 'blocked') or regexp_matches(command, '{UNCERTAIN}')) as doubtful,
                 (sum(rows_affected) filter ({writes}))::bigint as rows_written, any_value(who_name) as who,
-                list_distinct(flatten(list(relations) filter ({writes}))) as relations
+                list_distinct(flatten(list(relations) filter ({writes}))) as relations,
+                list_distinct(list(op) filter ({writes})) as ops
             from line group by transaction_id)
         select * from gathered where rows_written > 0 and not coalesce(doubtful, false) and (not begun or ended) and {fresh}
         and transaction_id not in (
@@ -114,15 +115,27 @@ def _not_captured(question: Question, side: Side) -> Iterator[Finding]:
         order by told_at""",  # noqa: S608 - our own conditions
         [*values, side.logs, side.told_before - REACH, *window, *values, side.told_before - REACH],
     )
+    seen = _captured_tables(question, side) if rows else set()
     for row in rows:
         known = states.ever(side.told, row["told_at"], row["database"] or "")
-        covered = [r for r in row["relations"] if any(states.captures(state, r) for state in known)]
+        covered = [r for r in row["relations"] if any(states.captures(s, r, row["ops"], seen) for s in known)]
         if covered and any(states.logs_transactions(state, "write", "misc") for state in known):
             detail = (
                 f"Transaction {row['transaction_id']}: {row['who']} wrote {row['rows_written']} rows of {', '.join(covered)}, as the "
                 "server's log says; change capture told of none."
             )
             yield Finding("rows-not-captured", row["transaction_id"], detail, row["rows_written"])
+
+
+def _captured_tables(question: Question, side: Side) -> set[str]:
+    """The tables of which change capture brought anything."""
+    place, values = side.place()
+    rows = question.rows(
+        f"select distinct unnest(relations) as name from raw_events where kind = 'change' and {place} "  # noqa: S608
+        "and list_contains(?, source)",
+        [*values, side.captures],
+    )
+    return {row["name"] for row in rows}
 
 
 def _without_statement(question: Question, side: Side) -> Iterator[Finding]:

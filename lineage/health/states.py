@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -15,6 +15,9 @@ from lineage.events import State
 
 DAY = dt.timedelta(days=1)
 """How long something counts as weakened; afterwards it is how this database is set up."""
+
+PUBLICATION = "touchstone"
+"""The publication that `pgwal` reads unless told otherwise."""
 
 _decode = msgspec.json.Decoder(State).decode
 
@@ -105,14 +108,22 @@ def logs_transactions(state: State, *classes: str) -> bool:
     return rows and set(classes) <= coverage.audited(setting(state, "pgaudit.log"))
 
 
-def captures(state: State, relation: str) -> bool:
-    """Whether row changes of this table are published and in the write-ahead log."""
+def captures(state: State, relation: str, ops: Collection[str], seen: Collection[str]) -> bool:
+    """Whether change capture must bring these operations on a table: published without a filter, in the write-ahead log.
+
+    Which publication is captured the state does not say: the one of the usual name, or any for a table of which changes
+    were `seen`.
+    """
     schema, _, name = relation.rpartition(".")
+    key = next((k for k in state.keys if (k.schema, k.relation) == (schema, name)), None)
+    if key is None or key.kind != "table" or key.persistence != "permanent":
+        return False
     return any(
-        key.relation == name
-        and key.schema == schema
-        and bool(key.published)
-        and key.kind == "table"
-        and key.persistence == "permanent"
-        for key in state.keys
+        (publication.name == PUBLICATION or relation in seen)
+        and set(ops) <= set(publication.operations)
+        and (
+            publication.all_tables
+            or any((t.schema, t.relation) == (schema, name) and not t.row_filter for t in publication.tables)
+        )
+        for publication in state.published
     )

@@ -22,6 +22,7 @@ AUDITED = [{"name": "pgaudit.log", "value": "all"}, {"name": "pgaudit.log_rows",
 TABLE = {
     "schema": "public", "relation": "orders", "published": True, "kind": "table", "persistence": "permanent", "replica_identity": "full",
 }  # fmt: skip
+PUBLISHED = {"name": "touchstone", "all_tables": True, "operations": ["insert", "update", "delete", "truncate"]}
 
 
 class Shop:
@@ -70,7 +71,7 @@ class Shop:
         )  # fmt: skip
 
     def state(self, seconds: float, **told: Any) -> int:
-        whole = {"mode": "snapshot", "settings": AUDITED, "keys": [TABLE]} | told
+        whole = {"mode": "snapshot", "settings": AUDITED, "keys": [TABLE], "published": [PUBLISHED]} | told
         return self.send("state", seconds, kind="state", op="snapshot", state=whole)
 
     def later(self, seconds: float = 60) -> None:
@@ -274,20 +275,29 @@ def test_rows_that_the_log_tells_of_and_change_capture_does_not(shop: Shop) -> N
 def uncovered(shop: Shop, why: str) -> None:
     if why == "no state":
         return
-    changed = {
-        "unpublished": {"published": False}, "unlogged": {"persistence": "unlogged"}, "view": {"kind": "view"},
-        "another table": {"relation": "others"},
+    table = {"unlogged": {"persistence": "unlogged"}, "view": {"kind": "view"}, "another table": {"relation": "others"}}
+    filtered = [{"schema": "public", "relation": "orders", "row_filter": "(id > 5)"}]
+    publication = {
+        "inserts only": {"operations": ["insert"]}, "unpublished": {"all_tables": False}, "another's publication": {"name": "replica"},
+        "rows filtered": {"all_tables": False, "tables": filtered},
     }  # fmt: skip
     settings = [AUDITED[1], {"name": "pgaudit.log", "value": "write"}] if why == "no misc class" else AUDITED
-    shop.state(1, keys=[TABLE | changed.get(why, {})], settings=settings)
+    shop.state(
+        1, keys=[TABLE | table.get(why, {})], settings=settings, published=[PUBLISHED | publication.get(why, {})]
+    )
 
 
-@pytest.mark.parametrize("why", ["no state", "unpublished", "unlogged", "view", "another table", "no misc class"])
+@pytest.mark.parametrize(
+    "why",
+    ["covered", "no state", "unpublished", "inserts only", "rows filtered", "another's publication", "unlogged", "view", "another table",
+     "no misc class"],
+)  # fmt: skip
 def test_what_change_capture_need_not_tell_is_not_missed(shop: Shop, why: str) -> None:
     uncovered(shop, why)
     shop.line(10, "update orders set v = 1", "801")
-    shop.later()
-    assert shop.look() == 0
+    shop.line(70, "select 1")
+    shop.send("wal", 70, kind="custody", custody={"type": "canary", "subject": "wal", "detail": "c"})
+    assert shop.look() == (why == "covered")
 
 
 @pytest.mark.parametrize(
