@@ -183,14 +183,11 @@ def _copy(leaves: list[bytes]) -> None:
     """Leaves into the journal as one batch, numbered as the ledger numbers."""
     from django.db import connection, transaction
 
-    from lineage import ledger
-
-    slot = ledger._slot()
     with transaction.atomic():
         connection.ensure_connection()
         with psycopg.Cursor(connection.connection) as cursor:
-            cursor.execute("select ledger_open_slot(%s), nextval('ledger_batch_id')", (slot,))
-            batch = (cursor.fetchone() or ("", 0))[1]
+            cursor.execute("select ledger_slot(), nextval('ledger_batch_id'), ledger_open_slot(ledger_slot())")
+            slot, batch, _ = cursor.fetchone() or (0, 0, None)
             with cursor.copy("copy ledger_journal (slot, batch, ordinal, leaf) from stdin (format binary)") as copy:
                 copy.set_types(["int4", "int8", "int4", "bytea"])
                 for ordinal, leaf in enumerate(leaves):
