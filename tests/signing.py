@@ -7,7 +7,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 import pytest
@@ -139,9 +139,19 @@ class Log:
             admin.execute(f'create database "{name}" template "{template}"')
 
 
+L = TypeVar("L", bound=Log)
+
+
 @contextlib.contextmanager
 def log(server: Callable[..., dict[str, Any]]) -> Iterator[Log]:
-    name, made = connection.settings_dict["NAME"], Log(server)
+    with tended(Log(server)) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def tended(made: L) -> Iterator[L]:
+    """Afterwards the test's own database is in use again and the copies are gone."""
+    name, server = connection.settings_dict["NAME"], made.server
     try:
         yield made
     finally:
