@@ -359,6 +359,8 @@ def _statement(gen: Any) -> Call | None:
         return Call("database", name.strip("_").removesuffix("_gen"), name != "_rollback_gen")
     query = gen.gi_frame.f_locals["query"]
     text = " ".join((query.decode() if isinstance(query, bytes) else str(query)).split())
+    # Django names a savepoint after its thread.
+    text = re.sub(r"\bs\d+_x\d+\b", "s*", text)
     reads = text.lower().startswith(("select", "with")) and not READING.search(text)
     return Call("database", text[:60], not reads)
 
