@@ -361,6 +361,13 @@ CASES: dict[str, tuple[int, Callable[[], Case]]] = {
     ),
     "counts that agree": (0, lambda: Case(_counting(counts=_counts(("write", 1), ("read", 1))))),
     "a count too many": (1, lambda: Case(_counting(counts=_counts(("write", 2), ("read", 1)), count=3))),
+    "counts whose sum is wrong": (1, lambda: Case(_counting(counts=_counts(("write", 1), ("read", 1)), count=3))),
+    "counts without an end": (1, lambda: Case(_counting(counts=_counts(("write", 1), ("read", 1)), last=None))),
+    "counts of elsewhere that end before they begin": (
+        1,
+        lambda: Case(_counting(counts=_counts(("write", 2)), first="9", last="8")),
+    ),
+    "counts of elsewhere": (0, lambda: Case(_counting(counts=_counts(("write", 2)), first="8", last="9"))),
     "a class left out of the counts": (1, lambda: Case(_counting(counts=_counts(("write", 2))))),
     "leaves beside the pack": (0, lambda: Case(_beside(), leaves=ALL_LEAVES)),
     "leaves beside the pack that were not given": (2, lambda: Case(_beside())),

@@ -1261,17 +1261,27 @@ def check_14_counts(given: Evidence) -> Answer:
 
 
 def counts_hold(given: Evidence, index: int, custody: dict[str, Any]) -> bool:
-    """False when leaves of the committed range are not here. Bad: they are, and there are others or fewer."""
-    first, last = decimal(str(custody.get("first"))), decimal(str(custody.get("last")))
+    """False when leaves of the committed range are not here. Bad: it is malformed, or the leaves hold other numbers."""
+    first, last, told = parse_commitment(f"The count commitment of record {index}", custody)
     known = given.ranged or {}
-    if first > last or first not in known or last not in known:
+    if first not in known or last not in known:
         return False
-    held = Counter((known[each].get("source_id"), known[each].get("class")) for each in range(first, last + 1))
-    entries = custody.get("counts", [])
-    told = {(each.get("source_id"), each.get("class")): each.get("count") for each in entries}
-    if told != held or len(told) != len(entries) or custody.get("count") != last - first + 1:
+    if told != Counter((known[each].get("source_id"), known[each].get("class")) for each in range(first, last + 1)):
         raise Bad(f"Record {index} commits to other numbers of records from {first} to {last} than the leaves hold.")
     return True
+
+
+def parse_commitment(what: str, custody: dict[str, Any]) -> tuple[int, int, dict[tuple[str | None, str | None], int]]:
+    """(first, last, (source, class) -> count) of a count commitment; other members may stand beside these."""
+    form: dict[str, type] = {"first": str, "last": str, "count": int, "counts": list}
+    members_of({name: custody[name] for name in form if name in custody}, form, {}, what)
+    pair: dict[str, type] = {"source_id": str, "class": str}
+    entries = [members_of(each, {"count": int}, pair, f"{what}, an entry") for each in custody["counts"]]
+    told = {(each.get("source_id"), each.get("class")): each["count"] for each in entries}
+    first, last = decimal(custody["first"]), decimal(custody["last"])
+    if len(told) != len(entries) or sum(told.values()) != custody["count"] or first > last:
+        raise Bad(f"{what} does not follow its form.")
+    return first, last, told
 
 
 CHECKS: list[tuple[str, Callable[[Evidence], Answer]]] = [
