@@ -21,6 +21,12 @@ def people() -> tuple[Viewer, Viewer]:
     return access.viewer_of(story.person(CARLA, "compliance")), access.viewer_of(story.person(CLAUS, "compliance"))
 
 
+def act_as(role: str) -> None:
+    """From here on this connection has only the rights of a working role, as the product's processes do."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"set role touchstone_{role}")
+
+
 def rows(sql: str, *values: Any) -> list[Any]:
     with connection.cursor() as cursor:
         cursor.execute(sql, values)

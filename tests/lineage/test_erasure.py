@@ -55,7 +55,9 @@ ALL = ["actor", "action", "statement", "change"]
 @pytest.fixture
 def pair(store: str, settings: Any) -> tuple[Viewer, Viewer]:
     settings.GRACE_SECONDS = -settings.QUERY_SECONDS
-    return forgetting.people()
+    two = forgetting.people()
+    forgetting.act_as("store")
+    return two
 
 
 def ask(viewer: Viewer, query: str = "key:4711", groups: list[str] = ALL, **more: Any) -> erasures.Asked:

@@ -22,6 +22,7 @@ def signed_in(email: str) -> Client:
 def clients(store: str) -> tuple[Client, Client, Client]:
     forgetting.people()
     story.person("alice@audit.example", "auditor")
+    forgetting.act_as("web")
     return signed_in(forgetting.CARLA), signed_in(forgetting.CLAUS), signed_in("alice@audit.example")
 
 

@@ -24,7 +24,9 @@ WORDS = {"reason": "kept a year", "ground": "storage limitation"}
 @pytest.fixture
 def pair(store: str, settings: Any) -> tuple[Viewer, Viewer]:
     settings.GRACE_SECONDS = -settings.QUERY_SECONDS
-    return forgetting.people()
+    two = forgetting.people()
+    forgetting.act_as("store")
+    return two
 
 
 def gone() -> list[int]:
