@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from django.conf import settings as configured
 from django.contrib.sessions.models import Session
 from django.core.management import call_command
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, connection, connections
 from django.test import Client
 
 from config import cluster
@@ -565,3 +566,45 @@ def test_a_hold_that_comes_while_an_erasure_is_at_work_stops_it(pair: tuple[View
             erasures.execute(number)
     assert None not in groups_of(0).values()
     assert erasures.one(number).state == "refused"
+
+
+def slots() -> int:
+    return int(forgetting.rows("select count(*) from pg_inherits where inhparent = 'ledger_journal'::regclass")[0][0])
+
+
+def test_a_journal_slot_stays_while_anything_in_it_waits_and_goes_whole_once_sealed(
+    pair: tuple[Viewer, Viewer],
+) -> None:
+    source = story.source()
+    forgetting.send(SECRET, source)
+    assert segments.drop_sealed_slots() == 0
+    forgetting.locked(execution.seal_everything)
+    forgetting.send(SECRET, source, "9")
+    assert segments.drop_sealed_slots() == max(0, slots() - 1)
+    forgetting.locked(execution.seal_everything)
+    segments.drop_sealed_slots()
+    assert slots() == 0
+    assert forgetting.send(SECRET, source, "10") == [6, 7, 8]
+    assert queries.events(pair[0], "key:10").total.value == 2
+    assert list(fsck.check()) == []
+
+
+def test_writers_lose_nothing_while_slots_are_dropped_under_them(pair: tuple[Viewer, Viewer]) -> None:
+    source, accepted = story.source(), []
+
+    def write(name: str) -> None:
+        try:
+            for n in range(12):
+                accepted.extend(forgetting.send(SECRET, source, f"{name}{n}"))
+        finally:
+            connections.close_all()
+
+    writers = [threading.Thread(target=write, args=(name,)) for name in ("a", "b")]
+    for writer in writers:
+        writer.start()
+    while any(writer.is_alive() for writer in writers):
+        forgetting.locked(execution.seal_everything)
+        segments.drop_sealed_slots()
+    forgetting.locked(execution.seal_everything)
+    assert sorted(accepted) == list(range(72)) == [index for index, _ in segments.leaves(0, tree.head())]
+    assert list(fsck.check()) == []
