@@ -100,32 +100,38 @@ class Level:
 
 
 class Nodes:
-    """Hashes of complete subtrees, each computed once from the nearest stored hashes. Call it as `merkle.Subtree`."""
+    """Hashes of complete subtrees, each computed once from the stored hashes. Call it as `merkle.Subtree`."""
 
     def __init__(self) -> None:
         self.file = hashes()
         self.known: dict[tuple[int, int], bytes] = {}
+        self.tiles: dict[tuple[int, int], dict[int, bytes]] = {}
 
     def __call__(self, level: int, index: int) -> bytes:
-        """The hash over 2^level leaves from index · 2^level."""
-        value = self.known.get((level, index))
-        if value is None:
-            value = self.known[level, index] = self._node(level, index)
-        return value
-
-    def _node(self, level: int, index: int) -> bytes:
-        if level % 8:
-            return merkle.node_hash(self(level - 1, 2 * index), self(level - 1, 2 * index + 1))
-        # Neighbours are asked for next: 256 hashes cost one read.
-        first = index - index % TILE
-        near = Level(level // 8, {}).stored(first, first + TILE) if level else self._leaves(first)
-        self.known |= {(level, place): value for place, value in near.items()}
+        """The hash over 2^level leaves from index · 2^level. Raises LedgerBroken when a stored hash is missing."""
         if (level, index) not in self.known:
-            raise errors.LedgerBroken(f"The hash {index} of level {level} is missing. Run `bin/manage fsck`.")
+            self.known[level, index] = self._node(level, index)
         return self.known[level, index]
 
-    def _leaves(self, first: int) -> dict[int, bytes]:
-        return dict(enumerate(self.file.read(first, first + TILE), first))
+    def _node(self, level: int, index: int) -> bytes:
+        stored, above = divmod(level, 8)
+        first, following = index << above, index + 1 << above
+        near = self._near(stored, first // TILE)
+        missing = next((place for place in range(first, following) if place not in near), None)
+        if missing is not None:
+            raise errors.LedgerBroken(f"The hash {missing} of level {stored} is missing. Run `bin/manage fsck`.")
+        return merkle.root([near[place] for place in range(first, following)])
+
+    def _near(self, level: int, tile: int) -> dict[int, bytes]:
+        """The stored hashes of one tile by their places; one read each, since neighbours are asked for next."""
+        if (level, tile) not in self.tiles:
+            first, following = tile * TILE, (tile + 1) * TILE
+            self.tiles[level, tile] = (
+                Level(level, {}).stored(first, following)
+                if level
+                else dict(enumerate(self.file.read(first, following), first))
+            )
+        return self.tiles[level, tile]
 
 
 def edge(size: int) -> list[bytes]:
@@ -140,8 +146,9 @@ def edge(size: int) -> list[bytes]:
 
 def inclusion(index: int, size: int | None = None) -> dict[str, Any]:
     """Inclusion proof of a record in the tree of a signed size (the newest by default). Raises QueryInvalid, NotFound."""
-    size = size if size is not None else published()[0]
-    if not 0 <= index < size <= published()[0]:
+    covered, _ = published()
+    size = covered if size is None else size
+    if not 0 <= index < size <= covered:
         raise errors.QueryInvalid("index must be below size, and size at most that of the newest checkpoint.")
     path = merkle.inclusion_path(index, size, Nodes())
     return {
