@@ -31,6 +31,8 @@ class Insider(signing.Log):
 
     def __init__(self, server: Callable[..., dict[str, Any]]) -> None:
         super().__init__(server)
+        self.source.asserts = ["actor"]
+        self.source.save()
         self.receipts: list[str] = []
 
     def add(self, count: int = 3, **fields: Any) -> None:
