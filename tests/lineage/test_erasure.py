@@ -55,7 +55,7 @@ ALL = ["actor", "action", "statement", "change"]
 
 @pytest.fixture
 def pair(store: str, settings: Any) -> tuple[Viewer, Viewer]:
-    settings.GRACE_SECONDS = -settings.QUERY_SECONDS
+    settings.GRACE_SECONDS, settings.WAL_HOURS = -settings.QUERY_SECONDS, 0
     two = forgetting.people()
     forgetting.act_as("store")
     return two
@@ -344,7 +344,7 @@ def test_nothing_goes_before_the_waiting_time_and_the_list_says_what_is_still_th
     assert ("backups, kept 30 days", False) in still
     forgetting.locked(segments.sweep)
     assert before.exists()
-    settings.GRACE_SECONDS = -settings.QUERY_SECONDS
+    settings.GRACE_SECONDS, settings.WAL_HOURS = -settings.QUERY_SECONDS, 0
     assert forgetting.locked(erasures.run_due) == 0
     assert not before.exists()
     assert not [s for s in erasures.still(erasures.one(1)) if s.ours]
@@ -512,7 +512,7 @@ def test_a_value_that_came_back_is_found_by_fsck(pair: tuple[Viewer, Viewer], tm
 def test_the_whole_way_on_the_command_line_needs_two_people_who_show_who_they_are(
     store: str, settings: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings.GRACE_SECONDS = -settings.QUERY_SECONDS
+    settings.GRACE_SECONDS, settings.WAL_HOURS = -settings.QUERY_SECONDS, 0
     forgetting.people()
     forgetting.send(SECRET)
 

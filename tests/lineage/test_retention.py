@@ -23,7 +23,7 @@ WORDS = {"reason": "kept a year", "ground": "storage limitation"}
 
 @pytest.fixture
 def pair(store: str, settings: Any) -> tuple[Viewer, Viewer]:
-    settings.GRACE_SECONDS = -settings.QUERY_SECONDS
+    settings.GRACE_SECONDS, settings.WAL_HOURS = -settings.QUERY_SECONDS, 0
     two = forgetting.people()
     forgetting.act_as("store")
     return two
