@@ -190,9 +190,9 @@ def count(world: dict[str, Any]) -> dict[str, Any]:
 
 
 def rounds(world: dict[str, Any]) -> dict[str, Any]:
-    """Rounds in each of which one call of one step fails; the same process does the step again, as it would.
+    """Rounds in which calls fail, one at a time; the same process does the step again, as it would.
 
-    `missed` are the rounds that did not come to their call.
+    `missed` are the faults whose call did not come.
     """
     use(world)
     border = Border(Path(world["data"]))
@@ -203,17 +203,15 @@ def rounds(world: dict[str, Any]) -> dict[str, Any]:
             out.writelines(json.dumps(each) + "\n" for each in acknowledged)
             out.flush()
 
-        for name, (at_step, *fault) in world["rounds"]:
+        for name, its_faults in world["rounds"]:
             for at, step in CHAINS[world["chain"]](name, told).items():
-                if at != at_step:
-                    step()
-                    continue
-                border.arm(*fault)
-                faults += attempt(at, step)
-                border.disarm()
-                if not border.hit:
-                    missed.append(name)
-                connection.close()
+                for at_step, *fault in its_faults:
+                    if at_step == at:
+                        border.arm(*fault)
+                        faults += attempt(at, step)
+                        border.disarm()
+                        missed += [] if border.hit else [[at_step, *fault]]
+                        connection.close()
                 step()
     return {"faults": faults, "missed": missed}
 

@@ -46,11 +46,9 @@ EFFECT_KINDS = {
 }
 STALL_SECONDS = 0.5
 READ_KINDS = {"file": ("refused",), "write": (), "database": ("lost",)}
-# What a select may call and still change nothing that stays.
-READING = re.compile(
-    r"\b(?!(coalesce|max|min|count|any|in|ledger_sealed_to|pg_try_advisory_lock|pg_advisory_unlock) ?\()[a-z_]+ ?\(",
-    re.I,
-)
+# What only reads, or ends with the transaction or the connection: these, and a select that calls none of those.
+PASSING = ("select", "with", "set ", "savepoint", "release", "rollback to", "show")
+LASTING = re.compile(r"\b(ledger_(?!sealed_to\b)\w+|nextval|set_config|pg_switch_wal) ?\(")
 
 _real = {name: getattr(os, name) for name in (*FILE_EFFECTS, "open")}
 # The power that is cut here is `Disk`'s: nothing need wait for the machine's own disk.
@@ -361,8 +359,8 @@ def _statement(gen: Any) -> Call | None:
     text = " ".join((query.decode() if isinstance(query, bytes) else str(query)).split())
     # Django names a savepoint after its thread.
     text = re.sub(r"\bs\d+_x\d+\b", "s*", text)
-    reads = text.lower().startswith(("select", "with")) and not READING.search(text)
-    return Call("database", text[:60], not reads)
+    passes = text.lower().startswith(PASSING) and not LASTING.search(text)
+    return Call("database", text[:60], not passes)
 
 
 def _disk_full(pgconn: Any) -> NoReturn:
