@@ -68,8 +68,8 @@ def report(insider: Insider, tmp_path: Path) -> tuple[bytes, str]:
     carried.write_bytes(pack("index:2"))
     attached = render.Attached(str(carried), ATTACHMENT, "Evidence", "application/zip", "Data")
     render.pdf("<html lang=en><title>t</title><body>Report</body></html>", [attached], made.END, tmp_path / "r.pdf")
-    vkeys = [keys.vkey(name) for name in ("checkpoint", "receipt", "report")]
-    return signing.sign((tmp_path / "r.pdf").read_bytes()), notes.make_policy(*vkeys, signing.fingerprint())
+    log, receipt, own = (keys.vkey(name) for name in ("checkpoint", "receipt", "report"))
+    return signing.sign((tmp_path / "r.pdf").read_bytes()), notes.make_policy(log, receipt, own, signing.fingerprint())
 
 
 def with_pack(pdf: bytes, other: bytes) -> bytes:

@@ -159,7 +159,7 @@ def test_what_is_erased_without_a_record_is_called_missing_and_fsck_says_so(
     )  # fmt: skip
     insider.act("insert into ledger_erased values (5, 1, 2, 2, '{actor}')")
     assert "Record 2: the group actor is gone, and no record of the log says so (1 in all)." in faults()
-    assert failed(pack("index:2"), policy()) == (1, ["disclosures"])
+    assert failed(pack("index:2"), policy()) == (2, ["disclosures"])
 
 
 def test_what_is_taken_out_of_the_journal_is_not_sealed(insider: Insider) -> None:
