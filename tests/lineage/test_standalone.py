@@ -348,6 +348,14 @@ def test_it_ends_with_3_and_without_a_traceback_for_whatever_it_cannot_read(comm
         assert (done.returncode, "Traceback" in done.stderr) == (3, False), arguments
 
 
+def test_without_cryptography_it_says_what_is_missing_and_judges_nothing(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", FILE, tmp_path], cwd=tmp_path, env={}, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "cryptography" in done.stderr
+
+
 def test_a_folder_of_receipts_is_read_whole(tmp_path: Path) -> None:
     for number in (5, 6):
         (tmp_path / str(number)).write_bytes(evidence.receipt((number, evidence.HASHES[number])))

@@ -37,7 +37,8 @@ try:
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 except ImportError:
-    sys.exit("This program needs the Python package `cryptography` for Ed25519 signatures.")
+    print("Unreadable: this program needs the Python package `cryptography` for Ed25519 signatures.", file=sys.stderr)
+    sys.exit(3)
 
 # Only for timestamps (check 13), and only if your policy names an authority.
 READS_TIMESTAMPS = importlib.util.find_spec("rfc3161_client") is not None
@@ -1310,6 +1311,8 @@ def verify(given: Evidence) -> dict[str, Any]:
             state, sentence = check(given)
         except Bad as error:
             state, sentence = "fail", str(error)
+        except MemoryError as error:
+            raise Unreadable("This machine has too little memory for the pack.") from error
         except Exception as error:  # noqa: BLE001 - whatever a damaged pack makes a check stumble over, it has not passed
             state, sentence = "fail", f"The pack is out of all bounds ({type(error).__name__})."
         checks.append({"number": number, "name": name, "state": state, "sentence": sentence})
@@ -1386,8 +1389,8 @@ def main(arguments: list[str]) -> int:
         receipts = receipts_at(options.receipts) if options.receipts else []
         leaves = read_file(options.leaves) if options.leaves else None
         result = verify(Evidence(read_file(options.file), policy, receipts, leaves))
-    except Unreadable as error:
-        result = answer(3, f"Unreadable: {error}", [])
+    except (Unreadable, MemoryError) as error:
+        result = answer(3, f"Unreadable: {error or 'too little memory'}", [])
     if "--json" in arguments:
         print(json.dumps(result))
     else:
