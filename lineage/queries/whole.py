@@ -12,7 +12,7 @@ from django.db import connection
 from lineage import outside, words
 from lineage.access import Viewer
 from lineage.engine import Question
-from lineage.queries.ask import ACCESSES, EVENT_COLUMNS, Window, one, scoped
+from lineage.queries.ask import ACCESSES, EVENT_COLUMNS, OWN, Window, one, scoped
 from lineage.queries.covering import accounted, coverage, source_rows
 
 LATE_SECONDS = 30
@@ -139,11 +139,14 @@ def _sources(question: Question, viewer: Viewer, window: Window, datasources: li
             values,
         )
     }
-    beats = {
-        r["subject"]: r["n"]
+    # What the store itself noticed about a source stands under the source's name.
+    noticed = {
+        r["subject"]: r
         for r in question.rows(
-            "select custody_subject as subject, count(*) as n from activity where custody_type = 'heartbeat' "
-            "and occurred_at >= ? and occurred_at < ? group by 1",
+            f"""select custody_subject as subject, count(*) filter (custody_type = 'heartbeat') as heartbeats,
+            count(*) filter (custody_type in ('gap', 'silence')) as gaps, count(*) filter (custody_type = 'clock_skew') as clock_skew
+            from activity where source = '{OWN}' and kind = 'custody' and occurred_at >= ? and occurred_at < ?
+            and json_extract_string(custody, '$.transition') is distinct from 'ends' group by 1""",  # noqa: S608
             [window.since, window.until],
         )
     }
@@ -158,9 +161,13 @@ def _sources(question: Question, viewer: Viewer, window: Window, datasources: li
         found.append(
             {**empty, "first_sequence": None, "last_sequence": None, **source}
             | {k: v for k, v in counted.get(source["name"], {}).items() if k != "source"}
-            | {"heartbeats": beats.get(source["name"], 0), "watermark_at": source["heartbeat_at"]}
+            | {"watermark_at": source["heartbeat_at"]}
             | {"missing": missing.get(source["name"], 0)}
         )
+        own = noticed.get(source["name"], {})
+        found[-1]["heartbeats"] = own.get("heartbeats", 0)
+        for name in ("gaps", "clock_skew"):
+            found[-1][name] += own.get(name, 0)
         if found[-1]["missing"]:
             found[-1]["missing"] = max(0, found[-1]["missing"] - accounted(source["id"], found[-1]))
     return found

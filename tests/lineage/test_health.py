@@ -19,10 +19,14 @@ ALL = Viewer(email="audit@example.test", role="auditor")
 NOW = dt.datetime(2026, 11, 21, 12, tzinfo=dt.UTC)
 LONG_AGO = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 AUDITED = [{"name": "pgaudit.log", "value": "all"}, {"name": "pgaudit.log_rows", "value": "on"}]
-TABLE = {
+TABLE: dict[str, Any] = {
     "schema": "public", "relation": "orders", "published": True, "kind": "table", "persistence": "permanent", "replica_identity": "full",
 }  # fmt: skip
-PUBLISHED = {"name": "touchstone", "all_tables": True, "operations": ["insert", "update", "delete", "truncate"]}
+PUBLISHED: dict[str, Any] = {
+    "name": "touchstone",
+    "all_tables": True,
+    "operations": ["insert", "update", "delete", "truncate"],
+}
 
 
 class Shop:
@@ -55,7 +59,7 @@ class Shop:
     def line(self, seconds: float, text: str, xid: str | None = None, vid: str = "", **fields: Any) -> int:
         command = fields.pop("command", text.split()[0].upper())
         op = fields.pop("op", {"UPDATE": "update", "SELECT": "read", "ALTER TABLE": "ddl"}.get(command, "other"))
-        rows = {"rows": {"affected": fields.pop("affected", 1)}} if op == "update" else {}
+        rows: dict[str, Any] = {"rows": {"affected": fields.pop("affected", 1)}} if op == "update" else {}
         transaction = {"vid": vid or f"3/{seconds}"} | ({"id": xid} if xid else {})
         return self.send(
             "log", seconds, kind="query", op=op, command=command, verdict=fields.pop("verdict", "allowed"),
@@ -277,7 +281,7 @@ def uncovered(shop: Shop, why: str) -> None:
         return
     table = {"unlogged": {"persistence": "unlogged"}, "view": {"kind": "view"}, "another table": {"relation": "others"}}
     filtered = [{"schema": "public", "relation": "orders", "row_filter": "(id > 5)"}]
-    publication = {
+    publication: dict[str, dict[str, Any]] = {
         "inserts only": {"operations": ["insert"]}, "unpublished": {"all_tables": False}, "another's publication": {"name": "replica"},
         "rows filtered": {"all_tables": False, "tables": filtered},
     }  # fmt: skip
