@@ -202,6 +202,18 @@ def test_tokens_that_do_not_fit_are_judged_alike(clock: local.Authority, tmp_pat
         agreed(judged_by_ours(case), judged(case))
 
 
+def test_a_certificate_that_could_not_judge_a_token_refuses_the_policy(clock: local.Authority, tmp_path: Path) -> None:
+    other = local.Authority(tmp_path / "other").certificate
+    tls = local.certificate("not for stamping", clock.key, stamping=False)
+    for chain in ([clock.certificate, other], [tls], [], [clock.certificate] * 9):
+        line = " ".join(["tsa clock", *(base64.b64encode(each.public_bytes(Encoding.DER)).decode() for each in chain)])
+        case = Case(packs.ranged(), f"{line}\n{evidence.POLICY_TEXT}")
+        assert (judged(case)["exit"], judged_by_ours(case)["exit"]) == (3, 3), line[:200]
+    for line in ("tsa clock MIIB", "tsa clock !", "tsa"):
+        assert judged(Case(packs.ranged(), f"{line}\n{evidence.POLICY_TEXT}"))["exit"] == 3
+    assert judged(Case(packs.ranged(), under(clock)))["exit"] == 2
+
+
 def test_a_policy_that_names_an_authority_asks_for_a_timestamp(clock: local.Authority) -> None:
     case = Case(packs.ranged(), under(clock))
     assert states(judged(case))["time"] == "missing"

@@ -381,6 +381,12 @@ def is_ca(certificate: x509.Certificate) -> bool:
         return False
 
 
+def is_for_stamping(certificate: x509.Certificate) -> bool:
+    """RFC 3161 section 2.3: the extended key usage is critical and names time stamping alone."""
+    usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage)
+    return usage.critical and list(usage.value) == [x509.oid.ExtendedKeyUsageOID.TIME_STAMPING]
+
+
 class Policy:
     """Your policy file. Unreadable: any line that does not follow the format."""
 
@@ -398,7 +404,7 @@ class Policy:
             try:
                 if words:
                     self._read(words[0], words[1:])
-            except (Bad, ValueError, LookupError) as error:
+            except Exception as error:  # a Bad word, or whatever a foreign certificate makes its reader stumble over
                 raise Unreadable(f"The policy file's line {number} does not follow the format.") from error
         if self.quorum is None:
             raise Unreadable("The policy file has no quorum line.")
@@ -441,6 +447,8 @@ class Policy:
         signers = [each for each in found if not is_ca(each)]
         if not 1 <= len(found) <= 8 or len(signers) > 1 or all(each.issuer != each.subject for each in found):
             raise Bad("A timestamp authority has too many certificates or signers, or no self-signed certificate.")
+        if not all(is_for_stamping(each) for each in signers):
+            raise Bad("The certificate of a timestamp authority is not for time stamping alone.")
         if any(found[0] == other.certificates[0] for other in self.authorities):
             raise Bad("A certificate of a timestamp authority stands first in two lines.")
         self.authorities.append(Authority(name, found, signers[0] if signers else None))
