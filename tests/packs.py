@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -516,6 +517,57 @@ def inner_mutations(data: bytes, step: int) -> Iterator[bytes]:
     for name, at in places[::step]:
         content = members[name]
         yield resealed({**members, name: content[:at] + bytes([content[at] ^ 1 << at % 8]) + content[at + 1 :]})
+
+
+ODD = [
+    0, 1, -1, 9, 2**53 - 1, 2**53, True, None, "", "x", "6", "a" * 64, "0" * 32, "erased", "withheld", "sparse", "range",
+    [], {}, [1], ["change"], {"a": 1}, 1.5, SECOND + "0.000000Z", "2026-13-21T01:08:00.000000Z", "touchstone", "\u2028",
+]  # fmt: skip
+MEMBERS = ["z", "index", "__proto__", "erased_by", "salt", "class", "received_from", "kind", "source_id", "occurred_at"]
+
+
+def altered(value: Any, dice: random.Random) -> Any:
+    """A JSON value with one thing in it left out, doubled, renamed or put otherwise."""
+    if isinstance(value, (dict, list)) and value and dice.random() < 0.8:
+        value = value.copy()
+        place = dice.choice(list(value)) if isinstance(value, dict) else dice.randrange(len(value))
+        act = dice.random()
+        if act < 0.15:
+            del value[place]
+        elif act < 0.3 and isinstance(value, dict):
+            value[dice.choice(MEMBERS)] = dice.choice(ODD) if dice.random() < 0.5 else value.pop(place)
+        elif act < 0.3:
+            value.insert(place, value[place])
+        else:
+            value[place] = altered(value[place], dice)
+        return value
+    if type(value) is int and dice.random() < 0.5:
+        return value + dice.choice([-1, 1, 2])
+    return dice.choice(ODD)
+
+
+def rewritten(count: int, seed: int) -> Iterator[Case]:
+    """Cases of which one JSON value in one member was altered, written canonically again where that is possible, and the
+    manifest made to fit: what somebody makes who knows the format.
+    """
+    dice = random.Random(seed)
+    bases = [make() for code, make in CASES.values() if code in (0, 2)]
+
+    def write(value: Any) -> bytes:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+    for _ in range(count):
+        base = dice.choice(bases)
+        members = archive.read(base.pack)
+        name = dice.choice([each for each, data in sorted(members.items()) if "json" in each and data])
+        if name == "manifest.json":
+            head = write(altered(json.loads(members[name]), dice))
+            yield dataclasses.replace(base, pack=archive.write({**members, name: head}))
+            continue
+        lines = members[name].split(b"\n")
+        at = dice.randrange(max(1, len(lines) - 1))
+        lines[at] = write(altered(json.loads(lines[at]), dice))
+        yield dataclasses.replace(base, pack=resealed({**members, name: b"\n".join(lines)}))
 
 
 @functools.cache

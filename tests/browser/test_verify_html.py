@@ -112,6 +112,12 @@ def test_a_bit_changed_under_a_manifest_that_fits_is_never_valid(page: Page) -> 
         agreed(judged_by_ours(case), answer)
 
 
+def test_packs_rewritten_by_somebody_who_knows_the_format_are_judged_alike(page: Page) -> None:
+    cases = list(packs.rewritten(300, seed=2))
+    for case, answer in zip(cases, judged(page, *cases), strict=True):
+        agreed(judged_by_ours(case), answer)
+
+
 def test_packs_made_to_harm_are_refused_in_words(page: Page) -> None:
     for name, make in HOSTILE.items():
         (answer,) = judged(page, Case(make()))

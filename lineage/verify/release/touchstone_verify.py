@@ -634,6 +634,7 @@ class Pack:
         try:
             head = parse_json(self["manifest.json"], "manifest.json")
             known = (head["format"], head["version"]) == ("touchstone-pack", 1) and head["version"] is not True
+            self.named = head.get("members")
         except (Bad, LookupError, TypeError):
             known = False
         if not known:
@@ -876,7 +877,9 @@ def check_1_archive(given: Evidence) -> Answer:
 
 
 def check_2_members(given: Evidence) -> Answer:
-    members, named = given.pack.members, given.pack.manifest["members"]
+    members, named = given.pack.members, given.pack.named
+    if type(named) is not dict:
+        raise Bad("The manifest names no members.")
     others = set(members) - {"manifest.json"}
     if others != set(named):
         raise Bad(f"Named or present, but not both: {shown(', '.join(sorted(others ^ set(named))))}.")
