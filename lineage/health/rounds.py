@@ -119,7 +119,7 @@ class Look:
             count = sum(g.last - g.first + 1 for g in pieces)
             for piece in pieces:
                 piece.reported = True
-            detail = f"{feed.name}: {count:,} numbered items between {first:,} and {last:,} did not arrive."
+            detail = f"{feed.name}: {count:,} of the items numbered {first:,} to {last:,} did not arrive."
             self._tell(
                 feed, "gap", feed.name, detail, first=str(first), last=str(last), count=count, transition="begins"
             )

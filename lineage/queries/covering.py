@@ -142,7 +142,9 @@ def _of_custody(row: Mapping[str, Any], custody: Custody) -> Told:
     begins = _moment(custody.first) or at
     ends = None if custody.transition == "begins" else _moment(custody.last) or at
     source = custody.subject or "" if ours and not rule else "" if ours else row["source"]
-    detail = (custody.detail or custody.subject or "no detail").rstrip(".")
+    # The source stands before the sentence, and the time in it.
+    detail = (custody.detail or custody.subject or "no detail").rstrip(".").removeprefix(f"{source}: ")
+    detail = detail.partition(": ")[2] or detail if custody.type == "silence" else detail
     return Told(
         Span(state, begins, ends, detail), source, row["environment"], row["datasource"], rule, custody.first or ""
     )

@@ -137,7 +137,7 @@ def test_a_missing_number_is_a_gap_after_the_grace_time_and_closed_when_it_comes
     assert shop.look() == 1
     assert [gap["transition"] for gap in told("gap")] == ["begins", "ends"]
     assert shop.look() == 0
-    assert findings()["gap"] == ["A gap in what log reports: log: 2 numbered items between 2 and 3 did not arrive."]
+    assert findings()["gap"] == ["A gap in what log reports: log: 2 of the items numbered 2 to 3 did not arrive."]
 
 
 def test_a_skipped_or_quarantined_number_is_not_missing(shop: Shop) -> None:
@@ -411,7 +411,7 @@ def test_a_silence_is_told_with_its_times_in_the_windows_that_it_touches(shop: S
     SourceHealth.objects.filter(source=source).update(usual_seconds=None)
     begun = covered("log")
     assert (begun.state, begun.spans[0].to_at, len(begun.spans)) == ("silent", None, 1)
-    assert "since" in begun.detail
+    assert begun.detail == f"Silent since {begun.spans[0].from_at:%Y-%m-%d %H:%M:%S} UTC: no heartbeat and no record."
     beat(source)
     shop.look(0)
     ended = covered("log")

@@ -272,7 +272,7 @@ def test_a_missing_sequence_number_is_a_gap_in_every_answer(feed: Feed, settings
     health.look(dt.datetime.now(dt.UTC))
     (log,) = [c for c in queries.events(ALL).coverage if c.source == "log"]
     assert log.state == "gap"
-    assert "1 numbered items between 2 and 2 did not arrive" in log.detail
+    assert "1 of the items numbered 2 to 2 did not arrive" in log.detail
 
 
 def test_fsck_agrees_with_what_was_sealed(feed: Feed) -> None:
