@@ -10,7 +10,8 @@ import msgspec
 import pytest
 from django.test import Client
 
-from lineage import access, checkpoints, engine, errors, health, ingest, ledger, queries, segments, tree
+from lineage import access, checkpoints, engine, errors, health, ingest, ledger, packfile, queries, segments, tree
+from lineage.commitment import parse_leaf
 from lineage.events import Event, HeaderCount, format_time
 from lineage.models import Source
 from tests.lineage.test_health import LONG_AGO, Shop, findings, told
@@ -35,7 +36,7 @@ def test_an_item_dropped_on_its_way_in_leaves_a_gap_in_the_sources_numbers(insid
     insider.add(1)
     assert look(dt.timedelta(0)) == 0
     assert look() == 1
-    assert found("gap") == ["A gap in what shop reports: shop: 2 numbered items between 7 and 8 did not arrive."]
+    assert found("gap") == ["A gap in what shop reports: shop: 2 of the items numbered 7 to 8 did not arrive."]
 
 
 def test_an_item_taken_out_of_the_database_after_its_receipt_is_a_gap_and_a_broken_promise(insider: Insider) -> None:
@@ -46,7 +47,7 @@ def test_an_item_taken_out_of_the_database_after_its_receipt_is_a_gap_and_a_brok
     insider.sign()
     look(dt.timedelta(0))
     look()
-    assert found("gap") == ["A gap in what shop reports: shop: 2 numbered items between 7 and 8 did not arrive."]
+    assert found("gap") == ["A gap in what shop reports: shop: 2 of the items numbered 7 to 8 did not arrive."]
     assert failed(pack("index:>=0"), policy(), receipts=tuple(insider.receipts)) == (1, ["receipts"])
 
 
@@ -55,6 +56,17 @@ def test_from_a_source_without_numbers_and_receipts_nobody_misses_it(insider: In
     insider.number += 1
     insider.add(1, sequence=None)
     assert look() == 0
+
+
+def test_a_gap_that_the_keeper_was_made_to_forget_is_counted_again_from_the_leaves(insider: Insider) -> None:
+    insider.number += 2
+    insider.add(1)
+    look(dt.timedelta(0))
+    insider.act("delete from coverage_missing")
+    assert look() == 0
+    checkpoints.checkpoint()
+    leaves = packfile.read(pack("source:shop index:>=0")).leaves
+    assert [parse_leaf(leaf).sequence for leaf in leaves.values()] == [1, 2, 3, 4, 5, 6, 9]
 
 
 # stops accepting, or stops a source
@@ -69,7 +81,7 @@ def test_a_source_that_is_stopped_is_silent_and_goes_on_with_a_gap(insider: Insi
     insider.add(1)
     look()
     look(2 * HOUR)
-    assert "40 numbered items between 7 and 46 did not arrive." in found("gap")[0]
+    assert "40 of the items numbered 7 to 46 did not arrive." in found("gap")[0]
 
 
 # invents records
