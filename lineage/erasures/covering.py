@@ -47,21 +47,30 @@ def unsaid() -> Iterator[str]:
 
     One that they call erased has a value again, as after a restored backup; or one is gone that none of them names.
     """
-    taken = _told()
+    told = _told()
     for first, following, folder, _ in segments.manifest():
-        table = pq.read_table(segments.storage().path(folder, "disclosures"))
-        columns = (table["index"].to_pylist(), table["group"].to_pylist(), table["value"].is_valid().to_pylist())
-        found = list(zip(*columns, strict=True))
-        left = {(index, group) for index, group, there in found if not there}
-        for subject, spans in taken:
-            here = _pairs(spans, first, following)
-            left -= here
-            back = [index for index, group, there in found if there and (index, group) in here]
+        taken = [(subject, _pairs(spans, first, following)) for subject, spans in told]
+        there, gone = _held(folder, set().union(*(pairs for _, pairs in taken)))
+        for subject, pairs in taken:
+            back = [index for index, group in there if (index, group) in pairs]
             if back:
                 yield f"Record {back[0]}: a group that {subject} took has its value again ({len(back)} in all)."
-        if left:
-            index, group = min(left)
-            yield f"Record {index}: the group {group} is gone, and no record of the log says so ({len(left)} in all)."
+        if gone:
+            index, group = gone[0]
+            yield f"Record {index}: the group {group} is gone, and no record of the log says so ({len(gone)} in all)."
+
+
+def _held(folder: str, taken: Collection[tuple[int, str]]) -> tuple[list[tuple[int, str]], list[tuple[int, str]]]:
+    """Of a segment's groups, those in `taken` that have a value, and those outside of it that have none."""
+    there: list[tuple[int, str]] = []
+    gone: list[tuple[int, str]] = []
+    file = pq.ParquetFile(segments.storage().path(folder, "disclosures"))
+    for part in file.iter_batches(columns=["index", "group", "value"]):
+        columns = (part["index"].to_pylist(), part["group"].to_pylist(), part["value"].is_valid().to_pylist())
+        for index, group, is_there in zip(*columns, strict=True):
+            if is_there == ((index, group) in taken):
+                (there if is_there else gone).append((index, group))
+    return there, gone
 
 
 def _told() -> list[tuple[str, tuple[Erased, ...]]]:

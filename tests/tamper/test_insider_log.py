@@ -15,6 +15,8 @@ from lineage import authorities, checkpoints, fsck, keys, packfile, segments, tr
 from tests.tamper.insider import Insider, failed, faults, judged, pack, policy
 from tests.witnesses import Witness
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def witness(insider: Insider, settings: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Witness]:
