@@ -8,7 +8,9 @@ from django.core.management import execute_from_command_line
 # The owner changes tables, the store role signs and seals; everything else runs with the rights of the web.
 ROLES = {
     **dict.fromkeys(("setup", "migrate", "flush", "sqlflush"), "owner"),
-    **dict.fromkeys("keeper checkpoint timestamp seal merge pack report retention erase hold key alarm worker".split(), "store"),
+    **dict.fromkeys(
+        "keeper checkpoint timestamp seal merge pack report retention erase hold key alarm worker".split(), "store"
+    ),
 }
 
 

@@ -94,7 +94,9 @@ class Product:
     def pids(self, part: str) -> list[int]:
         """Process ids of one part: a name of `PARTS` (of web the master first), or postgres (the postmaster)."""
         if part == "postgres":
-            return [int((self.postgres_home / "postmaster.pid").read_text().split()[0])]
+            pid = self.postgres_home / "postmaster.pid"
+            # Absent, or still empty, while the server starts again.
+            return [int(words[0])] if pid.exists() and (words := pid.read_text().split()) else []
         return sorted(pid for pid in pids() if self._is(pid, PARTS[part]))
 
     @property

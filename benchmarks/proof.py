@@ -78,7 +78,7 @@ def ingest() -> None:
 
 def integrate(leaves: int) -> None:
     """Seconds in the signer for each step of 100,000 leaves, beside hashing the same leaves in memory."""
-    from lineage import checkpoints, keeper, merkle
+    from lineage import checkpoints, keeper
 
     template = next(_leaves(0, 1))
     signing, hashing = [], []
@@ -88,7 +88,7 @@ def integrate(leaves: int) -> None:
         _copy(made)
         with keeper.lock():
             signing.append(_seconds(checkpoints.checkpoint) / count)
-        hashing.append(_seconds(lambda made=made: merkle.root([merkle.leaf_hash(leaf) for leaf in made])) / count)
+        hashing.append(_seconds(_root, made) / count)
     print("| integrating, leaves/s | median step | slowest step |")
     print("|---|---|---|")
     for name, taken in (
@@ -101,16 +101,15 @@ def integrate(leaves: int) -> None:
 
 def proofs(leaves: int) -> None:
     """Milliseconds for one proof from the stored tree, beside the same proof from all leaf hashes."""
-    from lineage import merkle, tree
+    from lineage import tree
 
     drawn = random.Random(7)
-    stored = tree.hashes()
     places = [drawn.randrange(leaves) for _ in range(PROOFS)]
     print("| proof | p50 ms | p99 ms | slowest ms |")
     print("|---|---|---|---|")
-    _row("inclusion, from the stored tree", [_seconds(lambda p=p: tree.inclusion(p, leaves)) for p in places])
-    _row("consistency, from the stored tree", [_seconds(lambda p=p: tree.consistency(p + 1, leaves)) for p in places])
-    slow = [_seconds(lambda p=p: merkle.inclusion_proof(stored.read(0, leaves), p)) for p in places[:SLOW_PROOFS]]
+    _row("inclusion, from the stored tree", [_seconds(tree.inclusion, place, leaves) for place in places])
+    _row("consistency, from the stored tree", [_seconds(tree.consistency, place + 1, leaves) for place in places])
+    slow = [_seconds(_from_all, leaves, place) for place in places[:SLOW_PROOFS]]
     _row("inclusion, from all leaf hashes", slow)
     print()
 
@@ -167,6 +166,18 @@ def sizes(data: Path) -> None:
     print()
 
 
+def _root(leaves: list[bytes]) -> bytes:
+    from lineage import merkle
+
+    return merkle.root([merkle.leaf_hash(leaf) for leaf in leaves])
+
+
+def _from_all(leaves: int, place: int) -> list[bytes]:
+    from lineage import merkle, tree
+
+    return merkle.inclusion_proof(tree.hashes().read(0, leaves), place)
+
+
 def _leaves(first: int, following: int) -> Iterator[bytes]:
     from lineage import segments
 
@@ -201,9 +212,9 @@ def _copy(leaves: list[bytes]) -> None:
             )
 
 
-def _seconds(work: Callable[[], object]) -> float:
+def _seconds(work: Callable[..., object], *given: Any) -> float:
     started = time.perf_counter()
-    work()
+    work(*given)
     return time.perf_counter() - started
 
 

@@ -34,6 +34,17 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that start servers and kill them first: one of them alone would otherwise end the run long after the rest."""
+    items.sort(key=lambda item: not {"crash", "tamper"} & set(item.path.parts))
+    # Deeds on one server, each of which takes it as the one before left it.
+    places = [at for at, item in enumerate(items) if item.get_closest_marker("in_order")]
+    ordered = sorted((items[at] for at in places), key=lambda item: (str(item.path), item.reportinfo()[1] or 0))
+    for at, item in zip(places, ordered, strict=True):
+        items[at] = item
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[Callable[..., dict[str, Any]]]:
     """The running PostgreSQL of the tests: DATABASE_URL, else an embedded one. Called with a role: libpq parameters."""

@@ -22,6 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 KILLED = -9
 CRASHES = ("kill", "power")
 AT_ONCE = 8
+TRIES = 3
 
 
 class Call(NamedTuple):
@@ -106,7 +107,7 @@ def try_each(worlds: Worlds, base: dict[str, Any], calls: Calls) -> None:
     assert told == []
 
 
-def run(worlds: Worlds, base: dict[str, Any], faults: list[Fault]) -> str | None:
+def run(worlds: Worlds, base: dict[str, Any], faults: list[Fault], tries: int = TRIES) -> str | None:
     """What goes wrong with these faults, one in each round, or None."""
     told = [[*fault.call, fault.kind] for fault in faults]
     rounds = [(f"round-{number}", [each]) for number, each in enumerate(told)]
@@ -118,6 +119,9 @@ def run(worlds: Worlds, base: dict[str, Any], faults: list[Fault]) -> str | None
             wrong = zygote.run("restart", world, rounds=rounds, notes=base["notes"])["faults"]
     alone = faults if wrong else missed
     if len(faults) == 1 and alone:
+        if not wrong and tries > 1:
+            # Every five minutes a round makes other calls: it opens the next part of the journal.
+            return run(worlds, base, faults, tries - 1)
         return f"{faults[0]}: {wrong or 'the call did not come'}"
     # Some calls come in a first round only.
     return next(filter(None, (run(worlds, base, [fault]) for fault in alone)), f"{faults}: {wrong}" if wrong else None)

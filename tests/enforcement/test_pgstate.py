@@ -164,7 +164,8 @@ def test_a_large_snapshot_is_sent_as_a_first_part_and_differences_that_add_the_r
     whole = {
         "mode": "snapshot", "at": "2026-11-21T01:49:32.009748Z", "system_identifier": "7", "database": "d", "server_version": "15",
         "roles": [{"name": f"r{n}"} for n in range(10)], "settings": [{"name": "a", "value": "b"}], "publications": [], "slots": [],
-        "grants": [{"grantee": f"g{n}"} for n in range(9000)], "keys": [{"schema": "s", "relation": f"t{n}"} for n in range(4001)], "marks": [],
+        "grants": [{"grantee": f"g{n}"} for n in range(9000)], "keys": [{"schema": "s", "relation": f"t{n}"} for n in range(4001)],
+        "marks": [],
     }  # fmt: skip
     made = pgstate.parts(whole)
     assert [part["mode"] for part in made] == ["snapshot", "difference", "difference"]
