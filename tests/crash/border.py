@@ -244,7 +244,13 @@ class Border:
         if fault == "lost":
             _end(connection.pgconn.backend_pid)
         self.backend = connection.pgconn.backend_pid
-        result = _real_wait(connection, gen, interval)
+        try:
+            result = _real_wait(connection, gen, interval)
+        except psycopg.Error:
+            # The database answered with an error of its own, such as that the journal's part is not open yet.
+            if fault in ("kill", "power"):
+                self.die(fault)
+            raise
         if call:
             call.pending = connection.pgconn.transaction_status != psycopg.pq.TransactionStatus.IDLE
         if fault in ("kill", "power"):
