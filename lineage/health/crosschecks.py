@@ -164,16 +164,19 @@ def _without_statement(question: Question, side: Side) -> Iterator[Finding]:
 
 
 def _canaries(question: Question, side: Side) -> Iterator[Finding]:
-    """Canaries that change capture brought and the server's log did not, where it brought any before."""
+    """Canaries that change capture brought and the server's log did not, where it brought any before.
+
+    A log that is read from its end on begins later than change capture: what went before its first canary is not judged.
+    """
     place, values = side.place()
-    fresh, window = side.fresh()
+    fresh, window = side.fresh("c.occurred_at", "c.received_at")
     seen = f"select statement from raw_events where {place} and {LINES} and list_contains(flags, 'canary')"  # noqa: S608
     rows = question.rows(
         f"""select json_extract_string(c.custody, '$.detail') as name, occurred_at from raw_events c
         where custody_type = 'canary' and {place} and list_contains(?, source) and {fresh}
-        and exists ({seen} and occurred_at <= ?)
+        and exists ({seen} and occurred_at <= c.occurred_at)
         and not exists ({seen} and contains(statement, json_extract_string(c.custody, '$.detail')))""",  # noqa: S608
-        [*values, side.captures, *window, *values, side.logs, side.told_to, *values, side.logs],
+        [*values, side.captures, *window, *values, side.logs, *values, side.logs],
     )
     for row in rows:
         detail = (

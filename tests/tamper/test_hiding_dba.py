@@ -55,6 +55,7 @@ class Scene:
             self.start(name)
         wait_for(self.is_captured, 60, "change capture reads its slot")
         wait_for(lambda: self.heard("state"), 60, "the first state came")
+        wait_for(lambda: self.heard("log"), 60, "the first line of the log came")
         # Before anybody hides anything, whichever test comes first.
         self.after_honest_work = self.work_honestly()
 
@@ -152,7 +153,7 @@ class Scene:
 FORMATS = {"log": "postgres-csvlog", "wal": "pgoutput", "state": "pgstate"}
 COLLECTORS: dict[str, Callable[[Scene], tuple[str, ...]]] = {
     "log": lambda s: ("pglog", str(s.server.log_dir), "--from-end", "--canary-dsn", s.dsn, "--canary-seconds", "1",
-                      "--canary-within", "8"),
+                      "--canary-within", "20"),
     "wal": lambda s: ("pgwal", s.dsn, "--create", "--slot", "hiding", "--publication", "touchstone", "--canary-seconds", "1"),
     "state": lambda s: ("pgstate", s.dsn, "--watch", "0.3"),
 }  # fmt: skip
