@@ -1,0 +1,1 @@
+"""The identity-aware gateway in front of PostgreSQL (docs/gateway.md)."""
