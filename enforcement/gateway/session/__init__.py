@@ -1,0 +1,1 @@
+"""One client's session as a state machine without I/O: bytes in, outputs out (`machine.Session`, `outputs`)."""
