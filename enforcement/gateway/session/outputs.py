@@ -5,12 +5,13 @@ The server takes outputs one by one, in order, each finished before the next is 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from enforcement.gateway.effects import Catalog
-from lineage.guardrails import Guardrails
+if TYPE_CHECKING:
+    from enforcement.gateway.effects import Catalog
+    from lineage.guardrails import Guardrails
 
 
 class ToClient(msgspec.Struct, frozen=True):
