@@ -89,3 +89,161 @@ class Identity(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["datasource", "db_user", "as_of"], name="identity_once")]
+
+
+class TokenKey(models.Model):
+    """The public half of a key that signs the gateways' tokens (JWK). The private half lies in the data folder."""
+
+    kid = models.CharField(max_length=100, unique=True)
+    jwk = models.JSONField()
+    made_at = models.DateTimeField(auto_now_add=True)
+    retired_at = models.DateTimeField(null=True)
+
+
+class GuardrailVersion(models.Model):
+    """One version of the guardrails, as TOML. Append-only, through `gateway_set_rules` alone; 0 is the built-in default."""
+
+    number = models.IntegerField(primary_key=True)
+    text = models.TextField()
+    digest = models.CharField(max_length=64)
+    by = models.CharField(max_length=254)
+    reason = models.TextField()
+    at = models.DateTimeField()
+
+
+class Tag(models.Model):
+    """The classes that somebody gave a column; no class: it is none, whatever its name says."""
+
+    datasource = models.CharField(max_length=200)
+    relation = models.CharField(max_length=200)
+    column = models.CharField(max_length=200)
+    classes = ArrayField(models.CharField(max_length=40), default=list, blank=True)
+    by = models.CharField(max_length=254)
+    at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["datasource", "relation", "column"], name="tag_once")]
+
+
+class Gateway(models.Model):
+    """A gateway as it last said it is. `refused` is the last thing it said that its token does not allow, recorded once."""
+
+    source = models.ForeignKey(Source, on_delete=models.PROTECT)
+    name = models.CharField(max_length=100)
+    version = models.CharField(max_length=40, blank=True)
+    rules_version = models.IntegerField(null=True)
+    rules_digest = models.CharField(max_length=64, blank=True)
+    seen_at = models.DateTimeField()
+    refused = models.TextField(blank=True)
+    refused_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["source", "name"], name="gateway_once")]
+
+
+class GatewayDatabase(models.Model):
+    """A database behind a gateway: what clients dial. `required`: nobody but `other_accounts` may go around, since when."""
+
+    gateway = models.ForeignKey(Gateway, on_delete=models.CASCADE)
+    name = models.CharField(max_length=200)
+    datasource = models.CharField(max_length=200)
+    environment = models.CharField(max_length=100)
+    host = models.CharField(max_length=255, blank=True)
+    port = models.IntegerField(null=True)
+    required_since = models.DateTimeField(null=True)
+    other_accounts = ArrayField(models.CharField(max_length=63), default=list, blank=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["gateway", "name"], name="gateway_database_once")]
+
+
+class DeclaredCatalog(models.Model):
+    """The relations, columns and classes that a gateway knows of one database: `[{schema, name, columns: [{name, type, classes}]}]`."""
+
+    database = models.OneToOneField(GatewayDatabase, on_delete=models.CASCADE, primary_key=True)
+    relations = models.JSONField()
+    at = models.DateTimeField(auto_now=True)
+
+
+class GatewaySession(models.Model):
+    """A live session. The row goes when the gateway names it no more; the log has the record."""
+
+    gateway = models.ForeignKey(Gateway, on_delete=models.CASCADE)
+    session_id = models.CharField(max_length=100)
+    actor = models.JSONField()
+    on_behalf_of = models.JSONField(null=True)
+    agent = models.JSONField(null=True)
+    datasource = models.CharField(max_length=200)
+    environment = models.CharField(max_length=100)
+    database = models.CharField(max_length=200)
+    account = models.CharField(max_length=63)
+    client_ip = models.CharField(max_length=64, blank=True)
+    app = models.CharField(max_length=200, blank=True)
+    purpose = models.TextField(blank=True)
+    started_at = models.DateTimeField()
+    statements = models.BigIntegerField(default=0)
+    last_command = models.CharField(max_length=100, blank=True)
+    state = models.CharField(max_length=40, blank=True)
+    last_seen_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["gateway", "session_id"], name="gateway_session_once")]
+
+
+class GatewayKill(models.Model):
+    """An order to end a live session, delivered until the gateway names the session no more."""
+
+    gateway = models.ForeignKey(Gateway, on_delete=models.CASCADE)
+    session_id = models.CharField(max_length=100)
+    by = models.CharField(max_length=254)
+    reason = models.TextField()
+    at = models.DateTimeField(auto_now_add=True)
+    ended_at = models.DateTimeField(null=True)
+
+
+class HeldStatement(models.Model):
+    """A statement that waits for a person, or did. Changes through the functions of `sql/gateway.sql` alone.
+
+    `digest` binds text, parameters, database, account and requester. Texts and names go once it has ended (docs/erasure.md).
+    """
+
+    request_id = models.CharField(max_length=100, primary_key=True)
+    gateway = models.ForeignKey(Gateway, on_delete=models.PROTECT)
+    digest = models.CharField(max_length=64)
+    session_id = models.CharField(max_length=100)
+    requested_by = models.JSONField()
+    on_behalf_of = models.JSONField(null=True)
+    delegation = models.JSONField(default=list)
+    agent = models.JSONField(null=True)
+    involved = ArrayField(models.TextField())
+    environment = models.CharField(max_length=100)
+    datasource = models.CharField(max_length=200)
+    database = models.CharField(max_length=200)
+    account = models.CharField(max_length=63)
+    purpose = models.TextField(blank=True)
+    ticket = models.CharField(max_length=200, blank=True)
+    statement = models.TextField(null=True)
+    redacted = models.TextField(null=True)
+    effects = models.JSONField(default=list)
+    estimated_rows = models.BigIntegerField(null=True)
+    plan = models.TextField(null=True)
+    rule = models.CharField(max_length=200)
+    rule_version = models.IntegerField()
+    sentence = models.TextField()
+    in_transaction = models.BooleanField(default=False)
+    hold_until = models.DateTimeField(null=True)
+    asked_rows = models.BigIntegerField(null=True)
+    asked_at = models.DateTimeField()
+    ask_until = models.DateTimeField()
+    state = models.CharField(max_length=10)
+    decided_by = models.CharField(max_length=254, null=True)
+    decided_at = models.DateTimeField(null=True)
+    reason = models.TextField(null=True)
+    expires_at = models.DateTimeField(null=True)
+    row_cap = models.BigIntegerField(null=True)
+    break_glass = models.BooleanField(default=False)
+    used_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
+    reviewed_by = models.CharField(max_length=254, null=True)
+    reviewed_at = models.DateTimeField(null=True)
+    review_note = models.TextField(null=True)

@@ -55,3 +55,8 @@ begin
 end $$;
 -- No samples of what may hold a value.
 alter table reports_report alter column q set statistics 0;
+
+-- Held statements, guardrails and kill orders change through their functions alone (sql/gateway.sql).
+revoke insert, update, delete, truncate on lineage_heldstatement, lineage_guardrailversion, lineage_gatewaykill
+    from touchstone_web, touchstone_store;
+grant update (ended_at) on lineage_gatewaykill to touchstone_web, touchstone_store;
