@@ -14,6 +14,7 @@ from lineage.errors import FormatUnknown
 from lineage.events import Event, Quarantined, Skipped
 from lineage.sources import (
     events,
+    gateway,
     pgoutput,
     pgstate,
     postgres_csvlog,
@@ -25,6 +26,7 @@ Parse = Callable[..., Iterator[Event | Quarantined | Skipped]]
 
 FORMATS: dict[str, Parse] = {
     "events": events.parse,
+    "gateway": gateway.parse,
     "postgres-csvlog": postgres_csvlog.parse,
     "postgres-jsonlog": postgres_jsonlog.parse,
     "postgres-stderr": postgres_stderr.parse,
