@@ -7,18 +7,20 @@ search paths are the database's business.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 from lineage.events import Op
-from lineage.statements import capture, keys, parser, tags
+from lineage.statements import capture, keys, parser, parts, tags
 from lineage.statements.cache import Cache
 from lineage.statements.commands import Commands
 from lineage.statements.keys import Key
 from lineage.statements.parser import Node
+from lineage.statements.results import CopyDetails, Effect, Part, Statement
 from lineage.statements.scope import Reference
 
-__all__ = ["Effect", "Key", "Statement", "analyse", "analyse_in_session", "forget"]
+__all__ = [
+    "CopyDetails", "Effect", "Key", "Part", "Statement", "analyse", "analyse_each", "analyse_in_session", "forget",
+]  # fmt: skip
 
 _WEIGHT: tuple[Op, ...] = (
     "privilege", "ddl", "truncate", "delete", "update", "insert", "import", "procedural", "export", "read",
@@ -26,54 +28,14 @@ _WEIGHT: tuple[Op, ...] = (
 """The op of a statement with several effects is the first of these."""
 
 
-@dataclass(frozen=True, slots=True)
-class Effect:
-    """What a statement does to one relation in one way.
-
-    `verb` is read, insert, update, delete, truncate, ddl, privilege, export, import or procedural. `schema` is None where
-    the text names none, `relation` None where the effect is on no relation. `columns` are those named for the relation
-    where that can be told (`*` for all), `written` those it assigns. `keys` is None where the rows are unknown; else each
-    touched row matches at least one key, and all keys name the same columns.
-    """
-
-    verb: str
-    schema: str | None = None
-    relation: str | None = None
-    columns: tuple[str, ...] = ()
-    written: tuple[str, ...] = ()
-    keys: tuple[Key, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """The analysis of one text, which may hold several statements.
-
-    `opaque` with `reason`: the text does, or may do, more than `effects` say. `fingerprint` is the same for texts that
-    differ in literals only, None where the text cannot be parsed. `redacted` has no literals and no comments. `calls` are
-    functions that are not known to be harmless. `emitted_message` is the content of a context message, `role_set` the
-    role that SET ROLE or SET SESSION AUTHORIZATION chose (`none` for RESET). `weakens` says in phrases what the text takes
-    away from auditing and change capture.
-    """
-
-    effects: tuple[Effect, ...]
-    fingerprint: str | None
-    opaque: bool
-    redacted: str
-    command: str = ""
-    op: Op = "other"
-    reason: str | None = None
-    calls: tuple[str, ...] = ()
-    emitted_message: str | None = None
-    role_set: str | None = None
-    weakens: tuple[str, ...] = ()
-
-
 _cache: Cache[Statement] = Cache(limit_bytes=32 * 1024 * 1024)
+_parts: Cache[tuple[Part, ...]] = Cache(limit_bytes=32 * 1024 * 1024)
 
 
 def forget() -> None:
     """Drops what is remembered of texts, as after an erasure."""
     _cache.clear()
+    _parts.clear()
 
 
 def analyse(sql: str, parameters: Sequence[str | None] = (), dialect: str = "postgresql") -> Statement:
@@ -91,20 +53,78 @@ def analyse_in_session(sql: str, prepared: dict[str, Node], parameters: Sequence
     return _analysed(sql, tuple(parameters), "postgresql", prepared)
 
 
+def analyse_each(
+    sql: str, parameters: Sequence[str | None] = (), prepared: Mapping[str, str] | None = None
+) -> tuple[Part, ...]:
+    """The statements of a text one by one, in order. Never raises on any text.
+
+    `prepared` are the texts of prepared statements by name, as PREPARE or the bare statement. A text that cannot be parsed is
+    one opaque part; an empty one has no parts.
+    """
+    seen = prepared if prepared and "execute" in sql.lower() else {}
+    key = (sql, tuple(parameters), tuple(sorted(seen.items())))
+    found = _parts.get(key)
+    if found is None:
+        found = _each(sql, key[1], {name: tree for name, text in seen.items() if (tree := _prepared(text))})
+        _parts.put(key, found, sum(_size(sql[part.text_start : part.text_end], part.statement) for part in found))
+    return found
+
+
+def _prepared(text: str) -> Node | None:
+    """The tree of what a PREPARE, or a statement of the protocol, prepares; None where that is not one statement."""
+    try:
+        trees = parser.parse(text).trees
+    except parser.Unparsable:
+        return None
+    tree = trees[0] if len(trees) == 1 else {}
+    return tree["PrepareStmt"]["query"] if "PrepareStmt" in tree else tree or None
+
+
+def _each(sql: str, parameters: tuple[str | None, ...], prepared: dict[str, Node]) -> tuple[Part, ...]:
+    try:
+        parsed = parser.parse(sql)
+        if len(parsed.trees) == 1:
+            alone = parser.Parsed(parsed.trees, ((0, len(sql)),), parsed.fingerprint, parsed.redacted)
+            return (_part(sql, alone, (0, len(sql)), parameters, prepared),)
+        return tuple(
+            _part(sql[start:end], parser.parse(sql[start:end]), (start, end), parameters, prepared)
+            for start, end in parsed.spans
+        )
+    except parser.Unparsable as error:
+        return (Part(0, len(sql), _unparsed(sql, str(error))),)
+
+
+def _part(
+    text: str,
+    parsed: parser.Parsed,
+    place: tuple[int, int],
+    parameters: tuple[str | None, ...],
+    prepared: dict[str, Node],
+) -> Part:
+    visitor = Commands(parameters, prepared)
+    try:
+        statement = _understood(text, parsed, visitor)
+        return parts.part(text, place, parsed.trees[0], statement, visitor)
+    except RecursionError:
+        return Part(*place, _unparsed(text, "nested too deeply"))
+
+
 def _analysed(
     sql: str, parameters: tuple[str | None, ...], dialect: str, prepared: dict[str, Node] | None
 ) -> Statement:
     if dialect != "postgresql":
         return _unparsed(sql, "the dialect is not understood")
-    visitor = Commands(parameters, prepared)
     try:
-        parsed = parser.parse(sql)
-        for tree in parsed.trees:
-            visitor.statement(tree)
+        return _understood(sql, parser.parse(sql), Commands(parameters, prepared))
     except parser.Unparsable as error:
         return _unparsed(sql, str(error))
     except RecursionError:
         return _unparsed(sql, "nested too deeply")
+
+
+def _understood(sql: str, parsed: parser.Parsed, visitor: Commands) -> Statement:
+    for tree in parsed.trees:
+        visitor.statement(tree)
     effects = _effects(visitor.references)
     return Statement(
         effects=effects,
@@ -117,7 +137,9 @@ def _analysed(
         calls=tuple(visitor.calls),
         emitted_message=visitor.emitted,
         role_set=visitor.role_set,
-        weakens=capture.weakened(sql, parsed.trees, parameters),
+        weakens=capture.weakened(sql, parsed.trees, visitor.parameters),
+        functions=tuple(visitor.functions),
+        operators=tuple(visitor.operators),
     )
 
 
@@ -144,6 +166,8 @@ def _effects(references: Sequence[Reference]) -> tuple[Effect, ...]:
             columns=tuple(dict.fromkeys(column for item in items for column in item.columns)),
             written=tuple(dict.fromkeys(column for item in items for column in item.written)),
             keys=keys.frozen(keys.any_of([item.fixed for item in items])),
+            unconditional=any(item.unconditional for item in items),
+            possible=tuple(dict.fromkeys(column for item in items for column in item.possible)),
         )
         for name, items in grouped.items()
     )

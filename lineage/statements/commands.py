@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 from lineage.statements import keys
 from lineage.statements.parser import Node
-from lineage.statements.queries import Visitor
+from lineage.statements.queries import FOLLOWED_SETTINGS, Visitor
 from lineage.statements.scope import Reference, Scope, names_of
 
 QUERIES = frozenset({"SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"})
@@ -57,7 +57,9 @@ class Commands(Visitor):
         """One whole statement of any kind."""
         for kind, fields in node.items():
             if kind in QUERIES:
+                before = len(self.settings)
                 self.query(node, Scope(None))
+                self._follow(fields, self.settings[before:])
             elif kind in self._commands:
                 self._commands[kind](fields)
             elif kind in ROLES:
@@ -68,6 +70,16 @@ class Commands(Visitor):
                 self._ddl(kind, fields)
             else:
                 self.reasons["a kind of statement that is not understood"] = None
+
+    def _follow(self, fields: Node, settings: list[tuple[str, str | None, bool]]) -> None:
+        """A setting that changes what later text means is followed only in `SELECT set_config('…', '…', …)` alone."""
+        if any(name in FOLLOWED_SETTINGS for name, _, _ in settings) and not (
+            fields.keys() <= {"targetList", "limitOption", "op"}
+            and len(settings) == len(fields["targetList"])
+            and all("FuncCall" in target["ResTarget"]["val"] for target in fields["targetList"])
+            and all(value is not None for _, value, _ in settings)
+        ):
+            self.reasons["changes a setting in a way that cannot be followed"] = None
 
     def _plain(self, verb: str, schema: str | None = None, relation: str | None = None) -> Reference:
         reference = Reference(verb, schema, relation)
@@ -103,12 +115,7 @@ class Commands(Visitor):
         self.expressions(fields.get("whereClause"), Scope(None, items=[(None, reference)]))
 
     def _explain(self, fields: Node) -> None:
-        """Only EXPLAIN ANALYZE executes the statement."""
-        executes = False
-        for option in (node["DefElem"] for node in fields.get("options", ())):
-            if option["defname"] == "analyze":
-                executes = "arg" not in option or _option_text(option["arg"]).lower() not in _OFF
-        if executes:
+        if executes(fields):
             self.statement(fields["query"])
 
     def _create_as(self, fields: Node) -> None:
@@ -204,6 +211,15 @@ class Commands(Visitor):
             partition = command.get("def", {}).get("PartitionCmd", {}).get("name")
             if partition is not None:
                 self.refer(partition, "ddl")
+
+
+def executes(fields: Node) -> bool:
+    """Whether an EXPLAIN runs its statement: only with ANALYZE."""
+    found = False
+    for option in (node["DefElem"] for node in fields.get("options", ())):
+        if option["defname"] == "analyze":
+            found = "arg" not in option or _option_text(option["arg"]).lower() not in _OFF
+    return found
 
 
 def _alterations(fields: Node) -> list[Node]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -40,9 +40,11 @@ class Unparsable(Exception):
 
 @dataclass(frozen=True)
 class Parsed:
-    """The trees of the statements in one text, its fingerprint, and the text without literals and comments."""
+    """The trees of the statements in one text with their places (characters from, up to), its fingerprint, and the text
+    without literals and comments."""
 
     trees: tuple[Node, ...]
+    spans: tuple[tuple[int, int], ...]
     fingerprint: str
     redacted: str
 
@@ -94,6 +96,23 @@ def parse(text: str) -> Parsed:
         raise Unparsable("the statement is nested too deeply or is not Unicode text") from error
 
 
+def inner(text: str) -> str:
+    """What stands between the first bracket of a text that parses and the one that closes it."""
+    return _worker.run(_inner, text)
+
+
+def _inner(text: str) -> str:
+    depth, start, raw = 0, 0, text.encode()
+    for token in postgast.scan(text).tokens:
+        if token.token == Token.ASCII_40:
+            depth, start = depth + 1, start or token.end
+        elif token.token == Token.ASCII_41:
+            depth -= 1
+            if depth == 0:
+                return raw[start : token.start].decode().strip()
+    return ""
+
+
 def _refuse_dangerous(text: str) -> None:
     if len(text) > STATEMENT_LIMIT_BYTES or len(text.encode("utf-8", "replace")) > STATEMENT_LIMIT_BYTES:
         raise Unparsable("longer than 64 KiB")
@@ -112,8 +131,18 @@ def _parse(text: str) -> Parsed:
         tree = msgspec.json.decode(result.parse_tree)
     finally:
         native.lib.pg_query_free_parse_result(result)
-    trees = tuple(statement.get("stmt", {}) for statement in tree.get("stmts", ()))
-    return Parsed(trees, postgast.fingerprint(text).hex, _redacted(text, raw))
+    statements = tree.get("stmts", ())
+    trees = tuple(statement.get("stmt", {}) for statement in statements)
+    return Parsed(trees, tuple(_spans(statements, raw)), postgast.fingerprint(text).hex, _redacted(text, raw))
+
+
+def _spans(statements: Sequence[Node], raw: bytes) -> Iterator[tuple[int, int]]:
+    """Places in characters, from the places in bytes; a length that is not given means up to the end."""
+    for statement in statements:
+        start = statement.get("stmt_location", 0)
+        end = start + statement["stmt_len"] if "stmt_len" in statement else len(raw)
+        first = len(raw[:start].decode())
+        yield first, first + len(raw[start:end].decode())
 
 
 def _redacted(text: str, raw: bytes) -> str:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from lineage.statements import keys
+from lineage.statements import conditions, keys
 from lineage.statements.builtins import SAFE_FUNCTIONS
 from lineage.statements.parser import Node
 from lineage.statements.scope import Reference, Scope, names_of
 
+FOLLOWED_SETTINGS = frozenset({
+    "search_path", "role", "session_authorization", "standard_conforming_strings", "client_encoding",
+})  # fmt: skip
+"""Settings that change what later text means."""
 MESSAGE_FUNCTION = "pg_logical_emit_message"
 MESSAGE_PREFIX = "touchstone"
 _MERGE_VERBS = {"CMD_INSERT": "insert", "CMD_UPDATE": "update", "CMD_DELETE": "delete"}
@@ -27,6 +31,10 @@ class Visitor:
         self.references: list[Reference] = []
         self.calls: dict[str, None] = {}
         self.reasons: dict[str, None] = {}
+        self.functions: dict[str, None] = {}
+        self.operators: dict[str, None] = {}
+        self.settings: list[tuple[str, str | None, bool]] = []
+        """What set_config sets: name, value and whether for the transaction only."""
         self.emitted: str | None = None
         self.read_verb = "read"
         self._visit = {
@@ -103,6 +111,7 @@ class Visitor:
         scope.items.append((_alias(fields["relation"]), target))
         joined = self._from(fields.get(others, ()), scope)
         self._fix([joined, self._fixed(fields.get("whereClause"), scope)])
+        target.unconditional = conditions.is_missing(fields.get("whereClause"), _alias(fields["relation"]))
         self._assign(fields, target, scope)
         self.expressions(fields.get("whereClause"), scope)
         self._returning(fields, target, scope)
@@ -132,10 +141,12 @@ class Visitor:
             action.fixed = keys.inserted(columns, [{"List": {"items": values}}], self.parameters)
             self.expressions(values, scope)
             return action
-        conditions = [self._fixed(clause.get("condition"), scope)]
+        chosen = [clause.get("condition")]
         if clause["matchKind"] == "MERGE_WHEN_MATCHED":
-            conditions.append(self._fixed(fields.get("joinCondition"), scope))
-        action.fixed = keys.every(conditions).get(target)
+            chosen.append(fields.get("joinCondition"))
+        action.fixed = keys.every(self._fixed(condition, scope) for condition in chosen).get(target)
+        name = _alias(fields["relation"])
+        action.unconditional = all(conditions.is_missing(condition, name) for condition in chosen)
         self._assign(clause, action, scope)
         return action
 
@@ -203,6 +214,11 @@ class Visitor:
         middle = len(scope.items)
         right = self._from([fields["rarg"]], scope)
         sides = (scope.items[start:middle], scope.items[middle:])
+        if "alias" in fields or "join_using_alias" in fields:
+            # Columns are then named by the join's alias.
+            for _, reference in scope.items[start:]:
+                if reference is not None:
+                    reference.name("*")
         for side in sides:
             if len(side) == 1 and side[0][1] is not None:
                 side[0][1].name(*names_of(fields.get("usingClause", [])))
@@ -228,21 +244,30 @@ class Visitor:
             if isinstance(node, list):
                 stack.extend(reversed(node))
             elif isinstance(node, dict):
-                for kind, value in node.items():
-                    if kind in self._visit:
-                        self.query({kind: value}, scope)
-                    elif kind == "ColumnRef":
-                        scope.note_column(value)
-                    else:
-                        if kind == "FuncCall":
-                            self.call(value)
-                        stack.append(value)
+                stack += [value for kind, value in node.items() if self._goes_on(kind, value, scope)]
+
+    def _goes_on(self, kind: str, value: Any, scope: Scope) -> bool:
+        """Notes what one node says; returns whether its inner nodes are still to be seen."""
+        if kind in self._visit:
+            self.query({kind: value}, scope)
+            return False
+        if kind == "ColumnRef":
+            scope.note_column(value)
+            return False
+        if kind == "FuncCall":
+            self.call(value)
+        elif kind == "A_Expr":
+            self.operators[".".join(names_of(value["name"]))] = None
+        return True
 
     def call(self, fields: Node) -> None:
         """A function call; one that is not known to be harmless hides its effect."""
         *schema, name = names_of(fields["funcname"])
+        self.functions[".".join([*schema, name])] = None
         if schema in ([], ["pg_catalog"]):
             if name in SAFE_FUNCTIONS:
+                if name == "set_config":
+                    self._note_setting(fields.get("args", []))
                 return
             if name == MESSAGE_FUNCTION:
                 self.calls[name] = None
@@ -253,14 +278,23 @@ class Visitor:
         self.calls[name] = None
         self.reasons["calls a function that may do anything"] = None
 
+    def _note_setting(self, arguments: list[Node]) -> None:
+        name, value, is_local = [keys.literal(argument, self.parameters) for argument in arguments[:3]] + [None] * (
+            3 - len(arguments[:3])
+        )
+        if name is None:
+            self.reasons["changes a setting whose name cannot be told"] = None
+        else:
+            self.settings.append((name.lower(), value, (is_local or "f").lower() in ("t", "true", "on", "yes", "1")))
+
     def _note_message(self, arguments: list[Node]) -> None:
         texts = [keys.literal(argument, self.parameters) for argument in arguments[1:3]]
         if self.emitted is None and len(texts) == 2 and texts[0] == MESSAGE_PREFIX:
             self.emitted = texts[1]
 
 
-def _alias(fields: Node) -> str | None:
-    return fields.get("alias", {}).get("aliasname") or fields.get("relname")
+def _alias(fields: Node) -> str:
+    return str(fields.get("alias", {}).get("aliasname") or fields.get("relname") or "")
 
 
 def _plain_name(node: Node) -> str | None:

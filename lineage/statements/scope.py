@@ -19,6 +19,9 @@ class Reference:
     columns: dict[str, None] = field(default_factory=dict)
     written: dict[str, None] = field(default_factory=dict)
     fixed: keys.Alternatives | None = None
+    possible: dict[str, None] = field(default_factory=dict)
+    """Columns named without a table where several relations stand side by side."""
+    unconditional: bool = False
 
     def name(self, *columns: str) -> None:
         self.columns.update(dict.fromkeys(columns))
@@ -58,12 +61,12 @@ class Scope:
                 if reference is not None:
                     reference.name("*")
             return
+        if len(names) == 1:
+            self._note_possible(names[0])
         for scope in self.outward():
             reference = scope._of_name(names)
             if reference is not None:
                 reference.name(names[-1])
-            if len(names) == 1:
-                scope._note_whole_row(names[0])
             if reference is not None or (len(names) == 1 and scope.items):
                 return
 
@@ -76,10 +79,14 @@ class Scope:
                 return reference
         return None
 
-    def _note_whole_row(self, name: str) -> None:
-        for alias, reference in self.items:
-            if alias == name and reference is not None:
-                reference.name("*")
+    def _note_possible(self, name: str) -> None:
+        """A name alone may be a column of any relation in sight, or the whole row of the one that it names."""
+        for scope in self.outward():
+            for alias, reference in scope.items:
+                if reference is not None and alias == name:
+                    reference.name("*")
+                elif reference is not None and (scope is not self or len(self.items) > 1):
+                    reference.possible[name] = None
 
 
 def names_of(fields: list[Node]) -> list[str]:
