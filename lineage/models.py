@@ -14,15 +14,20 @@ class Role(models.TextChoices):
     OPERATOR = "operator", "Operator"
     ADMIN = "admin", "Administrator"
     WITNESS = "witness", "Witness"
+    SERVICE = "service", "Service"
 
 
 class User(AbstractBaseUser):
-    """A person who reads evidence. Empty scopes mean everything; `from_at` and `until_at` bound event time."""
+    """A person who reads evidence. Empty scopes mean everything; `from_at` and `until_at` bound event time.
+
+    A service (role) has its name in `email`, and no password. `groups` stand in the tokens for gateways beside the role.
+    """
 
     email = models.EmailField(unique=True)
     role = models.CharField(max_length=16, choices=Role.choices, default=Role.AUDITOR)
     datasources = ArrayField(models.TextField(), default=list, blank=True)
     environments = ArrayField(models.TextField(), default=list, blank=True)
+    groups = ArrayField(models.CharField(max_length=60), default=list, blank=True)
     from_at = models.DateTimeField(null=True, blank=True)
     until_at = models.DateTimeField(null=True, blank=True)
     is_active = models.BooleanField(default=True)
@@ -89,15 +94,6 @@ class Identity(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["datasource", "db_user", "as_of"], name="identity_once")]
-
-
-class TokenKey(models.Model):
-    """The public half of a key that signs the gateways' tokens (JWK). The private half lies in the data folder."""
-
-    kid = models.CharField(max_length=100, unique=True)
-    jwk = models.JSONField()
-    made_at = models.DateTimeField(auto_now_add=True)
-    retired_at = models.DateTimeField(null=True)
 
 
 class GuardrailVersion(models.Model):

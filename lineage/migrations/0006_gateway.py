@@ -60,16 +60,6 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
-            name="TokenKey",
-            fields=[
-                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("kid", models.CharField(max_length=100, unique=True)),
-                ("jwk", models.JSONField()),
-                ("made_at", models.DateTimeField(auto_now_add=True)),
-                ("retired_at", models.DateTimeField(null=True)),
-            ],
-        ),
-        migrations.CreateModel(
             name="DeclaredCatalog",
             fields=[
                 (
@@ -201,6 +191,30 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name="gatewaysession",
             constraint=models.UniqueConstraint(fields=("gateway", "session_id"), name="gateway_session_once"),
+        ),
+        migrations.AddField(
+            model_name="user",
+            name="groups",
+            field=django.contrib.postgres.fields.ArrayField(
+                base_field=models.CharField(max_length=60), blank=True, default=list, size=None
+            ),
+        ),
+        migrations.AlterField(
+            model_name="user",
+            name="role",
+            field=models.CharField(
+                choices=[
+                    ("auditor", "Auditor"),
+                    ("security", "Security"),
+                    ("compliance", "Compliance"),
+                    ("operator", "Operator"),
+                    ("admin", "Administrator"),
+                    ("witness", "Witness"),
+                    ("service", "Service"),
+                ],
+                default="auditor",
+                max_length=16,
+            ),
         ),
         migrations.RunSQL(SQL.read_text()),
     ]
