@@ -3,11 +3,47 @@
 A join is exact or it is none. `transactions` gathers what the lines, claims and changes of one transaction say;
 `activity` is every event with its person, session, outcome and the index of the record that this comes from.
 Nothing is matched by time or text, and nothing is written back into an event.
+
+A gateway names the person of a transaction by its id, and of everything in a database session: it has one upstream
+session for each client's, so that a session is one person's. What the server's log says of such a session is the second
+record of an act that the gateway told of; it is marked `seen_by_gateway` and not counted again.
 """
 
 from __future__ import annotations
 
-TRANSACTIONS = """
+from lineage.coverage import LOGS
+
+
+def _agreed(column: str, records: str = "true") -> str:
+    """The value that all these records share, or null: one statement's reason is not another's."""
+    return (
+        f"case when count(distinct coalesce({column}, '')) filter ({records}) = 1 "
+        f"then any_value({column}) filter ({records}) end"
+    )
+
+
+def _gateway(place: str, *writing: str) -> str:
+    """What gateways say of each transaction or session. Where two records name two people, nobody is named."""
+    reasons = ", ".join(
+        f"coalesce({', '.join(_agreed(column, records) for records in (*writing, 'true'))}) as gateway_{name}"
+        for name, column in (("purpose", "purpose"), ("ticket", "ticket"), ("run", "agent_run"))
+    )
+    return f"""
+    select environment, datasource, {place},
+           case when count(distinct actor_id) = 1 then arg_min(struct_pack(id := actor_id, name := actor_name,
+               email := actor_email, type := actor_type, behalf := on_behalf_of, agent_id := agent_id,
+               agent_name := agent_name, at := index), index) filter (actor_id is not null) end as gateway,
+           min(session_id) as gateway_session, {reasons},
+           max(outcome) filter (outcome in ('committed', 'rolled_back')) as gateway_outcome
+    from reports where source_format = 'gateway' and kind in ('session', 'query') and {place} is not null
+    group by all"""  # noqa: S608 - our own columns
+
+
+LINE = f"n.kind = 'query' and n.source_format in ({', '.join(repr(name) for name in sorted(LOGS))})"
+TOP_LEVEL = "(n.correlation_id is null or n.correlation_id like '%.1')"
+"""Not what a function did inside a statement: that only the server's log tells."""
+
+TRANSACTIONS = f"""
 create temp view reports as
     select * replace (nullif(xid, '0') as xid),
            list_contains(flags, 'unauthorised_assertion') as unauthorised,
@@ -22,6 +58,10 @@ create temp table vids as
 create temp view lines as
     select e.*, case when not unauthorised then coalesce(e.xid, v.xid) end as transaction_id
     from reports e left join vids v using (environment, datasource, db_session_id, vid);
+
+create temp table gateway_transactions as {_gateway("xid", "op not in ('read', 'other', 'session')")};
+
+create temp table gateway_sessions as {_gateway("db_session_id")};
 
 create temp table emissions as
     select l.environment, l.datasource, l.transaction_id, l.said, c.db_user is not null as listed,
@@ -38,13 +78,17 @@ create temp table claims as
 with judged as (
     select c.environment, c.datasource, c.xid as transaction_id, c.index, any_value(c) as said_by,
            coalesce(bool_or(e.said = c.said and e.listed and n.call is null), false) as proved,
-           coalesce(bool_or(e.said = c.said or not e.listed), false) as told
+           coalesce(bool_or(e.said = c.said or not e.listed), false) as told,
+           coalesce(any_value(g.gateway.id = c.actor_id and coalesce(g.gateway.behalf = c.on_behalf_of, true)), false) as vouched,
+           any_value(g.gateway.id) is not null as watched
     from reports c
+    left join gateway_transactions g on g.environment = c.environment and g.datasource = c.datasource and g.xid = c.xid
     left join emissions e on e.environment = c.environment and e.datasource = c.datasource and e.transaction_id = c.xid
     left join nested n on n.source = e.source and n.call = e.call
     where c.is_claim and c.xid is not null and not c.unauthorised group by all)
 select environment, datasource, transaction_id,
-       case when bool_or(proved) then 'proved' when bool_or(told) then 'refused' else 'waiting' end as claim_state,
+       case when bool_or(watched and told and not proved and not vouched) then 'refused' when bool_or(proved) then 'proved'
+            when bool_or(vouched) then 'vouched' when bool_or(told) then 'refused' else 'waiting' end as claim_state,
        arg_max(said_by, (proved, index)) as best
 from judged group by all;
 
@@ -70,52 +114,70 @@ select environment, datasource, transaction_id, line.* exclude (environment, dat
        case when changes > 0 or claim_index is not null then 'committed' when undone then 'rolled_back' end as joined_outcome
 from line full join claim using (environment, datasource, transaction_id)
     full join change using (environment, datasource, transaction_id);
-"""
+"""  # noqa: S608 - our own conditions
 
-ACTIVITY = """
+ACTIVITY = f"""
 create temp view activity as
 with named as (
     select l.*, t.* exclude (environment, datasource, transaction_id),
            coalesce(case when not unauthorised then l.db_user end, t.line_user) as login,
            not unauthorised and not is_claim as told_by_right,
            l.actor_id is not null and told_by_right as asserted,
-           coalesce(t.claim_state = 'proved', false) as believed
+           coalesce(t.claim_state = 'proved', false) as believed,
+           case when l.source_format is distinct from 'gateway' and not asserted then coalesce(gt.gateway, gs.gateway) end as g,
+           struct_extract(g, 'id') is not null as vouched, coalesce(gt.gateway_session, gs.gateway_session) as gateway_session,
+           gs.db_session_id is not null as watched, gt.gateway_outcome,
+           coalesce(gt.gateway_purpose, gs.gateway_purpose) as gateway_purpose,
+           coalesce(gt.gateway_ticket, gs.gateway_ticket) as gateway_ticket,
+           coalesce(gt.gateway_run, gs.gateway_run) as gateway_run
     from lines l left join transactions t
-        on t.environment = l.environment and t.datasource = l.datasource and t.transaction_id = l.transaction_id)
+        on t.environment = l.environment and t.datasource = l.datasource and t.transaction_id = l.transaction_id
+    left join gateway_transactions gt
+        on gt.environment = l.environment and gt.datasource = l.datasource and gt.xid = l.transaction_id
+    left join gateway_sessions gs on gs.environment = l.environment and gs.datasource = l.datasource
+        and gs.db_session_id = coalesce(l.db_session_id, t.line_session) and not l.unauthorised)
 select n.index, n.event_id, n.kind, n.class, n.op, n.command, n.occurred_at, n.received_at, n.occurred_at_quality,
        n.environment, n.source, n.source_format, n.sequence, n.source_event_id, n.datasource, n.database, n.db_system,
-       case when asserted then n.actor_id when believed and claim_id is not null then claim_id
+       case when asserted then n.actor_id when vouched then g.id when believed and claim_id is not null then claim_id
             when i.person_id is not null then i.person_id else login end as who_id,
        case when asserted then coalesce(n.actor_name, n.actor_email, n.actor_id)
+            when vouched then coalesce(g.name, g.email, g.id)
             when believed and claim_id is not null then coalesce(claim_name, claim_email, claim_id)
             else coalesce(i.name, login, 'unknown') end as who_name,
-       case when asserted then n.actor_email when believed and claim_id is not null then claim_email
+       case when asserted then n.actor_email when vouched then g.email when believed and claim_id is not null then claim_email
             else i.email end as who_email,
-       coalesce(case when asserted then n.actor_type when believed and claim_id is not null then claim_type
-            else i.type end, 'unknown') as who_type,
-       coalesce(case when told_by_right then n.on_behalf_of end, case when believed then claim_for end) as on_behalf_of,
-       coalesce(case when told_by_right then n.agent_id end, case when believed then claim_agent_id end) as agent_id,
-       coalesce(case when told_by_right then n.agent_name end, case when believed then claim_agent end) as agent_name,
-       coalesce(case when told_by_right then n.agent_run end, case when believed then claim_run end) as agent_run,
+       coalesce(case when asserted then n.actor_type when vouched then g.type
+            when believed and claim_id is not null then claim_type else i.type end, 'unknown') as who_type,
+       coalesce(case when told_by_right then n.on_behalf_of end, case when vouched then g.behalf end,
+            case when believed and not vouched then claim_for
+                 when believed and g.type = 'service' then coalesce(claim_for, claim_id) end) as on_behalf_of,
+       coalesce(case when told_by_right then n.agent_id end,
+            case when vouched then g.agent_id when believed then claim_agent_id end) as agent_id,
+       coalesce(case when told_by_right then n.agent_name end,
+            case when vouched then g.agent_name when believed then claim_agent end) as agent_name,
+       coalesce(case when told_by_right then n.agent_run end,
+            case when vouched then gateway_run when believed then claim_run end) as agent_run,
        login as db_user, n.roles,
        case when asserted and n.source_format = 'gateway' then 'gateway'
             when asserted then 'asserted_by_proxy'
+            when vouched then 'gateway'
             when believed and claim_id is not null then 'context_message'
             when i.person_id is not null then 'mapped_login'
             when login is not null then 'db_login' else 'none' end as attribution,
-       case when asserted then n.index when believed and claim_id is not null then claim_index
+       case when asserted then n.index when vouched then g.at when believed and claim_id is not null then claim_index
             when n.db_user is not null then n.index else line_index end as attribution_index,
-       coalesce(claim_state = 'waiting', false) as claimed,
-       coalesce(n.purpose, case when believed then claim_purpose end) as purpose,
-       coalesce(n.ticket, case when believed then claim_ticket end) as ticket,
+       coalesce(claim_state = 'waiting' and not vouched, false) as claimed,
+       coalesce(n.purpose, case when vouched then gateway_purpose end, case when believed then claim_purpose end) as purpose,
+       coalesce(n.ticket, case when vouched then gateway_ticket end, case when believed then claim_ticket end) as ticket,
        coalesce(n.client_app, line_app) as client_app, coalesce(n.client_ip, line_ip) as client_ip,
-       n.datasource || '~' || coalesce(n.session_id, n.db_session_id, line_session) as session,
+       n.datasource || '~' || coalesce(n.session_id, gateway_session, n.db_session_id, line_session) as session,
        n.transaction_id, n.vid, n.position,
-       coalesce(nullif(n.outcome, 'unknown'), joined_outcome, n.outcome, 'unknown') as outcome,
+       coalesce(nullif(n.outcome, 'unknown'), joined_outcome, gateway_outcome, n.outcome, 'unknown') as outcome,
        coalesce(n.verdict, case when n.kind in ('query', 'change') then 'unknown' end) as verdict,
        n.relations, n.relations_provenance, n.columns, n.keys, n.rows_returned, n.rows_affected, n.bytes_returned,
        n.duration_us, n.error_code, n.error_message,
-       list_concat(n.flags, list_concat(
+       list_concat(list_concat(n.flags,
+           case when watched and {LINE} and {TOP_LEVEL} then ['seen_by_gateway'] else []::varchar[] end), list_concat(
            case when x.index is not null and not list_contains(n.flags, 'duplicate_conflict')
                 then ['duplicate_conflict'] else []::varchar[] end,
            case when claim_state = 'refused' then ['suspected_forgery'] else []::varchar[] end)) as flags,
@@ -133,4 +195,4 @@ create temp view touches as
     select a.* exclude (key, key_columns, columns), t.relation, t.key, t.key_columns, t.pairs, t.touch_columns as columns,
            t.access, t.touch_op, t.provenance
     from raw_touches t join activity a using (index);
-"""
+"""  # noqa: S608 - our own conditions

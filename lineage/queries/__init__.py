@@ -1,6 +1,6 @@
 """The only reader: every function takes a `Viewer` first (docs/queries.md has the shapes)."""
 
-from lineage.queries.ask import Answer, Coverage, Span, Total, Window
+from lineage.queries.ask import SECOND, Answer, Coverage, Span, Total, Window
 from lineage.queries.facts import control_facts
 from lineage.queries.people import identities, identity, session, sessions
 from lineage.queries.places import datasources, holders, relation, relations, row
@@ -9,7 +9,7 @@ from lineage.queries.review import approvals, findings
 from lineage.queries.whole import alarms, completeness, integrity, population
 
 __all__ = [
-    "Answer", "Coverage", "Span", "Total", "Window", "alarms", "approvals", "completeness", "control_facts", "datasources", "event",
-    "events", "findings", "holders", "identities", "identity", "integrity", "overview", "population", "relation", "relations", "row",
-    "search_counts", "session", "sessions", "touches",
+    "SECOND", "Answer", "Coverage", "Span", "Total", "Window", "alarms", "approvals", "completeness", "control_facts",
+    "datasources", "event", "events", "findings", "holders", "identities", "identity", "integrity", "overview", "population",
+    "relation", "relations", "row", "search_counts", "session", "sessions", "touches",
 ]  # fmt: skip

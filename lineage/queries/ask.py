@@ -79,20 +79,31 @@ EVENT_COLUMNS = (
     "correlation_id"
 )
 
+SECOND = frozenset({"statement_log", "seen_by_gateway"})
+"""Flags of a server's log line about an act that another record tells of: one act is counted once."""
+
+TWICE = f"list_has_any(flags, [{', '.join(repr(flag) for flag in sorted(SECOND))}])"
+
 ACCESSES = (
-    "kind in ('query', 'change') and not list_has_any(flags, ['claim', 'canary', 'statement_log']) "
+    f"kind in ('query', 'change') and not list_has_any(flags, ['claim', 'canary']) and not {TWICE} "
     "and coalesce(op, '') not in ('snapshot', 'other') and emitted is null"
 )
 """What counts as an access to data: not BEGIN or SET, not the statement that emits a context message, not a canary."""
 
 STATEMENT_COUNT = (
     "count(distinct coalesce(correlation_id, event_id)) filter (kind = 'query' and coalesce(op, '') <> 'other' "
-    "and emitted is null and not list_has_any(flags, ['canary', 'statement_log']))"
+    f"and emitted is null and not list_contains(flags, 'canary') and not {TWICE})"
 )
 """Statements, by correlation id, since pgAudit writes a line for each relation of one."""
 
+WRITE_COUNT = f"count(distinct correlation_id) filter (kind = 'query' and class = 'write' and not {TWICE})"
+"""Writing statements, counted likewise."""
+
+REFUSED_COUNT = f"count(*) filter (verdict = 'blocked' and not {TWICE})"
+
 TIMES = (
-    "coalesce(nullif(count(distinct coalesce(correlation_id, event_id)) filter (kind = 'query'), 0), "
+    "coalesce(nullif(count(distinct coalesce(correlation_id, event_id)) filter (kind = 'query' "
+    f"and not {TWICE}), 0), "
     "count(distinct coalesce(transaction_id, event_id)))"
 )
 """How often something was done: statements; where none was seen, transactions that changed it. Never both."""

@@ -13,8 +13,10 @@ from lineage.access import Viewer
 from lineage.engine import Question
 from lineage.queries.ask import (
     ACCESSES,
+    REFUSED_COUNT,
     STATEMENT_COUNT,
     TIMES,
+    WRITE_COUNT,
     Answer,
     Window,
     fetch,
@@ -38,8 +40,8 @@ SESSION_COLUMNS = f"""session, any_value(datasource) as datasource, any_value(en
     any_value(client_app) as client_app, any_value(client_ip) as client_ip,
     min(occurred_at) as started_at, max(occurred_at) filter (session_phase = 'end') as ended_at, max(occurred_at) as last_at,
     {STATEMENT_COUNT} as statements,
-    count(distinct correlation_id) filter (kind = 'query' and class = 'write') as writes,
-    count(*) filter (kind = 'change') as rows_changed, count(*) filter (verdict = 'blocked') as refused,
+    {WRITE_COUNT} as writes,
+    count(*) filter (kind = 'change') as rows_changed, {REFUSED_COUNT} as refused,
     list_sort(list_distinct(flatten(list(relations)))) as relations,
     list_distinct(list(ticket) filter (ticket is not null)) as tickets, any_value(close_reason) as close_reason,
     max(index) as last_index"""
@@ -125,8 +127,8 @@ def _steps(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 IDENTITY_COLUMNS = f"""who_id as id, arg_max(who_name, {STRENGTH}) as name, arg_max(who_type, {STRENGTH}) as type,
     any_value(who_email) as email, list_distinct(list(db_user) filter (db_user is not null)) as logins,
     min(occurred_at) as first_at, max(occurred_at) as last_at, {STATEMENT_COUNT} as accesses,
-    count(distinct correlation_id) filter (kind = 'query' and class = 'write') as writes,
-    count(*) filter (kind = 'change') as rows_changed, count(*) filter (verdict = 'blocked') as refused,
+    {WRITE_COUNT} as writes,
+    count(*) filter (kind = 'change') as rows_changed, {REFUSED_COUNT} as refused,
     len(list_distinct(flatten(list(relations)))) as relations,
     list_distinct(list(on_behalf_of) filter (on_behalf_of is not null)) as worked_for,
     list_distinct(list(agent_name) filter (agent_name is not null)) as agents,

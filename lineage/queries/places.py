@@ -12,6 +12,7 @@ from lineage.events import split_key
 from lineage.queries.ask import (
     ACCESSES,
     TIMES,
+    TWICE,
     Answer,
     Place,
     Total,
@@ -27,7 +28,7 @@ from lineage.queries.ask import (
 from lineage.queries.covering import coverage, source_rows
 from lineage.queries.people import latest_states
 
-REAL = "not list_has_any(flags, ['claim', 'canary', 'statement_log'])"
+REAL = f"not list_has_any(flags, ['claim', 'canary']) and not {TWICE}"
 ROW_MOST = 500
 
 

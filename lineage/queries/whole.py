@@ -12,7 +12,7 @@ from django.db import connection
 from lineage import outside, words
 from lineage.access import Viewer
 from lineage.engine import Question
-from lineage.queries.ask import ACCESSES, EVENT_COLUMNS, OWN, Window, one, scoped
+from lineage.queries.ask import ACCESSES, EVENT_COLUMNS, OWN, TWICE, Window, one, scoped
 from lineage.queries.covering import accounted, coverage, source_rows
 
 LATE_SECONDS = 30
@@ -182,7 +182,7 @@ def _reconciliation(question: Question, condition: str, values: list[Any]) -> di
             count(*) filter (kind = 'change') as captured, any_value(outcome) as outcome
         from (select distinct on (case when kind = 'query' then coalesce(correlation_id, event_id) else event_id end) *
               from activity where {condition} and transaction_id is not null
-              and kind in ('query', 'change') and not list_has_any(flags, ['claim', 'canary', 'statement_log']))
+              and kind in ('query', 'change') and not list_has_any(flags, ['claim', 'canary']) and not {TWICE})
         group by all"""  # noqa: S608
     summary = one(
         question,

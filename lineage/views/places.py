@@ -106,7 +106,7 @@ def explain(viewer: Viewer, datasource: str, relation: str, events: list[dict[st
         either = " or ".join(words.condition("transaction", t) for t in transactions)
         q = f"kind:query {words.condition('datasource', datasource)} ({either})"
         for line in queries.events(viewer, q, limit=1000).items:
-            if line["class"] == "write" and relation in line["relations"] and "statement_log" not in line["flags"]:
+            if line["class"] == "write" and relation in line["relations"] and not queries.SECOND & set(line["flags"]):
                 lines = written.setdefault(line["transaction_id"], {})
                 lines.setdefault(line["correlation_id"] or line["event_id"], line)
     tickets = list(dict.fromkeys(e["ticket"] for e in changes if e["ticket"]))
