@@ -88,10 +88,9 @@ class Reader:
         self._pending = bytearray()
         self._needed = 0
 
-    @property
-    def is_between(self) -> bool:
-        """Whether everything that came is part of a frame that was handed out."""
-        return not self._pending
+    def unread(self) -> bytes:
+        """The bytes of a frame that is not whole yet."""
+        return bytes(self._pending)
 
     def feed(self, data: bytes | bytearray | memoryview) -> list[Frame]:
         """The frames that are whole now. FrameError for an unknown kind or a length that cannot be."""
