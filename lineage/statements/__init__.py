@@ -10,16 +10,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from lineage.events import Op
-from lineage.statements import capture, keys, parser, parts, tags
+from lineage.statements import capture, keys, parser, parts, tags, views
+from lineage.statements.builtins import SAFE_FUNCTIONS
 from lineage.statements.cache import Cache
 from lineage.statements.commands import Commands
 from lineage.statements.keys import Key
 from lineage.statements.parser import Node
+from lineage.statements.queries import CALLS
 from lineage.statements.results import CopyDetails, Effect, Part, Statement
 from lineage.statements.scope import Reference
+from lineage.statements.views import Origins
 
 __all__ = [
-    "CopyDetails", "Effect", "Key", "Part", "Statement", "analyse", "analyse_each", "analyse_in_session", "forget",
+    "CALLS", "SAFE_FUNCTIONS", "CopyDetails", "Effect", "Key", "Part", "Statement", "analyse", "analyse_each",
+    "analyse_in_session", "analyse_rule", "forget", "origins",
 ]  # fmt: skip
 
 _WEIGHT: tuple[Op, ...] = (
@@ -68,6 +72,25 @@ def analyse_each(
         found = _each(sql, key[1], {name: tree for name, text in seen.items() if (tree := _prepared(text))})
         _parts.put(key, found, sum(_size(sql[part.text_start : part.text_end], part.statement) for part in found))
     return found
+
+
+def origins(query: str) -> tuple[Origins, ...] | None:
+    """For each column of a query, the columns its value is made of; None where that cannot be told (docs/statements.md)."""
+    try:
+        trees = parser.parse(query).trees
+        return views.origins(trees[0]) if len(trees) == 1 else None
+    except (parser.Unparsable, RecursionError):
+        return None
+
+
+def analyse_rule(definition: str) -> Statement:
+    """What the actions of a CREATE RULE do when the rule fires."""
+    try:
+        parsed = parser.parse(definition)
+        actions = tuple(action for tree in parsed.trees for action in tree["RuleStmt"].get("actions", ()))
+        return _understood(definition, parser.Parsed(actions, (), parsed.fingerprint, parsed.redacted), Commands(()))
+    except (parser.Unparsable, RecursionError, KeyError):
+        return _unparsed(definition, "a rule that is not understood")
 
 
 def _prepared(text: str) -> Node | None:
@@ -140,6 +163,7 @@ def _understood(sql: str, parsed: parser.Parsed, visitor: Commands) -> Statement
         weakens=capture.weakened(sql, parsed.trees, visitor.parameters),
         functions=tuple(visitor.functions),
         operators=tuple(visitor.operators),
+        attributes=tuple(name for name in visitor.attributes if name != "*"),
     )
 
 

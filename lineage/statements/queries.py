@@ -14,6 +14,7 @@ FOLLOWED_SETTINGS = frozenset({
     "search_path", "role", "session_authorization", "standard_conforming_strings", "client_encoding",
 })  # fmt: skip
 """Settings that change what later text means."""
+CALLS = "calls a function that may do anything"
 MESSAGE_FUNCTION = "pg_logical_emit_message"
 MESSAGE_PREFIX = "touchstone"
 _MERGE_VERBS = {"CMD_INSERT": "insert", "CMD_UPDATE": "update", "CMD_DELETE": "delete"}
@@ -31,7 +32,8 @@ class Visitor:
         self.references: list[Reference] = []
         self.calls: dict[str, None] = {}
         self.reasons: dict[str, None] = {}
-        self.functions: dict[str, None] = {}
+        self.functions: dict[tuple[str | None, str], None] = {}
+        self.attributes: dict[str, None] = {}
         self.operators: dict[str, None] = {}
         self.settings: list[tuple[str, str | None, bool]] = []
         """What set_config sets: name, value and whether for the transaction only."""
@@ -253,7 +255,11 @@ class Visitor:
             return False
         if kind == "ColumnRef":
             scope.note_column(value)
+            self.attributes.update(dict.fromkeys(names_of(value["fields"])[1:]))
             return False
+        if kind == "A_Indirection":
+            parts = [part for part in value["indirection"] if "String" in part]
+            self.attributes.update(dict.fromkeys(names_of(parts)))
         if kind == "FuncCall":
             self.call(value)
         elif kind == "A_Expr":
@@ -263,7 +269,7 @@ class Visitor:
     def call(self, fields: Node) -> None:
         """A function call; one that is not known to be harmless hides its effect."""
         *schema, name = names_of(fields["funcname"])
-        self.functions[".".join([*schema, name])] = None
+        self.functions[schema[-1] if schema else None, name] = None
         if schema in ([], ["pg_catalog"]):
             if name in SAFE_FUNCTIONS:
                 if name == "set_config":
@@ -276,7 +282,7 @@ class Visitor:
         elif schema == ["information_schema"]:
             return
         self.calls[name] = None
-        self.reasons["calls a function that may do anything"] = None
+        self.reasons[CALLS] = None
 
     def _note_setting(self, arguments: list[Node]) -> None:
         name, value, is_local = [keys.literal(argument, self.parameters) for argument in arguments[:3]] + [None] * (

@@ -39,9 +39,10 @@ class Statement:
 
     `opaque` with `reason`: the text does, or may do, more than `effects` say. `fingerprint` is the same for texts that
     differ in literals only, None where the text cannot be parsed. `redacted` has no literals and no comments. `calls` are
-    functions that are not known to be harmless, `functions` and `operators` all that are named, as written. `emitted_message`
-    is the content of a context message, `role_set` the role that SET ROLE or SET SESSION AUTHORIZATION chose (`none` for
-    RESET). `weakens` says in phrases what the text takes away from auditing and change capture.
+    functions that are not known to be harmless, `functions` (schema and name) and `operators` all that are named, as written;
+    `attributes` are names after a dot, which may be columns or call functions. `emitted_message` is the content of a context
+    message, `role_set` the role that SET ROLE or SET SESSION AUTHORIZATION chose (`none` for RESET). `weakens` says in
+    phrases what the text takes away from auditing and change capture.
     """
 
     effects: tuple[Effect, ...]
@@ -55,8 +56,9 @@ class Statement:
     emitted_message: str | None = None
     role_set: str | None = None
     weakens: tuple[str, ...] = ()
-    functions: tuple[str, ...] = ()
+    functions: tuple[tuple[str | None, str], ...] = ()
     operators: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
