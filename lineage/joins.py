@@ -40,7 +40,7 @@ def _gateway(place: str, *writing: str) -> str:
 
 
 LINE = f"n.kind = 'query' and n.source_format in ({', '.join(repr(name) for name in sorted(LOGS))})"
-TOP_LEVEL = "(n.correlation_id is null or n.correlation_id like '%.1')"
+TOP_LEVEL = "not regexp_matches(coalesce(n.correlation_id, ''), '[.]([2-9]|[1-9][0-9]+)$')"
 """Not what a function did inside a statement: that only the server's log tells."""
 
 TRANSACTIONS = f"""
@@ -124,7 +124,8 @@ with named as (
            not unauthorised and not is_claim as told_by_right,
            l.actor_id is not null and told_by_right as asserted,
            coalesce(t.claim_state = 'proved', false) as believed,
-           case when l.source_format is distinct from 'gateway' and not asserted then coalesce(gt.gateway, gs.gateway) end as g,
+           case when l.source_format is distinct from 'gateway' and not asserted
+                then case when gt.xid is not null then gt.gateway else gs.gateway end end as g,
            struct_extract(g, 'id') is not null as vouched, coalesce(gt.gateway_session, gs.gateway_session) as gateway_session,
            gs.db_session_id is not null as watched, gt.gateway_outcome,
            coalesce(gt.gateway_purpose, gs.gateway_purpose) as gateway_purpose,

@@ -179,9 +179,9 @@ def read_cursor(cursor: str | None, form: Any = Place) -> tuple[int | None, Any]
 
 def shown(row: dict[str, Any], viewer: Viewer) -> dict[str, Any]:
     """One event row as pages and API give it: JSON members opened, values withheld from roles that may not see them."""
-    for member in ("diff", "approval", "decision", "custody"):
+    for member in ("diff", "policy", "approval", "masked", "decision", "custody"):
         if member in row:
-            row[member] = msgspec.json.decode(row[member]) if row[member] else [] if member == "diff" else None
+            row[member] = msgspec.json.decode(row[member]) if row[member] else [] if member in ("diff", "policy") else None
     redacted = row.pop("redacted", None)
     if not viewer.sees_values:
         row["statement"] = redacted
@@ -200,7 +200,7 @@ def fetch(question: Question, viewer: Viewer, found: Sequence[dict[str, Any]]) -
     if not found:
         return []
     indexes = ", ".join(str(int(row["index"])) for row in found)
-    rows = question.rows(f"select {EVENT_COLUMNS} from activity where index in ({indexes})")  # noqa: S608 - integers
+    rows = question.rows(f"select {EVENT_COLUMNS}, policy, masked from activity where index in ({indexes})")  # noqa: S608 - integers
     by_index = {row["index"]: row for row in rows}
     return [shown(by_index[row["index"]], viewer) for row in found]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -42,6 +43,8 @@ SESSION_COLUMNS = f"""session, any_value(datasource) as datasource, any_value(en
     {STATEMENT_COUNT} as statements,
     {WRITE_COUNT} as writes,
     count(*) filter (kind = 'change') as rows_changed, {REFUSED_COUNT} as refused,
+    count(*) filter (verdict = 'approved') as approved, count(*) filter (verdict = 'pending') as pending,
+    count(*) filter (verdict = 'masked') as masked,
     list_sort(list_distinct(flatten(list(relations)))) as relations,
     list_distinct(list(ticket) filter (ticket is not null)) as tickets, any_value(close_reason) as close_reason,
     max(index) as last_index"""
@@ -72,7 +75,7 @@ def session(viewer: Viewer, session_key: str) -> dict[str, Any]:
     """One session: its row and its steps in order, each statement with the row changes of its transaction.
 
     Changes are put under a statement only when it is the transaction's only write to that table; else they stand
-    under the transaction as `unplaced`. Raises NotFound.
+    under the transaction as `unplaced`. `lines`: how many statements the server's log has a second record of. Raises NotFound.
     """
     scope, values = scoped(viewer, Window())
     with Question() as question:
@@ -88,12 +91,26 @@ def session(viewer: Viewer, session_key: str) -> dict[str, Any]:
             [session_key, *values],
         )
         rows = fetch(question, viewer, found)
+        once = [row for row in rows if "seen_by_gateway" not in row["flags"]]
         return {
-            "session": head[0],
-            "steps": _steps(rows),
+            "session": head[0] | {"masked_types": _masked(once)},
+            "steps": _steps(once),
+            "lines": len(_acts(rows)) - len(_acts(once)),
             "as_of": question.size,
             "coverage": coverage(question, viewer, Window()),
         }
+
+
+def _acts(rows: list[dict[str, Any]]) -> set[str]:
+    return {row["correlation_id"] or row["event_id"] for row in rows}
+
+
+def _masked(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """How many values of each type were masked, the most first."""
+    counts: Counter[str] = Counter()
+    for row in rows:
+        counts.update({kind["name"]: kind["count"] for kind in (row["masked"] or {}).get("types", ())})
+    return [{"name": name, "count": count} for name, count in counts.most_common()]
 
 
 def bare(relation: str) -> str:

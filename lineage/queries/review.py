@@ -109,7 +109,7 @@ RULES: tuple[tuple[str, str, str, str], ...] = (
      "A log line that only pretends to be from pgAudit was written by {who}."),
     ("false-claim", "high", "list_contains(flags, 'suspected_forgery') and kind in ('query', 'change')",
      "{who} claimed in a context message to be somebody else; the claim is not believed."),
-    ("refused", "medium", "verdict = 'blocked'", "{who} was refused by the database: {op}, {where}."),
+    ("refused", "medium", "verdict = 'blocked'", "{who} was refused by {by}: {op}, {where}."),
     ("privilege-change", "medium", "class = 'privilege' and verdict = 'allowed'", "{who} changed privileges."),
     ("agent-write", "medium", "(who_type = 'agent' or agent_id is not null) and class = 'write' and kind = 'query' "
      "and verdict = 'allowed'", "The agent {who} wrote to {where}, for {behalf}."),
@@ -144,6 +144,19 @@ RULES: tuple[tuple[str, str, str, str], ...] = (
 )  # fmt: skip
 
 
+# A line of the server's log about a statement that the gateway told of is no second finding. Each line takes one of the
+# gateway's records of its session and operation; what the gateway did not tell of stays. (Reads that name no table are the
+# gateway's own questions.)
+SEEN = "list_contains(flags, 'seen_by_gateway')"
+ACT = "coalesce(correlation_id, event_id)"
+SECOND_RECORDS = f"""
+told as (select session, op, count(distinct {ACT}) as n from activity where source_format = 'gateway' and kind = 'query'
+    and verdict <> 'pending' and coalesce(policy, '') not like '%"effect":"block"%' group by session, op),
+lines as (select session, op, {ACT} as act, row_number() over (partition by session, op order by min(index)) as place
+    from activity where {SEEN} and (op <> 'read' or len(relations) > 0) group by session, op, act),
+second as (select act from lines join told using (session, op) where place <= n)
+"""  # noqa: S608 - our own conditions
+ONCE = f"not ({SEEN} and ((op = 'read' and len(relations) = 0) or {ACT} in (select act from second)))"  # noqa: S608
 TESTS = ", ".join(f"case when {test} then '{rule}' end" for rule, _, test, _ in RULES)
 
 
@@ -153,7 +166,7 @@ def findings(viewer: Viewer, window: Window = Window(), limit: int | None = None
     count = limited(limit or 200)
     with Question() as question:
         rows = question.rows(
-            f"""with ruled as (select *, unnest(list_filter([{TESTS}], lambda r: r is not null)) as rule from activity
+            f"""with {SECOND_RECORDS}, ruled as (select *, unnest(list_filter([{TESTS}], lambda r: r is not null)) as rule from activity
                 where {condition} and (environment <> '{OWN}' or custody_subject = 'count-mismatch')
                 and not list_has_any(flags, ['claim', 'canary']))
             select rule, min(index) as index, min(occurred_at) as occurred_at, any_value(who_id) as who_id,
@@ -162,8 +175,9 @@ def findings(viewer: Viewer, window: Window = Window(), limit: int | None = None
             any_value(datasource) as datasource, list_distinct(flatten(list(relations))) as relations,
             max(coalesce(rows_affected, rows_returned)) as rows, count(*) as records, any_value(custody) as custody,
             any_value(session) as session, any_value(ticket) as ticket, any_value(kind) as kind,
-            list_distinct(flatten(list(weakens))) as weakens
-            from ruled group by rule, coalesce(case when rule = 'false-claim' then transaction_id end, correlation_id, event_id)
+            list_distinct(flatten(list(weakens))) as weakens, any_value(policy) as policy
+            from ruled where {ONCE}
+            group by rule, coalesce(case when rule = 'false-claim' then transaction_id end, correlation_id, event_id)
             order by index desc limit {count}""",  # noqa: S608 - our own rules and a number
             values,
         )
@@ -185,12 +199,18 @@ def _finding(row: dict[str, Any]) -> dict[str, Any]:
         where=", ".join(row["relations"] or ()) or "no table named",
         behalf=row["on_behalf_of"] or "nobody known",
         rows=f"{row['rows']:,}" if row["rows"] is not None else "an unknown number of",
+        by=_refuser(row.pop("policy")),
         op="a connection" if row["op"] == "session" else row["op"] or "a statement",
         source=custody.get("subject") if row["source"] == OWN else row["source"],
         weakened=done if weakens else f"Capture was weakened: {custody.get('detail')}",
         detail=custody.get("detail") or custody.get("subject") or "no detail",
     )
     return row
+
+
+def _refuser(policy: str | None) -> str:
+    rules = [p.get("rule") or p.get("id") for p in msgspec.json.decode(policy or "[]") if p.get("effect") == "block"]
+    return f"the guardrail {rules[0]}" if rules else "the database"
 
 
 def working_hours() -> tuple[set[int], dt.time, dt.time] | None:
@@ -214,7 +234,8 @@ def _outside_hours(question: Question, condition: str, values: list[Any]) -> lis
         "any_value(source) as source, any_value(environment) as environment, any_value(datasource) as datasource, "
         "list_distinct(flatten(list(relations))) as relations, any_value(session) as session, any_value(ticket) as ticket, "
         "any_value(command) as command from activity "
-        f"where {condition} and class = 'ddl' and kind = 'query' and verdict = 'allowed' group by coalesce(correlation_id, event_id)",
+        f"where {condition} and class = 'ddl' and kind = 'query' and verdict = 'allowed' and not {SEEN} "
+        "group by coalesce(correlation_id, event_id)",
         values,
     )
     found = []
