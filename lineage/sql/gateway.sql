@@ -166,3 +166,7 @@ begin
         returning id into made;
     return made;
 end $$;
+
+-- What is held against each other apart from the other checks of a database keeps its own window.
+alter table coverage_checked add column about text not null default '';
+alter table coverage_checked drop constraint coverage_checked_pkey, add primary key (environment, datasource, about);
