@@ -33,7 +33,7 @@ RSA_LEAST_BITS = 2048
 CLAIMS = {"id": "sub", "email": "email", "name": "name", "roles": "roles"}
 _SHAPE = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-AGAIN = "Get a new token: page Connect, or `bin/manage connect`."
+AGAIN = "Get a new token: page Connect, `bin/manage connect`, or your sign-in provider."
 
 
 class SignInRefused(Exception):
