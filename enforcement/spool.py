@@ -120,13 +120,19 @@ class Spool:
             return self.last
 
     def sync(self) -> int:
-        """Make everything appended durable; the last durable sequence number."""
+        """Make everything appended durable; the last durable sequence number. Appending goes on meanwhile."""
         with self.changed:
-            file, segment, last, size = self._file, self.segments[-1], self.last, self.segments[-1].size
+            segment, last, size = self.segments[-1], self.last, self.segments[-1].size
             if last == self.synced and size == self.synced_size:
                 return last
-            os.fsync(file.fileno())
-            if segment is self.segments[-1]:
+            # A handle of our own: the file may be closed for the next segment while the disk works.
+            handle = os.dup(self._file.fileno())
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        with self.changed:
+            if segment is self.segments[-1] and size > self.synced_size:
                 self.synced, self.synced_size = last, size
             self.changed.notify_all()
             return last
@@ -160,10 +166,14 @@ class Spool:
                 time.sleep(poll_seconds)
 
     def acknowledge(self, sequence: int) -> None:
-        """Note durably that the store has everything up to `sequence`, and let go of whole segments below it."""
+        """Note durably that the store has everything up to `sequence`, and let go of whole segments below it.
+
+        For one thread alone, the sender; appending goes on while the disk works.
+        """
+        sequence = max(self.acknowledged, sequence)
+        write_durably(self.folder / "acknowledged", b"%d\n" % sequence)
         with self.changed:
-            self.acknowledged = max(self.acknowledged, sequence)
-            write_durably(self.folder / "acknowledged", b"%d\n" % self.acknowledged)
+            self.acknowledged = sequence
             while len(self.segments) > 1 and self.segments[0].last <= self.acknowledged:
                 self.segments.pop(0).path.unlink(missing_ok=True)
             self.changed.notify_all()
