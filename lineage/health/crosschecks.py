@@ -72,13 +72,14 @@ class Side(msgspec.Struct):
 def check(question: Question, side: Side) -> Iterator[Finding]:
     """Everything that one database's sources contradict each other in."""
     if side.logs and side.captures:
-        yield from _most(side, "rows-not-captured", list(_not_captured(question, side)))
-        yield from _most(side, "changes-without-statement", list(_without_statement(question, side)))
+        yield from most(side, "rows-not-captured", list(_not_captured(question, side)))
+        yield from most(side, "changes-without-statement", list(_without_statement(question, side)))
         yield from _canaries(question, side)
     yield from _written_again(question, side)
 
 
-def _most(side: Side, rule: str, found: list[Finding]) -> Iterator[Finding]:
+def most(side: Side, rule: str, found: list[Finding]) -> Iterator[Finding]:
+    """Each of the first findings of a rule, and the rest as one."""
     yield from found[:MOST]
     if len(found) > MOST:
         rest = found[MOST:]

@@ -33,12 +33,12 @@ class Condition(msgspec.Struct, frozen=True):
 
 
 class Memory(msgspec.Struct):
-    """Everything: by source id, by (source id, rule, object), and by (environment, datasource)."""
+    """Everything: by source id, by (source id, rule, object), and by (environment, datasource, what of it is checked apart)."""
 
     index_to: int = 0
     sources: dict[int, Remembered] = {}
     conditions: dict[tuple[int, str, str], Condition] = {}
-    checked: dict[tuple[str, str], tuple[dt.datetime, dt.datetime]] = {}
+    checked: dict[tuple[str, str, str], tuple[dt.datetime, dt.datetime]] = {}
 
     def of(self, source_id: int) -> Remembered:
         return self.sources.setdefault(source_id, Remembered())
@@ -59,6 +59,7 @@ class Feed(msgspec.Struct, frozen=True):
     waiting_since: dt.datetime | None = None
     reader: str | None = None
     reader_since: dt.datetime | None = None
+    last_sequence: int | None = None
 
 
 def _rows(sql: str) -> list[tuple[Any, ...]]:
@@ -73,7 +74,7 @@ def feeds() -> list[Feed]:
         Feed(*row)
         for row in _rows(
             "select s.id, s.name, s.format, s.environment, s.datasource, h.heartbeat_at, h.reported_at, h.usual_seconds, h.pending, "
-            "h.waiting_since, h.reader, h.reader_since from lineage_source s "
+            "h.waiting_since, h.reader, h.reader_since, h.last_sequence from lineage_source s "
             "left join lineage_sourcehealth h on h.source_id = s.id "
             "where s.name <> 'touchstone' and s.revoked_at is null order by s.id"
         )
@@ -92,10 +93,10 @@ def read() -> Memory:
     for source, *lasting in _rows("select source_id, rule, object, began_at, detail from coverage_condition"):
         condition = Condition(*lasting)
         memory.conditions[source, condition.rule, condition.object] = condition
-    for environment, datasource, *window in _rows(
-        "select environment, datasource, told_to, settled_to from coverage_checked"
+    for *place, told_to, settled_to in _rows(
+        "select environment, datasource, about, told_to, settled_to from coverage_checked"
     ):
-        memory.checked[environment, datasource] = (window[0], window[1])
+        memory.checked[place[0], place[1], place[2]] = (told_to, settled_to)
     return memory
 
 
@@ -128,7 +129,7 @@ def write(memory: Memory, index_from: int) -> bool:
             [(key[0], *msgspec.structs.astuple(lasting)) for key, lasting in memory.conditions.items()],
         )
         cursor.executemany(
-            "insert into coverage_checked values (%s, %s, %s, %s)",
+            "insert into coverage_checked (environment, datasource, about, told_to, settled_to) values (%s, %s, %s, %s, %s)",
             [(*place, *window) for place, window in memory.checked.items()],
         )
         return True

@@ -17,7 +17,7 @@ from lineage import ledger
 from lineage.coverage import CAPTURES, LOGS
 from lineage.engine import Question
 from lineage.events import TEXT_LIMIT_BYTES, Custody, Event, cut, format_time
-from lineage.health import crosschecks, memory, states
+from lineage.health import around, crosschecks, memory, states
 from lineage.health.memory import EPOCH, Condition, Feed, Memory
 from lineage.health.numbers import Numbers
 
@@ -62,8 +62,11 @@ class Look:
         for feed in self.feeds:
             self._lasting(feed, clocks.get(feed.name))
         snapshots = {feed.id: self._states(feed) for feed in self.feeds if feed.format == "pgstate"}
+        required = around.required()
         for place in sorted({(f.environment, f.datasource) for f in self.feeds if f.datasource}):
             self._check(place, snapshots)
+            if place in required:
+                self._around(place, required[place])
 
     def _rows(self, sql: str, *values: Any) -> list[dict[str, Any]]:
         return self.question.rows(sql, list(values))
@@ -231,27 +234,46 @@ class Look:
 
     def _check(self, place: tuple[str, str], snapshots: dict[int, list[states.Snapshot]]) -> None:
         feeds = [f for f in self.feeds if (f.environment, f.datasource) == place]
-        spoken = [f for f in feeds if self.known.of(f.id).told_to is not None]
+        side = self._side(place, "", [])
+        side.told = [s for f in feeds for s in snapshots.get(f.id, ())]
+        for finding in crosschecks.check(self.question, side):
+            self._tell(feeds[0], "finding", finding.rule, finding.detail, first=finding.first, count=finding.count)
+        self.known.checked[*place, ""] = (side.told_to, side.settled_to)
+
+    def _around(self, place: tuple[str, str], wanted: around.Required) -> None:
+        """Nothing is judged before every gateway of the database has told beyond it: one that is away stops only this check."""
+        gateways = [f for f in self.feeds if f.id in wanted.sources]
+        told = [self._told_by_gateway(f) for f in gateways]
+        side = self._side(place, around.RULE, told)
+        if None in told or not (side.logs or side.captures):
+            return
+        feed = next(f for f in self.feeds if (f.environment, f.datasource) == place)
+        for finding in around.check(self.question, side, wanted):
+            self._tell(feed, "finding", finding.rule, finding.detail, first=finding.first, count=finding.count)
+        self.known.checked[*place, around.RULE] = (side.told_to, side.settled_to)
+
+    def _told_by_gateway(self, feed: Feed) -> dt.datetime | None:
+        """A quiet gateway has told up to its last heartbeat when nothing of what it had then is missing here."""
+        own = self.known.of(feed.id)
+        whole = feed.pending == 0 and (feed.last_sequence or 0) <= (own.numbers.high or 0)
+        beats = [t for t in (feed.heartbeat_at, feed.reported_at) if t is not None] if whole else []
+        return max(filter(None, (own.told_to, min(beats, default=None))), default=None)
+
+    def _side(self, place: tuple[str, str], about: str, more: list[dt.datetime | None]) -> crosschecks.Side:
+        """What of a database's records is due now: up to when all its logs and captures, and `more`, have told."""
+        spoken = [
+            f for f in self.feeds if (f.environment, f.datasource) == place and self.known.of(f.id).told_to is not None
+        ]
         logs = [f for f in spoken if f.format in LOGS]
         captures = [f for f in spoken if f.format in CAPTURES]
         settled_to = self.now - dt.timedelta(seconds=settings.COVERAGE_GRACE_SECONDS)
         margin = min(crosschecks.MARGIN, self.now - settled_to)
-        told = [self.known.of(f.id).told_to for f in (*logs, *captures)]
+        told = [*(self.known.of(f.id).told_to for f in (*logs, *captures)), *more]
         told_to = crosschecks.horizon(told, margin) or settled_to
-        told_before, settled_before = self.known.checked.get(place, (EPOCH, EPOCH))
-        side = crosschecks.Side(
-            *place,
-            [f.name for f in logs],
-            [f.name for f in captures],
-            [s for f in feeds for s in snapshots.get(f.id, ())],
-            told_before,
-            settled_before,
-            max(told_to, told_before),
-            max(settled_to, settled_before),
-        )
-        for finding in crosschecks.check(self.question, side):
-            self._tell(feeds[0], "finding", finding.rule, finding.detail, first=finding.first, count=finding.count)
-        self.known.checked[place] = (side.told_to, side.settled_to)
+        told_before, settled_before = self.known.checked.get((*place, about), (EPOCH, EPOCH))
+        names = [f.name for f in logs], [f.name for f in captures]
+        due = max(told_to, told_before), max(settled_to, settled_before)
+        return crosschecks.Side(*place, *names, [], told_before, settled_before, *due)
 
 
 RUNS = """

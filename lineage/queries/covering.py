@@ -24,7 +24,7 @@ WAITING = dt.timedelta(minutes=1)
 TELLING = f"""
 select index, source, source_format, environment, datasource, occurred_at, kind, custody, weakens from raw_events
 where ((kind = 'custody' and custody_type in ('gap', 'silence', 'finding')
-        and (custody_type <> 'finding' or source = '{OWN}'))
+        and (custody_type <> 'finding' or (source = '{OWN}' and custody_subject is distinct from 'around-the-gateway')))
     or (len(weakens) > 0 and coalesce(verdict, 'allowed') in ('allowed', 'unknown'))) and """  # noqa: S608
 
 SOURCES = """

@@ -133,6 +133,7 @@ RULES: tuple[tuple[str, str, str, str], ...] = (
     ("canary-missing", "high", f"{_ours('canary-missing')} or {_collectors('canary', 'gap')}", "{detail}"),
     ("rows-not-captured", "high", _ours("rows-not-captured"), "{detail}"),
     ("changes-without-statement", "high", _ours("changes-without-statement"), "{detail}"),
+    ("around-the-gateway", "high", _ours("around-the-gateway"), "{detail}"),
     ("count-mismatch", "high", _ours("count-mismatch"), "{detail}"),
     ("capture-alarm", "medium", "custody_type = 'alarm' and custody_subject is distinct from 'log'", "{source} reports: {detail}"),
     ("conflict", "medium", "list_contains(flags, 'duplicate_conflict')",

@@ -1,0 +1,173 @@
+"""What went around a gateway that a database requires is found, once, when both sides have told; nothing else is."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import pytest
+
+from lineage import checkpoints, health, queries, segments
+from lineage.models import Gateway, GatewayDatabase, Source
+from tests.lineage.test_health import ALL, Shop, told
+
+RULE = "around-the-gateway"
+
+
+class Guarded(Shop):
+    """The shop behind a gateway, through which everybody but the collector and the migrations must go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        gate = Source.objects.create(name="gate", format="gateway", environment="prod")
+        self.sources["gate"] = gate
+        self.gateway = Gateway.objects.create(source=gate, name="gw", seen_at=dt.datetime.now(dt.UTC))
+        self.declared = GatewayDatabase.objects.create(
+            gateway=self.gateway, name="shop", datasource="orders", environment="prod",
+            required_since=self.started - dt.timedelta(minutes=1), other_accounts=["migrator", "collector"],
+        )  # fmt: skip
+
+    def statement(self, seconds: float, xid: str | None = None, session: str = "s1") -> int:
+        return self.send(
+            "gate", seconds, kind="query", op="update", verdict="allowed", datasource="orders", session_id="gw-1",
+            db_session_id=session, actor={"id": "dana@shop.example", "type": "human", "db_user": "bob"},
+            **({"transaction": {"id": xid}} if xid else {}),
+        )  # fmt: skip
+
+    def begun(self, seconds: float, user: str, session: str) -> int:
+        return self.send(
+            "log", seconds, kind="session", op="session", verdict="allowed", session={"phase": "start"},
+            actor={"db_user": user}, db_session_id=session, client={"ip": "10.1.4.9", "app": "psql"},
+        )  # fmt: skip
+
+    def beat(self, spooled: int | None = None) -> None:
+        last = self.numbers.get("gate", 0)
+        health.beat(
+            self.sources["gate"], last_sequence=last, position="", reported_at=dt.datetime.now(dt.UTC),
+            detail={"spooled": last if spooled is None else spooled},
+        )  # fmt: skip
+
+    def later(self, seconds: float = 60) -> None:
+        """All three have told of something after everything else."""
+        super().later(seconds)
+        self.statement(seconds, f"9{seconds:.0f}")
+        self.beat()
+
+
+@pytest.fixture
+def shop(store: str) -> Guarded:
+    return Guarded()
+
+
+def around() -> list[dict[str, Any]]:
+    return [custody for custody in told("finding") if custody["subject"] == RULE]
+
+
+@pytest.mark.parametrize("where", ["tail", "sealed"])
+def test_a_change_that_no_statement_of_the_gateway_names_is_found_with_rows_table_and_login(
+    shop: Guarded, where: str
+) -> None:
+    shop.statement(1, "500")
+    shop.change(1, "500")
+    shop.change(2, "501")
+    shop.change(2, "501")
+    shop.send(
+        "log", 2, kind="query", op="update", command="UPDATE", verdict="allowed", actor={"db_user": "mallory"}, db_session_id="s7",
+        correlation_id="s7/1.1", transaction={"id": "501"}, client={"ip": "10.9.9.9", "app": "psql"},
+        resources=[{"schema": "public", "relation": "orders"}], statement={"text": "update orders set v = 1", "state": "whole"},
+    )  # fmt: skip
+    shop.later()
+    if where == "sealed":
+        checkpoints.checkpoint()
+        segments.seal()
+    shop.look()
+    (found,) = around()
+    assert (found["first"], found["count"]) == ("501", 2)
+    assert "mallory from 10.9.9.9 (psql) changed 2 rows of public.orders" in found["detail"]
+    shop.look(7200)
+    assert len(around()) == 1
+    (item,) = [f for f in queries.findings(ALL).items if f["rule"] == RULE]
+    assert (item["severity"], item["datasource"]) == ("high", "orders")
+    assert {c.state for c in queries.events(ALL).coverage if c.source == "wal"} == {"unknown"}, (
+        "no source is less complete"
+    )
+
+
+def test_nothing_is_judged_before_the_gateway_has_told_beyond_it(shop: Guarded) -> None:
+    shop.statement(0.5, "400")
+    shop.change(2, "501")
+    Shop.later(shop)
+    shop.look()
+    assert around() == [], "the gateway is away since before the change"
+    shop.beat(spooled=9)
+    shop.look(3700)
+    assert around() == [], "it is back, with records that wait in its spool"
+    shop.statement(2, "501")
+    shop.statement(60, "960")
+    shop.beat()
+    shop.look(3800)
+    assert around() == []
+
+
+def test_a_quiet_gateway_has_told_up_to_its_heartbeat(shop: Guarded) -> None:
+    shop.change(2, "501")
+    Shop.later(shop)
+    shop.look()
+    assert around() == []
+    shop.beat()
+    shop.look(3700)
+    assert {finding["first"] for finding in around()} >= {"501"}
+
+
+def test_a_transaction_is_the_gateways_through_the_session_of_its_line_too(shop: Guarded) -> None:
+    shop.statement(1, session="s1")
+    shop.line(2, "update orders set v = 1", "501")
+    shop.change(2, "501")
+    shop.later()
+    shop.look()
+    assert around() == []
+
+
+@pytest.mark.parametrize(
+    "why", ["an account of its own", "before it was required", "not required", "the gateway is gone"]
+)
+def test_who_may_go_around_is_not_found(shop: Guarded, why: str) -> None:
+    login = "migrator" if why == "an account of its own" else "mallory"
+    if why == "before it was required":
+        GatewayDatabase.objects.update(required_since=shop.started + dt.timedelta(seconds=30))
+    if why == "not required":
+        GatewayDatabase.objects.update(required_since=None)
+    if why == "the gateway is gone":
+        Source.objects.filter(name="gate").update(revoked_at=dt.datetime.now(dt.UTC))
+    shop.begun(1, login, "s7")
+    shop.send("log", 2, kind="query", op="update", command="UPDATE", verdict="allowed", actor={"db_user": login},
+              db_session_id="s7", correlation_id="s7/1.1", transaction={"id": "501"},
+              resources=[{"schema": "public", "relation": "orders"}], statement={"text": "update orders set v = 1"})  # fmt: skip
+    shop.change(2, "501")
+    shop.later()
+    shop.look()
+    assert around() == []
+
+
+def test_a_logged_write_without_captured_change_and_a_mere_session_are_found_too(shop: Guarded) -> None:
+    shop.begun(1, "bob", "s1")
+    shop.begun(1, "omar", "s8")
+    shop.begun(3, "omar", "s9")
+    shop.begun(1, "mallory", "s7")
+    shop.send("log", 2, kind="query", op="ddl", command="ALTER TABLE", verdict="allowed", actor={"db_user": "mallory"},
+              db_session_id="s7", correlation_id="s7/1.1", resources=[{"schema": "public", "relation": "orders"}])  # fmt: skip
+    shop.later()
+    shop.look()
+    found = {finding["first"]: finding["detail"] for finding in around()}
+    assert set(found) == {"session s7", "s8"}
+    assert "mallory ALTER TABLE on public.orders" in found["session s7"]
+    assert "omar from 10.1.4.9 (psql) reached orders around the gateway: 2 sessions" in found["s8"]
+
+
+def test_many_at_once_are_named_and_the_rest_counted(shop: Guarded) -> None:
+    for number in range(25):
+        shop.change(2, str(600 + number))
+    shop.later()
+    shop.look()
+    assert len(around()) == 21
+    assert "5 more transactions" in around()[-1]["detail"]
