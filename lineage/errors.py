@@ -126,6 +126,14 @@ class NotFound(TouchstoneError):
     default = "Nothing with this name is in your scope."
 
 
+class GuardrailsInvalid(TouchstoneError):
+    """A text of guardrails cannot be used; the message names the rule and the field."""
+
+    code = "guardrails-invalid"
+    status = 422
+    default = "The guardrails cannot be used as they stand. The message names the rule and the field."
+
+
 class QueryInvalid(TouchstoneError):
     """The search text cannot be understood; the message names the nearest field or the place of the fault."""
 
@@ -191,6 +199,14 @@ class Held(TouchstoneError):
     code = "held"
     status = 409
     default = "A hold covers some of these records. Two people release it, or the erasure leaves them out."
+
+
+class NotDecidable(TouchstoneError):
+    """A held statement was decided, used or withdrawn meanwhile, or is not the one that was shown."""
+
+    code = "not-decidable"
+    status = 409
+    default = "This request does not wait for this decision any more. Reload the page; nothing was changed."
 
 
 class ReportBlocked(TouchstoneError):
