@@ -27,6 +27,7 @@ class Gateway(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     name: str
     folder: str
     listen: str = "127.0.0.1:6432"
+    address: str = ""
     tls_certificate: str = ""
     tls_key: str = ""
     cleartext_on_loopback: bool = False
@@ -70,6 +71,8 @@ class Database(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     idle_in_transaction_seconds: float = 300.0
     plan_seconds: float = 2.0
     catalog_account: str = ""
+    other_accounts: tuple[str, ...] = ()
+    harmless_functions: tuple[str, ...] = ()
     account: tuple[Account, ...] = ()
 
     @property
@@ -84,13 +87,20 @@ class Database(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 class Issuer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[[issuer]]`: an OIDC issuer beside the store itself; `keys_file` holds its public keys (JWK set)."""
+    """`[[issuer]]`: whose tokens are believed beside the store's; its public keys (JWK set) from a file or an https address."""
 
     name: str
     issuer: str
     audience: str
-    keys_file: str
+    kind: Literal["touchstone", "oidc"] = "oidc"
+    keys_file: str = ""
+    keys_url: str = ""
+    algorithms: tuple[str, ...] = ("RS256", "ES256", "EdDSA")
     claims: dict[str, str] = {}
+    agent_clients: tuple[str, ...] = ()
+    service_claims: dict[str, str] = {}
+    single_use: bool = False
+    longest_seconds: int = 12 * 3600
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -128,7 +138,7 @@ def load(path: Path) -> Settings:
         settings = msgspec.convert(table, Settings)
     except msgspec.ValidationError as error:
         raise SettingsError(f"{path}: {error}.") from None
-    faults = [*_gateway_faults(settings.gateway), *_database_faults(settings)]
+    faults = [*_gateway_faults(settings.gateway), *_issuer_faults(settings), *_database_faults(settings)]
     if faults:
         raise SettingsError("\n".join(faults))
     return settings
@@ -143,7 +153,7 @@ def address(listen: str) -> tuple[str, int]:
     """Host and port of `host:port` or `[v6]:port`."""
     host, _, port = listen.rpartition(":")
     if not host or not port.isdigit() or int(port) > 65535:
-        raise SettingsError(f'[gateway] listen = "{listen}" is no address: write "host:port", such as "0.0.0.0:5432".')
+        raise SettingsError(f'[gateway] "{listen}" is no address: write "host:port", such as "0.0.0.0:5432".')
     return host.strip("[]"), int(port)
 
 
@@ -191,6 +201,8 @@ def _file_faults(where: str, key: str, path: Path) -> list[str]:
 def _gateway_faults(gateway: Gateway) -> list[str]:
     host, _ = address(gateway.listen)
     faults = []
+    if gateway.address:
+        address(gateway.address)
     if bool(gateway.tls_certificate) != bool(gateway.tls_key):
         faults.append("[gateway] tls_certificate and tls_key belong together: give both.")
     elif not gateway.tls_certificate and not _is_loopback(host):
@@ -213,6 +225,20 @@ def _gateway_faults(gateway: Gateway) -> list[str]:
     ):
         if getattr(gateway, name) <= 0:
             faults.append(f"[gateway] {name} must be more than 0.")
+    return faults
+
+
+def _issuer_faults(settings: Settings) -> list[str]:
+    faults = []
+    if not settings.issuer and not settings.gateway.store:
+        faults.append("Nobody could sign in: give [gateway] store and token_file, or an [[issuer]].")
+    for one in settings.issuer:
+        if bool(one.keys_file) == bool(one.keys_url):
+            faults.append(f"[[issuer]] {one.name}: give either keys_file or keys_url.")
+        if one.keys_url and not one.keys_url.startswith("https://"):
+            faults.append(
+                f"[[issuer]] {one.name}: keys_url must begin with https://: whoever changes keys on the way lets anyone in."
+            )
     return faults
 
 
@@ -244,6 +270,8 @@ def _database_faults(settings: Settings) -> list[str]:
             faults.append(f"[[database]] {one.name} has no [[database.account]]: nobody could sign in.")
         elif one.catalog_account and one.catalog_account != one.reader.account:
             faults.append(f"[[database]] {one.name}: catalog_account must be one of its [[database.account]].")
+        if any(name.count(".") != 1 for name in one.harmless_functions):
+            faults.append(f'[[database]] {one.name}: write harmless_functions as "schema.name".')
         if not 1 <= one.port <= 65535:
             faults.append(f"[[database]] {one.name}: port must be between 1 and 65535.")
     return faults

@@ -1,0 +1,157 @@
+"""Keeps what the gateway knows of one database up to date, over a side connection of its own.
+
+Every few seconds it looks whether anything changed: a digest over the row versions (oid, xmin) of the system tables that DDL
+writes, without reading definitions. Where it did, and whenever a session asks after DDL of its own, the catalog is read anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+import psycopg
+
+from enforcement import shipper
+from enforcement.gateway import catalog, plans
+from enforcement.gateway.catalog import Catalog
+from enforcement.gateway.classes import classify
+from enforcement.gateway.settings import Database
+
+LOOK_SECONDS = 5.0
+RETRY_SECONDS = 2.0
+Tags = Mapping[tuple[str, str, str], tuple[str, ...]]
+"""Classes that the store gives a column: by schema, relation, column."""
+
+CHANGED = """select md5(concat(
+(select string_agg(concat(oid, ':', xmin), ',' order by oid) from pg_class
+    where relnamespace not in (select oid from pg_namespace where nspname like 'pg\\_t%')),
+(select string_agg(concat(attrelid, '.', attnum, ':', xmin), ',' order by attrelid, attnum) from pg_attribute
+    where attrelid >= 16384 and attnum > 0),
+(select string_agg(concat(oid, ':', xmin), ',' order by oid) from pg_namespace where nspname not like 'pg\\_t%'),
+(select string_agg(concat(oid, ':', xmin), ',' order by oid) from pg_rewrite where ev_class >= 16384),
+(select string_agg(concat(oid, ':', xmin), ',' order by oid) from pg_trigger),
+(select string_agg(concat(oid, ':', xmin), ',' order by oid) from pg_constraint),
+(select string_agg(concat(inhrelid, ':', inhparent), ',' order by inhrelid, inhparent) from pg_inherits),
+(select string_agg(concat(oid, ':', xmin), ',' order by oid) from pg_proc where oid >= 16384),
+(select string_agg(concat(oid, ':', xmin), ',' order by oid) from pg_operator where oid >= 16384),
+(select string_agg(rolname, ',' order by rolname) from pg_roles)))"""
+
+
+class Unavailable(Exception):
+    """The catalog cannot be read; the text says why and holds no password."""
+
+
+class Keeper:
+    """The catalog of `database` in `current`; `changed(catalog)` is called in the event loop for every new version."""
+
+    def __init__(self, database: Database, changed: Callable[[Catalog], None]) -> None:
+        self.database, self._changed = database, changed
+        self.current: Catalog | None = None
+        self._tags: Tags = {}
+        self._seen = ""
+        self._wanted = asyncio.Event()
+        self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._lock = asyncio.Lock()
+        self._said = ""
+
+    def want(self) -> None:
+        """Read anew at once."""
+        self._seen = ""
+        self._wanted.set()
+
+    def put_tags(self, tags: Tags) -> None:
+        """The store's tags for this datasource; read anew where they changed."""
+        if tags != self._tags:
+            self._tags = tags
+            self.want()
+
+    async def load(self) -> Catalog:
+        """The catalog as it is now. Unavailable when the database does not tell."""
+        async with self._lock:
+            try:
+                return await self._load()
+            except (psycopg.Error, msgspec.MsgspecError, OSError) as error:
+                await self._close()
+                raise Unavailable(_reason(error)) from None
+
+    async def run(self) -> None:
+        """Look and load until cancelled. While the database is away the last catalog stays."""
+        try:
+            while True:
+                seconds = LOOK_SECONDS
+                try:
+                    await self.load()
+                    self._say("")
+                except Unavailable as error:
+                    self._say(f"its catalog cannot be read: {error}.")
+                    seconds = RETRY_SECONDS
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(seconds):
+                        await self._wanted.wait()
+                self._wanted.clear()
+        finally:
+            await self._close()
+
+    async def _load(self) -> Catalog:
+        if self._connection is None or self._connection.closed:
+            reader = self.database.reader
+            self._connection = await psycopg.AsyncConnection.connect(
+                plans.conninfo(self.database, reader, "touchstone-gateway catalog"), autocommit=True
+            )
+            await self._connection.execute("set search_path = pg_catalog")
+            await self._connection.execute("set statement_timeout = '60s'")
+        row = await (await self._connection.execute(CHANGED)).fetchone()
+        assert row is not None
+        if self.current is not None and row[0] == self._seen:
+            return self.current
+        answer = await _last_value(self._connection)
+        told = await asyncio.to_thread(self._read, answer)
+        self._seen = row[0]
+        if self.current is None or told.version != self.current.version:
+            self.current = told
+            self._changed(told)
+        return self.current
+
+    def _read(self, answer: str) -> Catalog:
+        """Takes a while for a large database: in a thread."""
+        tags = self._tags
+
+        def classes(schema: str, relation: str, column: str, type_name: str, _: Any) -> tuple[str, ...]:
+            return classify(schema, relation, column, type_name, tags.get((schema, relation, column), ()))
+
+        harmless: Iterable[tuple[str, str]] = (_pair(name) for name in self.database.harmless_functions)
+        return catalog.read(answer, classes, (), harmless)
+
+    async def _close(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(psycopg.Error, OSError):
+                await self._connection.close()
+        self._connection = None
+
+    def _say(self, text: str) -> None:
+        if text != self._said:
+            shipper.say(f"gateway: database {self.database.name}: {text or 'its catalog is read again.'}")
+            self._said = text
+
+
+async def _last_value(connection: psycopg.AsyncConnection[Any]) -> str:
+    """The one value of the last of the statements of `catalog.SQL`."""
+    cursor = await connection.execute(catalog.SQL)
+    while cursor.nextset():
+        pass
+    row = await cursor.fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def _pair(name: str) -> tuple[str, str]:
+    schema, _, function = name.partition(".")
+    return schema, function
+
+
+def _reason(error: Exception) -> str:
+    state = getattr(error, "sqlstate", None)
+    return f"{type(error).__name__}{f' ({state})' if state else ''}"
