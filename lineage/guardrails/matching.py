@@ -91,11 +91,14 @@ class Ready:
             return False
         if rule.bulk and (touch.verb not in _CHANGES or touch.keys is not None):
             return False
-        if is_open and UNKNOWN in touch.classes:
-            return True
-        if self.relations and not self.relations.fullmatch(touch.name):
+        is_unknown = is_open and UNKNOWN in touch.classes
+        if (
+            self.relations
+            and not self.relations.fullmatch(touch.name)
+            and not (is_unknown and touch.certainty != "exact")
+        ):
             return False
-        return self.classes is None or rule.outcome == "mask" or _any(self.classes, touch.classes)
+        return self.classes is None or is_unknown or rule.outcome == "mask" or _any(self.classes, touch.classes)
 
     def shows(self, asked: Asked) -> bool:
         """Whether the statement touches, or may touch, columns of the rule's classes."""
