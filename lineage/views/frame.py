@@ -36,9 +36,15 @@ RAIL = (
     ("reports", "Reports", "report"),
     ("integrity", "Integrity", "seal"),
 )
+GATEWAY = (
+    ("live", "Live sessions", "session"),
+    ("guardrails", "Guardrails", "guardrail"),
+    ("connect", "Connect", "link"),
+)
+"""What the gateway adds, under a heading of its own; a page that is not there is left out."""
 SECTIONS = {
     "session": "sessions", "identity": "identities", "table": "tables", "row": "tables", "event": "search", "report": "reports",
-    "forgetting": "integrity", "erasure": "integrity",
+    "forgetting": "integrity", "erasure": "integrity", "guardrail-version": "guardrails", "guardrails-try": "guardrails",
 }  # fmt: skip
 
 _RELATIVE = re.compile(r"^(\d{1,5})([smhdw])$")
@@ -120,7 +126,12 @@ def page_context(request: HttpRequest) -> dict[str, Any]:
     viewer = getattr(request, "viewer", None)
     match = request.resolver_match
     name = (match.url_name if match else "") or ""
-    context: dict[str, Any] = {"viewer": viewer, "section": SECTIONS.get(name, name), "rail": RAIL}
+    context: dict[str, Any] = {
+        "viewer": viewer,
+        "section": SECTIONS.get(name, name),
+        "rail": RAIL,
+        "gateway_rail": GATEWAY,
+    }
     if viewer is None:
         return context
     given = {part: request.GET.get(part, "") for part in CARRIED}
