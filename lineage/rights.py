@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from django.db import DatabaseError, connection, transaction
 
@@ -59,13 +59,14 @@ def _verb(kind: Kind) -> str:
     return "erase" if kind == "erasure" else kind
 
 
-def refuse(kind: Kind, number: int | None, who: str, code: str) -> None:
-    """Counts a refusal and records it in the log, by its code alone: its words could hold a value."""
+def refuse(kind: Kind | Literal["approval", "configuration"], number: int | None, who: str, code: str) -> None:
+    """Records a refusal in the log, by its code alone: its words could hold a value. Those of this module's kinds are counted."""
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(
-            "insert into ledger_refusal (kind, number, who, code) values (%s, %s, %s, %s)",
-            [kind, number, who[:512], code],
-        )
+        if kind in get_args(Kind):
+            cursor.execute(
+                "insert into ledger_refusal (kind, number, who, code) values (%s, %s, %s, %s)",
+                [kind, number, who[:512], code],
+            )
         subject = kind if number is None else f"{kind} {number}"
         ledger.record_decision(kind, decided_by=who, subject=subject, transition="refused", purpose=code)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import getpass
 import sys
-from typing import Any
+from typing import Any, Literal
 
 from django.core.management.base import BaseCommand, CommandParser
 
@@ -43,7 +43,7 @@ def add_person(parser: CommandParser) -> None:
     )
 
 
-def person(options: dict[str, Any], kind: rights.Kind) -> Viewer:
+def person(options: dict[str, Any], kind: rights.Kind | Literal["approval", "configuration"]) -> Viewer:
     """The person at the command line, by API token or password. Raises TokenInvalid, recorded, for anybody else."""
     given = settings.secret("TOUCHSTONE_TOKEN")
     try:

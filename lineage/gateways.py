@@ -1,0 +1,213 @@
+"""What gateways say of themselves and are told: databases, catalogs, live sessions, orders to end one (docs/gateway.md).
+
+Derived and overwritten at each exchange; what happened is in the log. A gateway speaks for its source's environment and
+database alone.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from django.db import connection, transaction
+from django.db.models import Count, Max, Q, QuerySet
+from django.utils import timezone
+
+from lineage import errors, ledger, rights
+from lineage.access import Viewer
+from lineage.events import Actor, Principal
+from lineage.exchanged import Database, Hold, Live, Message
+from lineage.models import (
+    DeclaredCatalog,
+    Gateway,
+    GatewayDatabase,
+    GatewayKill,
+    GatewaySession,
+    GuardrailVersion,
+    Role,
+    Source,
+    Tag,
+)
+
+KILL_ROLES = frozenset({Role.SECURITY, Role.ADMIN, Role.OPERATOR})
+SILENT_SECONDS = 15
+REFUSED_AGAIN = dt.timedelta(hours=1)
+TAG = ("datasource", "relation", "column", "classes")
+SHOWN = ("session_id", "actor", "on_behalf_of", "agent", "datasource", "environment", "database", "account", "client_ip", "app",
+         "purpose", "started_at", "statements", "last_command", "state", "last_seen_at")  # fmt: skip
+
+
+def of(source: Source, message: Message) -> Gateway:
+    """The gateway that speaks, as it is now. Raises AccessDenied, recorded, when it speaks for what its token does not cover."""
+    now = timezone.now()
+    told = {"version": message.version, "rules_version": message.rules.version, "rules_digest": message.rules.digest}
+    gateway, _ = Gateway.objects.update_or_create(
+        source=source, name=message.gateway, defaults={**told, "seen_at": now}, create_defaults={**told, "seen_at": now}
+    )
+    places: list[Database | Live | Hold] = [*message.databases, *message.sessions, *message.held]
+    for place in places:
+        if place.environment not in (source.environment, "") or source.datasource not in (place.datasource, ""):
+            sentence = (
+                f"The token of {source.name} speaks for {source.datasource or 'any database'} in {source.environment}, not for "
+                f"{place.datasource} in {place.environment}: add a source of format gateway for that, or correct the settings."
+            )
+            refuse(gateway, sentence)
+            raise errors.AccessDenied(sentence)
+    return gateway
+
+
+def refuse(gateway: Gateway, sentence: str) -> None:
+    """Records what a gateway was refused: once, and again after an hour, since it says it every second."""
+    now = timezone.now()
+    if gateway.refused == sentence and gateway.refused_at and now - gateway.refused_at < REFUSED_AGAIN:
+        return
+    gateway.refused, gateway.refused_at = sentence, now
+    gateway.save(update_fields=["refused", "refused_at"])
+    by = f"gateway {gateway.name}"
+    ledger.record_decision("configuration", decided_by=by, subject=by, transition="refused", purpose=sentence)
+
+
+def declare(gateway: Gateway, databases: Sequence[Database]) -> None:
+    """Keeps what the gateway declares. A database that becomes required, or is so no longer, is a configuration record."""
+    known = {d.name: d for d in GatewayDatabase.objects.filter(gateway=gateway)}
+    for one in databases:
+        before = known.pop(one.name, None)
+        since = (before.required_since if before else None) or timezone.now()
+        said = {
+            "datasource": one.datasource, "environment": one.environment, "host": one.host, "port": one.port,
+            "required_since": since if one.required else None, "other_accounts": sorted(one.other_accounts),
+        }  # fmt: skip
+        if before is None or any(getattr(before, name) != value for name, value in said.items()):
+            kept, _ = GatewayDatabase.objects.update_or_create(gateway=gateway, name=one.name, defaults=said)
+            _record_declared(gateway, one.name, one.required, sorted(one.other_accounts))
+        else:
+            kept = before
+        if one.catalog is not None:
+            DeclaredCatalog.objects.update_or_create(
+                database=kept, defaults={"relations": msgspec.to_builtins(one.catalog.relations)}
+            )
+    for gone in known.values():
+        gone.delete()
+        _record_declared(gateway, gone.name, False, (), "not declared any more")
+
+
+def _record_declared(gateway: Gateway, name: str, required: bool, others: Sequence[str], word: str = "") -> None:
+    around = f"required, besides {', '.join(others) or 'nobody'}" if required else "not required"
+    ledger.record_decision(
+        "configuration", decided_by=f"gateway {gateway.name}", subject=f"gateway {gateway.name} database {name}",
+        transition=word or around,
+    )  # fmt: skip
+
+
+def see(gateway: Gateway, sessions: Sequence[Live]) -> None:
+    """The gateway's live sessions are these and no others. A row that says the same is not written."""
+    now = timezone.now()
+    GatewaySession.objects.filter(gateway=gateway).exclude(session_id__in=[s.session_id for s in sessions]).delete()
+    GatewayKill.objects.filter(gateway=gateway, ended_at__isnull=True, at__lt=now).exclude(
+        session_id__in=[s.session_id for s in sessions]
+    ).update(ended_at=now)
+    names = [name for name in SHOWN if name != "last_seen_at"]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "insert into lineage_gatewaysession as kept (gateway_id, last_seen_at, " + ", ".join(names) + ") "  # noqa: S608
+            "select %s, %s, " + ", ".join(f"said.{name}" for name in names) + " "
+            "from jsonb_populate_recordset(null::lineage_gatewaysession, %s) as said "
+            "on conflict (gateway_id, session_id) do update set (last_seen_at, state, statements, last_command, purpose) = "
+            "(excluded.last_seen_at, excluded.state, excluded.statements, excluded.last_command, excluded.purpose) "
+            "where (kept.state, kept.statements, kept.last_command, kept.purpose) is distinct from "
+            "(excluded.state, excluded.statements, excluded.last_command, excluded.purpose)",
+            [gateway.pk, now, msgspec.json.encode([_row(gateway, s) for s in sessions]).decode()],
+        )
+
+
+def _row(gateway: Gateway, session: Live) -> dict[str, Any]:
+    row: dict[str, Any] = msgspec.to_builtins(session)
+    return row | {"environment": gateway.source.environment, "on_behalf_of": row["on_behalf_of"] or None}
+
+
+def live(viewer: Viewer) -> QuerySet[GatewaySession]:
+    """Live sessions in the viewer's scope, newest first. `silent` on those whose gateway is not heard any more."""
+    allowed = Q()
+    if viewer.datasources:
+        allowed &= Q(datasource__in=viewer.datasources)
+    if viewer.environments:
+        allowed &= Q(environment__in=viewer.environments)
+    if viewer.from_at:
+        allowed &= Q(started_at__gte=viewer.from_at)
+    if viewer.until_at:
+        allowed &= Q(started_at__lt=viewer.until_at)
+    found = GatewaySession.objects.filter(allowed).select_related("gateway").order_by("-started_at", "session_id")
+    return found.none() if viewer.role == Role.WITNESS else found
+
+
+def is_silent(gateway: Gateway) -> bool:
+    """Whether it has not been heard for so long that what it said last may be no longer so."""
+    return timezone.now() - gateway.seen_at > dt.timedelta(seconds=SILENT_SECONDS)
+
+
+def may_kill(viewer: Viewer) -> bool:
+    return viewer.role in KILL_ROLES
+
+
+def kill(viewer: Viewer, number: int, reason: str) -> None:
+    """Orders the end of a live session. Raises AccessDenied, NotFound and QueryInvalid; each refusal is recorded."""
+    try:
+        if not may_kill(viewer):
+            raise errors.AccessDenied(
+                "Sessions are ended by security, operators and administrators. The refusal is recorded."
+            )
+        if not reason.strip() or len(reason) > 500:
+            raise errors.QueryInvalid("Say why the session must end, in at most 500 characters. It stays in the log.")
+        session = live(viewer).filter(pk=number).first()
+        if session is None:
+            raise errors.NotFound("This session is not live any more, or not in your scope.")
+    except errors.TouchstoneError as error:
+        ledger.record_decision(
+            "revoke", decided_by=viewer.email, subject=f"session {number}", transition="refused", purpose=error.code
+        )
+        raise
+    with transaction.atomic():
+        rights.call(
+            "select gateway_kill(%s, %s, %s, %s)", session.gateway_id, session.session_id, viewer.email, reason.strip()
+        )
+        said = ledger.decision(
+            "revoke",
+            decided_by=viewer.email,
+            subject=session.session_id,
+            transition="session ended",
+            purpose=reason.strip(),
+        )
+        ledger.record(
+            msgspec.structs.replace(
+                said, environment=session.environment, datasource=session.datasource, database=session.database,
+                session_id=session.session_id, actor=Actor(id=viewer.email, type="human"),
+                on_behalf_of=Principal(id=session.actor.get("id"), name=session.actor.get("name")),
+            )
+        )  # fmt: skip
+
+
+def killed(gateway: Gateway) -> list[dict[str, Any]]:
+    """Orders that still stand: until the gateway names the session no more."""
+    orders = GatewayKill.objects.filter(gateway=gateway, ended_at__isnull=True).order_by("pk")
+    return [{"session_id": one.session_id, "by": one.by, "reason": one.reason} for one in orders]
+
+
+def rules(message: Message) -> dict[str, Any] | None:
+    """The newest guardrails where the gateway has others. None: it has them, or nobody has set any."""
+    newest = GuardrailVersion.objects.order_by("-number").values("number", "digest").first()
+    if newest is None or (newest["number"], newest["digest"]) == (message.rules.version, message.rules.digest):
+        return None
+    found = GuardrailVersion.objects.get(number=newest["number"])
+    return {"version": found.number, "text": found.text, "digest": found.digest}
+
+
+def tags(gateway: Gateway, known: str) -> tuple[str, list[dict[str, Any]] | None]:
+    """The state of the tags of the gateway's databases, and the tags where the gateway knows another state."""
+    mine = Tag.objects.filter(datasource__in=GatewayDatabase.objects.filter(gateway=gateway).values("datasource"))
+    counted = mine.aggregate(count=Count("pk"), newest=Max("at"), last=Max("pk"))
+    state = "{count}/{last}/{newest}".format(**counted)
+    if state == known:
+        return state, None
+    return state, [{name: getattr(tag, name) for name in TAG} for tag in mine.order_by("pk")]
