@@ -159,7 +159,12 @@ def read(answer: str | bytes, classify: Classify, tags: Any = (), harmless: Iter
         relations=relations,
         by_oid=found,
         schemas=_grouped((relation.name, relation.schema) for relation in found.values()),
-        children=_grouped((parent, relation.oid) for relation in found.values() for parent in relation.parents),
+        children=_grouped(
+            (parent, relation.oid)
+            for relation in found.values()
+            if relation.kind not in "iI"
+            for parent in relation.parents
+        ),
         functions={name: frozenset(schemas) for name, schemas in functions.items()},
         harmless=trusted,
         own_functions=frozenset(told.own_functions),

@@ -13,6 +13,7 @@ from lineage.guardrails.rules import Guardrails, Rule
 _CHANGES = frozenset({"update", "delete"})
 _FIELDS = ("commands", "people", "except_people", "roles", "datasources", "accounts", "relations", "classes")
 Pattern = re.Pattern[str] | None
+"""None where there is nothing to match."""
 
 
 @dataclass(slots=True)
@@ -31,7 +32,7 @@ class Ready:
 
     def __post_init__(self) -> None:
         for name in _FIELDS:
-            setattr(self, name, _pattern(getattr(self.rule, name)))
+            setattr(self, name, pattern(getattr(self.rule, name)))
 
     def holds(self, asked: Asked) -> bool:
         """Whether the conditions on the statement as a whole hold."""
@@ -42,10 +43,10 @@ class Ready:
             return False
         return self._place(asked) and self._person(asked) and (not rule.missing or _misses(rule, asked))
 
-    def _commands(self, pattern: re.Pattern[str], asked: Asked) -> bool:
+    def _commands(self, named: re.Pattern[str], asked: Asked) -> bool:
         if self.rule.first:
-            return bool(asked.commands) and all(map(pattern.fullmatch, asked.commands))
-        return _any(pattern, asked.commands)
+            return bool(asked.commands) and all(map(named.fullmatch, asked.commands))
+        return _any(named, asked.commands)
 
     def _place(self, asked: Asked) -> bool:
         if self.datasources and not self.datasources.fullmatch(asked.datasource):
@@ -116,11 +117,11 @@ def _misses(rule: Rule, asked: Asked) -> bool:
     return any(not given[name] for name in rule.missing)
 
 
-def _any(pattern: re.Pattern[str], values: Iterable[str]) -> bool:
-    return any(map(pattern.fullmatch, values))
+def _any(named: re.Pattern[str], values: Iterable[str]) -> bool:
+    return any(map(named.fullmatch, values))
 
 
-def _pattern(names: tuple[str, ...]) -> Pattern:
+def pattern(names: tuple[str, ...]) -> Pattern:
     """A match of one of the names, whole and without regard to case; only `*` is a wildcard."""
     if not names:
         return None
@@ -151,7 +152,7 @@ def ready(rules: Guardrails, environment: str, actor_type: str) -> tuple[Ready, 
 def _ready(key: _ByDigest, environment: str, actor_type: str) -> tuple[Ready, ...]:
     found = []
     for rule in key.rules.rules:
-        environments = _pattern(rule.environments)
+        environments = pattern(rule.environments)
         is_here = environments is None or environments.fullmatch(environment)
         if is_here and (not rule.who or actor_type in rule.who):
             found.append(Ready(rule))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from lineage.guardrails import matching
 from lineage.guardrails.asking import Asked, Outcome, Touch
 from lineage.guardrails.rules import Rule
 
@@ -54,7 +55,8 @@ def _doing(rule: Rule | None, touch: Touch | None, asked: Asked) -> str:
     if asked.opaque and (rule is None or rule.opaque or "opaque" in rule.verbs):
         return f"A statement whose effect cannot be told ({asked.reason or 'it is not understood'})"
     if touch is None or (rule and rule.commands):
-        command = "; ".join(asked.commands[:2]) or "An empty statement"
+        named = matching.pattern(rule.commands) if rule else None
+        command = next((one for one in asked.commands if named is None or named.fullmatch(one)), "An empty statement")
         return f"{command} on {touch.name}" if touch and touch.name else command
     doing = f"{_DOING.get(touch.verb, touch.verb.capitalize())} {touch.name}".rstrip()
     condition = " without a condition that chooses rows" if touch.unconditional and rule and rule.unconditional else ""
