@@ -14,6 +14,7 @@ from lineage import errors
 from lineage.models import ApiToken, Role, Source, User
 
 VALUE_ROLES = frozenset({Role.AUDITOR, Role.SECURITY, Role.COMPLIANCE, Role.ADMIN})
+RECORDLESS_ROLES = frozenset({Role.WITNESS, Role.SERVICE})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +27,12 @@ class Viewer:
     environments: tuple[str, ...] = ()
     from_at: dt.datetime | None = None
     until_at: dt.datetime | None = None
+    groups: tuple[str, ...] = ()
+
+    @property
+    def reads_records(self) -> bool:
+        """Whether there are any records for this role; a witness reads hashes, a service connects."""
+        return self.role not in RECORDLESS_ROLES
 
     @property
     def sees_values(self) -> bool:
@@ -49,7 +56,7 @@ class Viewer:
 
     def scope(self) -> tuple[str, list[Any]]:
         """A DuckDB condition over `datasource`, `environment`, `occurred_at`, with its parameters."""
-        conditions, values = ["false" if self.role == Role.WITNESS else "true"], list[Any]()
+        conditions, values = ["true" if self.reads_records else "false"], list[Any]()
         for column, allowed in (("datasource", self.datasources), ("environment", self.environments)):
             if allowed:
                 conditions.append(f"list_contains(?, {column})")
@@ -72,6 +79,7 @@ def viewer_of(user: User) -> Viewer:
         environments=tuple(user.environments),
         from_at=user.from_at,
         until_at=user.until_at,
+        groups=tuple(user.groups),
     )
 
 

@@ -24,6 +24,10 @@ from lineage.models import Role
 
 View = Callable[..., HttpResponseBase]
 log = logging.getLogger("touchstone")
+RECORDLESS: dict[str, str] = {
+    Role.WITNESS: "A witness reads checkpoints, tiles and proofs, and no records.",
+    Role.SERVICE: "A service connects to databases (POST /api/v1/connect) and reads no records.",
+}
 
 
 def wants_json(request: HttpRequest) -> bool:
@@ -105,8 +109,8 @@ def signed_in(view: View) -> View:
                 return error_answer(request, error)
             return redirect(f"/accounts/login/?{urlencode({'next': request.get_full_path()})}")
         request.viewer = viewer  # type: ignore[attr-defined]
-        if viewer.role == Role.WITNESS:
-            raise errors.AccessDenied("A witness reads checkpoints, tiles and proofs, and no records.")
+        if not viewer.reads_records:
+            raise errors.AccessDenied(RECORDLESS[viewer.role])
         return view(request, viewer, *args, **kwargs)
 
     return wrapped

@@ -18,7 +18,20 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonRespons
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_POST
 
-from lineage import access, errors, health, ingest, ledger, queries, receipts, sources, tree, witnesses
+from lineage import (
+    access,
+    connecting,
+    connection_lines,
+    errors,
+    health,
+    ingest,
+    ledger,
+    queries,
+    receipts,
+    sources,
+    tree,
+    witnesses,
+)
 from lineage.access import Viewer
 from lineage.answers import evidence_read, log_read
 from lineage.events import Count, parse_time
@@ -322,3 +335,32 @@ def cosignature(request: HttpRequest) -> HttpResponse:
         "evidence_read", decided_by=viewer.email, subject=request.path, transition=f"cosigned by {name}"
     )
     return JsonResponse({"size": size, "witness": name})
+
+
+@csrf_exempt
+@require_POST
+def connect(request: HttpRequest) -> HttpResponse:
+    """POST /api/v1/connect: a short-lived token for a database behind a gateway (docs/connect.md)."""
+    viewer = access.viewer_for(request)
+    try:
+        given = msgspec.json.decode(read_body(request))
+    except msgspec.DecodeError:
+        # It is refused, and that recorded, as what it is: nothing that can be understood.
+        given = None
+    issued = connecting.issue(viewer, given)
+    place = issued.place
+    answer = JsonResponse(
+        {
+            "token": issued.token, "expires_at": issued.expires_at, "database": place.name, "datasource": place.datasource,
+            "environment": place.environment, "host": place.host, "port": place.port, "user": issued.user,
+            "lines": connection_lines.lines(place.host, place.port, place.name, issued.user),
+        }
+    )  # fmt: skip
+    answer["Cache-Control"] = "private, no-store"
+    return answer
+
+
+@require_GET
+def gateway_keys(request: HttpRequest) -> HttpResponse:
+    """GET /api/v1/gateway/keys: the public keys of gateway tokens (JWK set). Public by nature."""
+    return JsonResponse(connecting.jwks())

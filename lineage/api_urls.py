@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from lineage import api, queries
+from lineage import api, exchange, queries
 
 urlpatterns = [
     path("ingest/<str:format_name>", api.ingest_batch),
@@ -23,4 +23,7 @@ urlpatterns = [
     path("proof/inclusion", api.inclusion),
     path("proof/consistency", api.consistency),
     path("cosignature", api.cosignature),
+    path("connect", api.connect),
+    path("gateway/keys", api.gateway_keys),
+    path("gateway/exchange", exchange.exchange),
 ]

@@ -1,7 +1,7 @@
 """Our keys on disk: a private file each below the data folder, and beside it a public one that lists every key ever used.
 
-Only the keeper opens the checkpoint key, only the web the receipt key, only the worker the report key; everyone else
-reads public files. The checkpoint key may also lie elsewhere (`TOUCHSTONE_CHECKPOINT_SIGNER`).
+Only the keeper opens the checkpoint key, only the web the receipt key and the gateway key, only the worker the report
+key; everyone else reads public files. The checkpoint key may also lie elsewhere (`TOUCHSTONE_CHECKPOINT_SIGNER`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from django.conf import settings
 
 from lineage import durable, elsewhere, errors, notes
 
-NAMES = ("checkpoint", "receipt", "report")
+NAMES = ("checkpoint", "receipt", "report", "gateway")
 
 
 class Public(NamedTuple):
@@ -68,7 +68,7 @@ def make(name: str) -> None:
 
 
 def load(name: str) -> str:
-    """The private key of receipts or reports (C2SP skey text), made at first use.
+    """The private key of receipts, reports or gateway tokens (C2SP skey text), made at first use.
 
     Raises SettingsInvalid when it has gone, or others may read it.
     """

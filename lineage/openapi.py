@@ -18,6 +18,7 @@ WHOLE = {
     "/tile/{tile}": "256 hashes of one level (C2SP tlog-tiles)",
     "/tile/entries/{tile}": "The records under 256 leaf hashes",
     "/log/key": "The checkpoint key",
+    "/api/v1/gateway/keys": "The public keys of the tokens for gateways (JWK set)",
     "/healthz": "The process answers",
     "/readyz": "The store can accept, answer and sign",
     "/metrics": "Prometheus metrics",
@@ -61,6 +62,30 @@ COSIGNATURE = {
 }
 
 
+def _object(members: str) -> dict[str, Any]:
+    """The JSON Schema of an object; members as "name:type …"."""
+    properties = {name: {"type": kind} for name, kind in (member.split(":") for member in members.split())}
+    return {"type": "object", "properties": properties}
+
+
+def _json(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"content": {"application/json": {"schema": schema}}}
+
+
+PLACE = "database:string datasource:string environment:string host:string port:integer user:string lines:object"
+CONNECT = {
+    "summary": "A short-lived token for a database behind a gateway, for you or an agent that works for you",
+    "requestBody": _json(_object("database:string minutes:integer purpose:string ticket:string agent:object")),
+    "responses": {
+        "200": {
+            "description": "The token, once, and lines for usual clients; it is in the log",
+            **_json(_object(f"token:string expires_at:string {PLACE}")),
+        },
+        **ERRORS,
+    },
+}
+
+
 def document(components: dict[str, Any]) -> dict[str, Any]:
     """The whole document. `components` are the JSON Schemas of the event model."""
     paths: dict[str, Any] = {
@@ -82,6 +107,7 @@ def document(components: dict[str, Any]) -> dict[str, Any]:
             "post": {"summary": "The source lives", "responses": {"200": {"description": "OK"}, **ERRORS}}
         },
         "/api/v1/cosignature": {"post": COSIGNATURE},
+        "/api/v1/connect": {"post": CONNECT},
     }
     for name in LISTS:
         paths[f"/api/v1/{name}"] = {

@@ -59,7 +59,7 @@ def _verb(kind: Kind) -> str:
     return "erase" if kind == "erasure" else kind
 
 
-def refuse(kind: Kind | Literal["approval", "configuration"], number: int | None, who: str, code: str) -> None:
+def refuse(kind: Kind | Literal["approval", "configuration", "grant"], number: int | None, who: str, code: str) -> None:
     """Records a refusal in the log, by its code alone: its words could hold a value. Those of this module's kinds are counted."""
     with transaction.atomic(), connection.cursor() as cursor:
         if kind in get_args(Kind):

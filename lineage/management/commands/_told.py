@@ -43,7 +43,7 @@ def add_person(parser: CommandParser) -> None:
     )
 
 
-def person(options: dict[str, Any], kind: rights.Kind | Literal["approval", "configuration"]) -> Viewer:
+def person(options: dict[str, Any], kind: rights.Kind | Literal["approval", "configuration", "grant"]) -> Viewer:
     """The person at the command line, by API token or password. Raises TokenInvalid, recorded, for anybody else."""
     given = settings.secret("TOUCHSTONE_TOKEN")
     try:

@@ -1,7 +1,8 @@
-"""`manage.py user add EMAIL --role …`: people who read evidence."""
+"""`manage.py user add EMAIL --role …`: people who read evidence, and services that connect."""
 
 from __future__ import annotations
 
+import re
 import secrets
 from typing import Any
 
@@ -23,26 +24,39 @@ def _time(text: str | None) -> Any:
     return found
 
 
+def _check_name(options: dict[str, Any]) -> None:
+    """A person has an e-mail address; a service a name that none could be, and always an API token."""
+    if options["role"] != Role.SERVICE:
+        validate_email(options["email"])
+        return
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", options["email"]):
+        raise errors.SettingsInvalid("A service's name has letters, digits, dots, dashes and underscores alone.")
+    options["token"] = True
+
+
 class Command(Told):
-    help = "Adds a person. Prints the password, or with --token an API token, alone."
+    help = "Adds a person or a service. Prints the password, or with --token, and for services, an API token, alone."
 
     def add_arguments(self, parser: CommandParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True)
         add = verbs.add_parser("add")
-        add.add_argument("email")
+        add.add_argument("email", help="e-mail address; of a service, its name")
         add.add_argument("--role", required=True, choices=[str(r) for r in Role.values])
         add.add_argument("--datasource", action="append", default=[])
         add.add_argument("--environment", action="append", default=[])
+        add.add_argument("--group", action="append", default=[], help="stands in tokens for gateways beside the role")
         add.add_argument("--from", dest="from_at")
         add.add_argument("--until", dest="until_at")
         add.add_argument("--token", action="store_true")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        validate_email(options["email"])
+        _check_name(options)
         user = User.objects.filter(email=options["email"]).first()
         if user and not options["token"]:
             raise errors.SettingsInvalid(f"{options['email']} exists. Add --token for an API token.")
         scope = f"role={options['role']} datasources={options['datasource']} environments={options['environment']}"
+        if options["group"]:
+            scope += f" groups={options['group']}"
         ledger.record_decision(
             "configuration",
             decided_by=operator(),
@@ -57,10 +71,11 @@ class Command(Told):
                 role=options["role"],
                 datasources=options["datasource"],
                 environments=options["environment"],
+                groups=options["group"],
                 from_at=_time(options["from_at"]),
                 until_at=_time(options["until_at"]),
             )
-            user.set_password(secret)
+            user.set_password(None if user.role == Role.SERVICE else secret)
             user.save()
         if options["token"]:
             secret = f"tsu_{secrets.token_urlsafe(32)}"
