@@ -142,8 +142,8 @@ class UpstreamLogin:
                 "08004", "The gateway signs in to the database with SCRAM-SHA-256 only.", str(offered)
             )
         bound = None if binding is None else ("tls-server-end-point", binding)
-        # PostgreSQL takes the user from the startup message and wants none here.
-        self._scram = scramp.ScramClient(usable, "", self._password, channel_binding=bound)
+        # PostgreSQL takes the user from the startup message and ignores this one.
+        self._scram = scramp.ScramClient(usable, "touchstone", self._password, channel_binding=bound)
         first = self._scram.get_client_first()
         return messages.encode_sasl_initial_response(self._scram.mechanism_name, first.encode())
 
