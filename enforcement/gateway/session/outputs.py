@@ -97,7 +97,14 @@ class ReloadCatalog(msgspec.Struct, frozen=True):
     database: str
 
 
-Question = Hold | Preview | ReloadCatalog
+class Withdraw(msgspec.Struct, frozen=True):
+    """Nobody waits for this held statement any more."""
+
+    request_id: str
+    digest: str
+
+
+Question = Hold | Preview | ReloadCatalog | Withdraw
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -139,7 +146,11 @@ Answer = Decided | Previewed | CatalogLoaded | RulesChanged
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a session works and what holds there. `when_unrecorded`: what to do when the spool cannot be written."""
+    """Where a session works and what holds there.
+
+    `when_unrecorded`: what to do when the spool cannot be written. Without `identity_message` writes carry none: for databases
+    that have no change capture.
+    """
 
     environment: str
     datasource: str
@@ -147,7 +158,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     account: str
     gateway: str = "gateway"
     when_unrecorded: Literal["refuse", "run"] = "refuse"
-    without_identity_message: Literal["refuse", "run"] = "refuse"
+    identity_message: bool = True
     hold_seconds: float = 60.0
     answer_seconds: float = 10.0
     inbox_bytes: int = 1024 * 1024

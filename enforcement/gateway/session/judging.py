@@ -1,0 +1,211 @@
+"""From a text to what is decided about it: effects, then guardrails, then what the session itself demands."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from enforcement.gateway import masking, messages
+from enforcement.gateway.effects import Catalog, Judged, JudgedPart, Scope, resolve
+from enforcement.gateway.identity import Identity
+from enforcement.gateway.session.outputs import Place
+from enforcement.gateway.session.settings_tracking import Reasons, ours, refused_setting
+from lineage import guardrails
+from lineage.guardrails import Asked, Decision, Guardrails
+
+_GRAVITY = ("block", "approve", "limit", "mask", "allow")
+_NUMBERS = frozenset({20, 21, 23, 26})
+_TEXTS = frozenset({18, 19, 25, 114, 1042, 1043})
+_UUID = 2950
+
+
+class Ruling(msgspec.Struct, frozen=True):
+    """One part of a text, and what the guardrails say of it."""
+
+    part: JudgedPart
+    decision: Decision
+
+
+class Judgement(msgspec.Struct, frozen=True):
+    """A whole text: `worst` is the gravest decision of its parts."""
+
+    text: str
+    judged: Judged
+    rulings: tuple[Ruling, ...]
+    worst: Decision
+    reasons: Reasons
+
+    @property
+    def writes(self) -> bool:
+        return any(one.part.writes for one in self.rulings)
+
+    def between(self, first: int, last: int) -> Judgement:
+        """The same of some of its statements only."""
+        rulings = self.rulings[first:last]
+        return msgspec.structs.replace(self, rulings=rulings, worst=gravest([one.decision for one in rulings]))
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """Why a statement does not run, as the client reads it."""
+
+    sqlstate: str
+    sentence: str
+    hint: str = ""
+    detail: str = ""
+    schema: str = ""
+    table: str = ""
+
+    def encoded(self) -> bytes:
+        fields = {
+            "S": "ERROR", "V": "ERROR", "C": self.sqlstate, "M": self.sentence, "D": self.detail, "H": self.hint,
+            "s": self.schema, "t": self.table,
+        }  # fmt: skip
+        return messages.encode_error_response({letter: text.replace("\0", "") for letter, text in fields.items() if text})
+
+
+def gravest(decisions: Sequence[Decision]) -> Decision:
+    """The one that counts for all together."""
+    return min(decisions, key=lambda one: _GRAVITY.index(one.outcome))
+
+
+def refusal(decision: Decision) -> Refusal:
+    """The refusal that a decision means, naming the rule and the object."""
+    schema, _, table = decision.object.rpartition(".")
+    return Refusal(
+        decision.sqlstate,
+        decision.sentence,
+        decision.hint,
+        f"Rule {decision.rule}, version {decision.version} of the guardrails.",
+        schema,
+        table,
+    )
+
+
+def parameter_texts(
+    values: Sequence[bytes | None], formats: Sequence[int], types: Sequence[int]
+) -> tuple[str | None, ...]:
+    """Bind values as text where that can be told without guessing; None for NULL and for what cannot."""
+    found: list[str | None] = []
+    for place, raw in enumerate(values):
+        binary = formats[place] if len(formats) > 1 else formats[0] if formats else 0
+        found.append(_text(raw, bool(binary), types[place] if place < len(types) else 0))
+    return tuple(found)
+
+
+def _text(raw: bytes | None, binary: bool, type_oid: int) -> str | None:
+    if raw is None:
+        return None
+    if binary and type_oid in _NUMBERS and len(raw) in (2, 4, 8):
+        return str(int.from_bytes(raw, "big", signed=type_oid != 26))
+    if binary and type_oid == _UUID and len(raw) == 16:
+        return f"{raw[:4].hex()}-{raw[4:6].hex()}-{raw[6:8].hex()}-{raw[8:10].hex()}-{raw[10:].hex()}"
+    if binary and type_oid not in _TEXTS:
+        return None
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+class Judge:
+    """Decides for one session, with the rules and the catalog of now."""
+
+    def __init__(self, who: Identity, place: Place, rules: Guardrails, catalog: Catalog) -> None:
+        self.who, self.place, self.rules, self.catalog = who, place, rules, catalog
+
+    def judge(
+        self,
+        text: str,
+        parameters: Sequence[str | None],
+        scope: Scope,
+        prepared: Mapping[str, str],
+        cursors: Mapping[str, Ruling],
+        reasons: Reasons,
+    ) -> Judgement:
+        """Every part of `text` decided. A FETCH is judged as the statement that its cursor was declared with."""
+        judged = resolve(text, parameters, self.catalog, scope, prepared)
+        rulings = tuple(self._ruling(part, cursors, reasons) for part in judged.parts)
+        decisions = [one.decision for one in rulings] or [self._allowed()]
+        return Judgement(text, judged, rulings, gravest(decisions), reasons)
+
+    def _ruling(self, part: JudgedPart, cursors: Mapping[str, Ruling], reasons: Reasons) -> Ruling:
+        if part.part.fetches is not None:
+            part = _fetched(part, cursors)
+        decision = guardrails.decide(self.rules, self._asked(part, reasons))
+        if decision.outcome != "block":
+            decision = self._demanded(part, reasons, decision)
+        return Ruling(part, decision)
+
+    def _asked(self, part: JudgedPart, reasons: Reasons) -> Asked:
+        who, place = self.who, self.place
+        person = who.on_behalf_of
+        return Asked(
+            actor_id=who.id,
+            actor_type=who.type,
+            actor_email=who.email or "",
+            roles=who.roles,
+            on_behalf_of=(person.email or person.id) if person else None,
+            environment=place.environment,
+            datasource=place.datasource,
+            database=place.database,
+            account=place.account,
+            purpose=reasons.purpose,
+            ticket=reasons.ticket,
+            commands=part.commands,
+            touches=part.touches,
+            opaque=part.opaque,
+            reason=part.reason,
+            weakens=part.weakens,
+        )
+
+    def _demanded(self, part: JudgedPart, reasons: Reasons, decision: Decision) -> Decision:
+        """What holds whatever the guardrails say: readable settings, maskable answers, agents with person and purpose."""
+        if setting := refused_setting(part.part):
+            return self._blocked(decision, "readable-settings", *setting)
+        if decision.mask and (sentence := masking.refuse(part, self.catalog, decision.mask)):
+            return self._blocked(decision, "maskable", sentence, "Select the columns you need by their names.")
+        if self.who.type != "agent" or not part.writes or ours(part.part):
+            return decision
+        if self.who.on_behalf_of is None:
+            sentence = "An agent that works for nobody may not write."
+            return self._blocked(decision, "agent-for-a-person", sentence, "Sign in with a token that names a person (act).")
+        if not reasons.purpose:
+            sentence = "An agent says why before it writes."
+            hint = "SET touchstone.purpose = '…', or a comment /*purpose='…'*/ in the statement."
+            return self._blocked(decision, "agent-says-why", sentence, hint)
+        return decision
+
+    def _blocked(self, decision: Decision, rule: str, sentence: str, hint: str) -> Decision:
+        return msgspec.structs.replace(
+            decision, outcome="block", rule=rule, sentence=sentence, hint=hint, sqlstate="42501", rows_over=None
+        )
+
+    def _allowed(self) -> Decision:
+        """For a text without statements."""
+        return guardrails.decide(self.rules, self._asked(_NOTHING, Reasons()))
+
+    def digest(self, text: str, values: Sequence[bytes | None], formats: Sequence[int], types: Sequence[int]) -> str:
+        """SHA-256 (hex) over everything that an approval is for: what would run, where, by whom and for whom."""
+        who, person = self.who, self.who.on_behalf_of
+        held = [
+            text, [None if value is None else value.hex() for value in values], list(formats), list(types),
+            self.place.datasource, self.place.database, self.place.account, who.id,
+            who.agent.id if who.agent else None, (person.id or person.email) if person else None,
+        ]  # fmt: skip
+        return hashlib.sha256(json.dumps(held, ensure_ascii=True, separators=(",", ":")).encode()).hexdigest()
+
+
+_NOTHING = JudgedPart(part=None, touches=(), opaque=False, reason=None, commands=(), weakens=())  # type: ignore[arg-type]
+
+
+def _fetched(part: JudgedPart, cursors: Mapping[str, Ruling]) -> JudgedPart:
+    cursor = cursors.get(part.part.fetches or "")
+    if cursor is None:
+        return msgspec.structs.replace(part, opaque=True, reason="it fetches from a cursor that was not seen to be declared")
+    inner = cursor.part
+    return msgspec.structs.replace(
+        part, touches=inner.touches, opaque=inner.opaque, reason=inner.reason, protected_columns=inner.protected_columns
+    )

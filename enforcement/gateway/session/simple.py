@@ -1,0 +1,312 @@
+"""Simple queries: one text, perhaps of several statements, all judged before any of it is forwarded."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+
+import msgspec
+
+from enforcement.gateway import messages
+from enforcement.gateway.messages import Frame, FromServer, Run
+from enforcement.gateway.session.holds import Desk, held
+from enforcement.gateway.session.judging import Judgement, Refusal, refusal
+from enforcement.gateway.session.outputs import Decided
+from enforcement.gateway.session.pipeline import Expectation, Own
+from enforcement.gateway.session.results import Execution
+from enforcement.gateway.session.settings_tracking import Reasons, ours
+from enforcement.gateway.session.state import (
+    UNRECORDED,
+    State,
+    Steps,
+    Wait,
+    aborted,
+    begun,
+    copied_in,
+    drained,
+    settled,
+)
+from enforcement.gateway.session.transactions import Group, groups
+
+_WITHOUT_BLOCK = frozenset({"CALL", "DO"})
+"""They may end transactions themselves, which a block of ours would forbid."""
+
+
+class Texts(Expectation):
+    """The answers to all statements of one Query, up to its ReadyForQuery, which stays ours.
+
+    `held` is the last CommandComplete where the transaction must still commit before the client reads it.
+    """
+
+    survives_errors = True
+
+    def __init__(self, state: State, executions: Sequence[Execution], offset: int, is_wrapped: bool) -> None:
+        self._state, self._executions, self._offset, self._is_wrapped = state, executions, offset, is_wrapped
+        self._at = 0
+        self.held = b""
+        self.is_done = self.has_failed = self.was_skipped = False
+
+    @property
+    def is_over(self) -> bool:
+        return any(one.over for one in self._executions)
+
+    def frame(self, frame: Frame | Run) -> bool:
+        if frame.kind == FromServer.READY_FOR_QUERY:
+            self.is_done = True
+            return True
+        if frame.kind == FromServer.ERROR_RESPONSE:
+            self._error(frame)
+        elif frame.kind == FromServer.EMPTY_QUERY_RESPONSE and not self._executions:
+            self._state.line.client(frame.raw)
+        else:
+            self._answer(frame)
+        return False
+
+    def _answer(self, frame: Frame | Run) -> None:
+        if self._at >= len(self._executions):
+            super().frame(frame)
+        state, execution = self._state, self._executions[self._at]
+        if frame.kind == FromServer.ROW_DESCRIPTION:
+            execution.described(messages.decode_row_description(frame.raw[5:]).fields)
+            self._client(frame.raw)
+        elif frame.kind == FromServer.COMMAND_COMPLETE:
+            self._completed(execution, frame.raw)
+        elif not state.stream(execution, frame):
+            super().frame(frame)
+
+    def _completed(self, execution: Execution, raw: bytes) -> None:
+        self._at += 1
+        state = self._state
+        state.completed(execution, messages.decode_command_complete(raw[5:]).tag)
+        if execution.over and not execution.is_over_told:
+            state.tell_over(execution)
+        if self.is_over:
+            return
+        if self._is_wrapped and self._at == len(self._executions):
+            self.held = raw
+        else:
+            state.line.client(raw)
+
+    def current(self) -> Execution | None:
+        return self._executions[self._at] if self._at < len(self._executions) else None
+
+    def _client(self, data: bytes) -> None:
+        if not self.is_over:
+            self._state.line.client(data)
+
+    def _error(self, frame: Frame | Run) -> None:
+        state = self._state
+        self.has_failed = state.batch_failed = True
+        state.is_copying = False
+        if self._at < len(self._executions):
+            execution = self._executions[self._at]
+            shown = frame.raw if execution.over else execution.failed(frame, self._offset)
+            state.records.finished(execution)
+        else:
+            shown = frame.raw
+        self._client(shown)
+        for execution in self._executions[self._at + 1 :]:
+            state.records.not_run(execution)
+
+    def skipped(self) -> None:
+        self.is_done = self.was_skipped = True
+        for execution in self._executions:
+            self._state.records.not_run(execution)
+
+
+def query(state: State, desk: Desk, frame: Frame) -> Steps:
+    """One Query message from its judgement to its ReadyForQuery."""
+    yield from drained(state)
+    yield from settled(state)
+    # As in the server: a simple Query ends the unnamed statement and portal.
+    state.statements.set("", None)
+    state.portals.set("", None)
+    text = messages.decode_query(frame.body).text
+    judgement = state.judged(text)
+    if (yield from _answered_here(state, judgement)):
+        return
+    found = groups(judgement, state.line.status == messages.IN_TRANSACTION)
+    if isinstance(found, Refusal):
+        yield from refused(state, judgement, found)
+        return
+    decided = yield from allowed(state, desk, judgement)
+    if isinstance(decided, Refusal):
+        return
+    for number, group in enumerate(found):
+        if not (yield from _group(state, judgement, group, decided, is_again=number > 0)):
+            break
+    state.line.client(messages.encode_ready_for_query(state.line.status))
+
+
+def allowed(state: State, desk: Desk, judgement: Judgement) -> Generator[Wait, None, Decided | Refusal | None]:
+    """Blocks, or asks a person where that is the rule. A Refusal has been answered already."""
+    if judgement.worst.outcome == "block":
+        no = refusal(judgement.worst)
+        yield from refused(state, judgement, no)
+        return no
+    if judgement.worst.outcome != "approve" or state.is_failed:
+        return None
+    answer = yield from held(state, desk, judgement)
+    if answer.refusal is not None:
+        pending = answer.decided is not None and answer.decided.state == "pending"
+        state.records.refused(
+            judgement, answer.refusal, decided=answer.decided, verdict="pending" if pending else "blocked"
+        )
+        yield from _say_no(state, answer.refusal)
+        return answer.refusal
+    return answer.decided
+
+
+def refused(state: State, judgement: Judgement, no: Refusal) -> Steps:
+    """Nothing is forwarded; an open transaction is made to fail; the client reads why."""
+    state.records.refused(judgement, no)
+    yield from _say_no(state, no)
+
+
+def _say_no(state: State, no: Refusal) -> Steps:
+    if state.must_abort:
+        yield from aborted(state)
+    state.line.client(no.encoded())
+    state.line.client(messages.encode_ready_for_query(state.line.status))
+
+
+def function_call(state: State) -> Steps:
+    """A FunctionCall names an oid and binary values: what it would do cannot be judged."""
+    yield from drained(state)
+    no = Refusal("0A000", "The gateway does not pass the function call message on.", "Call the function with SELECT.")
+    yield from _say_no(state, no)
+
+
+def _answered_here(state: State, judgement: Judgement) -> Generator[Wait, None, bool]:
+    """SET touchstone.* is for the gateway alone. Beside other statements it is refused: the order would be another."""
+    settings = [ours(one.part.part) for one in judgement.rulings]
+    if not any(settings):
+        return False
+    if not all(settings):
+        hint = "Send SET touchstone.… in a message of its own."
+        yield from refused(state, judgement, Refusal("0A000", "SET touchstone.… stands beside other statements.", hint))
+        return True
+    if state.is_failed:
+        return False
+    for setting in settings:
+        state.reasons = changed(state, setting or {})
+        state.line.client(messages.encode_command_complete("SET"))
+    state.line.client(messages.encode_ready_for_query(state.line.status))
+    return True
+
+
+def changed(state: State, setting: dict[str, str | None]) -> Reasons:
+    """The session's reasons after SET touchstone.*; a name that there is not, is kept by nobody."""
+    known = {name: value or getattr(state.first_reasons, name) for name, value in setting.items() if hasattr(state.reasons, name)}
+    return msgspec.structs.replace(state.reasons, **known)
+
+
+def _group(
+    state: State, whole: Judgement, group: Group, decided: Decided | None, is_again: bool
+) -> Generator[Wait, None, bool]:
+    """Forwards statements that make one Query. False when the text ends here."""
+    if is_again:
+        # What ran before may have changed what names mean: later parts are judged once more.
+        yield from settled(state)
+        whole = state.judged(whole.text)
+    judgement = whole.between(group.first, group.last) if whole.rulings else whole
+    if is_again and judgement.worst.outcome == "block":
+        yield from _late_refusal(state, judgement)
+        return False
+    correlation = state.new_id()
+    executions = [
+        state.records.began(
+            judgement, at, correlation, state.judge.catalog, decided=decided, transaction_id=state.transaction_id
+        )
+        for at in range(len(judgement.rulings))
+    ]
+    if not (yield from begun(state, executions)):
+        state.records.refused(judgement, UNRECORDED, verdict="error")
+        if state.must_abort:
+            yield from aborted(state)
+        state.line.client(UNRECORDED.encoded())
+        return False
+    return (yield from _run(state, judgement, executions, group))
+
+
+def _late_refusal(state: State, judgement: Judgement) -> Steps:
+    no = refusal(judgement.worst)
+    state.records.refused(judgement, no)
+    if state.must_abort:
+        yield from aborted(state)
+    state.line.client(no.encoded())
+
+
+def _run(state: State, judgement: Judgement, executions: Sequence[Execution], group: Group) -> Generator[Wait, None, bool]:
+    """Identity message and transaction around the Query where they are needed; True when all of it went well."""
+    writes = state.needs_stamp(judgement)
+    is_capped = any(one.cap is not None and one.is_write for one in executions)
+    tags = {one.part.part.tag for one in judgement.rulings}
+    is_free = state.line.status == messages.IDLE and (writes or is_capped)
+    block = state.inject("BEGIN") if is_free and not tags & _WITHOUT_BLOCK else None
+    stamp = state.stamp(judgement) if writes else None
+    state.is_wrapped = is_free
+    texts = Texts(state, executions, group.start, block is not None)
+    state.touches_scope(judgement)
+    state.line.send(messages.encode_query(judgement.text[group.start : group.end]), texts)
+    state.line.is_unflushed = state.is_batch_open = False
+    yield from copied_in(state, lambda: texts.is_done)
+    if texts.was_skipped:
+        yield from _unstamped(state, stamp, block)
+        return False
+    if stamp is not None:
+        state.learn_transaction(stamp)
+    yield from _closed(state, texts, executions, block)
+    return not texts.has_failed and not texts.is_over
+
+
+def _closed(state: State, texts: Texts, executions: Sequence[Execution], block: Own | None) -> Steps:
+    """Ends a transaction of ours; one of the client's is made to fail when a cap was passed in it."""
+    is_well = not texts.has_failed and not texts.is_over
+    if block is not None:
+        end = state.inject("COMMIT" if is_well else "ROLLBACK")
+        _end_wrap(state)
+        yield lambda: state.line.is_drained
+        if end.error is not None:
+            _failed_at_commit(state, executions, end.error)
+        elif is_well:
+            state.line.client(texts.held)
+    elif state.is_wrapped:
+        _end_wrap(state)
+        yield lambda: state.line.is_drained
+    elif texts.is_over and state.line.status == messages.IN_TRANSACTION:
+        yield from aborted(state)
+
+
+def _end_wrap(state: State) -> None:
+    state.is_wrapped = False
+    state.line.sync(is_own=True)
+
+
+def _failed_at_commit(state: State, executions: Sequence[Execution], error: dict[str, str]) -> None:
+    state.batch_failed = True
+    fields = executions[-1].scrubbed({name: text for name, text in error.items() if name != "P"})
+    for execution in executions:
+        execution.error = execution.error or fields
+    state.line.client(messages.encode_error_response(fields))
+
+
+def _unstamped(state: State, stamp: Own | None, block: Own | None) -> Steps:
+    """The identity message could not be written: the Query was ignored by the server, and the client reads why."""
+    state.is_wrapped = False
+    state.line.sync(is_own=True)
+    yield lambda: state.line.is_drained
+    if block is not None and state.line.status != messages.IDLE:
+        state.inject("ROLLBACK")
+        state.line.sync(is_own=True)
+        yield lambda: state.line.is_drained
+    state.line.client(unstamped(stamp.error if stamp else None).encoded())
+
+
+def unstamped(error: dict[str, str] | None) -> Refusal:
+    """Why a write did not run whose identity message could not be written."""
+    why = (error or {}).get("M", "the transaction could not begin")
+    return Refusal(
+        (error or {}).get("C", "42501"),
+        f"The gateway could not say in this transaction who writes, so nothing was written: {why}.",
+        "The account needs EXECUTE on pg_logical_emit_message(boolean, text, text).",
+    )
