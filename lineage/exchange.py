@@ -16,8 +16,10 @@ from django.views.decorators.http import require_POST
 from lineage import access, api, errors, gateways, held, rights
 from lineage.exchanged import Agent, Hold, Live, Message, Person
 from lineage.models import Gateway, HeldStatement
+from lineage.sources.pgoutput import without_nul
 
 FORMAT = "gateway"
+NUL = b"\\u0000"
 ASK_HOURS = 24
 _decode = msgspec.json.Decoder(Message).decode
 
@@ -32,7 +34,9 @@ def exchange(request: HttpRequest) -> HttpResponse:
             f"This token is for the format {source.format}; a gateway needs one of format {FORMAT}."
         )
     try:
-        message = _decode(api.read_body(request))
+        body = api.read_body(request)
+        # PostgreSQL cannot hold NUL, and one statement must not make a gateway deaf.
+        message = msgspec.convert(without_nul(msgspec.json.decode(body)), Message) if NUL in body else _decode(body)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise errors.BodyUnreadable(f"This is not an exchange of a gateway ({error}). Nothing was kept.") from error
     return HttpResponse(
@@ -51,8 +55,8 @@ def answer(gateway: Gateway, message: Message) -> dict[str, Any]:
         "rules": gateways.rules(message),
         "tags": tags, "tags_state": tags_state,
         "kills": gateways.killed(gateway),
-        "decisions": decisions(gateway, [hold.request_id for hold in message.held]),
-        "refused": refused,
+        "decisions": decisions(gateway, [*message.asked, *(hold.request_id for hold in message.held)]),
+        "refused": refused + unknown(gateway, message.asked),
     }  # fmt: skip
 
 
@@ -128,6 +132,12 @@ def finish(gateway: Gateway, message: Message) -> list[dict[str, str]]:
             gateways.refuse(gateway, f"Request {done.request_id} was not to be called {done.state}.")
             refused.append({"request_id": done.request_id, "code": code})
     return refused
+
+
+def unknown(gateway: Gateway, asked: tuple[str, ...]) -> list[dict[str, str]]:
+    """Requests that this store has not: the gateway tells them again, whole."""
+    known = HeldStatement.objects.filter(gateway=gateway, pk__in=asked).values_list("pk", flat=True) if asked else ()
+    return [{"request_id": one, "code": errors.NotFound.code} for one in asked if one not in set(known)]
 
 
 def decisions(gateway: Gateway, asked: list[str]) -> list[dict[str, Any]]:

@@ -134,13 +134,17 @@ class Rules(Part, frozen=True):
 
 
 class Message(Part, frozen=True):
-    """One exchange. `tags` and `keys` name the state that the gateway has, as it was last told."""
+    """One exchange. `held` are new requests whole, `asked` those that the store has taken and the gateway still asks about.
+
+    `tags` and `keys` name the state that the gateway has, as it was last told.
+    """
 
     gateway: Id
     version: Annotated[str, msgspec.Meta(max_length=40)] = ""
     databases: Annotated[tuple[Database, ...], msgspec.Meta(max_length=200)] = ()
     sessions: Annotated[tuple[Live, ...], msgspec.Meta(max_length=5_000)] = ()
     held: Annotated[tuple[Hold, ...], msgspec.Meta(max_length=500)] = ()
+    asked: Annotated[tuple[Id, ...], msgspec.Meta(max_length=1_000)] = ()
     done: Annotated[tuple[Done, ...], msgspec.Meta(max_length=1_000)] = ()
     rules: Rules = Rules()
     tags: Word = ""
