@@ -112,6 +112,8 @@ class Catalog(msgspec.Struct, frozen=True):
     by_oid: dict[int, Relation]
     schemas: dict[str, tuple[str, ...]]
     """Schemas in which a relation of this name lies."""
+    filled: frozenset[str]
+    """Schemas in which any relation lies."""
     children: dict[int, tuple[int, ...]]
     functions: dict[str, frozenset[str]]
     """Schemas in which a function of this name lies that is not known to be harmless."""
@@ -132,7 +134,7 @@ class _Answer(msgspec.Struct):
     roles: tuple[str, ...]
 
 
-EMPTY = Catalog("", {}, {}, {}, {}, {}, frozenset(), frozenset(), frozenset(), frozenset())
+EMPTY = Catalog("", {}, {}, {}, frozenset(), {}, {}, frozenset(), frozenset(), frozenset(), frozenset())
 
 
 def read(answer: str | bytes, classify: Classify, tags: Any = (), harmless: Iterable[Name] = ()) -> Catalog:
@@ -159,6 +161,7 @@ def read(answer: str | bytes, classify: Classify, tags: Any = (), harmless: Iter
         relations=relations,
         by_oid=found,
         schemas=_grouped((relation.name, relation.schema) for relation in found.values()),
+        filled=frozenset(relation.schema for relation in found.values()),
         children=_grouped(
             (parent, relation.oid)
             for relation in found.values()

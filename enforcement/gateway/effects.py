@@ -21,6 +21,8 @@ from lineage.statements.cache import Cache
 __all__ = ["Catalog", "Judged", "JudgedPart", "ProtectedColumn", "Scope", "resolve"]
 
 T = TypeVar("T")
+UNPARSED = "UNPARSED"
+"""The command of a text that cannot be parsed."""
 _NOT_WRITES = frozenset({"read", "export", "session"})
 _MEANING = frozenset({"search_path", "role", "session_authorization", "*"})
 """Settings after which the search path of before does not hold."""
@@ -147,7 +149,7 @@ def _judged(text: str, part: Part, resolver: Resolver) -> JudgedPart:
         touches=touches,
         opaque=bool(reasons),
         reason="; ".join(reasons) or None,
-        commands=_distinct((*part.commands, *(f"CALL {name}" for name in calls))),
+        commands=_distinct((*(part.commands or (UNPARSED,)), *(f"CALL {name}" for name in calls))),
         weakens=told.weakens,
         triggers=tuple(resolver.triggers),
         protected_columns=_distinct(_protected(touches, resolver.catalog)),

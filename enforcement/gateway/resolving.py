@@ -81,6 +81,7 @@ class Resolver:
     def _new(self, effect: Effect, temporary: bool) -> Touch:
         """A relation that the statement makes, in the first schema of the path that is not implied."""
         own = [name for name in self.path or () if name not in (TEMPORARY, "pg_catalog")]
+        own.sort(key=lambda name: name not in self.catalog.filled)
         schema = TEMPORARY if temporary else effect.schema or (own[0] if own else None)
         certainty: Certainty = "exact" if schema and self.path is not None else "assumed"
         return Touch(effect.verb, schema=schema, relation=effect.relation, columns=effect.columns, certainty=certainty)

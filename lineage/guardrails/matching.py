@@ -93,13 +93,18 @@ class Ready:
         if rule.bulk and (touch.verb not in _CHANGES or touch.keys is not None):
             return False
         is_unknown = is_open and UNKNOWN in touch.classes
-        if (
-            self.relations
-            and not self.relations.fullmatch(touch.name)
-            and not (is_unknown and touch.certainty != "exact")
-        ):
+        if self.relations and not self.relations.fullmatch(touch.name) and not (is_unknown and self._may_be(touch)):
             return False
         return self.classes is None or is_unknown or rule.outcome == "mask" or _any(self.classes, touch.classes)
+
+    def _may_be(self, touch: Touch) -> bool:
+        """Whether a relation that the catalog does not know may be one that the rule names; system relations are known."""
+        schemas = [name.rpartition(".")[0].lower() for name in self.rule.relations]
+        named = tuple(schema for schema in schemas if not schema.startswith("pg_") and schema != "information_schema")
+        if touch.certainty == "exact" or not named:
+            return False
+        found = pattern(named)
+        return touch.schema is None or found is None or bool(found.fullmatch(touch.schema))
 
     def shows(self, asked: Asked) -> bool:
         """Whether the statement touches, or may touch, columns of the rule's classes."""

@@ -123,6 +123,8 @@ def _faults(rule: Rule, fields: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """What is wrong in a rule although each value is of its type: field and sentence."""
     if not _ID.fullmatch(rule.id):
         yield "id", "an id is lower-case words joined by hyphens, such as `no-drop`."
+    if any("." not in name and name != "*" for name in rule.relations):
+        yield "relations", "relations are written with their schema, such as `public.customers` or `*.customers`."
     yield from _faults_of_outcome(rule)
     for field, value in fields.items():
         if value is False:
