@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 
 from enforcement.gateway.identity import AGAIN, Identity, SignInRefused
 from enforcement.gateway.settings import Account
+from lineage.events import Principal
 
 
 class AccountRefused(SignInRefused):
@@ -30,7 +31,7 @@ def choose(identity: Identity, requested_user: str, datasource: str, rules: Sequ
     named = [rule for rule in allowed if rule.account == requested_user]
     if named:
         return named[0]
-    if requested_user.casefold() not in _names(identity, with_person=True):
+    if requested_user.casefold() not in _names(identity) | _names(identity.on_behalf_of or identity):
         raise AccountRefused(
             "user-unknown",
             f"Give as user who you are ({identity.email or identity.id}), or an account that is open to you: "
@@ -40,20 +41,22 @@ def choose(identity: Identity, requested_user: str, datasource: str, rules: Sequ
 
 
 def _allows(rule: Account, identity: Identity) -> bool:
-    """An agent counts as the person it works for, and has that person's roles, only where `types` names agents."""
+    """Whether a rule is met. `people` and `roles` are met by an agent's person, and only where `types` names agents.
+
+    An agent's own name decides nothing where a person stands behind it: that person chose it.
+    """
     if rule.types and identity.type not in rule.types:
         return False
-    lent = identity.type != "agent" or "agent" in rule.types
-    names = _names(identity, with_person=lent)
+    if identity.type == "agent" and "agent" not in rule.types and (rule.people or rule.roles):
+        return False
+    names = _names(identity.on_behalf_of or identity)
     if rule.people and not any(fnmatchcase(name, person.casefold()) for name in names for person in rule.people):
         return False
-    return not rule.roles or (lent and not set(rule.roles).isdisjoint(identity.roles))
+    return not rule.roles or not set(rule.roles).isdisjoint(identity.roles)
 
 
-def _names(identity: Identity, with_person: bool) -> set[str]:
-    person = identity.on_behalf_of if with_person else None
-    found = (identity.id, identity.email, person.id if person else None, person.email if person else None)
-    return {name.casefold() for name in found if name}
+def _names(one: Identity | Principal) -> set[str]:
+    return {name.casefold() for name in (one.id, one.email) if name}
 
 
 def _told(identity: Identity) -> str:

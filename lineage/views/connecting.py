@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_http_methods
 
-from lineage import connecting, connection_lines, errors, words
+from lineage import connecting, connection_lines, words
 from lineage.access import Viewer
 from lineage.answers import signed_in
 from lineage.views import frame
@@ -42,14 +43,12 @@ def connect(request: HttpRequest, viewer: Viewer) -> HttpResponse:
 
 
 def asked(form: QueryDict) -> dict[str, Any]:
-    """What the form says, without what was left empty. Raises QueryInvalid."""
+    """What the form says, without what was left empty; `connecting.issue` judges it."""
     said: dict[str, Any] = {name: form.get(name, "").strip() for name in ("database", "purpose", "ticket")}
     agent = {name: form.get(f"agent_{name}", "").strip() for name in ABOUT_AGENT}
     if any(agent.values()):
         said["agent"] = {name: value for name, value in agent.items() if value}
     minutes = form.get("minutes", "").strip()
     if minutes:
-        if not (minutes.isascii() and minutes.isdigit() and len(minutes) < 6):
-            raise errors.QueryInvalid("Write the minutes as a whole number.", minutes="not a number")
-        said["minutes"] = int(minutes)
+        said["minutes"] = int(minutes) if re.fullmatch("[0-9]{1,5}", minutes) else minutes
     return said

@@ -84,12 +84,22 @@ def test_nobody_gets_in_where_no_rule_fits() -> None:
 def test_an_agent_has_its_persons_accounts_only_where_agents_are_named() -> None:
     agent = who(**AGENT, roles=("dba",))
     assert chosen(agent, "report-bot") == chosen(agent, "dana@shop.example") == "bots"
-    for rule in ({"people": ("dana@shop.example",)}, {"roles": ("dba",)}, {"types": ("human",)}):
+    rules: list[dict[str, tuple[str, ...]]] = [
+        {"people": ("dana@shop.example",)}, {"people": ("*",)}, {"roles": ("dba",)}, {"types": ("human",)},
+        {"people": ("report-*",), "types": ("agent",)},
+    ]  # fmt: skip
+    for rule in rules:
         assert refused(agent, "report-bot", (account("app", **rule),)).code == "account-missing"
-    assert chosen(agent, "report-bot", (account("own", people=("report-*",)),)) == "own"
     assert chosen(agent, "report-bot", (account("all"),)) == "all"
     alone = who(**{**AGENT, "on_behalf_of": None})
     assert refused(alone, "report-bot").code == "account-missing"
+    assert chosen(alone, "report-bot", (account("own", people=("report-*",), types=("agent",)),)) == "own"
+
+
+def test_an_agent_that_a_person_named_after_another_gets_nothing_of_the_others() -> None:
+    posing = who(**{**AGENT, "id": "carol@shop.example"}, roles=())
+    rules = (account("carols", people=("carol@shop.example",)), account("bots", types=("agent",), people=("carol@*",)))
+    assert refused(posing, "carol@shop.example", rules).code == "account-missing"
 
 
 def test_a_token_for_one_database_does_not_open_another() -> None:
