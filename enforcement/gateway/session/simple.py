@@ -27,9 +27,6 @@ from enforcement.gateway.session.state import (
 )
 from enforcement.gateway.session.transactions import Group, groups
 
-_WITHOUT_BLOCK = frozenset({"CALL", "DO"})
-"""They may end transactions themselves, which a block of ours would forbid."""
-
 
 class Texts(Expectation):
     """The answers to all statements of one Query, up to its ReadyForQuery, which stays ours.
@@ -240,11 +237,11 @@ def _run(state: State, judgement: Judgement, executions: Sequence[Execution], gr
     """Identity message and transaction around the Query where they are needed; True when all of it went well."""
     writes = state.needs_stamp(judgement)
     is_capped = any(one.cap is not None and one.is_write for one in executions)
-    tags = {one.part.part.tag for one in judgement.rulings}
-    is_free = state.line.status == messages.IDLE and (writes or is_capped)
-    block = state.inject("BEGIN") if is_free and not tags & _WITHOUT_BLOCK else None
+    # In the server a simple Query does not end the transaction of what was sent before it in the other protocol
+    # (PostgreSQL 17 and newer), so the block is explicit.
+    state.is_wrapped = state.line.status == messages.IDLE and (writes or is_capped)
+    block = state.inject("BEGIN") if state.is_wrapped else None
     stamp = state.stamp(judgement) if writes else None
-    state.is_wrapped = is_free
     texts = Texts(state, executions, group.start, block is not None)
     state.touches_scope(judgement)
     state.line.send(messages.encode_query(judgement.text[group.start : group.end]), texts)
@@ -264,22 +261,15 @@ def _closed(state: State, texts: Texts, executions: Sequence[Execution], block: 
     is_well = not texts.has_failed and not texts.is_over
     if block is not None:
         end = state.inject("COMMIT" if is_well else "ROLLBACK")
-        _end_wrap(state)
+        state.is_wrapped = False
+        state.line.sync(is_own=True)
         yield lambda: state.line.is_drained
         if end.error is not None:
             _failed_at_commit(state, executions, end.error)
         elif is_well:
             state.line.client(texts.held)
-    elif state.is_wrapped:
-        _end_wrap(state)
-        yield lambda: state.line.is_drained
     elif texts.is_over and state.line.status == messages.IN_TRANSACTION:
         yield from aborted(state)
-
-
-def _end_wrap(state: State) -> None:
-    state.is_wrapped = False
-    state.line.sync(is_own=True)
 
 
 def _failed_at_commit(state: State, executions: Sequence[Execution], error: dict[str, str]) -> None:
