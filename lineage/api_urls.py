@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from lineage import api, exchange, queries
+from lineage import api, exchange, guardrails_api, queries
 
 urlpatterns = [
     path("ingest/<str:format_name>", api.ingest_batch),
@@ -20,6 +20,7 @@ urlpatterns = [
     path("relations/<str:datasource>/<str:relation>/rows/<path:key>", api.row),
     path("approvals", api.listed(queries.approvals)),
     path("findings", api.findings),
+    path("guardrails", guardrails_api.guardrails),
     path("proof/inclusion", api.inclusion),
     path("proof/consistency", api.consistency),
     path("cosignature", api.cosignature),

@@ -5,12 +5,13 @@ from lineage.queries.facts import control_facts
 from lineage.queries.people import identities, identity, session, sessions
 from lineage.queries.places import datasources, holders, relation, relations, row
 from lineage.queries.records import event, events, overview, search_counts, touches
-from lineage.queries.rehearsal import Shift, Trial, dry_run
+from lineage.queries.rehearsal import TRIAL_MOST, Shift, Trial, dry_run
 from lineage.queries.review import approvals, findings
 from lineage.queries.whole import alarms, completeness, integrity, population
 
 __all__ = [
-    "SECOND", "Answer", "Coverage", "Shift", "Span", "Total", "Trial", "Window", "alarms", "approvals", "completeness", "control_facts",
-    "datasources", "dry_run", "event", "events", "findings", "holders", "identities", "identity", "integrity", "overview", "population",
-    "relation", "relations", "row", "search_counts", "session", "sessions", "touches",
+    "SECOND", "TRIAL_MOST", "Answer", "Coverage", "Shift", "Span", "Total", "Trial", "Window", "alarms", "approvals",
+    "completeness", "control_facts", "datasources", "dry_run", "event", "events", "findings", "holders", "identities",
+    "identity", "integrity", "overview", "population", "relation", "relations", "row", "search_counts", "session",
+    "sessions", "touches",
 ]  # fmt: skip

@@ -21,9 +21,9 @@ from lineage.guardrails import Asked, Decision, Guardrails, Touch, decide
 from lineage.queries import declared
 from lineage.queries.ask import TWICE, Coverage, Total, Window, searched
 from lineage.queries.covering import coverage
-from lineage.statements import Effect
+from lineage.statements import Effect, Part
 
-MOST = 20_000
+TRIAL_MOST = 20_000
 AT_ONCE = 500
 EXAMPLES = 5
 GRAVITY = {"allow": 0, "mask": 1, "limit": 2, "approve": 3, "block": 4}
@@ -109,7 +109,12 @@ class _Tally:
 
 
 def dry_run(
-    viewer: Viewer, rules: Guardrails, current: Guardrails, q: str = "", window: Window = Window(), most: int = MOST
+    viewer: Viewer,
+    rules: Guardrails,
+    current: Guardrails,
+    q: str = "",
+    window: Window = Window(),
+    most: int = TRIAL_MOST,
 ) -> Trial:
     """What `rules` would have said to the statements in scope, against `current` and against what was recorded.
 
@@ -192,14 +197,16 @@ def _asked(row: dict[str, Any], known: declared.Catalogs, unknown: Counter[str])
         actor_id=row["who_id"] or "", actor_type=row["who_type"], actor_email=row["who_email"], roles=tuple(row["roles"] or ()),
         on_behalf_of=row["on_behalf_of"], environment=row["environment"] or "", datasource=row["datasource"] or "",
         database=row["database"] or "", account=row["db_user"] or "", purpose=row["purpose"], ticket=row["ticket"],
-        commands=tuple(dict.fromkeys(name for part in parts for name in (part.tag, *part.commands) if name)) or _command(row),
+        commands=_commands(parts) or ((row["command"],) if row["command"] else ()),
         touches=touches, opaque=opaque, reason="; ".join(reasons) or None,
         weakens=tuple(phrase for part in parts for phrase in part.statement.weakens),
     )  # fmt: skip
 
 
-def _command(row: dict[str, Any]) -> tuple[str, ...]:
-    return (row["command"],) if row["command"] else ()
+def _commands(parts: Sequence[Part]) -> tuple[str, ...]:
+    """Tags, finer names and calls, as the gateway names them to the rules."""
+    named = [(part.tag, *part.commands, *(f"CALL {name}" for name in part.statement.calls)) for part in parts]
+    return tuple(dict.fromkeys(name for names in named for name in names if name))
 
 
 def _touch(effect: Effect, row: dict[str, Any], known: declared.Catalogs) -> Touch:

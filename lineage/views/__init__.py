@@ -1,9 +1,11 @@
 """The pages: functions that ask `lineage.queries` and render a template of the same name (docs/access.md)."""
 
 from lineage.views.account import sign_in, sign_out
+from lineage.views.connecting import connect
 from lineage.views.faults import bad_request, csrf_failed, forbidden, not_found, server_error
 from lineage.views.forgetting import erasure, erasure_ask, erasure_decide, forgetting, hold_add, hold_release
 from lineage.views.frame import page_context
+from lineage.views.guardrails import guardrail_version, guardrails, guardrails_set, guardrails_try
 from lineage.views.people import identities, identity, session, sessions
 from lineage.views.places import databases, row, table, tables
 from lineage.views.proof import integrity, seal
@@ -12,8 +14,9 @@ from lineage.views.review import approvals, findings
 from lineage.views.watch import overview, overview_live
 
 __all__ = [
-    "approvals", "bad_request", "csrf_failed", "databases", "erasure", "erasure_ask", "erasure_decide", "event", "findings", "forbidden",
-    "forgetting", "hold_add", "hold_release", "identities", "identity",
-    "integrity", "not_found", "overview", "overview_live", "page_context", "row", "seal", "search", "server_error",
-    "session", "sessions", "sign_in", "sign_out", "table", "tables",
+    "approvals", "bad_request", "connect", "csrf_failed", "databases", "erasure", "erasure_ask", "erasure_decide",
+    "event", "findings", "forbidden", "forgetting", "guardrail_version", "guardrails", "guardrails_set",
+    "guardrails_try", "hold_add", "hold_release", "identities", "identity", "integrity", "not_found", "overview",
+    "overview_live", "page_context", "row", "seal", "search", "server_error", "session", "sessions", "sign_in",
+    "sign_out", "table", "tables",
 ]  # fmt: skip
