@@ -41,7 +41,8 @@ class ProtectedColumn(msgspec.Struct, frozen=True):
 class JudgedPart(msgspec.Struct, frozen=True):
     """One statement: `touches` on relations, `opaque` with `reason`, and names of what it does (`commands`).
 
-    `triggers` are those that the catalog knows on what it changes: relation, trigger and function.
+    `triggers` are those that the catalog knows on what it changes: relation, trigger and function. `text` is that of the
+    statement whose rows it gives: for EXECUTE the prepared one, where that is known.
     """
 
     part: Part
@@ -52,6 +53,7 @@ class JudgedPart(msgspec.Struct, frozen=True):
     weakens: tuple[str, ...]
     triggers: tuple[str, ...] = ()
     protected_columns: tuple[ProtectedColumn, ...] = ()
+    text: str = ""
 
     @property
     def writes(self) -> bool:
@@ -119,7 +121,9 @@ def _resolved(
 ) -> Judged:
     judged = []
     for part in statements.analyse_each(sql, parameters, prepared):
-        judged.append(_judged(sql[part.text_start : part.text_end], part, Resolver(catalog, scope)))
+        text = sql[part.text_start : part.text_end]
+        found = _judged(text, part, Resolver(catalog, scope))
+        judged.append(msgspec.structs.replace(found, text=prepared.get(part.executes or "", text)))
         scope = _after(scope, part)
     reasons = dict.fromkeys(part.reason for part in judged if part.reason)
     return Judged(

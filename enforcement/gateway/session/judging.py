@@ -207,5 +207,10 @@ def _fetched(part: JudgedPart, cursors: Mapping[str, Ruling]) -> JudgedPart:
         return msgspec.structs.replace(part, opaque=True, reason="it fetches from a cursor that was not seen to be declared")
     inner = cursor.part
     return msgspec.structs.replace(
-        part, touches=inner.touches, opaque=inner.opaque, reason=inner.reason, protected_columns=inner.protected_columns
+        part,
+        touches=inner.touches,
+        opaque=inner.opaque,
+        reason=inner.reason,
+        protected_columns=inner.protected_columns,
+        text=inner.text,
     )
