@@ -5,7 +5,7 @@ the events for the store. What was in flight when the gateway died becomes an ev
 
 - A line of `inflight` is written before the statement is forwarded. Killing the gateway loses none; a power cut those of
   the last `sync_seconds`, which is how often both queues are made durable, for all sessions at once.
-- An event and the ids that `inflight` does not yet know to be done go into the spool in one frame: no crash doubles one.
+- What `inflight` does not say to be done may stand in the spool nevertheless: the next start looks, and doubles nothing.
 - "Done" names the event's sequence number: where the disk lost the event itself, it does not count.
 """
 
@@ -47,8 +47,15 @@ class Line(msgspec.Struct):
     at: int = 0
 
 
+class Spooled(msgspec.Struct):
+    """One line of the spool; `position` is the name under which `inflight` knows it."""
+
+    position: str = ""
+
+
 _encode = msgspec.json.encode
 _line = msgspec.json.Decoder(Line).decode
+_spooled = msgspec.json.Decoder(Spooled).decode
 
 
 class Recorder:
@@ -87,12 +94,12 @@ class Recorder:
                 case Refused():
                     self._tell(entry.began.id, events.refused(entry))
                 case SessionBegan():
-                    self._begin(entry.session.session_id, events.session_stopped(entry.session))
-                    self._tell("", events.session_began(entry))
+                    self._begin(f"{entry.session.session_id}.end", events.session_stopped(entry.session))
+                    self._tell(f"{entry.session.session_id}.start", events.session_began(entry))
                 case SessionEnded():
-                    self._tell(entry.session.session_id, events.session_ended(entry))
+                    self._tell(f"{entry.session.session_id}.end", events.session_ended(entry))
                 case SessionFailed():
-                    self._tell("", events.session_failed(entry))
+                    self._tell(f"{entry.session.session_id}.failed", events.session_failed(entry))
 
     def close(self) -> None:
         """Make everything durable and give the folder free."""
@@ -127,28 +134,26 @@ class Recorder:
                 self._dropped += 1
 
     def _write(self, name: str, event: Event) -> bool:
-        marks = [*self._unmarked, name] if name in self._open else self._unmarked
-        item = shipper.item(event.source_event_id or "", events.encode(event))
         try:
-            sequence = self.spool.append([item], {"ended": marks})
+            sequence = self.spool.append([shipper.item(name, events.encode(event))])
         except OSError as error:
             self.problem = f"{self.spool.folder}: {error.strerror}."
             return False
-        self._unmarked = marks
-        self._open.pop(name, None)
-        self._mark(sequence)
+        if self._open.pop(name, None) is not None:
+            self._unmarked.append(name)
+            self._mark(sequence)
         return True
 
     def _mark(self, sequence: int) -> None:
+        """Say that what is not said yet is done: the spool has it, up to `sequence`."""
         if not self._unmarked:
             return
         try:
             self._inflight.append([b'"done":%b,"at":%d' % (_encode(self._unmarked), sequence)])
         except OSError as error:
-            # The spool's next frame names them again, so that they are known to be done in any case.
             self.problem = f"{self._inflight.folder}: {error.strerror}."
             return
-        self._unmarked = []
+        self._unmarked.clear()
 
     def _run(self, sync_seconds: float) -> None:
         while not self._stopping.wait(sync_seconds):
@@ -222,15 +227,13 @@ class Recorder:
                     f"{segment.path.name} of the gateway's list of running statements is damaged behind byte {end}."
                 )
                 self.spool.append([shipper.custody_item("gap", "recorder", detail)])
-        for name in self.spool.position.get("ended", ()):
-            found.pop(name, None)
+        self._leave_out_spooled(found)
         at = time.time()
         for name, told in found.items():
             self._open[name] = decode_event(told), bytes(told)
             self._tell(name, events.lost(self._open[name][0], at))
         if found:
             shipper.say(f"recorder: {len(found)} statements and sessions of the last run had not ended; told as such.")
-        self._mark(self.spool.last)
         self.spool.sync()
         self._inflight.sync()
         if not self._open:
@@ -244,6 +247,13 @@ class Recorder:
             elif line.at <= self.spool.last:
                 for name in line.done:
                     found.pop(name, None)
+
+    def _leave_out_spooled(self, found: dict[str, msgspec.Raw]) -> None:
+        """Forget what was told, though the line that says so was lost."""
+        for segment in self.spool.segments if found else ():
+            for frame, _ in spools.frames(segment.path):
+                for text in frame.lines:
+                    found.pop(_spooled(text).position, None)
 
 
 def _began(name: str, told: bytes) -> bytes:
