@@ -80,6 +80,15 @@ $$("[data-scrub]").forEach((form) => {
   for (const control of [range, list]) control.addEventListener("change", () => form.requestSubmit());
 });
 
+// --- what is left of a time, second by second; without a script the time itself stands there
+
+function count(time) {
+  const left = Math.ceil((new Date(time.dateTime) - Date.now()) / 1000);
+  time.textContent = left > 0 ? `for another ${Math.floor(left / 60)} min ${left % 60} s` : "no more: the token has expired";
+  if (left > 0) setTimeout(count, 1000, time);
+}
+$$("[data-countdown]").forEach(count);
+
 // --- keyboard: / to the search; j, k, o along the steps of a session
 
 function open(item) {
