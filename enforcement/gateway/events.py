@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from typing import Any
 
 import msgspec
@@ -23,13 +24,13 @@ from lineage.events import (
     Transaction,
     Verdict,
     bounded_statement,
-    clean_text,
     format_time,
 )
 
 STOPPED = "the gateway stopped without telling the end"
 STRENGTH: tuple[Verdict, ...] = ("unknown", "allowed", "masked", "approved", "pending", "error", "blocked")
 
+_LONE = re.compile("[\ud800-\udfff]")
 _encode = msgspec.json.encode
 
 
@@ -139,7 +140,7 @@ def encode(event: Event) -> bytes:
 
 def _clean(value: Any) -> Any:
     if isinstance(value, str):
-        return clean_text(value.encode("utf-8", "surrogateescape"))[0]
+        return _LONE.sub("\ufffd", value)
     if isinstance(value, list | tuple):
         return [_clean(part) for part in value]
     return {name: _clean(part) for name, part in value.items()} if isinstance(value, dict) else value
