@@ -17,7 +17,7 @@ from lineage import statements
 from lineage.events import key_text, parse_time
 from lineage.statements import capture
 
-VERSION = "2"
+VERSION = "3"
 """Raise it with every change of what is derived; `fsck` compares only what the same version made."""
 TIME = pa.timestamp("us", tz="UTC")
 TEXTS = pa.list_(pa.string())
@@ -295,10 +295,13 @@ def touch_rows(index: int, f: Mapping[str, Any], parsed: statements.Statement | 
         return
     if f.get("kind") != "query" or f.get("command") == "CONTEXT MESSAGE":
         return
-    seen = set()
+    told = list(_told_touches(f.get("effects", ())))
+    yield from (base | row for row in told)
+    seen = {row["relation"] for row in told}
+    known = {(row["relation"], row["touch_op"]) for row in told}
     for effect in parsed.effects if parsed else ():
         relation = _resolve(effect.schema, effect.relation, reported)
-        if relation is None:
+        if relation is None or (relation, effect.verb) in known:
             continue
         seen.add(relation)
         for pairs in effect.keys or ((),):
@@ -314,14 +317,26 @@ def touch_rows(index: int, f: Mapping[str, Any], parsed: statements.Statement | 
             }
     for relation in reported:
         if relation not in seen:
-            yield base | {
+            access = ACCESS.get(f.get("op") or "", "procedural")
+            nothing: dict[str, Any] = {"key": None, "key_columns": [], "pairs": [], "touch_columns": []}
+            yield base | nothing | {
+                "relation": relation, "access": access, "touch_op": f.get("op"), "provenance": "reported",
+            }  # fmt: skip
+
+
+def _told_touches(effects: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The rows that the source itself says were met: a gateway knows the keys in a result."""
+    for effect in effects:
+        relation = _name(effect.get("schema"), effect.get("relation"))
+        for key in effect.get("keys", ()) if relation else ():
+            yield {
                 "relation": relation,
-                "key": None,
-                "key_columns": [],
-                "pairs": [],
-                "touch_columns": [],
-                "access": ACCESS.get(f.get("op") or "", "procedural"),
-                "touch_op": f.get("op"),
+                "key": key_text([v.get("value") for v in key]),
+                "key_columns": [v["column"] for v in key],
+                "pairs": [f"{v['column']}={v.get('value')}" for v in key],
+                "touch_columns": list(effect.get("columns", ())),
+                "access": ACCESS.get(effect["verb"], "procedural"),
+                "touch_op": effect["verb"],
                 "provenance": "reported",
             }
 

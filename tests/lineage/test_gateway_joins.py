@@ -174,3 +174,20 @@ def test_what_a_function_did_inside_a_statement_counts_for_itself(feed: Feed, ga
     rows = {row["index"]: row for row in queries.events(ALL, "op:delete").items}
     assert (rows[nested]["who_id"], rows[nested]["flags"]) == ("report-bot", [])
     assert queries.overview(ALL)["accesses"] == 2
+
+
+def test_rows_that_the_gateway_saw_in_a_result_were_read_by_key(
+    feed: Feed, gate: Callable[..., int], settle: Callable[[str], None]
+) -> None:
+    feed.change("90", key="1")
+    keys = [[value("id", "4711")], [value("id", "4712")]]
+    seen = gate(
+        "select email from customers where city = 'Bern'", op="read", rows={"returned": 2},
+        resources=[{"schema": "public", "relation": "customers", "access": "read"}],
+        effects=[{"verb": "read", "schema": "public", "relation": "customers", "columns": ["email"], "keys": keys}],
+    )  # fmt: skip
+    settle("late")
+    row = queries.row(ALL, "orders", "public.customers", "4712")
+    assert ([r["index"] for r in row["read"]], row["could_have_read"]) == ([seen], [])
+    touches = queries.touches(ALL, "relation:customers op:read").items
+    assert sorted((t["key"], t["provenance"]) for t in touches) == [("4711", "reported"), ("4712", "reported")]
