@@ -13,11 +13,21 @@ from enforcement.gateway.messages import Frame, FromClient, FromServer, Run
 from enforcement.gateway.session.holds import Desk, held
 from enforcement.gateway.session.judging import Judgement, Refusal, parameter_texts, refusal
 from enforcement.gateway.session.names import Names, Portal, Prepared
-from enforcement.gateway.session.pipeline import Expectation, Own, Passed, Swallowed
+from enforcement.gateway.session.pipeline import Expectation, Passed, Swallowed
 from enforcement.gateway.session.results import Execution
 from enforcement.gateway.session.settings_tracking import ours
 from enforcement.gateway.session.simple import changed, unstamped
-from enforcement.gateway.session.state import UNRECORDED, State, Steps, Wait, aborted, begun, copied_in, drained, settled
+from enforcement.gateway.session.state import (
+    UNRECORDED,
+    State,
+    Steps,
+    Wait,
+    aborted,
+    begun,
+    copied_in,
+    drained,
+    settled,
+)
 
 KINDS = frozenset(b"PBDECHS")
 
@@ -25,8 +35,8 @@ KINDS = frozenset(b"PBDECHS")
 class Answer(Expectation):
     """The answer to one Execute."""
 
-    def __init__(self, state: State, portal: Portal, execution: Execution, stamp: Own | None) -> None:
-        self._state, self._portal, self._execution, self._stamp = state, portal, execution, stamp
+    def __init__(self, state: State, portal: Portal, execution: Execution) -> None:
+        self._state, self._portal, self._execution = state, portal, execution
         self._is_first = portal.execution is None
         self.is_done = False
 
@@ -35,9 +45,6 @@ class Answer(Expectation):
 
     def frame(self, frame: Frame | Run) -> bool:
         state, execution = self._state, self._execution
-        if self._stamp is not None:
-            state.learn_transaction(self._stamp)
-            self._stamp = None
         if frame.kind == FromServer.DATA_ROW and execution.fields is None and self._portal.fields:
             execution.described(self._portal.fields)
         if frame.kind == FromServer.COMMAND_COMPLETE:
@@ -133,7 +140,10 @@ def _parse(state: State, desk: Desk, frame: Frame) -> Steps:
         state.line.say(messages.encode_parse_complete(), lambda: state.statements.confirm(change))
     else:
         passed = Passed(
-            state.line, b"1", done=lambda _: state.statements.confirm(change), undone=lambda: state.statements.forget(change)
+            state.line,
+            b"1",
+            done=lambda _: state.statements.confirm(change),
+            undone=lambda: state.statements.forget(change),
         )
         _forward(state, frame.raw, passed)
 
@@ -259,15 +269,18 @@ def _executed(state: State, portal: Portal, judgement: Judgement, name: str, fra
             judgement, 0, state.new_id(), state.judge.catalog, parameters, portal.decided, state.transaction_id
         )
         if not (yield from begun(state, [execution])):
-            yield from refused(state, UNRECORDED, lambda: state.records.refused(judgement, UNRECORDED, parameters, verdict="error"))
+            yield from refused(
+                state, UNRECORDED, lambda: state.records.refused(judgement, UNRECORDED, parameters, verdict="error")
+            )
             return
-    stamp = None
     if state.needs_stamp(judgement):
-        stamp = state.stamp(judgement, lambda error: state.line.client(unstamped(error).encoded()))
+        state.stamp(judgement, lambda error: state.line.client(unstamped(error).encoded()))
     if portal.fields is None:
-        _forward(state, messages.encode_describe("P", name), Swallowed(b"Tn", seen=lambda found: _fielded(portal, found)))
+        _forward(
+            state, messages.encode_describe("P", name), Swallowed(b"Tn", seen=lambda found: _fielded(portal, found))
+        )
     state.touches_scope(judgement)
-    answer = Answer(state, portal, execution, stamp)
+    answer = Answer(state, portal, execution)
     portal.execution = execution
     _forward(state, frame.raw, answer)
     copies = execution.ruling.part.part.copies

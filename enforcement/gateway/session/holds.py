@@ -30,6 +30,9 @@ class Desk:
         self.decided: Decided | None = None
         self.waiting: Hold | None = None
 
+    def ask(self, hold: Hold) -> None:
+        self.decided, self.waiting = None, hold
+
     def told(self, answer: Decided | Previewed) -> None:
         if isinstance(answer, Previewed):
             self.previewed = answer
@@ -54,7 +57,7 @@ def held(
     until = state.clock() + state.place.hold_seconds if in_transaction else None
     digest = state.judge.digest(judgement.text, values, formats, types)
     hold = _hold(state, judgement, request_id, digest, preview, until)
-    desk.decided, desk.waiting = None, hold
+    desk.ask(hold)
     state.line.output(Ask(hold))
     answer_by = state.clock() + state.place.answer_seconds
     yield lambda: desk.decided is not None or state.clock() >= answer_by

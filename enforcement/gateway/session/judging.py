@@ -63,7 +63,9 @@ class Refusal(msgspec.Struct, frozen=True):
             "S": "ERROR", "V": "ERROR", "C": self.sqlstate, "M": self.sentence, "D": self.detail, "H": self.hint,
             "s": self.schema, "t": self.table,
         }  # fmt: skip
-        return messages.encode_error_response({letter: text.replace("\0", "") for letter, text in fields.items() if text})
+        return messages.encode_error_response(
+            {letter: text.replace("\0", "") for letter, text in fields.items() if text}
+        )
 
 
 def gravest(decisions: Sequence[Decision]) -> Decision:
@@ -171,7 +173,9 @@ class Judge:
             return decision
         if self.who.on_behalf_of is None:
             sentence = "An agent that works for nobody may not write."
-            return self._blocked(decision, "agent-for-a-person", sentence, "Sign in with a token that names a person (act).")
+            return self._blocked(
+                decision, "agent-for-a-person", sentence, "Sign in with a token that names a person (act)."
+            )
         if not reasons.purpose:
             sentence = "An agent says why before it writes."
             hint = "SET touchstone.purpose = '…', or a comment /*purpose='…'*/ in the statement."
@@ -204,7 +208,9 @@ _NOTHING = JudgedPart(part=None, touches=(), opaque=False, reason=None, commands
 def _fetched(part: JudgedPart, cursors: Mapping[str, Ruling]) -> JudgedPart:
     cursor = cursors.get(part.part.fetches or "")
     if cursor is None:
-        return msgspec.structs.replace(part, opaque=True, reason="it fetches from a cursor that was not seen to be declared")
+        return msgspec.structs.replace(
+            part, opaque=True, reason="it fetches from a cursor that was not seen to be declared"
+        )
     inner = cursor.part
     return msgspec.structs.replace(
         part,

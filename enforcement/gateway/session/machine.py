@@ -206,4 +206,3 @@ class Session:
             state.line.client(messages.error(sqlstate, sentence, severity="FATAL"))
         state.line.output(Close(sqlstate, sentence))
         self._wait = lambda: False
-

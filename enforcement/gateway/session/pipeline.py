@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 
 from enforcement.gateway import messages
 from enforcement.gateway.messages import Frame, FromServer, ProtocolViolation, Run
-from enforcement.gateway.session.results import Execution
 from enforcement.gateway.session.outputs import Output, ToClient, ToServer
+from enforcement.gateway.session.results import Execution
 
 Answer = Frame | Run
 ANY_TIME = frozenset({FromServer.NOTICE_RESPONSE, FromServer.PARAMETER_STATUS, FromServer.NOTIFICATION_RESPONSE})
@@ -103,17 +103,24 @@ class Own(Expectation):
 
     is_own = True
 
-    def __init__(self, on_failed: Callable[[dict[str, str]], None] | None = None) -> None:
+    def __init__(
+        self,
+        on_failed: Callable[[dict[str, str]], None] | None = None,
+        on_row: Callable[[list[bytes | None]], None] | None = None,
+    ) -> None:
         self.rows: list[list[bytes | None]] = []
         self.error: dict[str, str] | None = None
         self.is_done = False
-        self._on_failed = on_failed
+        self._on_failed, self._on_row = on_failed, on_row
         self._closed = 0
 
     def frame(self, frame: Answer) -> bool:
         if frame.kind == FromServer.DATA_ROW:
             frames = frame.frames() if isinstance(frame, Run) else (frame,)
-            self.rows += [messages.row_values(one.data, one.start + 5, one.stop) for one in frames]
+            for one in frames:
+                self.rows.append(messages.row_values(one.data, one.start + 5, one.stop))
+                if self._on_row:
+                    self._on_row(self.rows[-1])
         elif frame.kind == FromServer.CLOSE_COMPLETE:
             self._closed += 1
         elif frame.kind not in b"12C":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from enforcement.gateway import entries
 from enforcement.gateway.effects import Catalog, JudgedPart
 from enforcement.gateway.identity import Identity
@@ -62,7 +64,10 @@ def effects(part: JudgedPart) -> tuple[Effect, ...]:
             effect.relation,
             effect.columns,
             tuple(
-                tuple(Value(column=column, state="null" if value is None else "present", value=value) for column, value in key)
+                tuple(
+                    Value(column=column, state="null" if value is None else "present", value=value)
+                    for column, value in key
+                )
                 for key in effect.keys or ()
             ),
         )
@@ -90,7 +95,12 @@ class Records:
     """Makes the entries. Outputs go through the line, so that they keep their place among the bytes."""
 
     def __init__(
-        self, line: Line, facts: entries.SessionFacts, clock: Callable[[], float], new_id: Callable[[], str], keys_limit: int
+        self,
+        line: Line,
+        facts: entries.SessionFacts,
+        clock: Callable[[], float],
+        new_id: Callable[[], str],
+        keys_limit: int,
     ) -> None:
         self.facts, self.new_id, self.clock = facts, new_id, clock
         self._line, self._keys_limit = line, keys_limit
@@ -114,7 +124,9 @@ class Records:
         if decided is not None and ruling.decision.outcome == "approve":
             verdict, cap = "approved", decided.row_cap if decided.row_cap is not None else ruling.decision.rows_over
         known = approval(decided, self.requested_by) if decided else None
-        entry = self._entry(judgement, ruling, verdict, f"{correlation}.{number + 1}", parameters, known, transaction_id)
+        entry = self._entry(
+            judgement, ruling, verdict, f"{correlation}.{number + 1}", parameters, known, transaction_id
+        )
         execution = Execution(entry, ruling, catalog, self._keys_limit, cap)
         self._open[entry.id] = execution
         self._line.output(Record(entry))
@@ -153,7 +165,9 @@ class Records:
             ticket=why.ticket,
             run_id=why.run_id,
             tool_call_id=why.tool_call_id,
-            policy=(Policy(id="guardrails", version=str(decision.version), rule=decision.rule, effect=decision.outcome),),
+            policy=(
+                Policy(id="guardrails", version=str(decision.version), rule=decision.rule, effect=decision.outcome),
+            ),
             approval=known,
             resources=resources(part, self.facts.database),
             effects=effects(part),
@@ -177,8 +191,10 @@ class Records:
         entry = self._entry(judgement, worst, verdict, None, parameters, known, None)
         if len(judgement.rulings) > 1:
             tags = "; ".join(dict.fromkeys(one.part.part.tag for one in judgement.rulings))[:500]
-            entry = entries.msgspec.structs.replace(entry, statement=judgement.text, command=tags)
-        self._line.output(Record(entries.Refused(began=entry, at=self.clock(), sqlstate=refusal.sqlstate, sentence=refusal.sentence)))
+            entry = msgspec.structs.replace(entry, statement=judgement.text, command=tags)
+        self._line.output(
+            Record(entries.Refused(began=entry, at=self.clock(), sqlstate=refusal.sqlstate, sentence=refusal.sentence))
+        )
 
     def unbegun(self, execution: Execution) -> None:
         """It could not be written down and does not run."""
@@ -220,7 +236,9 @@ class Records:
         self._line.output(Record(execution.ended(self.clock(), outcome, **more)))
 
 
-def identity_message(facts: entries.SessionFacts, agent: Agent | None, purpose: str | None, ticket: str | None) -> dict[str, str]:
+def identity_message(
+    facts: entries.SessionFacts, agent: Agent | None, purpose: str | None, ticket: str | None
+) -> dict[str, str]:
     """Who writes, in the fields of `enforcement.context`."""
     actor, person = facts.actor, facts.on_behalf_of
     said = {

@@ -21,7 +21,9 @@ _HASHED_FROM = 1
 class Execution:
     """The answer to one statement. `cap` is the most rows that it may return or change; `over` when there were more."""
 
-    def __init__(self, began: entries.Began, ruling: Ruling, catalog: Catalog, keys_limit: int, cap: int | None) -> None:
+    def __init__(
+        self, began: entries.Began, ruling: Ruling, catalog: Catalog, keys_limit: int, cap: int | None
+    ) -> None:
         self.began, self.ruling, self.cap = began, ruling, cap
         self.fields: tuple[Field, ...] | None = None
         self.over = False
@@ -86,7 +88,9 @@ class Execution:
             known = self._keys.setdefault(str(relation), [])
             texts = [(name, values[place], self.fields[place].format) for place, name in columns]
             if len(known) < self._keys_limit and all(raw is not None and not binary for _, raw, binary in texts):
-                known.append(tuple(Value(column=name, value=(raw or b"").decode("utf-8", "replace")) for name, raw, _ in texts))
+                known.append(
+                    tuple(Value(column=name, value=(raw or b"").decode("utf-8", "replace")) for name, raw, _ in texts)
+                )
 
     def copy_begins(self, formats: tuple[int, ...]) -> None:
         """COPY … TO STDOUT: how its stream is masked is planned."""
@@ -188,5 +192,7 @@ class Execution:
         for effect in self.began.effects:
             name = f"{effect.schema}.{effect.relation}"
             read = self._keys.get(name, []) if effect.verb in ("read", "export") else []
-            found.append(Effect(effect.verb, effect.schema, effect.relation, effect.columns, tuple(read) or effect.keys))
+            found.append(
+                Effect(effect.verb, effect.schema, effect.relation, effect.columns, tuple(read) or effect.keys)
+            )
         return tuple(found)

@@ -193,7 +193,11 @@ def _answered_here(state: State, judgement: Judgement) -> Generator[Wait, None, 
 
 def changed(state: State, setting: dict[str, str | None]) -> Reasons:
     """The session's reasons after SET touchstone.*; a name that there is not, is kept by nobody."""
-    known = {name: value or getattr(state.first_reasons, name) for name, value in setting.items() if hasattr(state.reasons, name)}
+    known = {
+        name: value or getattr(state.first_reasons, name)
+        for name, value in setting.items()
+        if hasattr(state.reasons, name)
+    }
     return msgspec.structs.replace(state.reasons, **known)
 
 
@@ -233,7 +237,9 @@ def _late_refusal(state: State, judgement: Judgement) -> Steps:
     state.line.client(no.encoded())
 
 
-def _run(state: State, judgement: Judgement, executions: Sequence[Execution], group: Group) -> Generator[Wait, None, bool]:
+def _run(
+    state: State, judgement: Judgement, executions: Sequence[Execution], group: Group
+) -> Generator[Wait, None, bool]:
     """Identity message and transaction around the Query where they are needed; True when all of it went well."""
     writes = state.needs_stamp(judgement)
     is_capped = any(one.cap is not None and one.is_write for one in executions)
@@ -250,8 +256,6 @@ def _run(state: State, judgement: Judgement, executions: Sequence[Execution], gr
     if texts.was_skipped:
         yield from _unstamped(state, stamp, block)
         return False
-    if stamp is not None:
-        state.learn_transaction(stamp)
     yield from _closed(state, texts, executions, block)
     return not texts.has_failed and not texts.is_over
 
@@ -259,6 +263,7 @@ def _run(state: State, judgement: Judgement, executions: Sequence[Execution], gr
 def _closed(state: State, texts: Texts, executions: Sequence[Execution], block: Own | None) -> Steps:
     """Ends a transaction of ours; one of the client's is made to fail when a cap was passed in it."""
     is_well = not texts.has_failed and not texts.is_over
+    state.batch_failed = state.batch_failed or not is_well
     if block is not None:
         end = state.inject("COMMIT" if is_well else "ROLLBACK")
         state.is_wrapped = False

@@ -95,18 +95,23 @@ class State:
     def judged(self, text: str, parameters: Sequence[str | None] = ()) -> Judgement:
         """`text` under the rules, the catalog and the settings of now."""
         known = self.scope or Scope(search_path=None, role="", session_user="", temp=frozenset())
-        prepared = {name: one.text for name, one in self.statements.items() if name} if "execute" in text.lower() else {}
+        prepared = (
+            {name: one.text for name, one in self.statements.items() if name} if "execute" in text.lower() else {}
+        )
         return self.judge.judge(text, parameters, known, prepared, self.cursors, reasons(self.reasons, text))
 
     def asked_with(self) -> tuple[object, ...]:
         """What a judgement depends on besides the text: judge again when it is another."""
         return (self.judge.rules.digest, self.judge.catalog.version, self.scope, self.reasons)
 
-    def inject(self, sql: str, values: Sequence[bytes] = (), on_failed: Callable[[dict[str, str]], None] | None = None) -> Own:
-        """Sends a statement of our own whose answer the client does not see. Neither unnamed statement nor portal is touched."""
+    def own_name(self) -> str:
+        """A name for a prepared statement of ours that nobody else has."""
         self._injected += 1
-        name = f"_touchstone_{self.client.session_id[-8:]}_{self._injected}"
-        own = Own(on_failed)
+        return f"_touchstone_{self.client.session_id[-8:]}_{self._injected}"
+
+    def inject(self, sql: str, values: Sequence[bytes] = (), own: Own | None = None) -> Own:
+        """Sends a statement of ours whose answer the client does not see; the unnamed statement and portal stay as they are."""
+        name, own = self.own_name(), own or Own()
         types = (_TEXT_OID,) * len(values)
         parts = (
             messages.encode_parse(name, sql, types),
@@ -129,12 +134,11 @@ class State:
             if on_failed:
                 on_failed(fields)
 
-        return self.inject(STAMP, [json.dumps(said, ensure_ascii=False).encode()], failed)
+        return self.inject(STAMP, [json.dumps(said, ensure_ascii=False).encode()], Own(failed, self._stamped))
 
-    def learn_transaction(self, own: Own) -> None:
-        """Takes the transaction's id, as the log and change capture write it, from the answer to the identity message."""
-        if own.rows and own.rows[0][1] is not None:
-            self.transaction_id = str(int(own.rows[0][1]) & 0xFFFFFFFF)
+    def _stamped(self, row: list[bytes | None]) -> None:
+        """Takes the transaction's id as log and change capture write it: its low 32 bits."""
+        self.transaction_id = str(int(row[1] or b"0") & 0xFFFFFFFF)
 
     def needs_stamp(self, judgement: Judgement) -> bool:
         if not self.place.identity_message or self.stamped or self.is_failed or not judgement.writes:
@@ -200,7 +204,10 @@ class State:
             self.cursors = {} if part.closes == "*" else {k: v for k, v in self.cursors.items() if k != part.closes}
         if any(name == "*" for name, _, _ in part.sets):
             self.reasons = self.first_reasons
-        if any(touch.verb in ("ddl", "privilege") for touch in execution.ruling.part.touches) or execution.ruling.part.opaque:
+        if (
+            any(touch.verb in ("ddl", "privilege") for touch in execution.ruling.part.touches)
+            or execution.ruling.part.opaque
+        ):
             self.catalog_changed = True
 
     def _deallocated(self, name: str) -> None:
@@ -283,8 +290,12 @@ def settled(state: State) -> Steps:
     if not state.doubt or state.is_failed or state.line.is_skipping:
         return
     yield from drained(state)
-    if state.line.is_skipping:
-        return
+    if not state.line.is_skipping:
+        yield from _asked(state)
+
+
+def _asked(state: State) -> Steps:
+    """Asks the server what names mean now."""
     own = state.inject(ASK)
     if state.is_batch_open:
         state.line.flush()
@@ -301,9 +312,7 @@ def settled(state: State) -> Steps:
 
 def aborted(state: State) -> Steps:
     """Makes the server's transaction fail, so that it holds no lock, and ends the open batch."""
-    state._injected += 1
-    name = f"_touchstone_{state.client.session_id[-8:]}_{state._injected}"
-    own = Own()
+    name, own = state.own_name(), Own()
     parts = (
         messages.encode_parse(name, FAIL, ()), messages.encode_bind(name, name, (), (), ()), messages.encode_execute(name, 0),
     )  # fmt: skip
@@ -353,4 +362,3 @@ def copied_in(state: State, finished: Wait) -> Steps:
                 state.line.server(messages.encode_flush())
         elif frame.kind not in (FromClient.SYNC, FromClient.FLUSH):
             raise ProtocolViolation("A message that has no place in a COPY came in the middle of one.")
-

@@ -6,9 +6,10 @@ import struct
 
 import pytest
 
+from demo.monitored import Monitored
 from enforcement.gateway import messages
 from tests.enforcement.gateway import wire_scripts
-from tests.enforcement.gateway.conftest import Shop
+from tests.enforcement.gateway.stalls import Stall
 from tests.enforcement.gateway.wired import split
 
 SETUP = [(one, count) for one, count in wire_scripts.SIMPLE if b"create table" in one and b"temp" not in one]
@@ -20,7 +21,9 @@ def comparable(data: bytes) -> list[tuple[str, object]]:
     for kind, body in split(data):
         if kind == "T":
             columns = messages.decode_row_description(body).fields
-            found.append((kind, [(f.name, bool(f.table_oid), f.attribute, f.type_oid, f.size, f.format) for f in columns]))
+            found.append(
+                (kind, [(f.name, bool(f.table_oid), f.attribute, f.type_oid, f.size, f.format) for f in columns])
+            )
         elif kind == "E":
             # The gateway answers for a missing statement itself: it has no line of the server's source to name.
             fields = messages.decode_error_response(body).fields
@@ -34,8 +37,8 @@ def comparable(data: bytes) -> list[tuple[str, object]]:
 
 @pytest.mark.parametrize("name", ["SIMPLE", "EXTENDED", "COPY"])
 @pytest.mark.parametrize("at_a_time", [0, 7])
-def test_answers_are_those_of_the_database_itself(name: str, at_a_time: int, monitored: object) -> None:
-    through, around = Shop(monitored), Shop(monitored)  # type: ignore[arg-type]
+def test_answers_are_those_of_the_database_itself(name: str, at_a_time: int, monitored: Monitored) -> None:
+    through, around = Stall(monitored), Stall(monitored)
     try:
         wired, direct = through.wired(), around.direct()
         before = [] if name == "SIMPLE" else SETUP
@@ -48,23 +51,23 @@ def test_answers_are_those_of_the_database_itself(name: str, at_a_time: int, mon
         assert begun
         assert sorted(entry.began.id for entry in ended) == sorted(entry.id for entry in begun)
     finally:
-        through.close()
-        around.close()
+        through.remove()
+        around.remove()
 
 
-def test_a_large_result_passes_whole(shop: Shop) -> None:
-    wired = shop.wired()
+def test_a_large_result_passes_whole(stall: Stall) -> None:
+    wired = stall.wired()
     sql = "select g, repeat('x', 100) from generate_series(1, 20000) g"
     seen = wired.answers(wire_scripts.Q(sql), 1)
-    assert seen == shop.direct().answers(wire_scripts.Q(sql), 1)
+    assert seen == stall.direct().answers(wire_scripts.Q(sql), 1)
     assert wired.entries[-1].rows_returned == 20000
     assert any(flag.startswith("rows_sha256:") for flag in wired.entries[-1].flags)
 
 
-def test_protocol_kept_bytes_do_not_depend_on_how_the_server_cuts_them(shop: Shop) -> None:
-    wired = shop.wired()
+def test_protocol_kept_bytes_do_not_depend_on_how_the_server_cuts_them(stall: Stall) -> None:
+    wired = stall.wired()
     script, readies = wire_scripts.Q("select id, name from customers order by id; select 1"), 1
-    wanted = shop.direct().answers(script, readies)
+    wanted = stall.direct().answers(script, readies)
     receive = wired.direct.receive
 
     pieces: list[bytes] = []
