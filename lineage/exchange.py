@@ -51,9 +51,10 @@ def answer(gateway: Gateway, message: Message) -> dict[str, Any]:
         gateways.see(gateway, message.sessions)
         refused = keep(gateway, message.held, message.sessions) + finish(gateway, message)
     tags_state, tags = gateways.tags(gateway, message.tags)
+    keys_state, keys = gateways.keys(message.keys)
     return {
         "rules": gateways.rules(message),
-        "tags": tags, "tags_state": tags_state,
+        "tags": tags, "tags_state": tags_state, "keys": keys, "keys_state": keys_state,
         "kills": gateways.killed(gateway),
         "decisions": decisions(gateway, [*message.asked, *(hold.request_id for hold in message.held)]),
         "refused": refused + unknown(gateway, message.asked),

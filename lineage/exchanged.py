@@ -10,7 +10,8 @@ import msgspec
 from lineage.events import Count
 
 Word = Annotated[str, msgspec.Meta(max_length=200)]
-Id = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+Id = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9._:-]{1,100}$")]
+GatewayName = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
 Account = Annotated[str, msgspec.Meta(max_length=63)]
 Sentence = Annotated[str, msgspec.Meta(max_length=2_000)]
 Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
@@ -139,7 +140,7 @@ class Message(Part, frozen=True):
     `tags` and `keys` name the state that the gateway has, as it was last told.
     """
 
-    gateway: Id
+    gateway: GatewayName
     version: Annotated[str, msgspec.Meta(max_length=40)] = ""
     databases: Annotated[tuple[Database, ...], msgspec.Meta(max_length=200)] = ()
     sessions: Annotated[tuple[Live, ...], msgspec.Meta(max_length=5_000)] = ()

@@ -7,15 +7,16 @@ database alone.
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from django.db import connection, transaction
-from django.db.models import Count, Max, Q, QuerySet
+from django.db.models import Count, Exists, Max, OuterRef, Q, QuerySet
 from django.utils import timezone
 
-from lineage import errors, ledger, rights
+from lineage import connecting, errors, ledger, rights
 from lineage.access import Viewer
 from lineage.events import Actor, Principal
 from lineage.exchanged import Database, Hold, Live, Message
@@ -128,7 +129,7 @@ def _row(gateway: Gateway, session: Live) -> dict[str, Any]:
 
 
 def live(viewer: Viewer) -> QuerySet[GatewaySession]:
-    """Live sessions in the viewer's scope, newest first. `silent` on those whose gateway is not heard any more."""
+    """Live sessions in the viewer's scope, newest first; `is_ending` on those whose end was ordered."""
     allowed = Q()
     if viewer.datasources:
         allowed &= Q(datasource__in=viewer.datasources)
@@ -139,7 +140,10 @@ def live(viewer: Viewer) -> QuerySet[GatewaySession]:
     if viewer.until_at:
         allowed &= Q(started_at__lt=viewer.until_at)
     found = GatewaySession.objects.filter(allowed).select_related("gateway").order_by("-started_at", "session_id")
-    return found.none() if viewer.role == Role.WITNESS else found
+    orders = GatewayKill.objects.filter(
+        gateway=OuterRef("gateway"), session_id=OuterRef("session_id"), ended_at__isnull=True
+    )
+    return found.annotate(is_ending=Exists(orders)) if viewer.reads_records else found.none()
 
 
 def is_silent(gateway: Gateway) -> bool:
@@ -211,3 +215,10 @@ def tags(gateway: Gateway, known: str) -> tuple[str, list[dict[str, Any]] | None
     if state == known:
         return state, None
     return state, [{name: getattr(tag, name) for name in TAG} for tag in mine.order_by("pk")]
+
+
+def keys(known: str) -> tuple[str, dict[str, Any] | None]:
+    """The state of the keys that sign tokens, and the keys (JWK set) where the gateway knows another state."""
+    found = connecting.jwks()
+    state = hashlib.sha256(msgspec.json.encode(found, order="sorted")).hexdigest()[:16]
+    return state, None if state == known else found

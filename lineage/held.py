@@ -33,7 +33,7 @@ def may(viewer: Viewer) -> bool:
 
 
 def in_scope(viewer: Viewer) -> QuerySet[HeldStatement]:
-    """The held statements within a viewer's databases, environments and times, newest first."""
+    """The held statements within a viewer's databases, environments and times, newest first; their own where they read no records."""
     allowed = Q()
     if viewer.datasources:
         allowed &= Q(datasource__in=viewer.datasources)
@@ -44,7 +44,7 @@ def in_scope(viewer: Viewer) -> QuerySet[HeldStatement]:
     if viewer.until_at:
         allowed &= Q(asked_at__lt=viewer.until_at)
     found = HeldStatement.objects.filter(allowed).order_by("-asked_at", "request_id")
-    return found.none() if viewer.role == Role.WITNESS else found
+    return found if viewer.reads_records else found.filter(involved__overlap=_names(viewer))
 
 
 def one(viewer: Viewer, request_id: str) -> HeldStatement:
@@ -67,7 +67,11 @@ def review_due(held: HeldStatement) -> bool:
 
 def involves(viewer: Viewer, held: HeldStatement) -> bool:
     """Whether it is for the viewer: asked by them, on their behalf, or by an agent of theirs."""
-    return bool(set(rights.call("select gateway_names(%s)", viewer.email)) & set(held.involved))
+    return bool(set(_names(viewer)) & set(held.involved))
+
+
+def _names(viewer: Viewer) -> list[str]:
+    return list(rights.call("select gateway_names(%s)", viewer.email))
 
 
 def decide(
@@ -93,7 +97,7 @@ def decide(
         with transaction.atomic():
             rights.call(
                 "select gateway_decide(%s, %s, %s, %s, %s, %s, %s)", request_id, viewer.email, verdict, reason.strip(),
-                digest or held.digest, until, row_cap or held.asked_rows,
+                held.digest if digest is None else digest, until, row_cap or held.asked_rows,
             )  # fmt: skip
             held.refresh_from_db()
             kind: Literal["approval", "break_glass"] = "break_glass" if verdict == "break_glass" else "approval"

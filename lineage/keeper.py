@@ -17,7 +17,19 @@ import psycopg
 from django.conf import settings
 from django.db import DatabaseError, IntegrityError, ProgrammingError, connection
 
-from lineage import alarms, authorities, checkpoints, drops, erasures, errors, health, nightly, segments, witnesses
+from lineage import (
+    alarms,
+    authorities,
+    checkpoints,
+    drops,
+    erasures,
+    errors,
+    health,
+    held,
+    nightly,
+    segments,
+    witnesses,
+)
 
 LOCK = 7302
 TIDY_SECONDS = 60.0
@@ -53,6 +65,7 @@ def rounds() -> list[Round]:
         Round("coverage", settings.COVERAGE_SECONDS, health.Watch(), apart=True),
         Round("tidy", TIDY_SECONDS, segments.drop_sealed_slots),
         Round("forgetting", FORGETTING_SECONDS, erasures.run_due),
+        Round("held", FORGETTING_SECONDS, held.sweep),
         Round("timestamps", 5, authorities.Asking(), apart=True),
         Round("witnesses", settings.WITNESS_SECONDS, witnesses.Showing(), apart=True),
         Round("drops", DROP_PACE_SECONDS, drops.drop_when_due, apart=True),

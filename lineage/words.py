@@ -51,6 +51,21 @@ APPROVALS = {
     "open": ("waiting", "Requested and not yet decided."),
     "rejected": ("rejected", "The request was refused."),
 }
+HELD = {
+    "requested": ("waits for a decision", "open"), "approved": ("approved, not run yet", "unused"), "used": ("approved and run", "good"),
+    "rejected": ("rejected", "rejected"), "expired": ("expired", "late"), "withdrawn": ("withdrawn", "unused"),
+    "lapsed": ("nobody decided in time", "late"),
+}  # fmt: skip
+"""A held statement's state: words, and the tone of `APPROVALS`."""
+HELD_TITLES = {
+    "requested": "waits for a decision", "approved": "is approved and has not run yet", "used": "was approved and has run",
+    "rejected": "was rejected", "expired": "has expired", "withdrawn": "was withdrawn",
+}  # fmt: skip
+EFFECTS = {
+    "read": "Reads", "insert": "Adds rows to", "update": "Changes rows of", "delete": "Deletes rows of", "truncate": "Empties",
+    "ddl": "Changes the definition of", "privilege": "Changes rights on", "export": "Takes rows out of", "import": "Loads rows into",
+    "procedural": "Runs a procedure or function:", "session": "Changes the session:", "opaque": "Does what cannot be told beforehand:",
+}  # fmt: skip
 RULES = {
     "forged-log-line": "Forged log line", "false-claim": "False claim", "refused": "Refused access",
     "privilege-change": "Privilege change", "agent-write": "Write by an agent",
@@ -171,6 +186,27 @@ def person(row: Mapping[str, Any]) -> str:
     if row.get("who_type") == "agent" or row.get("type") == "agent":
         return f"The agent {row.get('agent_name') or name}"
     return str(name)
+
+
+def effect(told: Mapping[str, Any]) -> str:
+    """One effect of a held statement as a sentence; what is not understood is said to be so."""
+    verb = EFFECTS.get(str(told.get("verb")), f"Does something that is not known here ({told.get('verb')}):")
+    where = ".".join(str(told[part]) for part in ("schema", "relation") if told.get(part)) or "no object named"
+    columns = [str(name) for name in told.get("written") or told.get("columns") or ()]
+    named = f", {'column' if len(columns) == 1 else 'columns'} {listed(columns[:8])}" if columns else ""
+    more = f" and {len(columns) - 8} more" if len(columns) > 8 else ""
+    classes = [str(name) for name in told.get("classes") or ()]
+    protected = f"; protected: {listed(classes)}" if classes else ""
+    whole = ", without a condition: every row" if told.get("unconditional") else ""
+    sure = {"assumed": " (the object was not found: assumed)", "unknown": " (which object, cannot be told)"}
+    return f"{verb} {where}{named}{more}{protected}{whole}{sure.get(str(told.get('certainty')), '')}"
+
+
+def held_title(state: str, who: Mapping[str, Any]) -> str:
+    """The title of a held statement's page."""
+    for_whom = f" for {who['on_behalf_of']}" if who.get("on_behalf_of") else ""
+    name = person(who) if who.get("who_type") == "agent" else str(who.get("who_name") or "unknown")
+    return f"A statement of {name[:1].lower() + name[1:] if name.startswith('The agent') else name}{for_whom} {HELD_TITLES[state]}"
 
 
 def period(window: Any, relative: str = "") -> str:

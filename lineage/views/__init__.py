@@ -2,6 +2,16 @@
 
 from lineage.views.account import sign_in, sign_out
 from lineage.views.connecting import connect
+from lineage.views.desk import (
+    approvals_live,
+    held_decide,
+    held_review,
+    held_statement,
+    live,
+    live_kill,
+    live_rows,
+    live_session,
+)
 from lineage.views.faults import bad_request, csrf_failed, forbidden, not_found, server_error
 from lineage.views.forgetting import erasure, erasure_ask, erasure_decide, forgetting, hold_add, hold_release
 from lineage.views.frame import page_context
@@ -14,9 +24,10 @@ from lineage.views.review import approvals, findings
 from lineage.views.watch import overview, overview_live
 
 __all__ = [
-    "approvals", "bad_request", "connect", "csrf_failed", "databases", "erasure", "erasure_ask", "erasure_decide",
-    "event", "findings", "forbidden", "forgetting", "guardrail_version", "guardrails", "guardrails_set",
-    "guardrails_try", "hold_add", "hold_release", "identities", "identity", "integrity", "not_found", "overview",
+    "approvals", "approvals_live", "bad_request", "connect", "csrf_failed", "databases", "erasure", "erasure_ask",
+    "erasure_decide", "event", "findings", "forbidden", "forgetting", "guardrail_version", "guardrails",
+    "guardrails_set", "guardrails_try", "held_decide", "held_review", "held_statement", "hold_add", "hold_release",
+    "identities", "identity", "integrity", "live", "live_kill", "live_rows", "live_session", "not_found", "overview",
     "overview_live", "page_context", "row", "seal", "search", "server_error", "session", "sessions", "sign_in",
     "sign_out", "table", "tables",
 ]  # fmt: skip

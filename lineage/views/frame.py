@@ -45,6 +45,7 @@ GATEWAY = (
 SECTIONS = {
     "session": "sessions", "identity": "identities", "table": "tables", "row": "tables", "event": "search", "report": "reports",
     "forgetting": "integrity", "erasure": "integrity", "guardrail-version": "guardrails", "guardrails-try": "guardrails",
+    "held": "approvals", "live-session": "live",
 }  # fmt: skip
 
 _RELATIVE = re.compile(r"^(\d{1,5})([smhdw])$")

@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from lineage import queries, words
 from lineage.access import Viewer
 from lineage.answers import evidence_read
-from lineage.views import frame
+from lineage.views import desk, frame
 
 
 @evidence_read
@@ -37,9 +37,13 @@ def approvals(request: HttpRequest, viewer: Viewer) -> HttpResponse:
         item["word"], item["reading"] = words.APPROVALS[item["state"]]
     good = sum(1 for item in answer.items if item["state"] == "good")
     used = sum(1 for item in answer.items if item["accesses"] or item["rows_changed"])
-    context = {
+    waiting = desk.inbox(request, viewer)
+    tickets = f"{good} of {words.counted(used, 'ticket')} approved in time by somebody else {frame.period(request)}"
+    wait = f"{words.counted(len(waiting['waiting']), 'statement waits', 'statements wait')} for a decision"
+    context = waiting | {
         "answer": answer,
-        "title": f"{good} of {words.counted(used, 'ticket')} approved in time by somebody else {frame.period(request)}",
+        "title": wait if waiting["waiting"] else tickets,
+        "tickets": tickets,
         "simulated": frame.shows_simulated(window, answer.items),
     }
     return frame.page(request, "lineage/approvals.html", context)
