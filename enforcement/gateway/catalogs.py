@@ -74,7 +74,7 @@ class Keeper:
             try:
                 return await self._load()
             except (psycopg.Error, msgspec.MsgspecError, OSError) as error:
-                await self._close()
+                await self.close()
                 raise Unavailable(_reason(error)) from None
 
     async def run(self) -> None:
@@ -93,7 +93,7 @@ class Keeper:
                         await self._wanted.wait()
                 self._wanted.clear()
         finally:
-            await self._close()
+            await self.close()
 
     async def _load(self) -> Catalog:
         if self._connection is None or self._connection.closed:
@@ -125,7 +125,8 @@ class Keeper:
         harmless: Iterable[tuple[str, str]] = (_pair(name) for name in self.database.harmless_functions)
         return catalog.read(answer, classes, (), harmless)
 
-    async def _close(self) -> None:
+    async def close(self) -> None:
+        """Let the connection go; the next load makes another."""
         if self._connection is not None:
             with contextlib.suppress(psycopg.Error, OSError):
                 await self._connection.close()

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import collections
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING, Any, Protocol
 
 from enforcement import shipper
-from enforcement.gateway import messages
+from enforcement.gateway import entries, messages
 from enforcement.gateway.recording import Unrecorded
 from enforcement.gateway.session import outputs
 
@@ -24,25 +24,23 @@ WAITING_BYTES = 4 << 20
 """What may come from either side while an output is being finished, before its reading is paused."""
 
 
-class Live:
-    """Pumps between `client` and `server` through `session`.
+class Host(Protocol):
+    """What a session needs of the gateway around it. `ended` is called once, when both connections are given up."""
 
-    `record(entry)` writes down, `ask(live, question)` takes a question, `cancel(live)` returns when the database has closed the
-    cancel connection, `ended(live, why)` is called once, when both connections are given up.
-    """
+    def record(self, entry: Any) -> None: ...
+    def ask(self, live: Live, question: outputs.Question) -> None: ...
+    def ended(self, live: Live, why: str) -> None: ...
+
+
+class Live:
+    """Pumps between `client` and `server` through `session`. `cancel` asks the database to cancel what `server` runs."""
 
     def __init__(
-        self,
-        session: Session,
-        client: Wire,
-        server: Wire,
-        record: Callable[[Any], None],
-        ask: Callable[[Live, outputs.Question], None],
-        cancel: Callable[[Live], Any],
-        ended: Callable[[Live, str], None],
+        self, session: Session, client: Wire, server: Wire, host: Host, cancel: Callable[[], Awaitable[None]]
     ) -> None:
         self.session, self.client, self.server = session, client, server
-        self._record, self._ask, self._cancel, self._ended = record, ask, cancel, ended
+        self.cancel = cancel
+        self._host = host
         self._stack: list[Outputs] = []
         self._waiting: collections.deque[Callable[[], Outputs]] = collections.deque()
         self._waiting_bytes = 0
@@ -51,7 +49,27 @@ class Live:
         self._unfinished: asyncio.Task[None] | None = None
         self.is_over = False
         self.why = ""
+        self.held: outputs.Hold | None = None
+        self.statements = 0
+        self.last_command = ""
+        self._open: set[str] = set()
         self.heard_at = asyncio.get_running_loop().time()
+
+    @property
+    def is_in_transaction(self) -> bool:
+        return self.session.status != messages.IDLE
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether ending it now would cut something off."""
+        return self.is_in_transaction or bool(self._open or self._stack) or self.session.is_quiet_for_client
+
+    @property
+    def state(self) -> str:
+        """What it does now, in words."""
+        if self.session.is_quiet_for_client and self.held is not None:
+            return "waiting for approval"
+        return "running" if self._open else "in transaction" if self.is_in_transaction else "idle"
 
     def begin(self) -> None:
         """Take both connections over."""
@@ -74,13 +92,11 @@ class Live:
         if self.is_over:
             return
         self.why = self.why or (f"client gone: {why}" if wire is self.client else f"database gone: {why}")
-        lost = self.session.lost_client if wire is self.client else self.session.lost_server
-
-        def last_words() -> Outputs:
-            yield from lost(why)
-            yield outputs.Close("08006", self.why)
-
-        self.do(last_words)
+        if wire is self.client:
+            self._last_words(lambda: self.session.lost_client(why))
+        else:
+            self._open.clear()
+            self._last_words(lambda: self.session.lost_server(why))
 
     def is_full(self, wire: Wire, full: bool) -> None:
         if wire is self.client:
@@ -98,6 +114,16 @@ class Live:
         else:
             self._run(begin)
 
+    async def cancel_asked(self) -> None:
+        """The client cancels: what waits for a person is given up, what runs in the database is cancelled."""
+        held, self.held = self.held, None
+        if held is not None and self.session.is_quiet_for_client:
+            told = "You cancelled it."
+            self.told(outputs.Decided(request_id=held.request_id, digest=held.digest, state="rejected", reason=told))
+            self._host.ask(self, outputs.Withdraw(held.request_id, held.digest))
+        else:
+            await self.cancel()
+
     def told(self, answer: outputs.Answer) -> None:
         """An answer for the session."""
         self.do(lambda: self.session.told(answer))
@@ -105,12 +131,18 @@ class Live:
     def kill(self, by: str, why: str) -> None:
         """End the session because a person, or the gateway, says so."""
         self.why = self.why or f"killed by {by}: {why}"
+        self._last_words(lambda: self.session.killed(by, why))
 
-        def last_words() -> Outputs:
-            yield from self.session.killed(by, why)
-            yield outputs.Close("57P01", self.why)
+    def _last_words(self, end: Callable[[], Outputs]) -> None:
+        """End the session, and what it runs: a database does not notice by itself that nobody waits any more."""
 
-        self.do(last_words)
+        def words() -> Outputs:
+            if self._open:
+                yield outputs.CancelServer()
+            yield from end()
+            yield outputs.Close("08006", self.why)
+
+        self.do(words)
 
     def _run(self, begin: Callable[[], Outputs] | None) -> None:
         self._is_running = True
@@ -124,7 +156,7 @@ class Live:
         except messages.ProtocolViolation as error:
             self._fail("08P01", str(error))
         except Exception as error:  # noqa: BLE001  whatever it was, nothing more may pass between the two
-            shipper.say(f"gateway: session {self.session.session_id}: {_place(error)}")
+            shipper.say(f"gateway: session {self.session.facts.session_id}: {fault(error)}")
             self._fail(
                 "XX000", "The gateway failed in this session and ended it. Connect again; tell the operator the time."
             )
@@ -152,18 +184,33 @@ class Live:
             case outputs.ToServer(data):
                 self.server.write(data)
             case outputs.Record(entry):
-                try:
-                    self._record(entry)
-                except Unrecorded as error:
-                    shipper.say(f"gateway: {error}")
-                    self._stack.append(self.session.unrecorded(entry.id))
+                self._record(entry)
             case outputs.Ask(question):
-                self._ask(self, question)
+                self.held = question if isinstance(question, outputs.Hold) else self.held
+                self._host.ask(self, question)
             case outputs.Close(_, sentence):
+                if self.session.fault is not None:
+                    shipper.say(f"gateway: session {self.session.facts.session_id}: {fault(self.session.fault)}")
                 self._end(sentence)
 
+    def _record(self, entry: entries.Told) -> None:
+        """Write it down; where that fails, the session says what follows."""
+        if isinstance(entry, entries.Ended):
+            self._open.discard(entry.began.id)
+        elif isinstance(entry, entries.Began):
+            self.statements += 1
+            self.last_command = entry.command
+            self._open.add(entry.id)
+        try:
+            self._host.record(entry)
+        except Unrecorded as error:
+            shipper.say(f"gateway: {error}")
+            if isinstance(entry, entries.Began):
+                self._open.discard(entry.id)
+                self._stack.append(self.session.unrecorded(entry.id))
+
     async def _finish_cancel(self) -> None:
-        await self._cancel(self)
+        await self.cancel()
         self._unfinished = None
         self._run(None)
 
@@ -188,10 +235,10 @@ class Live:
         self.server.write(messages.encode_terminate())
         self.client.close()
         self.server.close()
-        self._ended(self, self.why or why)
+        self._host.ended(self, self.why or why)
 
 
-def _place(error: BaseException) -> str:
+def fault(error: BaseException) -> str:
     """Kind and place of a fault, without its text: that may hold values."""
     step = error.__traceback__
     while step is not None and step.tb_next is not None:

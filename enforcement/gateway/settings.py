@@ -67,6 +67,7 @@ class Database(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     insecure_because: str = ""
     when_unrecorded: Literal["refuse", "run"] = "refuse"
     required: bool = False
+    identity_message: bool = True
     idle_seconds: float = 3600.0
     idle_in_transaction_seconds: float = 300.0
     plan_seconds: float = 2.0
