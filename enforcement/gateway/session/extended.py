@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 
-from enforcement.gateway import entries, messages
+from enforcement.gateway import entries, masking, messages
 from enforcement.gateway.messages import Frame, FromClient, FromServer, Run
 from enforcement.gateway.session.holds import Desk, held
 from enforcement.gateway.session.judging import Judgement, Refusal, parameter_texts, refusal
@@ -52,7 +52,7 @@ class Answer(Expectation):
             self._end(frame)
         elif frame.kind == FromServer.PORTAL_SUSPENDED:
             self._portal.execution = execution
-            state.line.client(b"" if execution.is_over_told else frame.raw)
+            state.line.client(b"" if execution.is_muted else frame.raw)
             self.is_done = True
         elif not state.stream(execution, frame):
             return super().frame(frame)
@@ -60,16 +60,16 @@ class Answer(Expectation):
 
     def _end(self, frame: Frame | Run) -> None:
         self._portal.execution = None
-        if self._execution.over and not self._execution.is_over_told:
+        if self._execution.over and not self._execution.is_muted:
             self._state.tell_over(self._execution)
-        elif not self._execution.is_over_told:
+        elif not self._execution.is_muted:
             self._state.line.client(frame.raw)
         self.is_done = True
 
     def failed(self, frame: Frame | Run) -> None:
         state = self._state
         state.is_copying, state.batch_failed, self.is_done = False, True, True
-        if not self._execution.is_over_told:
+        if not self._execution.is_muted:
             state.line.client(self._execution.failed(frame))
         self._portal.execution = None
         state.records.finished(self._execution)
@@ -99,7 +99,7 @@ def _sync(state: State) -> Steps:
         state.line.client(messages.encode_ready_for_query(state.line.status))
         return
     state.line.sync(is_own=False)
-    state.is_batch_open = False
+    state.is_batch_open = state.has_executed = False
     yield lambda: state.line.is_drained
 
 
@@ -166,16 +166,28 @@ def _bind(state: State, desk: Desk, frame: Frame) -> Steps:
         return
     change = state.portals.change(bind.portal, portal)
     passed = Passed(
-        state.line, b"2", done=lambda _: state.portals.confirm(change), undone=lambda: state.portals.forget(change)
+        state.line,
+        b"2",
+        done=lambda _: state.portals.confirm(change),
+        undone=lambda: state.portals.forget(change),
+        error=lambda found: _scrubbed(portal, found),
     )
     _forward(state, frame.raw, passed)
+
+
+def _scrubbed(portal: Portal, frame: Frame | Run) -> bytes:
+    """The error of a Bind, which plans, and may call functions as it does."""
+    fields = messages.decode_error_response(frame.raw[5:]).fields
+    for ruling in portal.judgement.rulings if portal.judgement else ():
+        fields = masking.scrub(fields, ruling.source, ruling.decision.mask)
+    return messages.encode_error_response(fields)
 
 
 def _permitted(state: State, desk: Desk, portal: Portal) -> Generator[Wait, None, bool]:
     """Judges a bound statement with its values under what holds now. False when it was refused."""
     prepared = portal.prepared
     texts = parameter_texts(portal.values, portal.formats, prepared.types)
-    judgement = portal.judgement = state.judged(prepared.text, texts)
+    judgement = portal.judgement = state.judged_bound(prepared, texts)
     portal.asked = state.asked_with()
     parameters = entries.parameters(portal.values, portal.formats)
     if judgement.worst.outcome == "block":
@@ -247,9 +259,10 @@ def _execute(state: State, desk: Desk, frame: Frame) -> Steps:
     if setting is not None:
         state.line.say(messages.encode_command_complete("SET"), lambda: _set(state, setting))
         return
-    if portal.asked != state.asked_with() and not (yield from _permitted(state, desk, portal)):
-        return
     assert portal.judgement is not None
+    is_undecided = portal.judgement.worst.outcome == "approve" and portal.decided is None
+    if (is_undecided or portal.asked != state.asked_with()) and not (yield from _permitted(state, desk, portal)):
+        return
     if not portal.judgement.rulings:
         _forward(state, frame.raw, Passed(state.line, b"I"))
         return
@@ -282,6 +295,7 @@ def _executed(state: State, portal: Portal, judgement: Judgement, name: str, fra
     state.touches_scope(judgement)
     answer = Answer(state, portal, execution)
     portal.execution = execution
+    state.has_executed = True
     _forward(state, frame.raw, answer)
     copies = execution.ruling.part.part.copies
     if execution.cap is None and copies is None:

@@ -23,10 +23,11 @@ _UUID = 2950
 
 
 class Ruling(msgspec.Struct, frozen=True):
-    """One part of a text, and what the guardrails say of it."""
+    """One part of a text, and what the guardrails say of it. `source` is what its answer is made of: a FETCH's is its cursor's."""
 
     part: JudgedPart
     decision: Decision
+    source: JudgedPart
 
 
 class Judgement(msgspec.Struct, frozen=True):
@@ -134,12 +135,14 @@ class Judge:
         return Judgement(text, judged, rulings, gravest(decisions), reasons)
 
     def _ruling(self, part: JudgedPart, cursors: Mapping[str, Ruling], reasons: Reasons) -> Ruling:
+        source = part
         if part.part.fetches is not None:
             part = _fetched(part, cursors)
+            source = cursors[part.part.fetches or ""].source if part.part.fetches in cursors else part
         decision = guardrails.decide(self.rules, self._asked(part, reasons))
         if decision.outcome != "block":
             decision = self._demanded(part, reasons, decision)
-        return Ruling(part, decision)
+        return Ruling(part, decision, source)
 
     def _asked(self, part: JudgedPart, reasons: Reasons) -> Asked:
         who, place = self.who, self.place

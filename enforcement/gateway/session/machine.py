@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from enforcement.gateway import entries, masking, messages
+from enforcement.gateway import entries, messages
 from enforcement.gateway.effects import Catalog
 from enforcement.gateway.identity import Identity
 from enforcement.gateway.messages import Frame, FromClient, FromServer, ProtocolViolation, Reader
@@ -56,6 +56,7 @@ class Session:
         self._from_server = Reader(sender="server")
         self._state.line.on_any_time = self._any_time
         self._state.line.on_ready = self._state.ready
+        self._state.line.on_commit_failed = self._state.commit_failed
         self._driver = self._work()
         self._wait: Wait = lambda: True
         self.is_closed = False
@@ -189,7 +190,7 @@ class Session:
         if running is None:
             return frame.raw
         fields = messages.decode_notice_response(frame.body).fields
-        shown = masking.scrub(fields, running.ruling.part, running.ruling.decision.mask)
+        shown = running.scrubbed(fields)
         return frame.raw if shown == fields else messages.encode_notice_response(shown)
 
     def _end(self, sqlstate: str, sentence: str) -> None:

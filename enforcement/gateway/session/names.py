@@ -15,11 +15,12 @@ T = TypeVar("T")
 
 
 class Prepared(msgspec.Struct):
-    """A prepared statement. `ours`: a SET touchstone.* that never reaches the server."""
+    """A prepared statement. `ours`: a SET touchstone.* that never reaches the server. `by_sql`: its name, made with PREPARE."""
 
     text: str
     types: tuple[int, ...] = ()
     ours: dict[str, str | None] | None = None
+    by_sql: str | None = None
 
 
 class Portal(msgspec.Struct):

@@ -169,6 +169,7 @@ class Line:
         self.is_unflushed = False
         self.on_any_time: Callable[[Frame], None] = lambda frame: self.client(frame.raw)
         self.on_ready: Callable[[], None] = lambda: None
+        self.on_commit_failed: Callable[[Answer], bytes] = lambda frame: frame.raw
         self._outputs: deque[Output | _Chunks] = deque()
 
     @property
@@ -265,7 +266,8 @@ class Line:
             return
         if isinstance(self.expected[0], Ready):
             # The transaction ended with Sync, and that failed (a deferred constraint): ReadyForQuery still follows.
-            self.client(b"" if self.expected[0].is_own else frame.raw)
+            shown = self.on_commit_failed(frame)
+            self.client(b"" if self.expected[0].is_own else shown)
             return
         self.expected.popleft().failed(frame)
         while self.expected and not isinstance(self.expected[0], Ready):

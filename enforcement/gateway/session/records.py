@@ -228,8 +228,9 @@ class Records:
             self._end(execution, "unknown", flags=(entries.ANSWER_LOST,), error_code=code, error_message=why)
         self._open.clear()
 
-    def find(self, statement_id: str) -> Execution | None:
-        return self._open.get(statement_id)
+    def unsettled(self) -> tuple[Execution, ...]:
+        """Statements whose answers are whole, in a transaction that still runs."""
+        return tuple(self._unsettled)
 
     def _end(self, execution: Execution, outcome: Outcome | None, **more: object) -> None:
         execution.is_ended = True

@@ -13,13 +13,14 @@ from enforcement.gateway.session.judging import Refusal, Ruling
 from lineage.events import Effect, Outcome, Value
 
 _COUNT = re.compile(r"(\d+)$")
-_RETURNS = frozenset({"SELECT", "FETCH", "COPY"})
 _CHANGES = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE"})
-_HASHED_FROM = 1
 
 
 class Execution:
-    """The answer to one statement. `cap` is the most rows that it may return or change; `over` when there were more."""
+    """The answer to one statement. `cap` is the most rows that it may return or change; `over` when there were more.
+
+    `is_muted`: the client has read of a refusal, and sees nothing more of it.
+    """
 
     def __init__(
         self, began: entries.Began, ruling: Ruling, catalog: Catalog, keys_limit: int, cap: int | None
@@ -27,7 +28,7 @@ class Execution:
         self.began, self.ruling, self.cap = began, ruling, cap
         self.fields: tuple[Field, ...] | None = None
         self.over = False
-        self.is_over_told = False
+        self.is_muted = False
         self.error: dict[str, str] | None = None
         self.tag: str | None = None
         self.transaction_id: str | None = None
@@ -46,7 +47,7 @@ class Execution:
     def described(self, fields: tuple[Field, ...]) -> None:
         """The columns of the answer are known: how each is masked is planned."""
         self.fields = fields
-        self._plan = masking.plan(fields, self.ruling.part, self._catalog, self.ruling.decision.mask)
+        self._plan = masking.plan(fields, self.ruling.source, self._catalog, self.ruling.decision.mask)
 
     def rows(self, item: Frame | Run) -> bytes:
         """Rows as the client may see them. What comes after the cap is left out."""
@@ -92,12 +93,12 @@ class Execution:
                     tuple(Value(column=name, value=(raw or b"").decode("utf-8", "replace")) for name, raw, _ in texts)
                 )
 
-    def copy_begins(self, formats: tuple[int, ...]) -> None:
+    def copy_begins(self) -> None:
         """COPY … TO STDOUT: how its stream is masked is planned."""
         details = self.ruling.part.part.copies
         if details is None or details.direction != "out":
             raise messages.ProtocolViolation("The database began to copy out what nothing asked for.")
-        self._copy = masking.copy_plan(details, self.ruling.part, self._catalog, self.ruling.decision.mask)
+        self._copy = masking.copy_plan(details, self.ruling.source, self._catalog, self.ruling.decision.mask)
 
     def copy_data(self, frame: Frame) -> bytes:
         """One CopyData, as the client may see it."""
@@ -111,7 +112,8 @@ class Execution:
         return messages.encode_copy_data(data) if data else b""
 
     def copy_ends(self) -> bytes:
-        assert self._copy is not None
+        if self._copy is None:
+            raise messages.ProtocolViolation("The database ended a copy that it had not begun.")
         data = self._copy.finish()
         self._count(data, 0)
         return messages.encode_copy_data(data) if data else b""
@@ -144,7 +146,7 @@ class Execution:
 
     def scrubbed(self, fields: dict[str, str]) -> dict[str, str]:
         """Fields of an error or a notice without what may hold protected values."""
-        return masking.scrub(fields, self.ruling.part, self.ruling.decision.mask)
+        return masking.scrub(fields, self.ruling.source, self.ruling.decision.mask)
 
     def refusal(self) -> Refusal:
         """What the client reads when there were more rows than allowed."""

@@ -62,6 +62,7 @@ class Texts(Expectation):
         if self._at >= len(self._executions):
             super().frame(frame)
         state, execution = self._state, self._executions[self._at]
+        execution.is_muted = execution.is_muted or (self.is_over and not execution.over)
         if frame.kind == FromServer.ROW_DESCRIPTION:
             execution.described(messages.decode_row_description(frame.raw[5:]).fields)
             self._client(frame.raw)
@@ -74,7 +75,7 @@ class Texts(Expectation):
         self._at += 1
         state = self._state
         state.completed(execution, messages.decode_command_complete(raw[5:]).tag)
-        if execution.over and not execution.is_over_told:
+        if execution.over and not execution.is_muted:
             state.tell_over(execution)
         if self.is_over:
             return
@@ -121,7 +122,7 @@ def query(state: State, desk: Desk, frame: Frame) -> Steps:
     judgement = state.judged(text)
     if (yield from _answered_here(state, judgement)):
         return
-    found = groups(judgement, state.line.status == messages.IN_TRANSACTION)
+    found = groups(judgement, state.line.status != messages.IDLE)
     if isinstance(found, Refusal):
         yield from refused(state, judgement, found)
         return
@@ -210,7 +211,8 @@ def _group(
         yield from settled(state)
         whole = state.judged(whole.text)
     judgement = whole.between(group.first, group.last) if whole.rulings else whole
-    if is_again and judgement.worst.outcome == "block":
+    forbidden = judgement.worst.outcome == "block" or (judgement.worst.outcome == "approve" and decided is None)
+    if is_again and forbidden:
         yield from _late_refusal(state, judgement)
         return False
     correlation = state.new_id()
@@ -251,7 +253,7 @@ def _run(
     texts = Texts(state, executions, group.start, block is not None)
     state.touches_scope(judgement)
     state.line.send(messages.encode_query(judgement.text[group.start : group.end]), texts)
-    state.line.is_unflushed = state.is_batch_open = False
+    state.line.is_unflushed = state.is_batch_open = state.has_executed = False
     yield from copied_in(state, lambda: texts.is_done)
     if texts.was_skipped:
         yield from _unstamped(state, stamp, block)

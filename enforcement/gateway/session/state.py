@@ -69,7 +69,7 @@ class State:
         self.stamped = False
         self.transaction_id: str | None = None
         self.is_copying = False
-        self.is_batch_open = False
+        self.is_batch_open = self.has_executed = False
         self.batch_failed = self.rolled_back = False
         self.is_wrapped = False
         self.is_absorbing = False
@@ -92,9 +92,21 @@ class State:
         """Whether the server's transaction has failed, as far as is known."""
         return self.line.status == messages.FAILED and not self.left_failed
 
+    def judged_bound(self, prepared: Prepared, parameters: Sequence[str | None]) -> Judgement:
+        """A prepared statement with its values; what PREPARE made is judged as its EXECUTE would be."""
+        if prepared.by_sql is None:
+            return self.judged(prepared.text, parameters)
+        name = prepared.by_sql.replace('"', '""')
+        known = self._known_scope()
+        names = {prepared.by_sql: prepared.text}
+        return self.judge.judge(f'execute "{name}"', (), known, names, self.cursors, self.reasons)
+
+    def _known_scope(self) -> Scope:
+        return self.scope or Scope(search_path=None, role="", session_user="", temp=frozenset())
+
     def judged(self, text: str, parameters: Sequence[str | None] = ()) -> Judgement:
         """`text` under the rules, the catalog and the settings of now."""
-        known = self.scope or Scope(search_path=None, role="", session_user="", temp=frozenset())
+        known = self._known_scope()
         prepared = (
             {name: one.text for name, one in self.statements.items() if name} if "execute" in text.lower() else {}
         )
@@ -152,26 +164,31 @@ class State:
             self._show(execution, execution.rows(frame))
         elif not isinstance(frame, Frame):
             return False
+        elif kind == messages.FromServer.COPY_IN_RESPONSE:
+            self._copy_in(execution, frame)
         elif kind == messages.FromServer.COPY_OUT_RESPONSE:
-            execution.copy_begins(messages.decode_copy_response(frame.body).column_formats)
-            self.line.client(frame.raw)
+            execution.copy_begins()
+            self._show(execution, frame.raw)
         elif kind == messages.FromServer.COPY_DATA:
             self._show(execution, execution.copy_data(frame))
         elif kind == messages.FromServer.COPY_DONE:
-            self._show(execution, b"" if execution.over else execution.copy_ends())
-            self.line.client(b"" if execution.over else frame.raw)
-        elif kind == messages.FromServer.COPY_IN_RESPONSE:
-            copies = execution.ruling.part.part.copies
-            if copies is None or copies.direction != "in":
-                raise ProtocolViolation("The database asked for data to copy in that nothing announced.")
-            self.is_copying = True
-            self.line.client(frame.raw)
+            self._show(execution, execution.copy_ends() + frame.raw)
         else:
             return False
         return True
 
+    def _copy_in(self, execution: Execution, frame: Frame) -> None:
+        copies = execution.ruling.part.part.copies
+        if copies is None or copies.direction != "in":
+            raise ProtocolViolation("The database asked for data to copy in that nothing announced.")
+        if execution.is_muted:
+            self.line.server(messages.encode_copy_fail("something before it was refused"))
+            return
+        self.is_copying = True
+        self.line.client(frame.raw)
+
     def _show(self, execution: Execution, data: bytes) -> None:
-        if execution.is_over_told:
+        if execution.is_muted:
             return
         self.line.client(data)
         if execution.over:
@@ -181,7 +198,7 @@ class State:
     def tell_over(self, execution: Execution) -> None:
         """The client reads, instead of the rest, that there were more rows than allowed."""
         refusal = execution.refusal()
-        execution.is_over_told = True
+        execution.is_muted = True
         execution.error = {"C": refusal.sqlstate, "M": refusal.sentence}
         self.line.client(refusal.encoded())
 
@@ -195,7 +212,7 @@ class State:
             self._controlled(tag)
         if part.prepares:
             text = execution.began.statement
-            self.statements.set(part.prepares, Prepared(text))
+            self.statements.set(part.prepares, Prepared(text, by_sql=part.prepares))
         if part.deallocates:
             self._deallocated(part.deallocates)
         if part.declares:
@@ -226,6 +243,14 @@ class State:
         self.rolled_back = tag == "ROLLBACK"
         if tag == "COMMIT":
             self.records.settle("committed", self.transaction_id)
+
+    def commit_failed(self, frame: Frame | Run) -> bytes:
+        """What a batch did was undone as it ended. Returns the error as the client may read it."""
+        self.batch_failed = True
+        fields = messages.decode_error_response(frame.raw[5:]).fields
+        for execution in self.records.unsettled():
+            fields = execution.scrubbed(fields)
+        return messages.encode_error_response(fields)
 
     def ready(self) -> None:
         """ReadyForQuery came: what a batch or a transaction took with it."""
@@ -259,7 +284,7 @@ class State:
             part = ruling.part.part
             named = part.prepares or part.deallocates or part.declares or part.closes
             temporary = any(is_temporary for _, _, is_temporary in part.creates)
-            if part.sets or temporary or ruling.part.opaque or part.executes:
+            if part.sets or temporary or ruling.part.opaque or ruling.part.triggers or part.executes:
                 self.doubt = self.scope_changed_in_transaction = True
             if any(touch.verb in ("ddl", "privilege") for touch in ruling.part.touches):
                 self.doubt = self.scope_changed_in_transaction = True
@@ -312,6 +337,11 @@ def _asked(state: State) -> Steps:
 
 def aborted(state: State) -> Steps:
     """Makes the server's transaction fail, so that it holds no lock, and ends the open batch."""
+    if state.line.status == messages.IDLE and not state.has_executed:
+        state.line.sync(is_own=True)
+        state.is_batch_open = False
+        yield lambda: state.line.is_drained
+        return
     name, own = state.own_name(), Own()
     parts = (
         messages.encode_parse(name, FAIL, ()), messages.encode_bind(name, name, (), (), ()), messages.encode_execute(name, 0),
@@ -324,7 +354,7 @@ def aborted(state: State) -> Steps:
     yield lambda: state.line.is_drained
     if own.error is None:
         raise ProtocolViolation("A refused statement's transaction could not be ended.")
-    state.is_batch_open = False
+    state.is_batch_open = state.has_executed = False
 
 
 def begun(state: State, executions: Sequence[Execution]) -> Generator[Wait, None, bool]:
