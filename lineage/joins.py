@@ -126,7 +126,8 @@ with named as (
            coalesce(t.claim_state = 'proved', false) as believed,
            case when l.source_format is distinct from 'gateway' and not asserted
                 then case when gt.xid is not null then gt.gateway else gs.gateway end end as g,
-           struct_extract(g, 'id') is not null as vouched, coalesce(gt.gateway_session, gs.gateway_session) as gateway_session,
+           struct_extract(g, 'id') is not null as vouched,
+           case when not asserted then coalesce(gt.gateway_session, gs.gateway_session) end as gateway_session,
            gs.db_session_id is not null as watched, gt.gateway_outcome,
            coalesce(gt.gateway_purpose, gs.gateway_purpose) as gateway_purpose,
            coalesce(gt.gateway_ticket, gs.gateway_ticket) as gateway_ticket,

@@ -18,7 +18,7 @@ from lineage import errors, guardrails, ledger, rights
 from lineage.access import Viewer
 from lineage.events import bounded_statement
 from lineage.guardrails import DEFAULT, Guardrails
-from lineage.models import GuardrailVersion, Role
+from lineage.models import Gateway, GuardrailVersion, Role
 
 SETTERS = frozenset({Role.SECURITY, Role.ADMIN})
 TEXT_MOST = 64 * 1024
@@ -57,6 +57,11 @@ def versions() -> list[Version]:
 def newest() -> Version:
     """The version that holds."""
     return versions()[0]
+
+
+def held() -> list[Gateway]:
+    """The gateways whose token is good, each with the version that it said it holds."""
+    return list(Gateway.objects.filter(source__revoked_at__isnull=True).order_by("name"))
 
 
 def current() -> Guardrails:

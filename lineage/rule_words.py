@@ -41,7 +41,7 @@ def _deed(rule: Rule) -> str:
 
 def _conditions(rule: Rule) -> Iterator[str]:
     if rule.opaque:
-        yield "cannot be understood" if not rule.verbs else "and cannot be understood"
+        yield "and cannot be understood" if _deed(rule) else "cannot be understood"
     if rule.weakens:
         yield "takes away from auditing or change capture"
     if rule.unconditional:

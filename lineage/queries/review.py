@@ -15,6 +15,7 @@ from lineage.queries.ask import OWN, STATEMENT_COUNT, Answer, Total, Window, lim
 from lineage.queries.covering import coverage
 
 BULK_ROWS = 1_000
+DAY, FIRST = dt.timedelta(days=1), dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 
@@ -152,9 +153,9 @@ SEEN = "list_contains(flags, 'seen_by_gateway')"
 ACT = "coalesce(correlation_id, event_id)"
 SECOND_RECORDS = f"""
 told as (select session, op, count(distinct {ACT}) as n from activity where source_format = 'gateway' and kind = 'query'
-    and verdict <> 'pending' and coalesce(policy, '') not like '%"effect":"block"%' group by session, op),
+    and occurred_at >= ? and verdict <> 'pending' and coalesce(policy, '') not like '%"effect":"block"%' group by session, op),
 lines as (select session, op, {ACT} as act, row_number() over (partition by session, op order by min(index)) as place
-    from activity where {SEEN} and (op <> 'read' or len(relations) > 0) group by session, op, act),
+    from activity where {SEEN} and occurred_at >= ? and (op <> 'read' or len(relations) > 0) group by session, op, act),
 second as (select act from lines join told using (session, op) where place <= n)
 """  # noqa: S608 - our own conditions
 ONCE = f"not ({SEEN} and ((op = 'read' and len(relations) = 0) or {ACT} in (select act from second)))"  # noqa: S608
@@ -165,6 +166,7 @@ def findings(viewer: Viewer, window: Window = Window(), limit: int | None = None
     """Findings, newest first, one for each rule and statement (or transaction): rule, severity, sentence, event index."""
     condition, values = scoped(viewer, window)
     count = limited(limit or 200)
+    earlier = window.since - DAY if window.since else FIRST
     with Question() as question:
         rows = question.rows(
             f"""with {SECOND_RECORDS}, ruled as (select *, unnest(list_filter([{TESTS}], lambda r: r is not null)) as rule from activity
@@ -180,7 +182,7 @@ def findings(viewer: Viewer, window: Window = Window(), limit: int | None = None
             from ruled where {ONCE}
             group by rule, coalesce(case when rule = 'false-claim' then transaction_id end, correlation_id, event_id)
             order by index desc limit {count}""",  # noqa: S608 - our own rules and a number
-            values,
+            [earlier, earlier, *values],
         )
         late = _outside_hours(question, condition, values)
         items = sorted([_finding(r) for r in rows] + late, key=lambda f: -f["index"])[:count]

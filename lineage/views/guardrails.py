@@ -45,6 +45,7 @@ def guardrails(request: HttpRequest, viewer: Viewer) -> HttpResponse:
         "newest": newest,
         "rules": told(rules),
         "history": history(versions),
+        "gateways": profiles.held(),
         "may": profiles.may(viewer),
         "title": f"{words.counted(len(rules.rules), 'guardrail')} hold, version {newest.number}",
     }
@@ -81,7 +82,7 @@ def guardrails_try(request: HttpRequest, viewer: Viewer) -> HttpResponse:
     status = 200
     if request.method == "POST":
         try:
-            context |= _tried(viewer, text, given, newest)
+            context |= _tried(viewer, text, given, newest, frame.window(request).environment)
         except (errors.GuardrailsInvalid, errors.QueryInvalid) as fault:
             context |= {"fault": fault, "title": "This cannot be tried"}
             status = fault.status
@@ -102,9 +103,11 @@ def _given(request: HttpRequest) -> str:
         raise errors.GuardrailsInvalid("The file is not text in UTF-8. Nothing was tried.") from error
 
 
-def _tried(viewer: Viewer, text: str, given: dict[str, str], newest: Version) -> dict[str, Any]:
+def _tried(
+    viewer: Viewer, text: str, given: dict[str, str], newest: Version, environment: str | None
+) -> dict[str, Any]:
     now = timezone.now()
-    window = queries.Window(frame.moment(given["from"] or "7d", now), frame.moment(given["to"], now))
+    window = queries.Window(frame.moment(given["from"] or "7d", now), frame.moment(given["to"], now), environment)
     rules = profiles.load(text, newest.number + 1)
     trial = queries.dry_run(viewer, rules, newest.rules, given["q"], window)
     graver = sum(shift.count for shift in trial.from_current if shift.is_graver)

@@ -20,6 +20,7 @@ NATIVE = {
 }  # fmt: skip
 ITEMS = {
     "events": [NATIVE, {**QUERY, "kind": "session", "session": {"phase": "start"}}],
+    "gateway": [NATIVE, {**QUERY, "kind": "session", "session": {"phase": "end"}}],
     "pgoutput": [
         change("update", old_kind="full", old=["1", "a", None], new=["1", "b", {"state": "unchanged"}]),
         message(b'{"actor": "dana"}'),
