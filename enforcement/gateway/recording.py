@@ -157,7 +157,16 @@ class Recorder:
 
     def _run(self, sync_seconds: float) -> None:
         while not self._stopping.wait(sync_seconds):
-            self._sync()
+            try:
+                self._sync()
+            except Exception as error:  # noqa: BLE001  whatever it was: without this thread nothing becomes durable
+                self._stopping.set()
+                self._fail(f"recorder: {type(error).__name__}: {error}. Start the gateway again.")
+
+    def _fail(self, problem: str) -> None:
+        """From here on nothing begins, until the next start."""
+        self.problem = problem
+        shipper.say(f"recorder: {problem}")
 
     def _sync(self) -> None:
         try:
@@ -167,8 +176,7 @@ class Recorder:
         except OSError as error:
             # After a failed fsync nobody knows what is on the disk: no later success takes this back.
             self._stopping.set()
-            self.problem = f"{self.spool.folder}: {error.strerror}. Look at the disk, then start the gateway again."
-            shipper.say(f"recorder: {self.problem}")
+            self._fail(f"{self.spool.folder}: {error.strerror}. Look at the disk, then start the gateway again.")
             return
         with self._lock:
             self._catch_up()

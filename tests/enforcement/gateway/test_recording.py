@@ -314,6 +314,32 @@ def test_a_word_that_the_disk_did_not_take_is_said_later(opened: Callable[..., O
     one.recorder.record(began("d"))
 
 
+@pytest.mark.parametrize("fault", [OSError(5, "Input/output error"), RuntimeError("out of the blue")])
+def test_a_disk_that_could_not_make_durable_is_not_trusted_again(
+    opened: Callable[..., Opened], monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    one = opened()
+    statement = began("a")
+
+    def refuse(handle: int) -> None:
+        raise fault
+
+    with monkeypatch.context() as patch:
+        patch.setattr("enforcement.spool.os.fsync", refuse)
+        one.recorder.record(statement)
+        wait_for(lambda: bool(one.recorder.problem))
+    with pytest.raises(Unrecorded) as refusal:
+        one.recorder.record(began("b"))
+    assert str(fault.args[-1]) in refusal.value.reason
+    one.recorder.record(ended(statement))
+    with pytest.raises(Unrecorded):
+        one.recorder.record(began("c"))
+    one.close()
+    again = opened(one.folder)
+    again.recorder.record(began("d"))
+    assert names(one.folder / "spool") == ["a"]
+
+
 def test_a_full_spool_lets_nothing_begin_until_the_store_took_some(opened: Callable[..., Opened]) -> None:
     one = opened(limit_bytes=spools.MINIMUM_BYTES)
     statement = began("a", statement="x" * 50_000)
