@@ -7,6 +7,7 @@ minute; the gateway records each statement to its disk as it always does. Rounds
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import json
 import os
 import re
@@ -218,16 +219,13 @@ def token(key: ed25519.Ed25519PrivateKey, who: str, **claims: object) -> str:
 def latency(ways: list[Way], process: subprocess.Popen[bytes], root: Path) -> None:
     """Latency of each transaction as pgbench logs it, and the gateway's CPU for each statement."""
     used: dict[str, list[float]] = {name: [] for name in SCRIPTS}
-    for _ in range(ROUNDS):
-        for name, option in SCRIPTS.items():
-            for clients in (1, 16):
-                for way in ways:
-                    before = cpu_seconds(process)
-                    found = pgbench(way, clients, option, root)
-                    way.latencies.setdefault((name, clients), []).append(found)
-                    if way.name == "gateway" and clients == 16:
-                        statements = len(found) * (1 if name == "select-only" else 7)
-                        used[name].append(statements / (cpu_seconds(process) - before))
+    for _, name, clients, way in itertools.product(range(ROUNDS), SCRIPTS, (1, 16), ways):
+        before = cpu_seconds(process)
+        found = pgbench(way, clients, SCRIPTS[name], root)
+        way.latencies.setdefault((name, clients), []).append(found)
+        if way.name == "gateway" and clients == 16:
+            statements = len(found) * (1 if name == "select-only" else 7)
+            used[name].append(statements / (cpu_seconds(process) - before))
     print("| pgbench | clients | way | p50 ms | p99 ms | added p50 | added p99 | transactions/s |")
     print("|---|---|---|---|---|---|---|---|")
     for name in SCRIPTS:
