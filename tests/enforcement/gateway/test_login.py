@@ -7,10 +7,12 @@ import secrets
 import socket
 import ssl
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psycopg
 import pytest
 import scramp
 from cryptography import x509
@@ -22,7 +24,7 @@ from enforcement.gateway import login, messages, upstream
 from enforcement.gateway.login import Cancel, ClientLogin, LoginRefused, Refuse, Send, SignIn, StartTls
 from enforcement.gateway.messages import Reader
 from enforcement.gateway.upstream import UpstreamLogin, UpstreamRefused
-from tests.enforcement.gateway.running import Authority
+from tests.enforcement.gateway.running import Authority, Running, until
 
 PARAMETERS = {"user": "dana", "database": "shop", "application_name": "psql", "client_encoding": "UTF8"}
 TOKEN = messages.encode_password("the-token")
@@ -551,3 +553,21 @@ def test_an_account_with_an_md5_password_is_refused_on_both_sides(
     with pytest.raises(UpstreamRefused) as refused:
         sign_in(monitored, account[0], "pa55")
     assert refused.value.sqlstate == "08004"
+
+
+@pytest.mark.parametrize(("asked", "length"), [("3.0", 4), ("3.2", 32)])
+def test_a_real_client_gets_the_cancel_key_of_the_version_it_asks_for(
+    gateway: Running, asked: str, length: int
+) -> None:
+    """libpq 18 speaks 3.2 when it is told to; its cancel request then carries the long key."""
+    with gateway.connect(min_protocol_version=asked, max_protocol_version=asked) as connection:
+        (key,) = [running.key for running in gateway.call(lambda: list(gateway.gateway.sessions))]
+        assert len(key[1]) == length
+        cancelling = threading.Thread(
+            target=lambda: until(lambda: gateway.shop.is_running("pg_sleep")) and connection.cancel_safe()
+        )
+        cancelling.start()
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            connection.execute("select pg_sleep(60)")
+        cancelling.join()
+        assert connection.execute("select 1").fetchone() == (1,)
