@@ -34,12 +34,15 @@ _WEIGHT: tuple[Op, ...] = (
 
 _cache: Cache[Statement] = Cache(limit_bytes=32 * 1024 * 1024)
 _parts: Cache[tuple[Part, ...]] = Cache(limit_bytes=32 * 1024 * 1024)
+_trees: Cache[parser.Parsed] = Cache(limit_bytes=32 * 1024 * 1024)
+"""What was parsed, for texts that come again with other parameters. Nothing changes a tree."""
 
 
 def forget() -> None:
     """Drops what is remembered of texts, as after an erasure."""
     _cache.clear()
     _parts.clear()
+    _trees.clear()
 
 
 def analyse(sql: str, parameters: Sequence[str | None] = (), dialect: str = "postgresql") -> Statement:
@@ -103,14 +106,22 @@ def _prepared(text: str) -> Node | None:
     return tree["PrepareStmt"]["query"] if "PrepareStmt" in tree else tree or None
 
 
+def _parsed(sql: str) -> parser.Parsed:
+    found = _trees.get(sql)
+    if found is None:
+        found = parser.parse(sql)
+        _trees.put(sql, found, 4096 + 200 * len(sql))
+    return found
+
+
 def _each(sql: str, parameters: tuple[str | None, ...], prepared: dict[str, Node]) -> tuple[Part, ...]:
     try:
-        parsed = parser.parse(sql)
+        parsed = _parsed(sql)
         if len(parsed.trees) == 1:
             alone = parser.Parsed(parsed.trees, ((0, len(sql)),), parsed.fingerprint, parsed.redacted)
             return (_part(sql, alone, (0, len(sql)), parameters, prepared),)
         return tuple(
-            _part(sql[start:end], parser.parse(sql[start:end]), (start, end), parameters, prepared)
+            _part(sql[start:end], _parsed(sql[start:end]), (start, end), parameters, prepared)
             for start, end in parsed.spans
         )
     except parser.Unparsable as error:
