@@ -124,7 +124,7 @@ def _resolved(
         text = sql[part.text_start : part.text_end]
         found = _judged(text, part, Resolver(catalog, scope))
         judged.append(msgspec.structs.replace(found, text=prepared.get(part.executes or "", text)))
-        scope = _after(scope, part)
+        scope = _after(scope, judged[-1])
     reasons = dict.fromkeys(part.reason for part in judged if part.reason)
     return Judged(
         parts=tuple(judged),
@@ -174,8 +174,9 @@ def _protected(touches: Iterable[Touch], catalog: Catalog) -> Iterator[Protected
                 yield ProtectedColumn(relation.schema, relation.name, column.name, column.classes)
 
 
-def _after(scope: Scope, part: Part) -> Scope:
+def _after(scope: Scope, judged: JudgedPart) -> Scope:
     """What names mean to the next statement of the same text, which nobody can ask the database about in between."""
+    part = judged.part
     path, strings = scope.search_path, scope.standard_conforming_strings
     for name, value, _ in part.sets:
         if name in _MEANING:
@@ -186,7 +187,16 @@ def _after(scope: Scope, part: Part) -> Scope:
         path = None
     made = {name for _, name, temporary in part.creates if temporary}
     temp = scope.temp | made if made else scope.temp
-    return msgspec.structs.replace(scope, search_path=path, standard_conforming_strings=strings, temp=temp)
+    changed = {
+        (touch.schema or "", touch.relation) for touch in judged.touches if touch.verb == "ddl" and touch.relation
+    }
+    return msgspec.structs.replace(
+        scope,
+        search_path=path,
+        standard_conforming_strings=strings,
+        temp=temp,
+        changed=scope.changed | changed if changed else scope.changed,
+    )
 
 
 def _path(value: str) -> tuple[str, ...] | None:

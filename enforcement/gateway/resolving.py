@@ -30,7 +30,8 @@ _ON_DELETE = {"c": "delete", "n": "update", "d": "update"}
 class Scope(msgspec.Struct, frozen=True):
     """What names mean in a session. `search_path` is None where it is not known; `temp` are its temporary relations.
 
-    The path may name `$user`, `pg_temp` and `pg_catalog`; the latter two come first where it does not.
+    The path may name `$user`, `pg_temp` and `pg_catalog`; the latter two come first where it does not. `changed` are
+    relations that the session has defined anew since the catalog was read: what they are made of is not known.
     """
 
     search_path: tuple[str, ...] | None = ("$user", "public")
@@ -38,6 +39,7 @@ class Scope(msgspec.Struct, frozen=True):
     session_user: str = ""
     temp: frozenset[str] = frozenset()
     standard_conforming_strings: bool = True
+    changed: frozenset[tuple[str, str]] = frozenset()
 
     @property
     def path(self) -> tuple[str, ...] | None:
@@ -69,6 +71,9 @@ class Resolver:
                 yield self._new(effect, made[effect.schema, effect.relation])
             else:
                 yield from self.named(effect)
+        for (schema, name), temporary in made.items():
+            if (schema, name) not in {(effect.schema, effect.relation) for effect in part.statement.effects}:
+                yield self._new(Effect("ddl", schema, name), temporary)
         if part.sets:
             yield Touch("session")
 
@@ -127,6 +132,8 @@ class Resolver:
         )
 
     def _known(self, effect: Effect, relation: Relation, certainty: Certainty) -> Iterator[Touch]:
+        if (relation.schema, relation.name) in self.scope.changed and effect.verb not in WITHOUT_VALUES:
+            yield self._unlisted(effect, relation.schema, "assumed")
         names = tuple(column.name for column in relation.columns)
         columns = tuple(dict.fromkeys((*_expanded(effect.columns, names), *(c for c in effect.possible if c in names))))
         touch = Touch(

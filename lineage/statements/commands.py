@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 from lineage.statements import keys
 from lineage.statements.parser import Node
-from lineage.statements.queries import FOLLOWED_SETTINGS, Visitor
+from lineage.statements.queries import CALLS, FOLLOWED_SETTINGS, Visitor
 from lineage.statements.scope import Reference, Scope, names_of
 
 QUERIES = frozenset({"SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"})
@@ -117,6 +117,15 @@ class Commands(Visitor):
     def _explain(self, fields: Node) -> None:
         if executes(fields):
             self.statement(fields["query"])
+            return
+        # Planning touches no rows, but calls functions that say they always answer the same.
+        planned = Commands(self.parameters, dict(self.prepared))
+        planned.statement(fields["query"])
+        self.functions |= planned.functions
+        self.attributes |= planned.attributes
+        self.operators |= planned.operators
+        self.calls |= planned.calls
+        self.reasons |= {reason: None for reason in planned.reasons if reason == CALLS}
 
     def _create_as(self, fields: Node) -> None:
         self.refer(fields["into"]["rel"], "ddl")

@@ -16,6 +16,7 @@ from lineage.statements.scope import names_of
 from lineage.statements.tracing import (
     DOCUMENT,
     NOTHING,
+    PART,
     UNKNOWN,
     UNTOLD,
     Item,
@@ -32,13 +33,14 @@ from lineage.statements.tracing import (
     expanded,
     hard,
     is_name_in,
+    is_path,
     merged,
     name_of,
     of_refs,
     renamed,
 )
 
-__all__ = ["DOCUMENT", "UNKNOWN", "Flow", "Labels", "Output", "Trace", "trace"]
+__all__ = ["DOCUMENT", "PART", "UNKNOWN", "Flow", "Labels", "Output", "Trace", "trace"]
 
 CARRIERS = frozenset({
     "set_config", "pg_notify", "setval", "nextval", "pg_logical_emit_message", "pg_advisory_lock", "pg_advisory_xact_lock",
@@ -207,7 +209,10 @@ class _Tracer:
 
     def _computed(self, name: str, node: Node, level: Level, extra: Labels) -> Output:
         mention = self.expression(node, level)
-        return Output(name, frozenset(mention.labels | mention.implied) | extra, tuple(mention.literals))
+        labels = frozenset(mention.labels | mention.implied) | extra
+        if DOCUMENT in labels and not is_path(node):
+            labels |= {PART}
+        return Output(name, labels, tuple(mention.literals))
 
     # Changes
 
@@ -288,6 +293,7 @@ class _Tracer:
         else:
             mention = self.expression([value for name, value in fields.items() if name != "alias"], level)
             told = frozenset(mention.labels | mention.implied)
+            told |= {PART} if DOCUMENT in told else NOTHING
             item = Item(alias, [(name, told) for name in names], told)
         level.items.append(item)
         return columns(item)

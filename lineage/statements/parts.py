@@ -116,11 +116,25 @@ def _words(name: str) -> str:
 
 
 def _made(kind: str, fields: Node) -> Iterator[tuple[str | None, str, bool]]:
+    if kind in ("RenameStmt", "AlterObjectSchemaStmt"):
+        yield from _moved(kind, fields)
+        return
     into: Node = fields.get("into") or fields.get("intoClause") or {}
     relation = fields.get(_MADE_BY[kind]) if kind in _MADE_BY else into.get("rel")
     if relation is not None:
         schema = relation.get("schemaname")
         yield schema, relation["relname"], relation.get("relpersistence") == "t" or schema == "pg_temp"
+
+
+def _moved(kind: str, fields: Node) -> Iterator[tuple[str | None, str, bool]]:
+    """The name that a relation has from now on."""
+    relation = fields.get("relation")
+    if relation is None or fields.get("renameType") in ("OBJECT_COLUMN", "OBJECT_TABCONSTRAINT", "OBJECT_TRIGGER"):
+        return
+    if kind == "RenameStmt":
+        yield relation.get("schemaname"), fields["newname"], False
+    else:
+        yield fields["newschema"], relation["relname"], False
 
 
 def _copy(text: str, fields: Node) -> CopyDetails:

@@ -89,7 +89,7 @@ class Part:
 
     `tag` is its command; `commands` adds finer names to it such as `SET search_path`, `COPY TO PROGRAM`,
     `ALTER TABLE DROP COLUMN`. `prepares` to `deallocates` are names of prepared statements and cursors (`*`: all of them).
-    `creates` are the relations it makes: schema, name, whether temporary.
+    `creates` are the relations it makes, by a new name too: schema, name, whether temporary.
     """
 
     text_start: int

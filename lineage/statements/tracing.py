@@ -20,13 +20,15 @@ UNKNOWN = "unknown"
 """The label of what cannot be told."""
 DOCUMENT = "document"
 """The label of documents: it flows with the value alone, and conditions on it tell nothing."""
+PART = "document part"
+"""The label of what was taken out of a document without the statement saying from under which key. Flows like DOCUMENT."""
 NOTHING: Labels = frozenset()
 _SYSTEM_COLUMNS = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"})
 
 
 def hard(labels: Iterable[str]) -> Labels:
     """The labels that conditions pass on."""
-    return frozenset(labels) - {DOCUMENT}
+    return frozenset(labels) - {DOCUMENT, PART}
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,12 +193,30 @@ def as_item(alias: str, outputs: Sequence[Output], names: Sequence[str] = ()) ->
     for place, output in enumerate(outputs):
         if output.is_open:
             rest = (rest or NOTHING) | output.labels
-        columns.append((names[place] if place < len(names) else output.name, output.labels))
+        # The keys that a path names are not known to who reads the item.
+        labels = output.labels | ({PART} if output.literals and DOCUMENT in output.labels else NOTHING)
+        columns.append((names[place] if place < len(names) else output.name, labels))
     if rest is not None:
         # What follows an open column may lie anywhere.
         everything = all_labels(outputs)
         return Item(alias, [(name, everything) for name in names], everything)
     return Item(alias, columns)
+
+
+_PATHS = frozenset({"->", "->>", "#>", "#>>"})
+
+
+def is_path(node: Node) -> bool:
+    """Whether an expression is a column, or what lies under keys of it that are written there."""
+    for kind, fields in node.items():
+        if kind == "TypeCast":
+            return is_path(fields["arg"])
+        if kind == "A_Expr" and names_of(fields["name"])[-1] in _PATHS:
+            return is_path(fields["lexpr"]) and "A_Const" in fields["rexpr"].get("TypeCast", {}).get(
+                "arg", fields["rexpr"]
+            )
+        return kind == "ColumnRef"
+    return False
 
 
 _NAMED_AFTER = {

@@ -79,6 +79,12 @@ TRICKS = [
     ("EXPLAIN DELETE FROM customers",
      "",
      "allow", "allow"),
+    ("EXPLAIN SELECT touch_orders()",
+     "opaque",
+     "approve:people-nothing-opaque", "block:agents-nothing-opaque"),
+    ("CREATE OR REPLACE VIEW named AS SELECT id, password_hash AS name, '' AS contact, '' AS x FROM customers; SELECT name FROM named",
+     "ddl public.named, read public.customers, read public.named",
+     "limit:people-row-cap", "approve:agents-read-only"),
     ("INSERT INTO codes SELECT email, 1 FROM customers",
      "insert public.codes, read public.customers",
      "limit:people-row-cap", "approve:agents-read-only"),
@@ -191,16 +197,16 @@ TRICKS = [
      "ddl pg_temp.mine, read public.customers",
      "limit:people-row-cap", "approve:agents-read-only"),
     ("ALTER TABLE customers RENAME TO people",
-     "ddl public.customers",
+     "ddl public.customers, ddl public.people",
      "approve:code-needs-approval", "approve:agents-read-only"),
     ("ALTER TABLE customers RENAME COLUMN email TO colour",
      "ddl public.customers",
      "approve:code-needs-approval", "approve:agents-read-only"),
     ("ALTER TABLE customers RENAME TO people; SELECT * FROM people",
-     "ddl public.customers, read people",
+     "ddl public.customers, ddl public.people, read people",
      "approve:code-needs-approval", "approve:agents-read-only"),
     ("ALTER TABLE customers SET SCHEMA s",
-     "ddl public.customers",
+     "ddl public.customers, ddl s.customers",
      "approve:code-needs-approval", "approve:agents-read-only"),
     ("ALTER TABLE customers DROP COLUMN email",
      "ddl public.customers",
@@ -460,6 +466,7 @@ relations = ["public.customers"]
     assert strict("SELECT * FROM named").outcome == "block"
     assert strict("ALTER TABLE customers RENAME TO people; SELECT * FROM people").outcome == "block"
     assert strict("ALTER TABLE customers RENAME TO people; SELECT * FROM public.people").outcome == "block"
+    assert strict("CREATE VIEW seen AS SELECT * FROM customers; SELECT * FROM seen").outcome == "block"
     assert strict("SELECT * FROM orders").outcome == "allow"
     assert strict("SELECT * FROM s.nothing").outcome == "allow"
     assert strict("CREATE TEMP TABLE mine (a int); SELECT * FROM mine").outcome == "allow"
