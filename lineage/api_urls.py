@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from lineage import api, exchange, guardrails_api, queries
+from lineage import api, exchange, guardrails_api, held_api, queries
 
 urlpatterns = [
     path("ingest/<str:format_name>", api.ingest_batch),
@@ -27,4 +27,6 @@ urlpatterns = [
     path("connect", api.connect),
     path("gateway/keys", api.gateway_keys),
     path("gateway/exchange", exchange.exchange),
+    path("gateway/held", held_api.listing),
+    path("gateway/held/<str:request_id>/decision", held_api.decision),
 ]

@@ -1,4 +1,4 @@
-"""The exchange: each second a gateway says what it holds and is told what was decided (docs/gateway.md)."""
+"""The exchange: each second a gateway says what it holds and is told what was decided (docs/held.md)."""
 
 from __future__ import annotations
 

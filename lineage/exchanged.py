@@ -1,4 +1,4 @@
-"""What a gateway says at each exchange (docs/gateway.md): shapes and bounds. Pure."""
+"""What a gateway says at each exchange (docs/held.md): shapes and bounds. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What gateways say of themselves and are told: databases, catalogs, live sessions, orders to end one (docs/gateway.md).
+"""What gateways say of themselves and are told: databases, catalogs, live sessions, orders to end one (docs/held.md).
 
 Derived and overwritten at each exchange; what happened is in the log. A gateway speaks for its source's environment and
 database alone.

@@ -1,4 +1,4 @@
-"""Held statements: what waits for a person, who decides about it, and what became of it (docs/gateway.md).
+"""Held statements: what waits for a person, who decides about it, and what became of it (docs/held.md).
 
 Decided by security or admin, never by somebody it is for: checked here and by the database. Each step is a decision
 record of the signed log under the request's id; a refusal too.

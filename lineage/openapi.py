@@ -11,6 +11,7 @@ WHOLE = {
     "/api/v1/identities/{id}": "One identity",
     "/api/v1/relations/{datasource}/{relation}/rows/{key}": "One row's life",
     "/api/v1/relations/{datasource}/{relation}/holders": "Who held which right at a time (`at`)",
+    "/api/v1/gateway/held": "Held statements in scope, newest first (`state`)",
     "/api/v1/reports": "Reports in scope, newest first (`limit`, `format`)",
     "/api/v1/proof/inclusion": "Inclusion proof for `index` in the tree of `size`",
     "/api/v1/proof/consistency": "Consistency proof `from` one size `to` another",
@@ -86,6 +87,26 @@ CONNECT = {
 }
 
 
+HELD = {
+    "summary": "Decide about a held statement: approve, reject, break-glass, or review what broke glass",
+    "parameters": [{"name": "request_id", "in": "path", "required": True, "schema": {"type": "string"}}],
+    "requestBody": _json(_object("decision:string reason:string digest:string minutes:integer row_cap:integer")),
+    "responses": {"200": {"description": "The held statement as it is now"}, **ERRORS},
+}
+EXCHANGED = (
+    "rules:object tags:array tags_state:string keys:object keys_state:string kills:array decisions:array refused:array"
+)
+EXCHANGE = {
+    "summary": "What a gateway holds, and what it is told (token of a source of format gateway)",
+    "requestBody": _json(
+        _object(
+            "gateway:string version:string databases:array sessions:array held:array asked:array done:array rules:object"
+        )
+    ),
+    "responses": {"200": {"description": "What it is told", **_json(_object(EXCHANGED))}, **ERRORS},
+}
+
+
 def document(components: dict[str, Any]) -> dict[str, Any]:
     """The whole document. `components` are the JSON Schemas of the event model."""
     paths: dict[str, Any] = {
@@ -108,6 +129,8 @@ def document(components: dict[str, Any]) -> dict[str, Any]:
         },
         "/api/v1/cosignature": {"post": COSIGNATURE},
         "/api/v1/connect": {"post": CONNECT},
+        "/api/v1/gateway/exchange": {"post": EXCHANGE},
+        "/api/v1/gateway/held/{request_id}/decision": {"post": HELD},
     }
     for name in LISTS:
         paths[f"/api/v1/{name}"] = {

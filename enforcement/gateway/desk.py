@@ -1,4 +1,4 @@
-"""The client of the store's exchange: held statements, decisions, orders, rules, tags, keys (docs/gateway.md).
+"""The client of the store's exchange: held statements, decisions, orders, rules, tags, keys (docs/held.md).
 
 One thread of its own talks to the store every second; the event loop never waits for it. How a server uses it:
 

@@ -1,4 +1,4 @@
-"""What goes over the line to the store and back at each exchange: shapes, bounds, and one connection (docs/gateway.md)."""
+"""What goes over the line to the store and back at each exchange: shapes, bounds, and one connection (docs/held.md)."""
 
 from __future__ import annotations
 

@@ -15,6 +15,12 @@ from lineage.queries.ask import OWN, STATEMENT_COUNT, Answer, Total, Window, lim
 from lineage.queries.covering import coverage
 
 BULK_ROWS = 1_000
+CITED = f"""
+    select *, unnest(list_distinct(list_filter([ticket, case when attribution = 'gateway' then approval_request end],
+                                               lambda cited: cited is not null))) as cited
+    from activity where environment <> '{OWN}'
+    and not (attribution = 'gateway' and kind = 'query' and coalesce(verdict, '') in ('pending', 'blocked'))"""  # noqa: S608 - our own names
+"""Records by what they cite: a ticket, and the request under which a gateway let them run. What it did not let run is no access."""
 DAY, FIRST = dt.timedelta(days=1), dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
@@ -33,20 +39,21 @@ def approvals(
     count = limited(limit)
     with Question() as question:
         rows = question.rows(
-            f"""select ticket, any_value(datasource) filter (kind <> 'decision') as datasource, any_value(environment) as environment,
+            f"""with cites as ({CITED})
+            select cited as ticket, any_value(datasource) filter (kind <> 'decision') as datasource, any_value(environment) as environment,
             list(struct_pack(approval := approval, decided_by := decided_by, who_id := who_id, type := decision_type,
                  occurred_at := occurred_at, index := index) order by index)
                 filter (kind = 'decision' and not list_contains(flags, 'unauthorised_assertion')) as decisions,
             {STATEMENT_COUNT} as accesses,
-            count(*) filter (kind = 'change') as rows_changed,
+            greatest(count(*) filter (kind = 'change'),
+                coalesce(sum(rows_affected) filter (kind = 'query' and approval_request = cited), 0)) as rows_changed,
             min(occurred_at) filter (kind in ('query', 'change')) as first_access_at,
             min(index) filter (kind in ('query', 'change')) as first_index,
             list_distinct(list(who_id) filter (kind in ('query', 'change') and who_id is not null)) as people,
             list_distinct(list(on_behalf_of) filter (kind in ('query', 'change') and on_behalf_of is not null)) as behalf,
             max(index) as last_index
-            from activity where environment <> '{OWN}' and ({scope} or kind = 'decision')
-            and ticket in (select ticket from activity where ticket is not null and {condition})
-            group by ticket order by last_index desc limit {count}""",  # noqa: S608
+            from cites where ({scope} or kind = 'decision') and cited in (select cited from cites where {condition})
+            group by cited order by last_index desc limit {count}""",  # noqa: S608
             [*scope_values, *values],
         )
         items = [_approval(row) for row in rows]
@@ -178,7 +185,7 @@ def findings(viewer: Viewer, window: Window = Window(), limit: int | None = None
             any_value(datasource) as datasource, list_distinct(flatten(list(relations))) as relations,
             max(coalesce(rows_affected, rows_returned)) as rows, count(*) as records, any_value(custody) as custody,
             any_value(session) as session, any_value(ticket) as ticket, any_value(kind) as kind,
-            list_distinct(flatten(list(weakens))) as weakens, any_value(policy) as policy
+            list_distinct(flatten(list(weakens))) as weakens, any_value(policy) as policy, any_value(source_format) as source_format
             from ruled where {ONCE}
             group by rule, coalesce(case when rule = 'false-claim' then transaction_id end, correlation_id, event_id)
             order by index desc limit {count}""",  # noqa: S608 - our own rules and a number
@@ -202,7 +209,7 @@ def _finding(row: dict[str, Any]) -> dict[str, Any]:
         where=", ".join(row["relations"] or ()) or "no table named",
         behalf=row["on_behalf_of"] or "nobody known",
         rows=f"{row['rows']:,}" if row["rows"] is not None else "an unknown number of",
-        by=_refuser(row.pop("policy")),
+        by=_refuser(row.pop("policy"), row.pop("source_format") == "gateway" and kind == "session"),
         op="a connection" if row["op"] == "session" else row["op"] or "a statement",
         source=custody.get("subject") if row["source"] == OWN else row["source"],
         weakened=done if weakens else f"Capture was weakened: {custody.get('detail')}",
@@ -211,9 +218,10 @@ def _finding(row: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def _refuser(policy: str | None) -> str:
-    rules = [p.get("rule") or p.get("id") for p in msgspec.json.decode(policy or "[]") if p.get("effect") == "block"]
-    return f"the guardrail {rules[0]}" if rules else "the database"
+def _refuser(policy: str | None, is_sign_in: bool) -> str:
+    told = msgspec.json.decode(policy or "[]")
+    rules = [p.get("rule") or p.get("id") for p in told if p.get("effect") in ("block", "limit")]
+    return f"the guardrail {rules[0]}" if rules else "the gateway" if is_sign_in else "the database"
 
 
 def working_hours() -> tuple[set[int], dt.time, dt.time] | None:

@@ -7,12 +7,14 @@ import threading
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.db import DatabaseError, connection, connections, transaction
+from django.test import Client
 
 from lineage import access, errors, held, queries, rights
 from lineage.access import Viewer
 from lineage.engine import Question
-from lineage.models import HeldStatement, Identity
+from lineage.models import HeldStatement, Identity, Source
 from tests import story
 from tests.lineage import desk, forgetting
 
@@ -307,3 +309,66 @@ def test_guardrail_versions_are_numbered_and_stay(three: tuple[Viewer, ...]) -> 
     assert desk.exchange(rules={"version": 1, "digest": told["digest"]})["rules"] is None
     with pytest.raises(DatabaseError), transaction.atomic():
         as_owner("update lineage_guardrailversion set text = 'x'")
+
+
+def test_what_ran_under_an_approval_counts_for_its_request_and_the_attempt_before_it_does_not(
+    three: tuple[Viewer, ...],
+) -> None:
+    severin = three[0]
+    gate = Source.objects.get(name="gate")
+    approval = {"request_id": "req-1", "requested_by": "report-bot"}
+    at = dt.datetime.now(dt.UTC)
+    asked = story.query("g-1", at, story.BOT, desk.SQL, "update", verdict="pending", ticket="OPS-42",
+                        approval=approval | {"state": "requested"})  # fmt: skip
+    story.send(gate, asked)
+    assert [row["state"] for row in queries.approvals(severin, "ticket:req-1").items] == ["open"]
+    held.decide(severin, "req-1", "approved", "yes")
+    ran = story.query("g-2", dt.datetime.now(dt.UTC), story.BOT, desk.SQL, "update", verdict="approved", ticket="OPS-42",
+                      rows={"affected": 120}, approval=approval | {"state": "approved", "approvers": [desk.SEVERIN]})  # fmt: skip
+    story.send(gate, ran)
+    rows = {row["ticket"]: row for row in queries.approvals(severin).items}
+    assert (rows["req-1"]["state"], rows["req-1"]["accesses"], rows["req-1"]["rows_changed"]) == ("good", 1, 120)
+    assert (rows["OPS-42"]["state"], rows["OPS-42"]["accesses"]) == ("missing", 1)
+
+
+def test_security_decides_by_program_and_only_with_an_api_token(three: tuple[Viewer, ...]) -> None:
+    as_owner(
+        "insert into lineage_apitoken (token_hash, created_at, user_id) select %s, now(), id from lineage_user where email = %s",
+        access.token_hash("sec"), desk.SEVERIN,
+    )  # fmt: skip
+    bearer = {"Authorization": "Bearer sec"}
+    (item,) = Client().get("/api/v1/gateway/held?state=requested", headers=bearer).json()["items"]
+    assert (item["request_id"], item["statement"]) == ("req-1", desk.SQL)
+    where, wanted = (
+        "/api/v1/gateway/held/req-1/decision",
+        {"decision": "approve", "reason": "ok", "digest": item["digest"]},
+    )
+    browser = Client()
+    assert browser.login(username=desk.SIGRID, password=story.PASSWORD)
+    assert browser.post(where, wanted, content_type="application/json").status_code == 401
+    assert (
+        Client().post(where, {"decision": "please"}, content_type="application/json", headers=bearer).status_code == 400
+    )
+    assert HeldStatement.objects.get().state == "requested"
+    told = Client().post(where, wanted, content_type="application/json", headers=bearer)
+    assert (told.status_code, told.json()["state"]) == (200, "approved")
+    assert Client().post(where, wanted, content_type="application/json", headers=bearer).status_code == 409
+
+
+def test_the_command_lists_approves_rejects_and_refuses_a_stranger(
+    three: tuple[Viewer, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    as_owner(
+        "insert into lineage_apitoken (token_hash, created_at, user_id) select %s, now(), id from lineage_user where email = %s",
+        access.token_hash("sec"), desk.SEVERIN,
+    )  # fmt: skip
+    monkeypatch.setenv("TOUCHSTONE_TOKEN", "nobody")
+    with pytest.raises(SystemExit):
+        call_command("approve", "req-1", reason="hm")
+    assert HeldStatement.objects.get().state == "requested"
+    assert forgetting.decisions("approval")[-1][1] == "refused"
+    monkeypatch.setenv("TOUCHSTONE_TOKEN", "sec")
+    call_command("approve")
+    call_command("approve", "req-1", reason="too wide", reject=True)
+    assert "req-1\trejected" in capsys.readouterr().out
+    assert HeldStatement.objects.get().reason == "too wide"
