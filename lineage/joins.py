@@ -79,7 +79,7 @@ with judged as (
     select c.environment, c.datasource, c.xid as transaction_id, c.index, any_value(c) as said_by,
            coalesce(bool_or(e.said = c.said and e.listed and n.call is null), false) as proved,
            coalesce(bool_or(e.said = c.said or not e.listed), false) as told,
-           coalesce(any_value(g.gateway.id = c.actor_id and coalesce(g.gateway.behalf = c.on_behalf_of, true)), false) as vouched,
+           coalesce(any_value(c.actor_id in (g.gateway.id, coalesce(g.gateway.email, g.gateway.id))), false) as vouched,
            any_value(g.gateway.id) is not null as watched
     from reports c
     left join gateway_transactions g on g.environment = c.environment and g.datasource = c.datasource and g.xid = c.xid

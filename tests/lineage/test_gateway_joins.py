@@ -87,7 +87,9 @@ def test_a_service_behind_the_gateway_may_say_for_whom_it_works(feed: Feed, gate
     assert (changed()["who_id"], changed()["on_behalf_of"]) == ("orders-api", "omar@shop.example")
 
 
-@pytest.mark.parametrize(("who", "flags"), [("report-bot", []), ("boss@shop.example", ["suspected_forgery"])])
+@pytest.mark.parametrize(
+    ("who", "flags"), [("report-bot", []), ("bot@shop.example", []), ("boss@shop.example", ["suspected_forgery"])]
+)
 def test_the_gateways_own_identity_message_is_vouched_for_and_anothers_is_a_forgery(
     feed: Feed, gate: Callable[..., int], who: str, flags: list[str]
 ) -> None:
@@ -191,3 +193,34 @@ def test_rows_that_the_gateway_saw_in_a_result_were_read_by_key(
     assert ([r["index"] for r in row["read"]], row["could_have_read"]) == ([seen], [])
     touches = queries.touches(ALL, "relation:customers op:read").items
     assert sorted((t["key"], t["provenance"]) for t in touches) == [("4711", "reported"), ("4712", "reported")]
+
+
+def test_a_refusal_says_whether_a_guardrail_the_gateway_or_the_database_refused(
+    feed: Feed, gate: Callable[..., int]
+) -> None:
+    blocked = {
+        "verdict": "blocked",
+        "error": {"code": "42501"},
+        "resources": [{"schema": "public", "relation": "orders"}],
+    }
+    gate(
+        "drop table orders",
+        op="ddl",
+        policy=[{"id": "guardrails", "version": "0", "rule": "no-drop", "effect": "block"}],
+        **blocked,
+    )
+    gate(
+        "select 1 from orders",
+        op="read",
+        policy=[{"id": "guardrails", "version": "0", "rule": "", "effect": "allow"}],
+        **blocked,
+    )
+    feed.statement("select 1 from orders", user="app", session="s-1", op="read", **blocked)
+    gate("", kind="session", op="session", session={"phase": "failed"}, statement=None, db_session_id=None, verdict="blocked",
+         error={"code": "28000"})  # fmt: skip
+    said = [f["sentence"] for f in queries.findings(ALL).items if f["rule"] == "refused"]
+    assert said == [
+        "Report bot was refused by the gateway: a connection, no table named.",
+        "Report bot was refused by the database: read, public.orders.",
+        "Report bot was refused by the guardrail no-drop: ddl, public.orders.",
+    ]
