@@ -133,7 +133,7 @@ class _Text:
     def written(self, value: bytes | None, _: bytes) -> bytes:
         if value is None:
             return self.null
-        special = _WRITTEN | {self.delimiter[0]: b"\\" + self.delimiter}
+        special = {self.delimiter[0]: b"\\" + self.delimiter} | _WRITTEN
         return b"".join(special.get(byte) or bytes((byte,)) for byte in value)
 
     def joined(self, fields: list[bytes]) -> bytes:

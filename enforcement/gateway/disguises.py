@@ -57,8 +57,13 @@ def whole(name: str, counts: Counts, shown: bytes | None) -> Mask:
 
 
 def by_value(wanted: Collection[str], counts: Counts) -> Mask:
-    """Masks what detectors find in text: the found part, or all of it where a secret is in it."""
-    return lambda value: _shown(value, wanted, counts)
+    """Masks what detectors find in text: the found part, or all of it where a secret is in it. JSON is masked as such."""
+
+    def mask(value: bytes) -> bytes:
+        shown = _Document(wanted, counts).masked(value) if _is_json(value) else None
+        return _shown(value, wanted, counts) if shown is None else shown
+
+    return mask
 
 
 def all_or_nothing(wanted: Collection[str], counts: Counts) -> Mask:
@@ -70,6 +75,16 @@ def all_or_nothing(wanted: Collection[str], counts: Counts) -> Mask:
         return None if found else value
 
     return mask
+
+
+def _is_json(value: bytes) -> bool:
+    if value[:1] not in (b"{", b"["):
+        return False
+    try:
+        json.loads(value)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _shown(value: bytes, wanted: Collection[str], counts: Counts) -> bytes:
@@ -99,6 +114,10 @@ def document(wanted: Collection[str], counts: Counts, prefix: int = 0) -> Mask:
     return mask
 
 
+class _NoDocument(Exception):
+    """The text is not JSON."""
+
+
 class _Document:
     """One document on its way through: where in it we are, and of which class what stands there is."""
 
@@ -113,7 +132,10 @@ class _Document:
         for match in _TOKEN.finditer(text):
             if text[at : match.start()].strip():
                 return None
-            parts += [text[at : match.start()], self._token(match[0])]
+            try:
+                parts += [text[at : match.start()], self._token(match[0])]
+            except _NoDocument:
+                return None
             at = match.end()
         return None if self.within or text[at:].strip() else b"".join((*parts, text[at:]))
 
@@ -123,8 +145,9 @@ class _Document:
             self.within.append((mark, self.named))
             self.expects_key = mark == b"{"
         elif mark in (b"}", b"]"):
-            if self.within:
-                self.within.pop()
+            if not self.within:
+                raise _NoDocument
+            self.within.pop()
             self._next()
         elif mark == b",":
             self._next()

@@ -20,7 +20,7 @@ from enforcement.gateway.refusals import refuse, traced
 from enforcement.gateway.scrubbing import scrub
 from lineage.statements import CopyDetails
 from lineage.statements.builtins import SAFE_FUNCTIONS
-from lineage.statements.outputs import DOCUMENT, UNKNOWN, Output, Trace
+from lineage.statements.outputs import DOCUMENT, PART, UNKNOWN, Output, Trace
 
 __all__ = ["CopyMasker", "Plan", "copy_plan", "plan", "refuse", "scrub"]
 
@@ -161,8 +161,11 @@ class _Planner:
     def column(self, field: Field, output: Output | None) -> tuple[Mask, bool] | None:
         """The mask of a column and whether it masks every value; None where the column goes on as it is."""
         relation = self.catalog.by_oid.get(field.table_oid)
-        if not field.table_oid or field.attribute <= 0:
-            return None if field.table_oid else self._untraced(field, output)
+        if field.attribute < 0:
+            return None
+        if not field.table_oid or not field.attribute:
+            # A whole row comes from a table, but from none of its columns.
+            return self._untraced(field, output)
         column = _column(relation, field.attribute)
         if relation is None or column is None:
             return self._whole(field, UNTRACED) if self.reads else self._untraced(field, output)
@@ -179,7 +182,7 @@ class _Planner:
             return False
         if self.judged.opaque or self.trace is None or output is None:
             return not any(is_wanted(column.classes, self.wanted) for column in relation.columns)
-        labels = output.labels - {DOCUMENT}
+        labels = output.labels - {DOCUMENT, PART}
         return bool(labels - {UNKNOWN}) or (bool(labels) and self.trace.compares)
 
     def _by_class(self, field: Field, column: Column, name: str) -> tuple[Mask, bool]:
@@ -209,6 +212,8 @@ class _Planner:
     def _is_hidden(self, output: Output | None) -> bool:
         """Whether a column without origin may hold something of a protected one."""
         if self.judged.opaque or (self.judged.part.explains and self._explains_calls()):
+            return True
+        if output is not None and PART in output.labels:
             return True
         if not self.reads or self.judged.part.explains:
             return False

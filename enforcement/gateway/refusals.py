@@ -9,7 +9,7 @@ from enforcement.gateway.disguises import is_wanted
 from enforcement.gateway.effects import JudgedPart
 from lineage.statements import outputs
 from lineage.statements.cache import Cache
-from lineage.statements.outputs import DOCUMENT, Flow, Labels, Trace
+from lineage.statements.outputs import DOCUMENT, PART, Flow, Labels, Trace
 
 STATISTICS = frozenset({"pg_stats", "pg_statistic", "pg_stats_ext", "pg_stats_ext_exprs", "pg_statistic_ext_data"})
 """Relations of PostgreSQL that quote values of other relations' columns."""
@@ -43,6 +43,8 @@ def _labels(
     wanted: frozenset[str],
 ) -> Sequence[tuple[str, Labels]] | None:
     meant = {found for found, relation in names if relation == name and schema in (None, found)}
+    # What a new view reads is not touched yet.
+    meant = meant or {found for found in catalog.schemas.get(name, ()) if schema in (None, found)}
     relation = catalog.find(next(iter(meant)) or "", name) if len(meant) == 1 else None
     if relation is None:
         return None
@@ -95,7 +97,7 @@ def _renaming(judged: JudgedPart, catalog: Catalog, mask: Collection[str]) -> st
 
 
 def _carrying(judged: JudgedPart, catalog: Catalog, mask: Collection[str]) -> str | None:
-    if not judged.reads_protected(mask):
+    if not judged.reads_protected(mask) and not judged.part.creates:
         return None
     trace = traced(judged, catalog, mask)
     if trace is None:
@@ -103,7 +105,7 @@ def _carrying(judged: JudgedPart, catalog: Catalog, mask: Collection[str]) -> st
     if trace.carried:
         return f"A function would keep or send {_words(trace.carried)}, masked for you, where others can read it."
     for flow in trace.flows:
-        labels = flow.labels - {DOCUMENT} - _held(flow, judged, catalog)
+        labels = flow.labels - {DOCUMENT, PART} - _held(flow, judged, catalog)
         if labels:
             return f"{flow.relation} would get {_words(labels)}, masked for you, in a column where it is not masked."
     return None

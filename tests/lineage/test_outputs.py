@@ -26,7 +26,13 @@ def told(sql: str) -> str:
     found = outputs.trace(sql, table)
     assert found is not None
     assert found.outputs is not None
-    words = {NOTHING: "-", EMAIL: "e", frozenset({"document"}): "d", frozenset({"unknown"}): "?"}
+    words = {
+        NOTHING: "-",
+        EMAIL: "e",
+        frozenset({"document"}): "d",
+        frozenset({"unknown"}): "?",
+        frozenset({"document", "document part"}): "p",
+    }
     return " ".join(words.get(o.labels, "+") + ("*" if o.is_open else "") for o in found.outputs)
 
 
@@ -78,7 +84,10 @@ def told(sql: str) -> str:
         ("with recursive t(n, s) as (select 1, email from customers union all select n + 1, substr(s, 2) from t where n < 9)"
          " select n, s from t", "- e"),
         ("select extra ->> 'phone' from customers", "d"),
-        ("select value from customers, jsonb_each_text(extra)", "d"),
+        ("select extra -> 'a' #>> '{b,c}', extra::text, (extra ->> 'a')::int from customers", "d d d"),
+        ("select value from customers, jsonb_each_text(extra)", "p"), ("select jsonb_pretty(extra) from customers", "p"),
+        ("select x from (select extra ->> 'name' as x from customers) t", "p"), ("select t.extra from (table customers) t", "d"),
+        ("select extra ->> ('na' || 'me') from customers", "p"),
         ("select u from customers, unnest(array[email, country]) u", "e"),
         ("select * from generate_series(1, 3) g", "-*"),
         ("select x.* from unknown_table x", "?*"),
