@@ -37,7 +37,7 @@ AGAIN = "Get a new token: page Connect, `bin/manage connect`, or your sign-in pr
 
 
 class SignInRefused(Exception):
-    """Nobody is let in. `code` is stable and in kebab-case; `sentence` says what to do and never holds the token."""
+    """Nobody is let in. `code` is stable and in kebab-case; `sentence` says why and never holds the token."""
 
     def __init__(self, code: str, sentence: str) -> None:
         self.code = code
@@ -46,7 +46,7 @@ class SignInRefused(Exception):
 
 
 class TokenRefused(SignInRefused):
-    """The token is not one that lets in."""
+    """The token is not one that lets in. What to do is always the same: `AGAIN`, the hint beside the sentence."""
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,13 +154,13 @@ class Verifier:
             raise
         except Exception:  # noqa: BLE001 - whatever a decoder of somebody else's bytes raises, nobody is let in
             # Without its cause, whose words could hold the token.
-            raise TokenRefused("token-unreadable", f"The password is not a token that can be read. {AGAIN}") from None
+            raise TokenRefused("token-unreadable", "The password is not a token that can be read.") from None
 
     def _verify(self, token: str, now: dt.datetime) -> Identity:
         header, claims = _parts(token)
         issuer, usable = self._issuers.get(_string(claims, "iss") or "", (None, {}))
         if issuer is None:
-            raise TokenRefused("issuer-unknown", f"This gateway does not know who issued the token. {AGAIN}")
+            raise TokenRefused("issuer-unknown", "This gateway does not know who issued the token.")
         _check_signature(token, header, issuer, usable)
         expires_at = _check_claims(claims, issuer, now)
         identity = _identity(issuer, claims, expires_at)
@@ -173,7 +173,7 @@ class Verifier:
         with self._lock:
             self._used = {one: until for one, until in self._used.items() if until + LEEWAY > now}
             if not identity.token_id or key in self._used:
-                raise TokenRefused("token-used", f"The token was used before, and lets in only once. {AGAIN}")
+                raise TokenRefused("token-used", "The token was used before, and lets in only once.")
             self._used[key] = identity.expires_at
 
 
@@ -189,7 +189,7 @@ def _parts(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
     if len(token) > MOST_BYTES:
         raise TokenRefused("token-too-large", f"The token is larger than {MOST_BYTES:,} bytes. Ask for fewer claims.")
     if not _SHAPE.fullmatch(token):
-        raise TokenRefused("token-unreadable", f"The password is not a token: passwords do not let in here. {AGAIN}")
+        raise TokenRefused("token-unreadable", "The password is not a token: passwords do not let in here.")
     header, claims, _ = token.split(".")
     return _json(header), _json(claims)
 
@@ -231,29 +231,29 @@ def _check_signature(
 ) -> None:
     algorithm, kid = header.get("alg"), header.get("kid")
     if algorithm not in issuer.algorithms:
-        raise TokenRefused("algorithm-refused", f"The token is not signed in a way that {issuer.name} uses. {AGAIN}")
+        raise TokenRefused("algorithm-refused", f"The token is not signed in a way that {issuer.name} uses.")
     if "crit" in header or "b64" in header:
-        raise TokenRefused("header-refused", f"The token needs an extension that is not understood here. {AGAIN}")
+        raise TokenRefused("header-refused", "The token needs an extension that is not understood here.")
     if not isinstance(kid, str):
-        raise TokenRefused("key-missing", f"The token does not name its key (kid). {AGAIN}")
+        raise TokenRefused("key-missing", "The token does not name its key (kid).")
     key = usable.get((kid, str(algorithm)))
     if key is None:
-        raise TokenRefused("key-unknown", f"The key of the token is not one of {issuer.name}'s now. {AGAIN}")
+        raise TokenRefused("key-unknown", f"The key of the token is not one of {issuer.name}'s now.")
     try:
         jwt.PyJWS(algorithms=[str(algorithm)]).decode(token, key, algorithms=[str(algorithm)])
     except jwt.InvalidTokenError:
-        raise TokenRefused("signature-wrong", f"The token was changed or forged. {AGAIN}") from None
+        raise TokenRefused("signature-wrong", "The token was changed or forged.") from None
 
 
 def _check_claims(claims: Mapping[str, Any], issuer: Issuer, now: dt.datetime) -> dt.datetime:
     """Audience and times; returns when the token ends."""
     audiences = claims.get("aud")
     if issuer.audience not in (audiences if isinstance(audiences, list) else [audiences]):
-        raise TokenRefused("audience-wrong", f"The token was made for another service. {AGAIN}")
+        raise TokenRefused("audience-wrong", "The token was made for another service.")
     issued, expires = _time(claims, "iat"), _time(claims, "exp")
     begins = _time(claims, "nbf") if "nbf" in claims else issued
     if expires + LEEWAY <= now:
-        raise TokenRefused("token-expired", f"The token expired at {expires:%Y-%m-%d %H:%M:%S} UTC. {AGAIN}")
+        raise TokenRefused("token-expired", f"The token expired at {expires:%Y-%m-%d %H:%M:%S} UTC.")
     if max(issued, begins) > now + LEEWAY:
         raise TokenRefused(
             "token-early", "The token is not valid yet. Compare the clocks of its issuer and the gateway."
@@ -261,7 +261,7 @@ def _check_claims(claims: Mapping[str, Any], issuer: Issuer, now: dt.datetime) -
     if expires - issued > dt.timedelta(seconds=issuer.longest_seconds):
         raise TokenRefused(
             "token-too-long",
-            f"The token is valid for longer than {issuer.longest_seconds} s, which is not let in here. {AGAIN}",
+            f"The token is valid for longer than {issuer.longest_seconds} s, which is not let in here.",
         )
     return expires
 
@@ -269,7 +269,7 @@ def _check_claims(claims: Mapping[str, Any], issuer: Issuer, now: dt.datetime) -
 def _time(claims: Mapping[str, Any], name: str) -> dt.datetime:
     value = claims.get(name)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 2**37:
-        raise TokenRefused("claims-incomplete", f"The token has no usable {name}. {AGAIN}")
+        raise TokenRefused("claims-incomplete", f"The token has no usable {name}.")
     return dt.datetime.fromtimestamp(value, dt.UTC)
 
 
@@ -302,12 +302,12 @@ def _subject(issuer: Issuer, claims: Mapping[str, Any]) -> Principal:
     id_ = _text(issuer.claim(claims, "id"), "id")
     email = _text(issuer.claim(claims, "email"), "email")
     if not id_:
-        raise TokenRefused("claims-incomplete", f"The token does not say whose it is. {AGAIN}")
+        raise TokenRefused("claims-incomplete", "The token does not say whose it is.")
     kind: Literal["human", "service"]
     if issuer.kind == "touchstone":
         kind = claims.get("touchstone_type", "")
         if kind not in ("human", "service"):
-            raise TokenRefused("claims-incomplete", f"The token does not say whether a person has it. {AGAIN}")
+            raise TokenRefused("claims-incomplete", "The token does not say whether a person has it.")
     else:
         said = (str(claims.get(name)) == value for name, value in issuer.service_claims.items() if name in claims)
         kind = "service" if any(said) else "human"
@@ -323,9 +323,7 @@ def _actors(claims: Mapping[str, Any], subject: Principal, issuer: Issuer) -> li
     while act is not None:
         id_ = _text(act.get("sub"), "act") if isinstance(act, dict) else None
         if id_ is None or len(found) == MOST_ACTORS:
-            raise TokenRefused(
-                "act-refused", f"The token's chain of actors is unclear or longer than {MOST_ACTORS}. {AGAIN}"
-            )
+            raise TokenRefused("act-refused", f"The token's chain of actors is unclear or longer than {MOST_ACTORS}.")
         told = act.get("agent") if isinstance(act.get("agent"), dict) else {}
         said = {name: _string(told, name) for name in ("name", "version", "run_id", "model")}
         found.append(Agent(id=id_, **{**said, "name": said["name"] or _string(act, "name")}))
@@ -361,7 +359,5 @@ def _text(value: Any, name: str, most: int = 512) -> str | None:
     if value is None or value == "":
         return None
     if not isinstance(value, str) or len(value) > most or _UNFIT.search(value):
-        raise TokenRefused(
-            "claims-unreadable", f"The token's claim {name} is not a text of at most {most} characters. {AGAIN}"
-        )
+        raise TokenRefused("claims-unreadable", f"The token's claim {name} is not a text of at most {most} characters.")
     return value

@@ -201,6 +201,10 @@ def test_a_service_has_a_name_and_an_api_token_and_reads_no_records(
     with pytest.raises(SystemExit):
         call_command("user", "add", "dana@shop.example", "--role", "service")
     assert "letters, digits" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        call_command("user", "add", "eve@shop.example", "--role", "auditor", "--group", "admin")
+    assert "cannot be a group" in capsys.readouterr().err
+    assert not User.objects.filter(email="eve@shop.example").exists()
 
 
 def test_a_token_that_cannot_be_recorded_is_not_given(people: dict[str, User]) -> None:

@@ -24,7 +24,7 @@ PAGES = (
     "/search?q=op:read&by=identity", "/sessions/", "/sessions/orders-prod~s-omar@shop.example/", "/identities/",
     "/identities/dana@shop.example/", "/identities/report-bot/", "/tables/", "/tables/orders-prod/public.payments/",
     "/tables/orders-prod/public.payments/rows/9001/", "/tables/orders-prod/public.customers/rows/4711/", "/databases/",
-    "/findings/", "/approvals/", "/integrity/", "/events/0/",
+    "/findings/", "/approvals/", "/integrity/", "/events/0/", "/connect/",
 )  # fmt: skip
 
 

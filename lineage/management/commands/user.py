@@ -25,7 +25,12 @@ def _time(text: str | None) -> Any:
 
 
 def _check_name(options: dict[str, Any]) -> None:
-    """A person has an e-mail address; a service a name that none could be, and always an API token."""
+    """A person has an e-mail address; a service a name that none could be, and always an API token. No group is a role."""
+    for group in options["group"]:
+        if group in Role.values or not re.fullmatch(r"[\w.:/-]{1,60}", group):
+            raise errors.SettingsInvalid(
+                f"{group[:60]!r} cannot be a group: it is a role, or not a name of 60 characters."
+            )
     if options["role"] != Role.SERVICE:
         validate_email(options["email"])
         return
