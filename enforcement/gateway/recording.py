@@ -128,7 +128,7 @@ class Recorder:
     def _tell(self, name: str, event: Event) -> None:
         """Put an event into the spool, or keep it; in the order in which they came."""
         if self._waiting or not self._write(name, event):
-            if len(self._waiting) < WAITING_LIMIT:
+            if len(self._waiting) < WAITING_LIMIT or name in self._open:
                 self._waiting.append((name, event))
             else:
                 self._dropped += 1

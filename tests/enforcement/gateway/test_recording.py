@@ -270,6 +270,23 @@ def test_what_happened_while_the_disk_was_full_is_written_when_it_takes_again(op
     assert len(names(one.folder / "spool")) == 3
 
 
+def test_refusals_beyond_what_memory_should_hold_are_counted_in_a_gap(
+    opened: Callable[..., Opened], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("enforcement.gateway.recording.WAITING_LIMIT", 2)
+    one = opened()
+    statement = began("ran")
+    one.recorder.record(statement)
+    with full_disk(one.folder / "spool"):
+        for number in range(5):
+            one.recorder.record(refused(f"r{number}"))
+        one.recorder.record(ended(statement))
+    wait_for(lambda: not one.recorder.problem)
+    *kept, gap = spooled(one.folder / "spool")
+    assert [line["record"]["source_event_id"] for line in kept] == ["r0", "r1", "ran"]
+    assert (gap["custody"]["type"], gap["custody"]["subject"], gap["custody"]["count"]) == ("gap", "recorder", 3)
+
+
 def test_a_kill_while_the_disk_is_full_tells_what_was_in_flight(opened: Callable[..., Opened], tmp_path: Path) -> None:
     one = opened(sync_seconds=NEVER)
     statement = began("a")
