@@ -17,6 +17,8 @@ from lineage.health.crosschecks import REACH, Finding, Side, most
 from lineage.models import GatewayDatabase
 
 RULE = "around-the-gateway"
+OWN = "touchstone-gateway"
+"""How the programs of the gateway's own connections begin (catalog, plan, check), of which it tells no session."""
 ACTS = """
 (kind = 'change' and list_contains(?, source) and op is distinct from 'snapshot') or (kind = 'query' and list_contains(?, source)
 and class in ('write', 'ddl', 'privilege') and verdict = 'allowed' and emitted is null
@@ -50,11 +52,17 @@ with begun as (
         any_value(environment) as environment, any_value(datasource) as datasource,
         max(occurred_at) as told_at, max(received_at) as arrived_at
     from activity where {{place}} and kind = 'session' and session_phase = 'start' and list_contains(?, source)
-    and db_session_id is not null and occurred_at >= ? and (occurred_at > ? or received_at > ?) group by db_session_id)
+    and db_session_id is not null and occurred_at >= ? and (occurred_at > ? or received_at > ?) group by db_session_id),
+opened as (
+    select distinct a.db_user as login, a.client_ip as ip from activity a
+    join gateway_sessions g using (environment, datasource, db_session_id)
+    where {{place}} and a.kind = 'session' and session_phase = 'start' and list_contains(?, source))
 select coalesce(login, 'an unknown login') as login, ip, app, min(db_session_id) as first, count(*) as sessions
 from begun where {{fresh}} and not list_contains(?, coalesce(login, '')) and not list_contains(?, db_session_id)
 and not exists (select 1 from gateway_sessions g
     where (g.environment, g.datasource, g.db_session_id) = (begun.environment, begun.datasource, begun.db_session_id))
+and not (coalesce(app, '') like '{OWN} %' and (not exists (select 1 from opened)
+    or exists (select 1 from opened o where o.login = begun.login and o.ip is not distinct from begun.ip)))
 and db_session_id not in (select coalesce(json_extract_string(custody, '$.first'), '') from raw_events
     where {{place}} and custody_subject = '{RULE}' and occurred_at > ?)
 group by all order by login
@@ -97,19 +105,9 @@ def check(question: Question, side: Side, wanted: Required) -> Iterator[Finding]
     known = [row["own_session"] for row in rows if row["own_session"]]
     sessions = question.rows(
         SESSIONS.format(place=place, fresh=fresh),
-        [
-            *values,
-            side.logs,
-            wanted.since,
-            side.told_before,
-            side.settled_before,
-            *window,
-            others,
-            known,
-            *values,
-            before,
-        ],
-    )
+        [*values, side.logs, wanted.since, side.told_before, side.settled_before, *values, side.logs, *window, others, known,
+         *values, before],
+    )  # fmt: skip
     yield from most(side, RULE, [_session(row, side) for row in sessions])
 
 

@@ -34,10 +34,10 @@ class Guarded(Shop):
             **({"transaction": {"id": xid}} if xid else {}),
         )  # fmt: skip
 
-    def begun(self, seconds: float, user: str, session: str) -> int:
+    def begun(self, seconds: float, user: str, session: str, app: str = "psql", ip: str = "10.1.4.9") -> int:
         return self.send(
             "log", seconds, kind="session", op="session", verdict="allowed", session={"phase": "start"},
-            actor={"db_user": user}, db_session_id=session, client={"ip": "10.1.4.9", "app": "psql"},
+            actor={"db_user": user}, db_session_id=session, client={"ip": ip, "app": app},
         )  # fmt: skip
 
     def beat(self, spooled: int | None = None) -> None:
@@ -171,3 +171,13 @@ def test_many_at_once_are_named_and_the_rest_counted(shop: Guarded) -> None:
     shop.look()
     assert len(around()) == 21
     assert "5 more transactions" in around()[-1]["detail"]
+
+
+def test_the_gateways_own_connections_are_its_own_and_one_that_only_calls_itself_so_is_not(shop: Guarded) -> None:
+    shop.begun(1, "bob", "s1", ip="10.0.0.2")
+    shop.begun(2, "bob", "s2", "touchstone-gateway catalog", "10.0.0.2")
+    shop.begun(3, "bob", "s3", "touchstone-gateway catalog", "10.7.7.7")
+    shop.begun(3, "omar", "s4", "touchstone-gateway catalog", "10.0.0.2")
+    shop.later()
+    shop.look()
+    assert {finding["first"] for finding in around()} == {"s3", "s4"}
