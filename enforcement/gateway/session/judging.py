@@ -20,6 +20,7 @@ _GRAVITY = ("block", "approve", "limit", "mask", "allow")
 _NUMBERS = frozenset({20, 21, 23, 26})
 _TEXTS = frozenset({18, 19, 25, 114, 1042, 1043})
 _UUID = 2950
+_MOST_KEPT = 256
 
 
 class Ruling(msgspec.Struct, frozen=True):
@@ -118,6 +119,7 @@ class Judge:
 
     def __init__(self, who: Identity, place: Place, rules: Guardrails, catalog: Catalog) -> None:
         self.who, self.place, self.rules, self.catalog = who, place, rules, catalog
+        self._made: dict[tuple[object, ...], Judgement] = {}
 
     def judge(
         self,
@@ -129,7 +131,19 @@ class Judge:
         reasons: Reasons,
     ) -> Judgement:
         """Every part of `text` decided. A FETCH is judged as the statement that its cursor was declared with."""
+        key = (text, tuple(parameters), scope, reasons, self.rules.digest, self.catalog.version)
+        if key in self._made and not prepared:
+            return self._made[key]
         judged = resolve(text, parameters, self.catalog, scope, prepared)
+        made = self._judgement(text, judged, cursors, reasons)
+        if not prepared and not any(one.part.part.fetches for one in made.rulings):
+            # The same statement mostly comes again; what it depends on is in the key.
+            if len(self._made) >= _MOST_KEPT:
+                self._made.clear()
+            self._made[key] = made
+        return made
+
+    def _judgement(self, text: str, judged: Judged, cursors: Mapping[str, Ruling], reasons: Reasons) -> Judgement:
         rulings = tuple(self._ruling(part, cursors, reasons) for part in judged.parts)
         decisions = [one.decision for one in rulings] or [self._allowed()]
         return Judgement(text, judged, rulings, gravest(decisions), reasons)

@@ -267,13 +267,12 @@ def _closed(state: State, texts: Texts, executions: Sequence[Execution], block: 
     is_well = not texts.has_failed and not texts.is_over
     state.batch_failed = state.batch_failed or not is_well
     if block is not None:
-        end = state.inject("COMMIT" if is_well else "ROLLBACK")
+        own = Own(lambda error: _failed_at_commit(state, executions, error))
+        end = state.inject("COMMIT" if is_well else "ROLLBACK", own=own)
         state.is_wrapped = False
         state.line.sync(is_own=True)
         yield lambda: state.line.is_drained
-        if end.error is not None:
-            _failed_at_commit(state, executions, end.error)
-        elif is_well:
+        if is_well and end.error is None:
             state.line.client(texts.held)
     elif texts.is_over and state.line.status == messages.IN_TRANSACTION:
         yield from aborted(state)

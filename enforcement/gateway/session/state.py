@@ -34,6 +34,8 @@ ALONE = frozenset({
     "CLUSTER", "CREATE SUBSCRIPTION", "ALTER SUBSCRIPTION", "DROP SUBSCRIPTION", "DISCARD ALL", "REINDEX",
 })  # fmt: skip
 """Commands that cannot, or sometimes cannot, run in a transaction block: no identity message goes before them."""
+_STARTS = frozenset({"BEGIN", "START TRANSACTION", "SAVEPOINT", "RELEASE"})
+"""Transaction control after which everything said before still holds."""
 _TEXT_OID = 25
 
 
@@ -210,15 +212,7 @@ class State:
         self.records.finished(execution)
         if part.is_transaction_control:
             self._controlled(tag)
-        if part.prepares:
-            text = execution.began.statement
-            self.statements.set(part.prepares, Prepared(text, by_sql=part.prepares))
-        if part.deallocates:
-            self._deallocated(part.deallocates)
-        if part.declares:
-            self.cursors[part.declares] = execution.ruling
-        if part.closes:
-            self.cursors = {} if part.closes == "*" else {k: v for k, v in self.cursors.items() if k != part.closes}
+        self._names_changed(execution)
         if any(name == "*" for name, _, _ in part.sets):
             self.reasons = self.first_reasons
         if (
@@ -226,6 +220,22 @@ class State:
             or execution.ruling.part.opaque
         ):
             self.catalog_changed = True
+
+    def _names_changed(self, execution: Execution) -> None:
+        """Prepared statements and cursors that a statement made or gave up."""
+        part = execution.ruling.part.part
+        if part.prepares:
+            text = execution.began.statement
+            self.statements.set(part.prepares, Prepared(text, by_sql=part.prepares))
+        if part.deallocates:
+            self._deallocated(part.deallocates)
+        if part.tag == "DISCARD ALL":
+            self.statements.clear()
+            self.cursors = {}
+        if part.declares:
+            self.cursors[part.declares] = execution.ruling
+        if part.closes:
+            self.cursors = {} if part.closes == "*" else {k: v for k, v in self.cursors.items() if k != part.closes}
 
     def _deallocated(self, name: str) -> None:
         if name == "*":
@@ -235,7 +245,7 @@ class State:
 
     def _controlled(self, tag: str) -> None:
         """A transaction began, ended or went back: what was true inside it may not be any more."""
-        if tag in ("BEGIN", "START TRANSACTION", "SAVEPOINT", "RELEASE"):
+        if tag in _STARTS:
             return
         self.stamped = False
         self.left_failed = True
@@ -288,7 +298,8 @@ class State:
                 self.doubt = self.scope_changed_in_transaction = True
             if any(touch.verb in ("ddl", "privilege") for touch in ruling.part.touches):
                 self.doubt = self.scope_changed_in_transaction = True
-            self.barrier = self.barrier or self.doubt or bool(named) or part.is_transaction_control
+            ends = part.is_transaction_control and part.tag not in _STARTS
+            self.barrier = self.barrier or self.doubt or bool(named) or ends
 
 
 def _outlives(cursor: Ruling) -> bool:

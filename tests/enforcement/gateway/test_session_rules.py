@@ -475,6 +475,16 @@ def test_ddl_asks_for_the_catalog_again_once_it_is_committed(stall: Stall) -> No
     assert wired.questions == [ReloadCatalog("shop")]
 
 
+@pytest.mark.parametrize("extended", [False, True])
+def test_a_write_that_fails_as_it_commits_is_told_as_undone(stall: Stall, extended: bool) -> None:
+    wired = stall.wired()
+    text = "insert into orders values(1, 99, 'x')"
+    seen = wired.answers(run(text) + S if extended else Q(text), 1)
+    assert (error(seen)["C"], ready(seen)) == ("23503", "I")
+    assert wired.told(Ended)[-1].outcome == "rolled_back"
+    assert stall.run("select count(*) from orders") == [(0,)]
+
+
 def test_a_portal_read_in_steps_is_one_statement(stall: Stall) -> None:
     wired = stall.wired()
     script = (
