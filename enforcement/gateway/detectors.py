@@ -43,10 +43,10 @@ class _Detector(NamedTuple):
 
 _SHAPE = bytes.maketrans(b"123456789BCDEFGHIJKLMNOPQRSTUVWXYZ", b"0" * 9 + b"A" * 25)
 _SEPARATORS = b" .-"
-_NUMBER_SHAPES = (b"0" * 11, b"AA00", b"+00000000", b"00000000A", b"A0000000A", b"AAAA0")
-"""What is left of numbers when digits become 0, capitals A, and separators go: a value without any of these holds none."""
+_ELEVEN = b"0" * 11
 _RUN = bytes.maketrans(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_+/.", b"x" * 66)
-_LONG_RUN = b"x" * 16
+_SHORTEST_KEY = 16
+_LONG_RUN = b"x" * _SHORTEST_KEY
 """Every key and hash has so long a part without a hyphen, which UUIDs and timestamps have not."""
 
 _CARDS = re.compile(
@@ -117,7 +117,7 @@ NAMES = frozenset(detector.name for detector in (*_KEYLIKE, *_WITH_AT, *_NUMBERS
 
 def find(value: bytes, wanted: Collection[str]) -> list[Found]:
     """All findings of the wanted classes (`*`: of all) in one value, by place, none within another; mostly nothing."""
-    detectors = _possible(value)
+    detectors = _possible(value) if len(value) >= SHORTEST else ()
     if not detectors:
         return []
     every = "*" in wanted
@@ -137,16 +137,26 @@ def find(value: bytes, wanted: Collection[str]) -> list[Found]:
 def _possible(value: bytes) -> tuple[_Detector, ...]:
     """The detectors that could find anything: mostly none, and that is seen quickly."""
     size = len(value)
-    if size < SHORTEST:
-        return ()
     possible: tuple[_Detector, ...] = _WITH_AT if b"@" in value else ()
-    if size > 8:
-        shape = value.translate(_SHAPE, _SEPARATORS)
-        if any([part in shape for part in _NUMBER_SHAPES]):
-            possible += _NUMBERS
-    if size >= len(_LONG_RUN) and (_LONG_RUN in value.translate(_RUN) or b"-----BEGIN" in value):
+    if size > 8 and _is_number_like(value.translate(_SHAPE, _SEPARATORS)):
+        possible += _NUMBERS
+    if size >= _SHORTEST_KEY and (_LONG_RUN in value.translate(_RUN) or b"-----BEGIN" in value):
         possible += _KEYLIKE
     return possible
+
+
+def _is_number_like(shape: bytes) -> bool:
+    """Whether a number of any detector can have this shape: digits are 0, capitals A, separators gone."""
+    if b"00000" not in shape:
+        return b"AAAAAA00A" in shape
+    return (
+        _ELEVEN in shape
+        or b"AA00" in shape
+        or b"+00000000" in shape
+        or b"00000000A" in shape
+        or b"A0000000A" in shape
+        or b"AAAA000000" in shape
+    )
 
 
 def _of(detector: _Detector, value: bytes) -> Iterator[Found]:

@@ -17,6 +17,7 @@ Counts = Counter[str]
 """Masked values by class."""
 
 _LETTER = re.compile(rb"[0-9A-Za-z]")
+_BEGINNINGS = frozenset(b"{[")
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"|[{}\[\]:,]|[^\s{}\[\]:,"]++', re.S)
 
 
@@ -60,8 +61,10 @@ def by_value(wanted: Collection[str], counts: Counts) -> Mask:
     """Masks what detectors find in text: the found part, or all of it where a secret is in it. JSON is masked as such."""
 
     def mask(value: bytes) -> bytes:
-        shown = _Document(wanted, counts).masked(value) if _is_json(value) else None
-        return _shown(value, wanted, counts) if shown is None else shown
+        if value[0] in _BEGINNINGS and _is_json(value):
+            shown = _Document(wanted, counts).masked(value)
+            return HIDDEN if shown is None else shown
+        return _shown(value, wanted, counts)
 
     return mask
 
@@ -78,8 +81,6 @@ def all_or_nothing(wanted: Collection[str], counts: Counts) -> Mask:
 
 
 def _is_json(value: bytes) -> bool:
-    if value[:1] not in (b"{", b"["):
-        return False
     try:
         json.loads(value)
     except (ValueError, RecursionError):

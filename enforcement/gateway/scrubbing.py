@@ -10,8 +10,8 @@ from enforcement.gateway.effects import JudgedPart
 
 _DROPPED = frozenset("DHWqp")
 """Detail, hint, where, internal query and its position."""
-_TOLD_BY_PROGRAMS = ("P0", "00", "01")
-"""Classes of messages that triggers and functions word themselves."""
+_NOTICES = ("00", "01")
+"""Classes of messages that triggers word themselves, beside P0: what they raise."""
 _PLAIN_VERBS = frozenset({"read", "export", "insert", "update", "delete", "import"})
 _CONDITIONS = {
     "22003": "A number is out of range", "22007": "A date or time is not written as one",
@@ -44,7 +44,7 @@ def scrub(fields: dict[str, str], judged: JudgedPart | None, mask: Collection[st
     if not mask:
         return fields
     code = fields.get("C", "")
-    is_told = judged is None or not _is_silent(judged, code, mask)
+    is_told = not _is_silent(judged, code, mask)
     shown = {}
     for name, text in fields.items():
         if name in _DROPPED and not (is_told and _may_stay(judged, code)):
@@ -56,9 +56,12 @@ def scrub(fields: dict[str, str], judged: JudgedPart | None, mask: Collection[st
     return shown
 
 
-def _is_silent(judged: JudgedPart, code: str, mask: Collection[str]) -> bool:
-    """Whether nothing of the database's own words is shown."""
-    return judged.reads_protected(mask) or (judged.writes and code[:2] in _TOLD_BY_PROGRAMS)
+def _is_silent(judged: JudgedPart | None, code: str, mask: Collection[str]) -> bool:
+    """Whether nothing of the database's own words is shown. Triggers speak in statements that write, and at COMMIT."""
+    if judged is None:
+        return code.startswith("P0")
+    runs_triggers = judged.writes or judged.part.is_transaction_control or judged.part.tag == "SET CONSTRAINTS"
+    return judged.reads_protected(mask) or code.startswith("P0") or (runs_triggers and code.startswith(_NOTICES))
 
 
 def _may_stay(judged: JudgedPart | None, code: str) -> bool:

@@ -240,6 +240,9 @@ class _Tracer:
         level.visible += self._from(fields.get("fromClause") or fields.get("usingClause") or (), level)
         self.condition(fields.get("whereClause"), level)
         self._assign(fields["relation"], fields.get("targetList", ()), level)
+        if target.taint:
+            # Which rows are left, or changed, tells what they were set against.
+            self._flow(fields["relation"], "*", NOTHING.union(*target.taint.values()))
         return self._returning(fields, None, level, nested)
 
     def _merge(self, fields: Node, level: Level, nested: bool) -> list[Output]:

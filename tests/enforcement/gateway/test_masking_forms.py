@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,6 +41,7 @@ create view totals as select country, count(*) as n from customers group by coun
 create materialized view kept as select id, md5(email) as digest, country from customers;
 create function raiser() returns trigger language plpgsql as
   $$ begin raise exception 'bad row of %', new.email using detail = new.email; end $$;
+create constraint trigger later after insert on customers deferrable initially deferred for each row execute function raiser();
 create trigger raises before update of country on customers for each row execute function raiser();
 create function reader() returns text language sql as 'select email from customers limit 1';
 create function fixed() returns text language plpgsql immutable as $$ begin return (select email from customers limit 1); end $$;
@@ -146,7 +148,9 @@ FORMS: dict[str, tuple[str, tuple[str, ...]]] = {
         "insert into customers (id, email) select 70 + id, email from customers",
         "begin; set constraints all deferred; insert into customers (id, email) select 90, email from customers; commit",
         "insert into customers (id) values (7)")),
-    "what triggers raise": ("masked whole", ("update customers set country = 'FR' where id = 7",)),
+    "what triggers raise": ("masked whole", ("update customers set country = 'FR' where id = 7",
+        f"insert into customers (id, email, first_name) values (9, '{EMAIL[:5]}', 'x'); set constraints all immediate",
+        "begin; insert into customers (id, email) select 9, 'x' || email from customers; commit")),
     "EXPLAIN": ("by value", (
         "explain (verbose) select upper(email) from customers", "explain analyze select email from customers where email > 'a'",
         "explain (analyze, verbose, format json) select max(email) from customers", "explain select fixed()",
@@ -162,6 +166,7 @@ FORMS: dict[str, tuple[str, tuple[str, ...]]] = {
         "with w as (insert into plain select email from customers returning a) select a from w",
         "insert into orders select 5, 7, 0, (select email from customers limit 1)",
         "update orders set note = (select string_agg(email, '') from customers)",
+        "delete from numbers using customers where i <> ascii(substr(email, 1, 1))",
         "merge into plain p using customers c on p.b = c.id when not matched then insert values (c.email, 1)")),
     "session settings, notifications, sequences, locks": ("refused", (
         "select set_config('touch.x', email, false) from customers", "select pg_notify('c', email) from customers",
@@ -292,3 +297,34 @@ def test_no_expression_over_a_protected_column_shows_it(
 ) -> None:
     seen = asked(wire, shop[1], query.format(tree))
     assert leaks(seen, MARKERS) == [], (query.format(tree), seen)
+
+
+PSQL = [
+    "\\d",
+    "\\d customers",
+    "\\d+ contacts",
+    "\\dt+",
+    "\\du",
+    "\\l",
+    "\\df",
+    "\\dn+",
+    "\\di",
+    "\\dp",
+    "\\dT",
+    "\\sv totals",
+]
+
+
+@pytest.mark.parametrize("command", PSQL)
+def test_psql_describes_a_database_to_somebody_masked(command: str, wire: Wire, shop: tuple[str, Catalog]) -> None:
+    """What psql asks of the system catalogs holds no protected columns: nothing of it is masked or refused."""
+    environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
+    told = subprocess.run(
+        ["psql", "-X", "-E", "-d", shop[0], "-c", command], capture_output=True, text=True, env=environment, check=True
+    )
+    queries = re.findall(r"\*{9} QUERY \*{10}\n(.*?)\n\*{26}", told.stdout, re.S)
+    assert queries
+    for sql in queries:
+        seen = asked(wire, shop[1], sql)
+        assert not seen.startswith(b"REFUSED"), (sql, seen)
+        assert "••••".encode() not in seen, (sql, seen)
