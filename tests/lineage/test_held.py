@@ -14,7 +14,7 @@ from django.test import Client
 from lineage import access, errors, held, queries, rights
 from lineage.access import Viewer
 from lineage.engine import Question
-from lineage.models import HeldStatement, Identity, Source
+from lineage.models import HeldStatement, Identity, Source, User
 from tests import story
 from tests.lineage import desk, forgetting
 
@@ -344,7 +344,7 @@ def test_security_decides_by_program_and_only_with_an_api_token(three: tuple[Vie
         {"decision": "approve", "reason": "ok", "digest": item["digest"]},
     )
     browser = Client()
-    assert browser.login(username=desk.SIGRID, password=story.PASSWORD)
+    browser.force_login(User.objects.get(email=desk.SIGRID))
     assert browser.post(where, wanted, content_type="application/json").status_code == 401
     assert (
         Client().post(where, {"decision": "please"}, content_type="application/json", headers=bearer).status_code == 400

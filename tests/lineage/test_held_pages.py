@@ -22,7 +22,8 @@ def signed_in(email: str) -> Client:
 def clients(store: str) -> dict[str, Client]:
     """Security, admin, an auditor, an operator, and a stranger of another team; one statement is held."""
     desk.source()
-    desk.people()
+    for email, role in ((desk.SEVERIN, "security"), (desk.SIGRID, "security"), (desk.ADA, "admin")):
+        story.person(email, role)
     story.person("alice@audit.example", "auditor")
     story.person("olga@operator.example", "operator")
     story.person("stranger@other.example", "security", datasources=["other"])
