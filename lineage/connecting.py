@@ -182,7 +182,7 @@ def _claims(viewer: Viewer, wanted: Wanted, place: Place) -> dict[str, Any]:
     }  # fmt: skip
     if wanted.agent:
         about = {name: value for name, value in msgspec.structs.asdict(wanted.agent).items() if value and name != "id"}
-        said["act"] = {"sub": wanted.agent.id, "agent": about}
+        said["act"] = {"sub": wanted.agent.id, **({"agent": about} if about else {})}
     return {name: value for name, value in said.items() if value}
 
 

@@ -40,9 +40,10 @@ class Command(Told):
         pem = public.read_bytes() if public else None
         new = rotation.rotate(name, overlap=overlap, who=operator(), public_pem=pem)
         self.stdout.write(new.vkey)
-        self.stderr.write(
-            "Give `bin/manage policy` to everyone who keeps a policy file; the old key counts until the overlap ends."
-        )
+        told = "Give `bin/manage policy` to everyone who keeps a policy file"
+        if name == "gateway":
+            told = "Gateways take the new public key from the store"
+        self.stderr.write(f"{told}; the old key counts until the overlap ends.")
         if name == "checkpoint":
             keeper.once()
 
