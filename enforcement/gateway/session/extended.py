@@ -17,17 +17,8 @@ from enforcement.gateway.session.pipeline import Expectation, Passed, Swallowed
 from enforcement.gateway.session.results import Execution
 from enforcement.gateway.session.settings_tracking import ours
 from enforcement.gateway.session.simple import changed, unstamped
-from enforcement.gateway.session.state import (
-    UNRECORDED,
-    State,
-    Steps,
-    Wait,
-    aborted,
-    begun,
-    copied_in,
-    drained,
-    settled,
-)
+from enforcement.gateway.session.state import State, Steps, Wait
+from enforcement.gateway.session.steps import STALE, UNRECORDED, aborted, begun, copied_in, drained, settled
 
 KINDS = frozenset(b"PBDECHS")
 
@@ -131,7 +122,7 @@ def _parse(state: State, desk: Desk, frame: Frame) -> Steps:
     parse = messages.decode_parse(frame.body)
     judgement = state.judged(parse.text)
     setting = ours(judgement.rulings[0].part.part) if len(judgement.rulings) == 1 else None
-    change = state.statements.change(parse.name, Prepared(parse.text, parse.types, setting))
+    change = state.statements.change(parse.name, state.prepare(parse.text, types=parse.types, ours=setting))
     if judgement.worst.outcome == "block":
         state.statements.forget(change)
         no = refusal(judgement.worst)
@@ -157,10 +148,14 @@ def _bind(state: State, desk: Desk, frame: Frame) -> Steps:
     if prepared is None:
         yield from refused(state, _missing_statement(bind.statement))
         return
-    portal = Portal(prepared, bind.values, bind.formats, None)
+    portal = Portal(prepared, bind.values, bind.formats, state.known_scope(), None)
     if prepared.ours is not None:
         change = state.portals.change(bind.portal, portal)
         state.line.say(messages.encode_bind_complete(), lambda: state.portals.confirm(change))
+        return
+    if state.is_stale(prepared, portal.scope):
+        now = state.judged_bound(prepared, (), portal.scope)
+        yield from refused(state, STALE, lambda: state.records.refused(now, STALE))
         return
     if not (yield from _permitted(state, desk, portal)):
         return
@@ -187,7 +182,7 @@ def _permitted(state: State, desk: Desk, portal: Portal) -> Generator[Wait, None
     """Judges a bound statement with its values under what holds now. False when it was refused."""
     prepared = portal.prepared
     texts = parameter_texts(portal.values, portal.formats, prepared.types)
-    judgement = portal.judgement = state.judged_bound(prepared, texts)
+    judgement = portal.judgement = state.judged_bound(prepared, texts, portal.scope)
     portal.asked = state.asked_with()
     parameters = entries.parameters(portal.values, portal.formats)
     if judgement.worst.outcome == "block":

@@ -129,12 +129,13 @@ class Judge:
         prepared: Mapping[str, str],
         cursors: Mapping[str, Ruling],
         reasons: Reasons,
+        catalog: Catalog,
     ) -> Judgement:
         """Every part of `text` decided. A FETCH is judged as the statement that its cursor was declared with."""
-        key = (text, tuple(parameters), scope, reasons, self.rules.digest, self.catalog.version)
+        key = (text, tuple(parameters), scope, reasons, self.rules.digest, catalog.version)
         if key in self._made and not prepared:
             return self._made[key]
-        judged = resolve(text, parameters, self.catalog, scope, prepared)
+        judged = resolve(text, parameters, catalog, scope, prepared)
         made = self._judgement(text, judged, cursors, reasons)
         if not prepared and not any(one.part.part.fetches for one in made.rulings):
             # The same statement mostly comes again; what it depends on is in the key.

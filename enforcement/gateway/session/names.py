@@ -6,6 +6,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from enforcement.gateway.effects import Catalog, Scope
 from enforcement.gateway.messages import Field
 from enforcement.gateway.session.judging import Judgement
 from enforcement.gateway.session.outputs import Decided
@@ -15,20 +16,29 @@ T = TypeVar("T")
 
 
 class Prepared(msgspec.Struct):
-    """A prepared statement. `ours`: a SET touchstone.* that never reaches the server. `by_sql`: its name, made with PREPARE."""
+    """A prepared statement. `ours`: a SET touchstone.* that never reaches the server. `by_sql`: its name, made with PREPARE.
+
+    `temp` and `catalog`: the temporary tables and the catalog that there were when it was made.
+    """
 
     text: str
+    temp: frozenset[str]
+    catalog: Catalog
     types: tuple[int, ...] = ()
     ours: dict[str, str | None] | None = None
     by_sql: str | None = None
 
 
 class Portal(msgspec.Struct):
-    """A bound statement. `asked` is what its judgement was made with; `execution` one that is suspended."""
+    """A bound statement. Its names mean what they meant in `scope`, when it was bound.
+
+    `asked` is what else its judgement was made with; `execution` one that is suspended.
+    """
 
     prepared: Prepared
     values: tuple[bytes | None, ...]
     formats: tuple[int, ...]
+    scope: Scope
     judgement: Judgement | None
     asked: tuple[object, ...] = ()
     decided: Decided | None = None

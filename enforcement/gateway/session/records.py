@@ -196,6 +196,21 @@ class Records:
             Record(entries.Refused(began=entry, at=self.clock(), sqlstate=refusal.sqlstate, sentence=refusal.sentence))
         )
 
+    def refused_unread(self, command: str, refusal: Refusal) -> None:
+        """A message that cannot be judged was not forwarded."""
+        began = entries.Began(
+            session=self.facts,
+            id=self.new_id(),
+            at=self.clock(),
+            statement="",
+            verdict="blocked",
+            op="procedural",
+            command=command,
+            flags=(entries.OPAQUE,),
+        )
+        told = entries.Refused(began=began, at=began.at, sqlstate=refusal.sqlstate, sentence=refusal.sentence)
+        self._line.output(Record(told))
+
     def unbegun(self, execution: Execution) -> None:
         """It could not be written down and does not run."""
         self._open.pop(execution.began.id, None)

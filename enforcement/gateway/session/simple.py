@@ -14,17 +14,8 @@ from enforcement.gateway.session.outputs import Decided
 from enforcement.gateway.session.pipeline import Expectation, Own
 from enforcement.gateway.session.results import Execution
 from enforcement.gateway.session.settings_tracking import Reasons, ours
-from enforcement.gateway.session.state import (
-    UNRECORDED,
-    State,
-    Steps,
-    Wait,
-    aborted,
-    begun,
-    copied_in,
-    drained,
-    settled,
-)
+from enforcement.gateway.session.state import State, Steps, Wait
+from enforcement.gateway.session.steps import STALE, UNRECORDED, aborted, begun, copied_in, drained, settled
 from enforcement.gateway.session.transactions import Group, groups
 
 
@@ -122,6 +113,10 @@ def query(state: State, desk: Desk, frame: Frame) -> Steps:
     judgement = state.judged(text)
     if (yield from _answered_here(state, judgement)):
         return
+    executed = (state.statements.get(one.part.part.executes) for one in judgement.rulings if one.part.part.executes)
+    if any(one is not None and state.is_stale(one, state.known_scope()) for one in executed):
+        yield from refused(state, judgement, STALE)
+        return
     found = groups(judgement, state.line.status != messages.IDLE)
     if isinstance(found, Refusal):
         yield from refused(state, judgement, found)
@@ -171,6 +166,7 @@ def function_call(state: State) -> Steps:
     """A FunctionCall names an oid and binary values: what it would do cannot be judged."""
     yield from drained(state)
     no = Refusal("0A000", "The gateway does not pass the function call message on.", "Call the function with SELECT.")
+    state.records.refused_unread("FUNCTION CALL", no)
     yield from _say_no(state, no)
 
 

@@ -9,26 +9,26 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
+from typing import Any
 
 import msgspec
 
 from enforcement.gateway import messages
-from enforcement.gateway.effects import Scope
-from enforcement.gateway.messages import Frame, FromClient, ProtocolViolation, Run
+from enforcement.gateway.effects import Catalog, Judged, Scope
+from enforcement.gateway.messages import Frame, ProtocolViolation, Run
 from enforcement.gateway.session import records as recording
-from enforcement.gateway.session.judging import Judge, Judgement, Refusal, Ruling
+from enforcement.gateway.session.judging import Judge, Judgement, Ruling
 from enforcement.gateway.session.names import Names, Portal, Prepared
 from enforcement.gateway.session.outputs import Ask, CancelServer, ClientFacts, Place, ReloadCatalog
-from enforcement.gateway.session.pipeline import Line, Own, Swallowed
+from enforcement.gateway.session.pipeline import Line, Own
 from enforcement.gateway.session.records import Records
 from enforcement.gateway.session.results import Execution
-from enforcement.gateway.session.settings_tracking import ASK, Reasons, Told, reasons, scope
+from enforcement.gateway.session.settings_tracking import Reasons, reasons
 
 Wait = Callable[[], bool]
 Steps = Generator[Wait, None, None]
 
 STAMP = "SELECT pg_catalog.pg_logical_emit_message(true,'touchstone',$1)::text, pg_catalog.pg_current_xact_id()::text"
-FAIL = "DO $$ BEGIN RAISE EXCEPTION 'refused by the gateway' USING ERRCODE = '42501'; END $$"
 ALONE = frozenset({
     "VACUUM", "CREATE DATABASE", "DROP DATABASE", "ALTER DATABASE", "CREATE TABLESPACE", "DROP TABLESPACE", "ALTER SYSTEM",
     "CLUSTER", "CREATE SUBSCRIPTION", "ALTER SUBSCRIPTION", "DROP SUBSCRIPTION", "DISCARD ALL", "REINDEX",
@@ -94,29 +94,45 @@ class State:
         """Whether the server's transaction has failed, as far as is known."""
         return self.line.status == messages.FAILED and not self.left_failed
 
-    def judged_bound(self, prepared: Prepared, parameters: Sequence[str | None]) -> Judgement:
-        """A prepared statement with its values; what PREPARE made is judged as its EXECUTE would be."""
-        if prepared.by_sql is None:
-            return self.judged(prepared.text, parameters)
-        name = prepared.by_sql.replace('"', '""')
-        known = self._known_scope()
-        names = {prepared.by_sql: prepared.text}
-        return self.judge.judge(f'execute "{name}"', (), known, names, self.cursors, self.reasons)
-
-    def _known_scope(self) -> Scope:
+    def known_scope(self) -> Scope:
+        """What names mean now."""
         return self.scope or Scope(search_path=None, role="", session_user="", temp=frozenset())
 
-    def judged(self, text: str, parameters: Sequence[str | None] = ()) -> Judgement:
+    def prepare(self, text: str, **more: Any) -> Prepared:
+        return Prepared(text, self.known_scope().temp, self.judge.catalog, **more)
+
+    def judged(self, text: str) -> Judgement:
         """`text` under the rules, the catalog and the settings of now."""
-        known = self._known_scope()
-        prepared = (
-            {name: one.text for name, one in self.statements.items() if name} if "execute" in text.lower() else {}
-        )
-        return self.judge.judge(text, parameters, known, prepared, self.cursors, reasons(self.reasons, text))
+        names = {name: one.text for name, one in self.statements.items() if name} if "execute" in text.lower() else {}
+        scope = self.known_scope()
+        return self.judge.judge(text, (), scope, names, self.cursors, reasons(self.reasons, text), self.judge.catalog)
+
+    def judged_bound(
+        self, prepared: Prepared, parameters: Sequence[str | None], scope: Scope, catalog: Catalog | None = None
+    ) -> Judgement:
+        """A prepared statement with its values; what PREPARE made is judged as its EXECUTE would be."""
+        text, names = prepared.text, dict[str, str]()
+        if prepared.by_sql is not None:
+            quoted = prepared.by_sql.replace('"', '""')
+            text, parameters, names = f'execute "{quoted}"', (), {prepared.by_sql: prepared.text}
+        why = reasons(self.reasons, prepared.text)
+        return self.judge.judge(text, parameters, scope, names, self.cursors, why, catalog or self.judge.catalog)
+
+    def is_stale(self, prepared: Prepared, scope: Scope) -> bool:
+        """Whether a name in a prepared statement means another relation than when it was made.
+
+        The server keeps to what it meant, unless the search path changed: a new table of the same name is not noticed.
+        """
+        if prepared.temp == scope.temp and prepared.catalog.version == self.judge.catalog.version:
+            return False
+        before = msgspec.structs.replace(scope, temp=prepared.temp)
+        then = self.judged_bound(prepared, (), before, prepared.catalog).judged
+        now = self.judged_bound(prepared, (), scope).judged
+        return _meant(then) != _meant(now)
 
     def asked_with(self) -> tuple[object, ...]:
-        """What a judgement depends on besides the text: judge again when it is another."""
-        return (self.judge.rules.digest, self.judge.catalog.version, self.scope, self.reasons)
+        """What a bound statement's judgement depends on besides the statement: judge again when it is another."""
+        return (self.judge.rules.digest, self.judge.catalog.version, self.reasons)
 
     def own_name(self) -> str:
         """A name for a prepared statement of ours that nobody else has."""
@@ -215,10 +231,7 @@ class State:
         self._names_changed(execution)
         if any(name == "*" for name, _, _ in part.sets):
             self.reasons = self.first_reasons
-        if (
-            any(touch.verb in ("ddl", "privilege") for touch in execution.ruling.part.touches)
-            or execution.ruling.part.opaque
-        ):
+        if any(touch.verb in ("ddl", "privilege", "procedural") for touch in execution.ruling.part.touches):
             self.catalog_changed = True
 
     def _names_changed(self, execution: Execution) -> None:
@@ -226,7 +239,7 @@ class State:
         part = execution.ruling.part.part
         if part.prepares:
             text = execution.began.statement
-            self.statements.set(part.prepares, Prepared(text, by_sql=part.prepares))
+            self.statements.set(part.prepares, self.prepare(text, by_sql=part.prepares))
         if part.deallocates:
             self._deallocated(part.deallocates)
         if part.tag == "DISCARD ALL":
@@ -302,6 +315,10 @@ class State:
             self.barrier = self.barrier or self.doubt or bool(named) or ends
 
 
+def _meant(judged: Judged) -> set[tuple[str | None, str | None]]:
+    return {(touch.schema, touch.relation) for touch in judged.touches}
+
+
 def _outlives(cursor: Ruling) -> bool:
     """Whether a cursor may be there after its transaction."""
     return "with hold" in " ".join(cursor.part.part.statement.redacted.lower().split())
@@ -310,96 +327,3 @@ def _outlives(cursor: Ruling) -> bool:
 def _stands_alone(ruling: Ruling, text: str) -> bool:
     tag = ruling.part.part.tag
     return tag in ALONE or (tag.endswith("INDEX") and "concurrently" in text.lower())
-
-
-def drained(state: State) -> Steps:
-    """Until the server owes nothing."""
-    state.line.flush()
-    yield lambda: state.line.is_drained
-
-
-def settled(state: State) -> Steps:
-    """Until what names mean is known: waits for what may change it, then asks the server where there is doubt."""
-    if state.barrier:
-        yield from drained(state)
-        state.barrier = False
-    if not state.doubt or state.is_failed or state.line.is_skipping:
-        return
-    yield from drained(state)
-    if not state.line.is_skipping:
-        yield from _asked(state)
-
-
-def _asked(state: State) -> Steps:
-    """Asks the server what names mean now."""
-    own = state.inject(ASK)
-    if state.is_batch_open:
-        state.line.flush()
-    else:
-        state.line.sync(is_own=True)
-    yield lambda: state.line.is_drained
-    if own.error is not None or not own.rows or own.rows[0][0] is None:
-        raise ProtocolViolation("The database does not tell this session's search path and role.")
-    told = msgspec.json.decode(own.rows[0][0], type=Told)
-    if told.strings != "on":
-        raise ProtocolViolation("standard_conforming_strings was switched off; texts cannot be judged any more.")
-    state.scope, state.doubt = scope(told), False
-
-
-def aborted(state: State) -> Steps:
-    """Makes the server's transaction fail, so that it holds no lock, and ends the open batch."""
-    if state.line.status == messages.IDLE and not state.has_executed:
-        state.line.sync(is_own=True)
-        state.is_batch_open = False
-        yield lambda: state.line.is_drained
-        return
-    name, own = state.own_name(), Own()
-    parts = (
-        messages.encode_parse(name, FAIL, ()), messages.encode_bind(name, name, (), (), ()), messages.encode_execute(name, 0),
-    )  # fmt: skip
-    state.batch_failed = True
-    state.line.send(b"".join(parts), own)
-    state.line.sync(is_own=True)
-    state.line.send(messages.encode_close("S", name), Swallowed(b"3"))
-    state.line.sync(is_own=True)
-    yield lambda: state.line.is_drained
-    if own.error is None:
-        raise ProtocolViolation("A refused statement's transaction could not be ended.")
-    state.is_batch_open = state.has_executed = False
-
-
-def begun(state: State, executions: Sequence[Execution]) -> Generator[Wait, None, bool]:
-    """Until the entries of these statements were written down. False: they could not be, and the place says refuse."""
-    yield lambda: state.line.is_empty
-    lost = [one for one in executions if one.began.id in state.unrecorded]
-    if lost and state.place.when_unrecorded == "refuse":
-        for one in executions:
-            state.records.unbegun(one)
-        return False
-    return True
-
-
-UNRECORDED = Refusal(
-    "58030",
-    "The statement cannot be written down, so it does not run.",
-    "Tell the operator that the gateway's spool refuses to be written; try again when that is mended.",
-)
-
-
-def copied_in(state: State, finished: Wait) -> Steps:
-    """Until `finished`: passes the client's copied data on while the server takes it."""
-    while True:
-        yield lambda: finished() or (state.is_copying and bool(state.inbox))
-        if finished():
-            return
-        frame = state.next_frame()
-        if frame.kind == FromClient.TERMINATE:
-            raise ProtocolViolation("The client ended its session in the middle of a COPY.")
-        if frame.kind in (FromClient.COPY_DATA, FromClient.COPY_DONE, FromClient.COPY_FAIL):
-            state.line.server(frame.raw)
-            state.is_copying = frame.kind == FromClient.COPY_DATA
-            if not state.is_copying:
-                # The end of the COPY is told at once, in the extended protocol too.
-                state.line.server(messages.encode_flush())
-        elif frame.kind not in (FromClient.SYNC, FromClient.FLUSH):
-            raise ProtocolViolation("A message that has no place in a COPY came in the middle of one.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from enforcement.gateway.entries import Ended
+from enforcement.gateway.entries import Ended, Refused
 from tests.enforcement.gateway.stalls import Stall
 from tests.enforcement.gateway.test_session_rules import error, kinds, rows
 from tests.enforcement.gateway.wire_scripts import Q, S, bind, copied, describe, execute, parse, run
@@ -108,3 +108,30 @@ def test_a_refusal_before_anything_ran_sends_nothing_that_fails(stall: Stall) ->
     seen = wired.answers(parse("select 1") + parse(SELECT) + S, 1)
     assert kinds(seen) == "1EZ"
     assert "".join(kind for sent in wired.sent for kind, _ in split(sent)) in ("PS", "PHS")
+
+
+@pytest.mark.parametrize("by_sql", [False, True])
+def test_a_table_made_after_a_statement_was_prepared_does_not_change_how_it_is_judged(
+    stall: Stall, by_sql: bool
+) -> None:
+    wired = stall.wired(rules=MASK)
+    wired.answers(Q("create temp table other(id int)"), 1)
+    text = "select lower(email) from customers where id = 1"
+    wired.answers(Q(f"prepare s as {text}") if by_sql else parse(text, "s") + S, 1)
+    wired.answers(Q("create temp table customers(id int, email text)"), 1)
+    seen = wired.answers(Q("execute s") if by_sql else bind((), "", "s") + describe() + execute() + S, 1)
+    assert (error(seen)["C"], len(wired.told(Refused))) == ("0A000", 1)
+    assert ADDRESS not in seen
+    wired.answers(Q("drop table pg_temp.customers"), 1)
+    assert ADDRESS not in wired.answers(bind((), "", "s") + describe() + execute() + S, 1)
+
+
+def test_a_portal_is_masked_by_what_its_names_meant_when_it_was_bound(stall: Stall) -> None:
+    stall.run("create schema attic; create table attic.customers(id int, email text)")
+    wired = stall.wired(rules=MASK)
+    wired.answers(Q("begin"), 1)
+    wired.answers(parse("select lower(email) from customers where id = 1", "s") + bind((), "p", "s") + S, 1)
+    wired.answers(run("set search_path = attic") + S, 1)
+    seen = wired.answers(describe("p") + execute("p") + S, 1)
+    assert len(rows(seen)) == 1
+    assert ADDRESS not in seen

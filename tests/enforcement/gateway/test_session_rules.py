@@ -423,6 +423,8 @@ def test_a_function_call_message_is_refused(stall: Stall) -> None:
     wired = stall.wired()
     seen = wired.answers(messages.encode_function_call(1598, (), (), 0), 1)
     assert (error(seen)["C"], ready(seen)) == ("0A000", "I")
+    assert [entry.began.command for entry in wired.told(Refused)] == ["FUNCTION CALL"]
+    assert not any(b"\x06>" in sent for sent in wired.sent)
 
 
 @pytest.mark.parametrize("in_transaction", [False, True])
