@@ -8,7 +8,6 @@ import pytest
 
 from demo.monitored import Monitored
 from tests.bypass import shop
-from tests.enforcement.gateway.fixtures import *  # noqa: F403
 
 
 @pytest.fixture(scope="session")

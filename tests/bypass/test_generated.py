@@ -200,18 +200,17 @@ def _is_beyond(gate: Gate, judged: Judged, effect: Effect) -> bool:
     return verb == "read" and any(touch.verb in WRITES and touch.relation in referring for touch in judged.touches)
 
 
-@settings(
-    max_examples=300, derandomize=True, deadline=None, database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
-)  # fmt: skip
+@settings(max_examples=300, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32))
-def test_nothing_that_the_database_does_is_without_a_name(gate: Gate, database: Database, seed: int):
+def run_one(gate: Gate, database: Database, seed: int) -> None:
     sql = Writer(Random(seed)).text()
     judged = gate.judged(sql, SCOPE)
     did = database.did(sql)
     assert judged.opaque or unnamed(gate, judged, did) == set(), sql
 
 
-def test_the_random_texts_are_mostly_such_that_a_database_runs(database: Database):
+def test_nothing_that_the_database_does_is_without_a_name(gate: Gate, database: Database) -> None:
+    run_one(gate, database)
     assert database.cases >= 300
-    assert database.failed < database.cases / 2
+    # Texts that PostgreSQL refuses show nothing.
+    assert database.failed < database.cases / 3
