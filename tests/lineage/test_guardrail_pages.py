@@ -192,3 +192,36 @@ def test_the_command_shows_sets_and_tries(store: str, tmp_path: Path, monkeypatc
 def test_a_rule_is_said_in_plain_words(rule: str, said: str) -> None:
     (one,) = load(f'[[rule]]\nid = "x"\noutcome = "block"\n{rule}\n').rules
     assert rule_words.sentence(one) == said
+
+
+def test_verdict_rule_masks_and_approval_of_a_gateways_statement_stand_on_its_pages(store: str) -> None:
+    gate = story.Source.objects.create(
+        name="gate", format="gateway", environment="production", datasource="orders-prod", token_hash=b"gate"
+    )
+    at, client = dt.datetime.now(dt.UTC), signed_in(story.person())
+
+    def told(name: str, verdict: str, rule: str, effect: str, **more: Any) -> dict[str, Any]:
+        policy = [{"id": "guardrails", "version": "0", "rule": rule, "effect": effect}]
+        return story.query(name, at, story.BOT, "SELECT email FROM public.customers", "read", verdict=verdict, policy=policy,
+                           session_id="gw-1", db_session_id="s-1", **more)  # fmt: skip
+
+    masked = {"columns": ["email"], "types": [{"name": "email", "count": 120}]}
+    approved = {"request_id": "ask-1", "state": "approved", "approvers": ["lea@shop.example"]}
+    index = story.send(
+        gate,
+        told("m", "masked", "agents-masked", "mask", masked=masked),
+        told("a", "approved", "agents-read-only", "approve", approval=approved),
+        told("p", "pending", "agents-read-only", "approve"),
+        told("b", "blocked", "no-drop", "block", error={"code": "42501"}),
+        told("n", "allowed", "", "allow"),
+    )
+    event = page(client, f"/events/{index[0]}/")
+    assert '<a href="/guardrails/0/#agents-masked">agents-masked</a>' in event
+    assert "Masked: 120 email" in plain(event)
+    assert "Approval ask-1: approved by lea@shop.example" in plain(page(client, f"/events/{index[1]}/"))
+    assert "no rule matched" in plain(page(client, f"/events/{index[4]}/"))
+    session = plain(page(client, "/sessions/orders-prod~gw-1/"))
+    assert "1 blocked, 1 approved, 1 pending, 1 masked" in session
+    assert "Values masked120 email" in session.replace("Values masked ", "Values masked")
+    for q, count in (("verdict:masked", 1), ("masked:email", 1), ("verdict:pending", 1), ("policy:no-drop", 1)):
+        assert len(queries.events(ALL, q).items) == count, q
