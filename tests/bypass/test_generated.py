@@ -196,6 +196,9 @@ def _is_beyond(gate: Gate, judged: Judged, effect: Effect) -> bool:
     if relation == "audit_log" and judged.triggers:
         return True
     looked_up = gate.catalog.find(schema, relation)
+    if looked_up is None and ("ddl", schema, relation) in {(t.verb, t.schema, t.relation) for t in judged.touches}:
+        # Renamed by the same text: through a view it is known by its old name.
+        return any(_covers(touch.verb, verb) for touch in judged.touches)
     referring = {gate.catalog.by_oid[oid].name for oid, *_ in looked_up.referenced_by} if looked_up else set()
     return verb == "read" and any(touch.verb in WRITES and touch.relation in referring for touch in judged.touches)
 
