@@ -87,6 +87,17 @@ CONNECT = {
 }
 
 
+GUARDRAILS = {
+    "summary": "Other guardrails hold from now on (security, admin)",
+    "requestBody": _json(_object("text:string reason:string")),
+    "responses": {
+        "201": {
+            "description": "The version that holds",
+            **_json(_object("version:integer digest:string by:string reason:string at:string")),
+        },
+        **ERRORS,
+    },
+}
 HELD = {
     "summary": "Decide about a held statement: approve, reject, break-glass, or review what broke glass",
     "parameters": [{"name": "request_id", "in": "path", "required": True, "schema": {"type": "string"}}],
@@ -129,6 +140,10 @@ def document(components: dict[str, Any]) -> dict[str, Any]:
         },
         "/api/v1/cosignature": {"post": COSIGNATURE},
         "/api/v1/connect": {"post": CONNECT},
+        "/api/v1/guardrails": {
+            **_path("The guardrails that hold, and all versions", "/api/v1/guardrails"),
+            "post": GUARDRAILS,
+        },
         "/api/v1/gateway/exchange": {"post": EXCHANGE},
         "/api/v1/gateway/held/{request_id}/decision": {"post": HELD},
     }

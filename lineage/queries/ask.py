@@ -181,7 +181,9 @@ def shown(row: dict[str, Any], viewer: Viewer) -> dict[str, Any]:
     """One event row as pages and API give it: JSON members opened, values withheld from roles that may not see them."""
     for member in ("diff", "policy", "approval", "masked", "decision", "custody"):
         if member in row:
-            row[member] = msgspec.json.decode(row[member]) if row[member] else [] if member in ("diff", "policy") else None
+            row[member] = (
+                msgspec.json.decode(row[member]) if row[member] else [] if member in ("diff", "policy") else None
+            )
     redacted = row.pop("redacted", None)
     if not viewer.sees_values:
         row["statement"] = redacted
