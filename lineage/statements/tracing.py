@@ -93,8 +93,8 @@ class Mention:
 
 @dataclass(slots=True)
 class Level:
-    """One query level. `selects`: labels in its conditions; `compares`: those set against other items' columns;
-    `counts`: those in LIMIT and OFFSET, which tell through every row."""
+    """One query level. `selects`: labels in its conditions; `compares`: those that tell through every row, because they are
+    set against other items' columns, or decide how many rows there are. `checks` are its conditions, to be taken in again."""
 
     parent: Level | None
     ctes: dict[str, list[Output]] = field(default_factory=dict)
@@ -102,7 +102,18 @@ class Level:
     visible: list[tuple[str, list[Ref]]] = field(default_factory=list)
     selects: Labels = NOTHING
     compares: Labels = NOTHING
-    counts: Labels = NOTHING
+    checks: list[Callable[[], None]] = field(default_factory=list)
+
+    def settle(self) -> None:
+        """Takes in the conditions until nothing more is told through one that was taken in before."""
+        told = -1
+        while told != (now := self._told()):
+            told = now
+            for check in self.checks:
+                check()
+
+    def _told(self) -> int:
+        return sum(len(labels) for level in self.outward() for item in level.items for labels in item.taint.values())
 
     def outward(self) -> Iterator[Level]:
         level: Level | None = self
@@ -269,10 +280,10 @@ def expanded(names: list[str], level: Level) -> list[Output]:
     return [Output(name, of_refs(refs), is_open=name == "*") for name, refs in shown]
 
 
-def counted(outputs: list[Output], level: Level) -> list[Output]:
-    if not level.counts:
+def compared(outputs: list[Output], level: Level) -> list[Output]:
+    if not level.compares:
         return outputs
-    return [Output(o.name, o.labels | level.counts, o.literals, o.is_open) for o in outputs]
+    return [Output(o.name, o.labels | level.compares, o.literals, o.is_open) for o in outputs]
 
 
 def renamed(outputs: list[Output], names: Sequence[str]) -> list[Output]:

@@ -61,7 +61,18 @@ def told(sql: str) -> str:
         ("select coalesce((select 'a' from customers where email like 'a%'), 'b')", "e"),
         ("select 'a' from customers where email like 'a%' union all select 'b'", "e"),
         ("select case when email > 'm' then 1 else 0 end from customers", "e"),
-        ("select count(*) filter (where email like 'a%') from customers", "-"),
+        ("select count(*) filter (where email like 'a%') from customers", "e"),
+        ("select chr(97 * count(nullif(email > 'b', false))::int) from customers", "e"),
+        ("select id, count(*) from customers, generate_series(1, ascii(email)) group by id", "e e"),
+        ("select n from customers, generate_series(1, 9) n, generate_series(1, ascii(substr(email, n, 1)))", "e"),
+        ("select count(*) from customers, lateral (select 1 from numbers where i <= ascii(email)) g", "e"),
+        ("with g as (select 1 from numbers, customers where i <= ascii(email)) select count(*) from g", "e"),
+        ("select count(*) from customers, lateral (select 1 from numbers limit ascii(email)) g", "e"),
+        ("select o.id from orders o, numbers n, customers where o.id = n.i and n.i = ascii(email)", "e"),
+        ("select o.id from orders o join numbers n on o.id = n.i, customers where n.i = ascii(email)", "e"),
+        ("select o.id from orders o where exists (select from numbers n, customers where n.i = o.id and n.i = ascii(email))",
+         "e"),
+        ("select c.id from customers c, orders o where o.customer_id = c.id and c.email like 'a%'", "-"),
         ("select string_agg(i::text, '') from numbers, customers where i = ascii(email)", "e"),
         ("select i from numbers, customers where i = ascii(substr(email, 1, 1))", "e"),
         ("select i from generate_series(1, 200) i, customers where i = ascii(substr(email, 1, 1))", "e"),
@@ -136,6 +147,9 @@ def test_what_functions_keep_or_send_is_named() -> None:
     found = outputs.trace("select set_config('a.b', email, false) from customers", table)
     assert found is not None
     assert found.carried == EMAIL
+    found = outputs.trace("select nextval('s') from numbers, customers where i <= ascii(email)", table)
+    assert found is not None
+    assert found.carried == EMAIL
     found = outputs.trace("select pg_notify('c', country) from customers", table)
     assert found is not None
     assert found.carried == NOTHING
@@ -144,3 +158,11 @@ def test_what_functions_keep_or_send_is_named() -> None:
 @pytest.mark.parametrize("sql", ["", "select 1; select 2", "selec", "select '\0'"])
 def test_what_is_not_one_statement_is_not_told(sql: str) -> None:
     assert outputs.trace(sql, table) is None
+
+
+def test_conditions_nested_without_end_are_not_told() -> None:
+    sql = "select i from numbers where i = ascii((select max(email) from customers))"
+    for _ in range(30):
+        sql = f"select i from numbers n where exists ({sql} and numbers.i = n.i)"
+    found = outputs.trace(sql, table)
+    assert found is None or found.outputs is None or found.outputs[0].labels
