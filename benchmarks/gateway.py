@@ -39,6 +39,35 @@ PAGES, PAGE_ROWS = 400, 500
 SCRIPTS = {"select-only": "--select-only", "TPC-B": "--builtin=tpcb-like"}
 WIDE = f"select n, repeat('x', 100) as filler from generate_series(1, {STREAM_ROWS}) n"
 ACCOUNT = "bench"
+SETTINGS = """
+[gateway]
+name = "bench"
+folder = "run"
+listen = "127.0.0.1:{listen}"
+cleartext_on_loopback = true
+max_sessions = {sessions}
+max_sessions_per_identity = {sessions}
+spool_limit_mib = 16384
+[[issuer]]
+name = "bench"
+kind = "touchstone"
+issuer = "https://bench.test"
+audience = "touchstone-gateway"
+algorithms = ["EdDSA"]
+keys_file = "keys.json"
+[[database]]
+name = "bench"
+datasource = "bench"
+environment = "production"
+host = "127.0.0.1"
+port = {port}
+sslmode = "disable"
+insecure_because = "all three ways are measured without TLS"
+[[database.account]]
+account = "{ACCOUNT}"
+password_file = "password"
+types = ["human", "service", "agent"]
+"""
 
 
 @dataclass
@@ -160,35 +189,8 @@ def gateway(root: Path, database: Monitored, password: str) -> Iterator[tuple[su
     secret = folder / "password"
     secret.touch(mode=0o600)
     secret.write_text(password)
-    (folder / "gateway.toml").write_text(f"""
-[gateway]
-name = "bench"
-folder = "run"
-listen = "127.0.0.1:{port}"
-cleartext_on_loopback = true
-max_sessions = {IDLE_SESSIONS + 50}
-max_sessions_per_identity = {IDLE_SESSIONS + 50}
-spool_limit_mib = 16384
-[[issuer]]
-name = "bench"
-kind = "touchstone"
-issuer = "https://bench.test"
-audience = "touchstone-gateway"
-algorithms = ["EdDSA"]
-keys_file = "keys.json"
-[[database]]
-name = "bench"
-datasource = "bench"
-environment = "production"
-host = "127.0.0.1"
-port = {database.port}
-sslmode = "disable"
-insecure_because = "all three ways are measured without TLS"
-[[database.account]]
-account = "{ACCOUNT}"
-password_file = "password"
-types = ["human", "service", "agent"]
-""")
+    text = SETTINGS.format(listen=port, port=database.port, sessions=IDLE_SESSIONS + 50, ACCOUNT=ACCOUNT)
+    (folder / "gateway.toml").write_text(text)
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "enforcement.gateway", folder / "gateway.toml"], cwd=ROOT, stdin=subprocess.DEVNULL,
