@@ -18,7 +18,7 @@ from enforcement.gateway.session.results import Execution
 from enforcement.gateway.session.settings_tracking import ours
 from enforcement.gateway.session.simple import changed, unstamped
 from enforcement.gateway.session.state import State, Steps, Wait
-from enforcement.gateway.session.steps import STALE, UNRECORDED, aborted, begun, copied_in, drained, settled
+from enforcement.gateway.session.steps import STALE, UNRECORDED, aborted, begun, behind, copied_in, drained, settled
 
 KINDS = frozenset(b"PBDECHS")
 
@@ -116,10 +116,11 @@ def refused(state: State, no: Refusal, told: Callable[[], None] | None = None) -
 
 
 def _parse(state: State, desk: Desk, frame: Frame) -> Steps:
-    yield from settled(state)
+    parse = messages.decode_parse(frame.body)
+    yield from behind(state)
+    yield from settled(state, state.judged(parse.text))
     if state.line.is_skipping:
         return
-    parse = messages.decode_parse(frame.body)
     judgement = state.judged(parse.text)
     setting = ours(judgement.rulings[0].part.part) if len(judgement.rulings) == 1 else None
     change = state.statements.change(parse.name, state.prepare(parse.text, types=parse.types, ours=setting))
@@ -140,11 +141,13 @@ def _parse(state: State, desk: Desk, frame: Frame) -> Steps:
 
 
 def _bind(state: State, desk: Desk, frame: Frame) -> Steps:
-    yield from settled(state)
+    bind = messages.decode_bind(frame.body)
+    yield from behind(state)
+    prepared = state.statements.get(bind.statement)
+    if prepared is not None:
+        yield from settled(state, state.judged_bound(prepared, (), state.known_scope()))
     if state.line.is_skipping:
         return
-    bind = messages.decode_bind(frame.body)
-    prepared = state.statements.get(bind.statement)
     if prepared is None:
         yield from refused(state, _missing_statement(bind.statement))
         return
@@ -210,8 +213,9 @@ def _permitted(state: State, desk: Desk, portal: Portal) -> Generator[Wait, None
 
 def _describe(state: State, desk: Desk, frame: Frame) -> Steps:
     described = messages.decode_describe(frame.body)
-    if state.barrier:
-        yield from settled(state)
+    yield from behind(state)
+    if state.line.is_skipping:
+        return
     if described.what == "S":
         prepared = state.statements.get(described.name)
         if prepared is None:
@@ -242,7 +246,7 @@ def _fielded(portal: Portal | None, frame: Frame | Run) -> None:
 
 
 def _execute(state: State, desk: Desk, frame: Frame) -> Steps:
-    yield from settled(state)
+    yield from behind(state)
     if state.line.is_skipping:
         return
     execute = messages.decode_execute(frame.body)
@@ -306,8 +310,9 @@ def _executed(state: State, portal: Portal, judgement: Judgement, name: str, fra
 
 def _close(state: State, desk: Desk, frame: Frame) -> Steps:
     closed = messages.decode_close(frame.body)
-    if state.barrier:
-        yield from settled(state)
+    yield from behind(state)
+    if state.line.is_skipping:
+        return
     names: Names[Prepared] | Names[Portal] = state.statements if closed.what == "S" else state.portals
     found = names.get(closed.name)
     change = names.change(closed.name, None)

@@ -105,11 +105,11 @@ class Texts(Expectation):
 def query(state: State, desk: Desk, frame: Frame) -> Steps:
     """One Query message from its judgement to its ReadyForQuery."""
     yield from drained(state)
-    yield from settled(state)
     # As in the server: a simple Query ends the unnamed statement and portal.
     state.statements.set("", None)
     state.portals.set("", None)
     text = messages.decode_query(frame.body).text
+    yield from settled(state, state.judged(text))
     judgement = state.judged(text)
     if (yield from _answered_here(state, judgement)):
         return
@@ -204,7 +204,7 @@ def _group(
     """Forwards statements that make one Query. False when the text ends here."""
     if is_again:
         # What ran before may have changed what names mean: later parts are judged once more.
-        yield from settled(state)
+        yield from settled(state, whole)
         whole = state.judged(whole.text)
     judgement = whole.between(group.first, group.last) if whole.rulings else whole
     forbidden = judgement.worst.outcome == "block" or (judgement.worst.outcome == "approve" and decided is None)

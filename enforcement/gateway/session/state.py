@@ -36,6 +36,10 @@ ALONE = frozenset({
 """Commands that cannot, or sometimes cannot, run in a transaction block: no identity message goes before them."""
 _STARTS = frozenset({"BEGIN", "START TRANSACTION", "SAVEPOINT", "RELEASE"})
 """Transaction control after which everything said before still holds."""
+_STEERING = frozenset({
+    "*", "search_path", "role", "session_authorization", "standard_conforming_strings", "client_encoding",
+})  # fmt: skip
+"""Settings that change what a text means."""
 _TEXT_OID = 25
 
 
@@ -307,7 +311,13 @@ class State:
             part = ruling.part.part
             named = part.prepares or part.deallocates or part.declares or part.closes
             temporary = any(is_temporary for _, _, is_temporary in part.creates)
-            if part.sets or temporary or ruling.part.opaque or ruling.part.triggers or part.executes:
+            if (
+                any(name in _STEERING for name, _, _ in part.sets)
+                or temporary
+                or ruling.part.opaque
+                or ruling.part.triggers
+                or part.executes
+            ):
                 self.doubt = self.scope_changed_in_transaction = True
             if any(touch.verb in ("ddl", "privilege") for touch in ruling.part.touches):
                 self.doubt = self.scope_changed_in_transaction = True

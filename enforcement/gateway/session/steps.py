@@ -8,7 +8,7 @@ import msgspec
 
 from enforcement.gateway import messages
 from enforcement.gateway.messages import FromClient, ProtocolViolation
-from enforcement.gateway.session.judging import Refusal
+from enforcement.gateway.session.judging import Judgement, Refusal
 from enforcement.gateway.session.pipeline import Own, Swallowed
 from enforcement.gateway.session.results import Execution
 from enforcement.gateway.session.settings_tracking import ASK, Told, scope
@@ -17,17 +17,30 @@ from enforcement.gateway.session.state import State, Steps, Wait
 FAIL = "DO $$ BEGIN RAISE EXCEPTION 'refused by the gateway' USING ERRCODE = '42501'; END $$"
 
 
+_NAMELESS = frozenset({"SET", "RESET", "SHOW"})
+
+
 def drained(state: State) -> Steps:
     """Until the server owes nothing."""
     state.line.flush()
     yield lambda: state.line.is_drained
 
 
-def settled(state: State) -> Steps:
-    """Until what names mean is known: waits for what may change it, then asks the server where there is doubt."""
+def behind(state: State) -> Steps:
+    """Until what was sent before cannot change any more what the next message means."""
     if state.barrier:
         yield from drained(state)
         state.barrier = False
+
+
+def settled(state: State, judgement: Judgement) -> Steps:
+    """Until what names mean is known, where `judgement` depends on it: the server is asked where there is doubt.
+
+    Not before SET, SHOW and BEGIN: asking takes a snapshot, after which a transaction's isolation cannot be chosen any more.
+    """
+    yield from behind(state)
+    if all(one.part.part.is_transaction_control or one.part.part.tag in _NAMELESS for one in judgement.rulings):
+        return
     if not state.doubt or state.is_failed or state.line.is_skipping:
         return
     yield from drained(state)
