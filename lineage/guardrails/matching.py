@@ -58,12 +58,13 @@ class Ready:
             return False
         if not self.people and not self.except_people:
             return True
-        own = (asked.actor_id, asked.actor_email or asked.actor_id)
+        own = _names(asked)
         if self.except_people and _any(self.except_people, own):
             return False
-        # An agent counts as its person too where that is stricter.
-        named = own if self.rule.outcome == "allow" or asked.on_behalf_of is None else (*own, asked.on_behalf_of)
-        return not self.people or _any(self.people, named)
+        if self.rule.outcome != "allow":
+            # Whoever stands behind counts too where that is stricter.
+            own = (*own, asked.on_behalf_of or asked.actor_id)
+        return not self.people or _any(self.people, own)
 
     def touched(self, asked: Asked) -> tuple[bool, Touch | None]:
         """Whether the conditions on what is touched hold, and for which touch.
@@ -115,6 +116,13 @@ class Ready:
             for touch in asked.touches
             if touch.classes
         )
+
+
+def _names(asked: Asked) -> tuple[str, ...]:
+    """By what names somebody is known. An agent chooses its own name, so only its person's counts."""
+    if asked.actor_type == "agent":
+        return (asked.on_behalf_of,) if asked.on_behalf_of else ()
+    return (asked.actor_id, asked.actor_email or asked.actor_id)
 
 
 def _misses(rule: Rule, asked: Asked) -> bool:

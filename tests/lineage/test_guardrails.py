@@ -41,7 +41,9 @@ CONDITIONS = [
     ('people = ["*@shop.example"]', asked(HUMAN), asked(SERVICE)),
     ('people = ["dana@shop.example"]', asked(AGENT), asked(SERVICE)),
     ('except_people = ["dana@*"]', asked(SERVICE), asked(HUMAN)),
-    ('except_people = ["dana@*"]', asked(AGENT), asked(HUMAN)),
+    ('except_people = ["dana@*"]', asked(AGENT, on_behalf_of="eve@shop.example"), asked(AGENT)),
+    ('except_people = ["bot", "*bot*"]', asked(AGENT), asked(HUMAN, actor_id="bot")),
+    ('people = ["dana@*"]', asked(AGENT), asked(AGENT, on_behalf_of="eve@shop.example")),
     ('roles = ["dba"]', asked(), asked(roles=())),
     ('datasources = ["shop"]', asked(), asked(datasource="other")),
     ('accounts = ["app"]', asked(), asked(account="owner")),
@@ -140,10 +142,12 @@ def test_a_rule_that_opens_first_opens_only_what_it_covers_whole():
     assert decide(commands, asked(commands=())).outcome == "block"
 
 
-def test_a_rule_that_opens_for_a_person_does_not_open_for_their_agent():
-    opened = rules('outcome = "allow"\nfirst = true\npeople = ["dana@shop.example"]', 'outcome = "block"')
+def test_a_rule_that_opens_for_people_is_met_by_an_agents_person_and_never_by_the_name_the_agent_chose():
+    opened = rules('outcome = "allow"\nfirst = true\npeople = ["dana@shop.example", "bot"]', 'outcome = "block"')
     assert decide(opened, asked(HUMAN)).outcome == "allow"
-    assert decide(opened, asked(AGENT)).outcome == "block"
+    assert decide(opened, asked(AGENT)).outcome == "allow"
+    assert decide(opened, asked(AGENT, on_behalf_of="eve@shop.example")).outcome == "block"
+    assert decide(opened, asked(AGENT, on_behalf_of=None)).outcome == "block"
 
 
 def test_a_decision_says_in_a_sentence_what_is_decided_about_which_object_by_which_rule_and_what_to_do():
