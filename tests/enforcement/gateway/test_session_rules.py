@@ -321,7 +321,7 @@ def test_in_a_transaction_the_session_waits_and_the_statement_then_runs(stall: S
     moment = [1000.0]
     wired = stall.wired(rules=APPROVE, clock=lambda: moment[0])
     held = answering(wired, "pending")
-    wired.answers(Q("begin"), 1)
+    wired.answers(Q("begin; select 1"), 1)
     wired.to_client = b""
     wired.perform(wired.session.from_client(Q("update customers set name = 'x' where id = 1")))
     assert (wired.to_client, wired.session.is_quiet_for_client) == (b"", True)
