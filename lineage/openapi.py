@@ -118,6 +118,13 @@ EXCHANGE = {
 }
 
 
+def _reads() -> dict[str, Any]:
+    """The paths that answer GET."""
+    ok = {"responses": {"200": {"description": "OK"}, **ERRORS}}
+    lists = {f"/api/v1/{name}": {"get": {"summary": f"List {name}", "parameters": FILTERS, **ok}} for name in LISTS}
+    return lists | {path: _path(summary, path) for path, summary in WHOLE.items()}
+
+
 def document(components: dict[str, Any]) -> dict[str, Any]:
     """The whole document. `components` are the JSON Schemas of the event model."""
     paths: dict[str, Any] = {
@@ -147,15 +154,7 @@ def document(components: dict[str, Any]) -> dict[str, Any]:
         "/api/v1/gateway/exchange": {"post": EXCHANGE},
         "/api/v1/gateway/held/{request_id}/decision": {"post": HELD},
     }
-    for name in LISTS:
-        paths[f"/api/v1/{name}"] = {
-            "get": {
-                "summary": f"List {name}",
-                "parameters": FILTERS,
-                "responses": {"200": {"description": "OK"}, **ERRORS},
-            }
-        }
-    paths |= {path: _path(summary, path) for path, summary in WHOLE.items()}
+    paths |= _reads()
     error = {
         "type": "object",
         "required": ["code", "message", "fields"],
