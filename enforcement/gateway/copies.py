@@ -17,7 +17,7 @@ LONGEST_ROW_BYTES = 256 * 1024 * 1024
 """Rows are masked whole; a longer one ends the COPY."""
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0"
 _ESCAPES = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
-_WRITTEN = {value[0]: b"\\" + letter for letter, value in _ESCAPES.items()} | {0x5C: b"\\\\"}
+_WRITTEN = {value: b"\\" + letter for letter, value in _ESCAPES.items()}
 _ESCAPED = re.compile(rb"\\(.)", re.S)
 
 
@@ -102,6 +102,7 @@ class _Text:
         self.null = (details.null if details.null is not None else "\\N").encode()
         self.is_header = details.header
         self._split = re.compile(rb"(?:[^\\" + re.escape(self.delimiter) + rb"]|\\.)*+", re.S)
+        self._special = re.compile(rb"[\b\f\n\r\t\v\\" + re.escape(self.delimiter) + rb"]")
 
     def rows(self, data: bytes) -> Iterator[tuple[int, int]]:
         start = 0
@@ -116,6 +117,8 @@ class _Text:
         if raw in (b"\\.\n", b"\\.\r\n"):
             return None
         line, at, found = raw[:-1], 0, []
+        if b"\\" + self.delimiter not in line:
+            return line.split(self.delimiter)
         while True:
             match = self._split.match(line, at)
             if match is None or (match.end() < len(line) and line[match.end() : match.end() + 1] != self.delimiter):
@@ -133,8 +136,7 @@ class _Text:
     def written(self, value: bytes | None, _: bytes) -> bytes:
         if value is None:
             return self.null
-        special = {self.delimiter[0]: b"\\" + self.delimiter} | _WRITTEN
-        return b"".join(special.get(byte) or bytes((byte,)) for byte in value)
+        return self._special.sub(lambda m: _WRITTEN.get(m[0]) or b"\\" + m[0], value)
 
     def joined(self, fields: list[bytes]) -> bytes:
         return self.delimiter.join(fields) + b"\n"

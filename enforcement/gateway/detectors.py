@@ -117,7 +117,7 @@ NAMES = frozenset(detector.name for detector in (*_KEYLIKE, *_WITH_AT, *_NUMBERS
 
 def find(value: bytes, wanted: Collection[str]) -> list[Found]:
     """All findings of the wanted classes (`*`: of all) in one value, by place, none within another; mostly nothing."""
-    detectors = _possible(value) if len(value) >= SHORTEST else ()
+    detectors = possible(value)
     if not detectors:
         return []
     every = "*" in wanted
@@ -134,15 +134,17 @@ def find(value: bytes, wanted: Collection[str]) -> list[Found]:
     return distinct
 
 
-def _possible(value: bytes) -> tuple[_Detector, ...]:
+def possible(value: bytes) -> tuple[_Detector, ...]:
     """The detectors that could find anything: mostly none, and that is seen quickly."""
     size = len(value)
-    possible: tuple[_Detector, ...] = _WITH_AT if b"@" in value else ()
+    if size < SHORTEST:
+        return ()
+    detectors: tuple[_Detector, ...] = _WITH_AT if b"@" in value else ()
     if size > 8 and _is_number_like(value.translate(_SHAPE, _SEPARATORS)):
-        possible += _NUMBERS
+        detectors += _NUMBERS
     if size >= _SHORTEST_KEY and (_LONG_RUN in value.translate(_RUN) or b"-----BEGIN" in value):
-        possible += _KEYLIKE
-    return possible
+        detectors += _KEYLIKE
+    return detectors
 
 
 def _is_number_like(shape: bytes) -> bool:

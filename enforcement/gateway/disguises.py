@@ -64,7 +64,7 @@ def by_value(wanted: Collection[str], counts: Counts) -> Mask:
         if value[0] in _BEGINNINGS and _is_json(value):
             shown = _Document(wanted, counts).masked(value)
             return HIDDEN if shown is None else shown
-        return _shown(value, wanted, counts)
+        return _shown(value, wanted, counts) if detectors.possible(value) else value
 
     return mask
 

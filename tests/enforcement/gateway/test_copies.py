@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from demo.monitored import Monitored
@@ -98,6 +98,8 @@ def test_a_masked_copy_is_what_postgresql_would_have_written(
     cuts: list[int],
     shown: bytes | None,
 ) -> None:
+    # In the text format PostgreSQL writes a value that is like the null string as it is: nobody can tell the two apart.
+    assume("csv" in form or not any("nil" in row for row in rows))
     plan = Plan(shown)
     stream = copied(table, form, rows)
     after = masked(FORMS[form], stream, cuts, plan)
