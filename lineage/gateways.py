@@ -105,10 +105,11 @@ def _record_declared(gateway: Gateway, name: str, required: bool, others: Sequen
 def see(gateway: Gateway, sessions: Sequence[Live]) -> None:
     """The gateway's live sessions are these and no others. A row that says the same is not written."""
     now = timezone.now()
-    GatewaySession.objects.filter(gateway=gateway).exclude(session_id__in=[s.session_id for s in sessions]).delete()
-    GatewayKill.objects.filter(gateway=gateway, ended_at__isnull=True, at__lt=now).exclude(
-        session_id__in=[s.session_id for s in sessions]
-    ).update(ended_at=now)
+    by_id = {session.session_id: session for session in sessions}
+    GatewaySession.objects.filter(gateway=gateway).exclude(session_id__in=by_id).delete()
+    GatewayKill.objects.filter(gateway=gateway, ended_at__isnull=True, at__lt=now).exclude(session_id__in=by_id).update(
+        ended_at=now
+    )
     names = [name for name in SHOWN if name != "last_seen_at"]
     with connection.cursor() as cursor:
         cursor.execute(
@@ -119,7 +120,7 @@ def see(gateway: Gateway, sessions: Sequence[Live]) -> None:
             "(excluded.last_seen_at, excluded.state, excluded.statements, excluded.last_command, excluded.purpose) "
             "where (kept.state, kept.statements, kept.last_command, kept.purpose) is distinct from "
             "(excluded.state, excluded.statements, excluded.last_command, excluded.purpose)",
-            [gateway.pk, now, msgspec.json.encode([_row(gateway, s) for s in sessions]).decode()],
+            [gateway.pk, now, msgspec.json.encode([_row(gateway, s) for s in by_id.values()]).decode()],
         )
 
 

@@ -159,3 +159,10 @@ def test_an_exchange_without_news_costs_few_questions(gate: Source) -> None:
     with CaptureQueriesContext(connection) as asked:
         desk.exchange(sessions=sessions)
     assert len([q for q in asked if not q["sql"].startswith(("SAVEPOINT", "RELEASE", "BEGIN", "COMMIT"))]) <= 14
+
+
+def test_neither_nul_nor_a_session_told_twice_makes_a_gateway_deaf(gate: Source) -> None:
+    sessions = [desk.live(), desk.live(app="a\0b")]
+    assert desk.exchange(sessions=sessions, held=[desk.hold(statement="select '\0'")])["refused"] == []
+    assert GatewaySession.objects.get().app == "a\u2400b"
+    assert HeldStatement.objects.get().statement == "select '\u2400'"
