@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -14,6 +16,7 @@ from lineage import statements
 from lineage.statements import analyse, analyse_in_session
 from lineage.statements.cache import Cache
 from lineage.statements.keys import MOST_KEYS, spellings
+from lineage.statements.parser import SHORT
 
 KIB_64 = 64 * 1024
 
@@ -678,6 +681,54 @@ def test_text_that_overflows_an_ordinary_stack_is_survived(shape):
     sql = CRASH_SHAPES[shape]
     assert KIB_64 - 16 <= len(sql) <= KIB_64
     assert analyse(sql).opaque
+
+
+DENSE = (
+    "select |(|1|)",
+    "select |(||",
+    "select |- |1|",
+    "select |not |true|",
+    "select |(select |1|)",
+    "select 1|+1||",
+    "select |case when 1=1 then |1| end",
+    "select |array[|1|]",
+    "select |[||",
+    "select 1| union select 1||",
+    "select 1|::int||",
+    "select a|[1]||",
+    "select |a and |a|",
+    "select |f(||)",
+    "select |row(||)",
+    "select * from |(|a| join a on true)",
+    "select |~|1|",
+    "select a| isnull||",
+    "select b|.c||",
+    "with a as |(|select 1|)",
+    "select 1 where a|=(1||",
+    "select |{||",
+    "|(|select 1|)",
+)
+"""Before, what is repeated, between, what is repeated behind: what nests most densely."""
+
+
+@pytest.mark.slow
+def test_a_short_text_needs_little_stack_whatever_it_says():
+    """In a process of its own: what overflows a stack ends it."""
+    code = (
+        "import sys, threading\nfrom lineage.statements import parser\nthreading.stack_size(512 * 1024)\n"
+        "def parse(text):\n    try:\n        parser._parse(text)\n    except Exception:\n        pass\n"
+        "for text in sys.stdin.read().splitlines():\n"
+        "    thread = threading.Thread(target=parse, args=(text,))\n    thread.start()\n    thread.join()\n"
+    )
+    texts = []
+    for shape in DENSE:
+        before, opened, between, closed = shape.split("|")
+        times = (SHORT - len(before) - len(between)) // len(opened + closed)
+        texts.append(before + opened * times + between + closed * times)
+    done = subprocess.run(
+        [sys.executable, "-c", code], input="\n".join(texts), text=True, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(
