@@ -173,6 +173,8 @@ class Gateway:
     async def _tell(self) -> None:
         while True:
             self.liaison.see()
+            if self.sender is not None:
+                self.sender.note(recorder=self.recorder.problem, sessions=len(self.sessions))
             await asyncio.sleep(TELL_SECONDS)
 
     def _background(self, work: Any) -> None:
