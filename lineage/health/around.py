@@ -24,12 +24,20 @@ ACTS = """
 and class in ('write', 'ddl', 'privilege') and verdict = 'allowed' and emitted is null
 and not list_has_any(flags, ['claim', 'canary']))
 """
+OPENED = """
+opened as (
+    select distinct a.db_user as login, a.client_ip as ip from activity a
+    join gateway_sessions g using (environment, datasource, db_session_id)
+    where {place} and a.kind = 'session' and session_phase = 'start' and list_contains(?, source))
+"""
+"""From where, and under which accounts, gateways opened sessions."""
 UNTOLD = f"""
 with act as (
     select a.*, coalesce(a.db_session_id, t.line_session) as own_session,
         coalesce(a.transaction_id, 'session ' || a.db_session_id, 'record ' || a.index) as about
     from activity a left join transactions t using (environment, datasource, transaction_id)
     where {{place}} and occurred_at >= ? and (occurred_at > ? or received_at > ?) and ({ACTS})),
+{OPENED},
 gathered as (
     select about, max(occurred_at) as told_at, max(received_at) as arrived_at, count(*) filter (kind = 'change') as changes,
         sum(rows_affected) filter (kind = 'query') as written, list_distinct(flatten(list(relations))) as relations,
@@ -40,6 +48,8 @@ gathered as (
         where (g.environment, g.datasource, g.xid) = (act.environment, act.datasource, act.transaction_id))
     and not exists (select 1 from gateway_sessions g
         where (g.environment, g.datasource, g.db_session_id) = (act.environment, act.datasource, act.own_session))
+    and not (kind = 'query' and transaction_id is null and coalesce(client_app, '') like '{OWN} %'
+        and exists (select 1 from opened o where o.login = act.db_user and o.ip is not distinct from act.client_ip))
     group by about)
 select * from gathered where {{fresh}} and not list_contains(?, coalesce(login, ''))
 and about not in (select coalesce(json_extract_string(custody, '$.first'), '') from raw_events
@@ -53,10 +63,7 @@ with begun as (
         max(occurred_at) as told_at, max(received_at) as arrived_at
     from activity where {{place}} and kind = 'session' and session_phase = 'start' and list_contains(?, source)
     and db_session_id is not null and occurred_at >= ? and (occurred_at > ? or received_at > ?) group by db_session_id),
-opened as (
-    select distinct a.db_user as login, a.client_ip as ip from activity a
-    join gateway_sessions g using (environment, datasource, db_session_id)
-    where {{place}} and a.kind = 'session' and session_phase = 'start' and list_contains(?, source))
+{OPENED}
 select coalesce(login, 'an unknown login') as login, ip, app, min(db_session_id) as first, count(*) as sessions
 from begun where {{fresh}} and not list_contains(?, coalesce(login, '')) and not list_contains(?, db_session_id)
 and not exists (select 1 from gateway_sessions g
@@ -99,7 +106,8 @@ def check(question: Question, side: Side, wanted: Required) -> Iterator[Finding]
     others, before = sorted(wanted.others), side.told_before - REACH
     rows = question.rows(
         UNTOLD.format(place=place, fresh=fresh),
-        [*values, wanted.since, side.told_before, side.settled_before, side.captures, side.logs, *window, others, *values, before],
+        [*values, wanted.since, side.told_before, side.settled_before, side.captures, side.logs, *values, side.logs, *window, others,
+         *values, before],
     )  # fmt: skip
     yield from most(side, RULE, [_act(row, side) for row in rows])
     known = [row["own_session"] for row in rows if row["own_session"]]

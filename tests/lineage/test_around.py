@@ -181,3 +181,21 @@ def test_the_gateways_own_connections_are_its_own_and_one_that_only_calls_itself
     shop.later()
     shop.look()
     assert {finding["first"] for finding in around()} == {"s3", "s4"}
+
+
+def test_the_plan_that_a_gateway_asks_for_is_no_write_and_one_that_only_calls_itself_so_is_found(shop: Guarded) -> None:
+    shop.begun(1, "bob", "s1", ip="10.0.0.2")
+    for session, login, ip, xid in (
+        ("s2", "bob", "10.0.0.2", None),
+        ("s3", "bob", "10.7.7.7", None),
+        ("s4", "bob", "10.0.0.2", "502"),
+    ):
+        shop.send(
+            "log", 2, kind="query", op="update", command="UPDATE", verdict="allowed", actor={"db_user": login}, db_session_id=session,
+            correlation_id=f"{session}/1.1", client={"ip": ip, "app": "touchstone-gateway plan"},
+            resources=[{"schema": "public", "relation": "orders"}], statement={"text": "explain update orders set v = 1", "state": "whole"},
+            **({"transaction": {"id": xid}} if xid else {}),
+        )  # fmt: skip
+    shop.later()
+    shop.look()
+    assert {finding["first"] for finding in around()} == {"session s3", "502"}
