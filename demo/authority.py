@@ -6,6 +6,7 @@ import datetime as dt
 import shutil
 import subprocess
 import threading
+from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -77,10 +78,11 @@ def certificate(
     issuer: tuple[x509.Certificate, ec.EllipticCurvePrivateKey] | None = None,
     ca: bool = False,
     stamping: bool = True,
+    names: Sequence[x509.GeneralName] = (),
     valid: dt.timedelta = dt.timedelta(days=30),
     serial: int | None = None,
 ) -> x509.Certificate:
-    """A certificate, self-signed without an issuer; of a CA, or for time stamping unless `stamping` is false."""
+    """A certificate, self-signed without an issuer; of a CA, or for time stamping unless `stamping` is false; with `names` of a server."""
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = dt.datetime.now(dt.UTC)
     builder = (
@@ -93,6 +95,8 @@ def certificate(
         .not_valid_after(now + valid)
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
     )
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     if stamping and not ca:
         usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.TIME_STAMPING])
         builder = builder.add_extension(usage, critical=True)

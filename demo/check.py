@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from demo import auditor, evidence, hiding, shop, simulated
+from demo import auditor, evidence, gateway, hiding, shop, simulated
 from demo.monitored import Monitored
 from demo.promises import Broken, Promise, Untested, expect
 
@@ -60,8 +60,12 @@ def settle(demo: Demo) -> None:
     wanted = noted(demo)
     deadline = time.monotonic() + SETTLE_SECONDS
     while time.monotonic() < deadline and not demo.stopping.wait(0.5):
-        have = Counter(row["transaction_id"] for row in seen(demo))
-        if all(have[xid] == rows for xid, rows in wanted.items()):
+        # The rows come from change capture, who changed them from the gateway: either may be first.
+        rows = seen(demo)
+        have = Counter(row["transaction_id"] for row in rows)
+        unnamed = {row["transaction_id"] for row in rows if row["attribution"] != "gateway"}
+        through = {deed.xid for deed in list(demo.book.deeds) if deed.attribution == "gateway"}
+        if all(have[xid] == rows for xid, rows in wanted.items()) and not unnamed & through & wanted.keys():
             return
 
 
@@ -114,11 +118,14 @@ def every_person(demo: Demo) -> str:
     for deed in demo.book.deeds:
         if not deed.rows or not deed.committed or deed.label in ("service", "false-claim"):
             continue
-        reason = "context_message" if deed.login in shop.CONTEXT_ROLES.split(",") else "mapped_login"
         for row in by_xid[deed.xid]:
             expect(row["who_name"] == deed.person or row["who_id"] == deed.person, f"{deed.label}: {row['who_name']}")
-            expect(row["attribution"] == reason, f"{deed.label}: believed by {row['attribution']}, not {reason}")
-        people[f"{deed.person} ({reason})"] += len(by_xid[deed.xid])
+            expect("suspected_forgery" not in row["flags"], f"{deed.label}: flagged {row['flags']}")
+            expect(
+                row["attribution"] == deed.attribution,
+                f"{deed.label}: believed by {row['attribution']}, not {deed.attribution}",
+            )
+        people[f"{deed.person} ({deed.attribution})"] += len(by_xid[deed.xid])
     return ", ".join(f"{person} {count}" for person, count in people.items())
 
 
@@ -133,7 +140,8 @@ def false_claim(demo: Demo) -> str:
 
 def agent(demo: Demo) -> str:
     """What the agent did, and for whom."""
-    rows = demo.store.ask_all("events", q=f"agent:insight-agent {PRODUCTION}")
+    told = demo.store.ask_all("events", q=f"agent:insight-agent {PRODUCTION}")
+    rows = [row for row in told if row["kind"] in ("query", "change")]
     expect(any(row["op"] == "export" for row in rows), "no export by the agent")
     deletes = [row for row in rows if row["kind"] == "change" and row["op"] == "delete"]
     expect(len(deletes) == demo.book.find("agent-delete").rows, f"{len(deletes)} deletes")
@@ -221,6 +229,7 @@ PROMISES = [
     _promise("A schema change outside working hours is a finding", out_of_hours),
     _promise("Generated records stay apart", kept_apart),
     _promise("A visitor's UPDATE is on the page within 5 s", visitor),
+    *gateway.PROMISES,
     *auditor.PROMISES,
     *evidence.PROMISES,
     *hiding.PROMISES,

@@ -24,6 +24,8 @@ from demo.actors import Actors, Book
 from demo.auditor import Auditor
 from demo.desk import Desk
 from demo.desk import serve as serve_desk
+from demo.door import APPROVER, SERVICES, Door, private
+from demo.door import PEOPLE as WORKERS
 from demo.monitored import Monitored
 from demo.store import BASE_DIR, Store
 from demo.story import Story, working_hours
@@ -33,8 +35,9 @@ MARK = "demo.mark"
 PEOPLE = ("auditor", "security", "compliance", "operator", "admin")
 SOURCES = {
     "shop-log": ("postgres-csvlog", ENVIRONMENT, shop.DATASOURCE, []),
-    "shop-changes": ("pgoutput", ENVIRONMENT, shop.DATASOURCE, ["--context-roles", shop.CONTEXT_ROLES]),
+    "shop-changes": ("pgoutput", ENVIRONMENT, shop.DATASOURCE, []),
     "shop-state": ("pgstate", ENVIRONMENT, shop.DATASOURCE, ["--asserts", "state,grant"]),
+    "shop-gateway": ("gateway", ENVIRONMENT, shop.DATASOURCE, []),
     "change-desk": ("events", ENVIRONMENT, shop.DATASOURCE, ["--asserts", "approval"]),
     "generated": ("events", simulated.ENVIRONMENT, simulated.DATASOURCE, ["--asserts", "actor,approval"]),
 }
@@ -90,17 +93,22 @@ class Demo:
             self._run("witness", "lineage.witness", *self.auditor.words(log_key))
             self._set_up_store()
             self.shop = opened.result()
-        _write_private(self.folder / "monitored.dsn", self.shop.dsn("visitor") + "\n")
+            self.door = Door(self.folder / "gateway", self.store, self.shop, self.keys)
+        private(self.folder / "monitored.dsn", self.shop.dsn("visitor") + "\n")
         check.remember_truth(self.monitored)
         self._start_collectors()
+        self._wait_for_collectors()
+        self.door.write(self.tokens["shop-gateway"])
+        self._run("shop-gateway", "enforcement.gateway", str(self.door.settings))
+        self.door.wait()
+        self.door.write_psql(psql())
 
     def play(self) -> None:
         """The story, with the generated days beside it; then the report of the demo's own period."""
-        self.actors = Actors(self.shop, self.book)
+        self.actors = Actors(self.shop, self.book, self.door)
         desk = Desk(self.folder / "desk.json", self.store, self.tokens["change-desk"])
         host, port = serve_desk(desk).server_address[:2]
         story = Story(self.actors, f"http://{host!s}:{port}", self.stopping)
-        self._wait_for_collectors()
         with ThreadPoolExecutor(1) as pool:
             self.simulated = pool.submit(simulated.send, self.store, self.tokens["generated"], self.began_at.date())
             story.play()
@@ -129,13 +137,19 @@ class Demo:
         commands = [["user", "add", email, "--role", email.split("@")[0]] for email in people]
         commands += [_source_words(name) for name in SOURCES]
         commands += [["user", "add", "admin@shop.example", "--role", "admin", "--token"]]
+        commands += [["user", "add", APPROVER, "--role", "security", "--token"]]
+        # An operator, who sees no values, is the least that a person of the store can be.
+        limits = ["--datasource", shop.DATASOURCE, "--token"]
+        commands += [["user", "add", email, "--role", "operator", *limits] for email in WORKERS]
+        commands += [["user", "add", name, "--role", "service", *limits] for name in SERVICES]
         commands += [["reference", "import", "identities", str(identities), "--as-of", _text(self.began_at)]]
         printed = self.store.manage_all(commands)
         self.signins = dict(zip(people, printed, strict=False))
         self.tokens = dict(zip(SOURCES, printed[len(people) :], strict=False))
-        self.store.token = printed[len(people) + len(SOURCES)]
+        self.store.token, *others = printed[len(people) + len(SOURCES) :]
+        self.keys = dict(zip([APPROVER, *WORKERS, *SERVICES], others, strict=False))
         for name, token in self.tokens.items():
-            _write_private(self.folder / f"{name}.token", token)
+            private(self.folder / f"{name}.token", token)
 
     def _start_collectors(self) -> None:
         dsn = self.monitored.dsn("touchstone", None, shop.DATABASE)
@@ -172,11 +186,6 @@ def _source_words(name: str) -> list[str]:
     return [*words, "--datasource", datasource, *more]
 
 
-def _write_private(file: Path, text: str) -> None:
-    file.touch(mode=0o600)
-    file.write_text(text)
-
-
 def _text(moment: dt.datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
@@ -203,18 +212,22 @@ def say_where(demo: Demo) -> None:
     url = demo.store.url
     row = f"{url}/tables/{shop.DATASOURCE}/public.customers/rows/4711/"
     signins = "\n".join(f"    {email:24} {password}" for email, password in sorted(demo.signins.items()))
-    program = "psql" if shutil.which("psql") else cluster.binaries() / "psql"
-    psql = f'{program} "$(cat {demo.folder / "monitored.dsn"})"'
+    direct = f'{psql()} "$(cat {demo.folder / "monitored.dsn"})"'
+    through = f"sh {demo.folder / 'gateway.psql'}"
     print(f"""
   Touchstone          {url}
   Sign in as
 {signins}
-  Monitored database  {psql}
+  Monitored database  {direct}
+  Through the gateway {through}
 
   Five things to try
     1. Who touched customer 4711?      {row}
     2. For whom did the agent work?    {url}/identities/insight-agent/
-    3. Change a row yourself           {psql} -c "update customers set phone = '555-0100' where id = 4711"
+    3. Change a row yourself           {through} -c "update customers set phone = '555-0100' where id = 4711"
+       What the gateway refuses        {through} -c "drop table notes"
+       What it holds for another       {through} -c "delete from notes where id < 100"
+       Who decides; who is there now   {url}/approvals/   {url}/sessions/live/
     4. Ask on the command line         TOUCHSTONE_DATA={demo.folder / "store"} bin/manage ask 'relation:customers key:4711'
     5. Take evidence away, check it    TOUCHSTONE_DATA={demo.folder / "store"} bin/manage pack 'key:4711' --out pack.zip
                                        TOUCHSTONE_DATA={demo.folder / "store"} bin/manage policy > policy
@@ -223,6 +236,11 @@ def say_where(demo: Demo) -> None:
   The records of environment {ENVIRONMENT} are real and happen now; those of {simulated.ENVIRONMENT} are generated.
   Ctrl-C stops everything.
 """, flush=True)  # fmt: skip
+
+
+def psql() -> str:
+    """The client's program: the machine's, or that of the embedded server."""
+    return "psql" if shutil.which("psql") else str(cluster.binaries() / "psql")
 
 
 def _work(demo: Demo, checking: bool, done: threading.Event, result: list[int]) -> None:

@@ -68,11 +68,8 @@ GRANTS: dict[str, list[str]] = {
 }  # fmt: skip
 LOGINS = {
     "alice": "support", "bob": "engineer", "carol": "shop_owner", "ops_console": None, "orders_api": None,
-    "analyst_agent": None, "warehouse": None, "reporting": None, "visitor": None,
+    "analyst_agent": None, "warehouse": None, "reporting": None, "visitor": None, "touchstone_gateway": None,
 }  # fmt: skip
-CONTEXT_ROLES = "ops_console,orders_api,analyst_agent"
-"""Logins of programs that sign their users in themselves: only their context messages are believed."""
-
 IDENTITIES = """\
 datasource,db_user,id,name,email,type
 shop,alice,alice@shop.example,Alice Adler,alice@shop.example,human
@@ -85,6 +82,7 @@ shop,warehouse,warehouse-terminal,Warehouse terminal,,service
 shop,reporting,reporting,Reporting job,,service
 shop,visitor,visitor@shop.example,You (the visitor),visitor@shop.example,human
 shop,touchstone,touchstone-collector,Touchstone collector,,system
+shop,touchstone_gateway,touchstone-gateway,Touchstone gateway,,system
 shop,postgres,postgres,Database superuser,,system
 """
 

@@ -82,6 +82,10 @@ class Store:
             if not cursor:
                 return items
 
+    def post(self, path: str, token: str, body: dict[str, Any]) -> dict[str, Any]:
+        """The answer to a JSON object, as whose API token it is. urllib's HTTPError when it is refused."""
+        return dict(json.loads(self._send(path, token, json.dumps(body).encode())))
+
     def get(self, path: str) -> bytes:
         """Any address of the store, with the API token."""
         return self._send(path, self.token)

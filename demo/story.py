@@ -8,7 +8,7 @@ import threading
 import time
 import urllib.request
 
-from demo.actors import BULK_FIRST, BULK_LAST, Actors
+from demo.actors import Actors
 
 BOB, CAROL, ERIN = "bob@shop.example", "carol@shop.example", "erin@shop.example"
 WORKING_HOURS = ("Mon-Sun 13:00-21:00", "Mon-Sun 01:00-09:00")
@@ -39,8 +39,10 @@ class Story:
         self.actors.rolled_back()
         self._late_approval()
         self.actors.schema_change()
+        self.actors.drop()
         self._missing_approval()
         self.actors.false_claim()
+        self.actors.around()
         self._pause(3)
 
     def _good_approval(self) -> None:
@@ -60,8 +62,7 @@ class Story:
 
     def _late_approval(self) -> None:
         self._ask("OPS-44", ERIN, "Withdraw marketing consent of the imported customers")
-        change = f"update customers set marketing_consent = false where id between {BULK_FIRST} and {BULK_LAST}"
-        self.actors.console("bulk-update", ERIN, "OPS-44", "Consent withdrawn", change)
+        self.actors.bulk(ERIN, "OPS-44", "Consent withdrawn")
         self._pause(2)
         self._decide("OPS-44", CAROL)
 

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import threading
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -17,6 +18,20 @@ from demo.monitored import Monitored
 from demo.store import Store
 from lineage.events import Event
 from lineage.sources import events
+
+
+class Direct:
+    """A way without a gateway: the database itself lets the accounts in, and nobody is asked."""
+
+    def __init__(self, opened: shop.Shop) -> None:
+        self.opened = opened
+
+    def dsn(self, login: str, who: str, **wanted: Any) -> str:
+        return self.opened.dsn(login)
+
+    def decide(self, request_id: str, reason: str) -> None:
+        raise AssertionError("nothing waits here")
+
 
 FIRST_DAY = dt.date(2026, 8, 23)
 
@@ -91,7 +106,8 @@ def test_actors_note_what_the_database_did(tmp_path_factory) -> None:
     try:
         server.start()
         book = Book()
-        actors = Actors(shop.open_shop(server), book)
+        opened = shop.open_shop(server)
+        actors = Actors(opened, book, Direct(opened))
         stop = threading.Event()
         service = threading.Thread(target=actors.service, args=(stop, 0.05))
         service.start()
@@ -101,16 +117,19 @@ def test_actors_note_what_the_database_did(tmp_path_factory) -> None:
         actors.rolled_back()
         actors.schema_change()
         actors.false_claim()
+        actors.around()
         stop.set()
         service.join()
         actors.close()
         assert book.find("support-phone").rows == 1
-        assert book.find("agent-delete").rows == 40
+        assert len(actors.exported) == 400
+        assert book.find("around").attribution == "mapped_login"
         assert book.find("refused").error == "42501"
         assert not book.find("rolled-back").committed
         assert book.find("service").rows == 4
         assert len({deed.xid for deed in book.deeds if deed.rows}) == sum(1 for deed in book.deeds if deed.rows)
         with server.connect(shop.DATABASE) as connection:
+            assert connection.execute("select count(*) from notes where id between 1001 and 1040").fetchone() == (0,)
             phone = connection.execute("select phone, loyalty_tier from customers where id = 4711").fetchone()
         assert phone == ("+46 8 555 0199", None)
     finally:
