@@ -22,6 +22,7 @@ from enforcement.gateway.settings import Database
 
 LOOK_SECONDS = 5.0
 RETRY_SECONDS = 2.0
+LOAD_SECONDS = 90.0
 Tags = Mapping[tuple[str, str, str], tuple[str, ...]]
 """Classes that the store gives a column: by schema, relation, column."""
 
@@ -55,6 +56,7 @@ class Keeper:
         self._wanted = asyncio.Event()
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._lock = asyncio.Lock()
+        self._coming: asyncio.Future[Catalog] | None = None
         self._said = ""
 
     def want(self) -> None:
@@ -68,11 +70,22 @@ class Keeper:
             self._tags = tags
             self.want()
 
+    async def anew(self) -> Catalog:
+        """The catalog, read after this was called; one reading serves all who wait. Unavailable when the database does not tell."""
+        if self._coming is None:
+            self._coming = asyncio.ensure_future(self.load())
+        return await asyncio.shield(self._coming)
+
     async def load(self) -> Catalog:
         """The catalog as it is now. Unavailable when the database does not tell."""
         async with self._lock:
+            # Who asks from here on waits for the next reading.
+            if self._coming is not None:
+                self._coming, self._seen = None, ""
             try:
-                return await self._load()
+                # A connection that is half-open would otherwise keep the old catalog for ever.
+                async with asyncio.timeout(LOAD_SECONDS):
+                    return await self._load()
             except (psycopg.Error, msgspec.MsgspecError, OSError) as error:
                 await self.close()
                 raise Unavailable(_reason(error)) from None

@@ -18,7 +18,7 @@ from enforcement import spool as spools
 from enforcement.gateway import entries, keysets, plans
 from enforcement.gateway.arrivals import Arrival
 from enforcement.gateway.catalog import Catalog
-from enforcement.gateway.catalogs import Keeper
+from enforcement.gateway.catalogs import Keeper, Unavailable
 from enforcement.gateway.databases import Upstream
 from enforcement.gateway.identity import Issuer
 from enforcement.gateway.liaison import Liaison
@@ -104,7 +104,7 @@ class Gateway:
             case outputs.Preview():
                 self._background(self._preview(live, question))
             case outputs.ReloadCatalog():
-                self.sessions.of(live).served.keeper.want()
+                self._background(self._reload(live, question))
             case outputs.Hold():
                 self._background(self.liaison.hold(live, question))
             case outputs.Withdraw():
@@ -158,6 +158,17 @@ class Gateway:
         asked = plans.Question(question.statement, bool(question.parameters), question.search_path, question.role)
         plan = await plans.explain(running.served.database, running.account, asked)
         live.told(outputs.Previewed(request_id=question.request_id, plan_rows=plan.rows, plan_text=plan.text))
+
+    async def _reload(self, live: Live, question: outputs.ReloadCatalog) -> None:
+        """Until then the session takes what it altered for unknown, so an answer that fails is asked again."""
+        keeper = self.sessions.of(live).served.keeper
+        while True:
+            try:
+                catalog = await keeper.anew()
+                break
+            except Unavailable:
+                await asyncio.sleep(TELL_SECONDS)
+        live.told(outputs.CatalogLoaded(catalog, question.number))
 
     async def _tick(self) -> None:
         while True:

@@ -144,6 +144,7 @@ class Session:
     def _take(self, answer: Answer) -> None:
         if isinstance(answer, CatalogLoaded):
             self._state.judge.catalog = answer.catalog
+            self._state.catalog_read(answer.number)
         elif isinstance(answer, RulesChanged):
             self._state.judge.rules = answer.rules
         else:
@@ -182,15 +183,13 @@ class Session:
             told = messages.decode_parameter_status(frame.body)
             if told.name == "client_encoding" and not is_safe_encoding(told.value):
                 raise ProtocolViolation("client_encoding was changed to one that the gateway does not read.")
-        line.client(frame.raw)
+        line.behind(frame.raw)
 
     def _notice(self, frame: Frame) -> bytes:
         expected = self._state.line.expected
         running = expected[0].current() if expected else None
-        if running is None:
-            return frame.raw
         fields = messages.decode_notice_response(frame.body).fields
-        shown = running.scrubbed(fields)
+        shown = running.scrubbed(fields) if running else self._state.records.scrubbed(fields)
         return frame.raw if shown == fields else messages.encode_notice_response(shown)
 
     def _end(self, sqlstate: str, sentence: str) -> None:

@@ -92,9 +92,10 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReloadCatalog(msgspec.Struct, frozen=True):
-    """DDL ran in this session: the catalog should be read again. Answered by `CatalogLoaded` when it is there."""
+    """DDL ran in this session: the catalog should be read again. Answered by `CatalogLoaded` with this number when it is there."""
 
     database: str
+    number: int
 
 
 class Withdraw(msgspec.Struct, frozen=True):
@@ -135,7 +136,10 @@ class Previewed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CatalogLoaded(msgspec.Struct, frozen=True):
+    """A newer catalog. With `number` it was read after that question was asked."""
+
     catalog: Catalog
+    number: int = 0
 
 
 class RulesChanged(msgspec.Struct, frozen=True):

@@ -69,6 +69,8 @@ class State:
         self.scope_changed_in_transaction = False
         self.left_failed = False
         self.catalog_changed = False
+        self.altered: frozenset[tuple[str, str]] = frozenset()
+        self.reloads = 0
         self.reasons = self.first_reasons = Reasons(
             purpose=self.facts.purpose, ticket=self.facts.ticket, run_id=client.run_id, tool_call_id=client.tool_call_id
         )
@@ -100,7 +102,8 @@ class State:
 
     def known_scope(self) -> Scope:
         """What names mean now."""
-        return self.scope or Scope(search_path=None, role="", session_user="", temp=frozenset())
+        scope = self.scope or Scope(search_path=None, role="", session_user="", temp=frozenset())
+        return msgspec.structs.replace(scope, changed=self.altered) if self.altered else scope
 
     def prepare(self, text: str, **more: Any) -> Prepared:
         return Prepared(text, self.known_scope().temp, self.judge.catalog, **more)
@@ -274,10 +277,9 @@ class State:
     def commit_failed(self, frame: Frame | Run) -> bytes:
         """What a batch did was undone as it ended. Returns the error as the client may read it."""
         self.batch_failed = True
-        fields = messages.decode_error_response(frame.raw[5:]).fields
-        for execution in self.records.unsettled():
-            fields = execution.scrubbed(fields)
-        return messages.encode_error_response(fields)
+        return messages.encode_error_response(
+            self.records.scrubbed(messages.decode_error_response(frame.raw[5:]).fields)
+        )
 
     def ready(self) -> None:
         """ReadyForQuery came: what a batch or a transaction took with it."""
@@ -303,7 +305,13 @@ class State:
         self.scope_changed_in_transaction = False
         if self.catalog_changed:
             self.catalog_changed = False
-            self.line.output(Ask(ReloadCatalog(self.place.database)))
+            self.reloads += 1
+            self.line.output(Ask(ReloadCatalog(self.place.database, self.reloads)))
+
+    def catalog_read(self, number: int) -> None:
+        """What this session altered is in the catalog that is now in use, if nothing was altered since it was asked for."""
+        if number == self.reloads and not self.catalog_changed:
+            self.altered = frozenset()
 
     def touches_scope(self, judgement: Judgement) -> None:
         """Called as a text is forwarded: after it, settings and names may be others."""
@@ -319,8 +327,14 @@ class State:
                 or part.executes
             ):
                 self.doubt = self.scope_changed_in_transaction = True
-            if any(touch.verb in ("ddl", "privilege") for touch in ruling.part.touches):
+            touches = ruling.part.touches
+            if any(touch.verb in ("ddl", "privilege") for touch in touches):
                 self.doubt = self.scope_changed_in_transaction = True
+            altered = {(t.schema or "", t.relation) for t in touches if t.verb == "ddl" and t.relation}
+            if altered:
+                # Until the catalog has been read again, what the relation is made of is not known.
+                self.altered |= altered
+                self.catalog_changed = True
             ends = part.is_transaction_control and part.tag not in _STARTS
             self.barrier = self.barrier or self.doubt or bool(named) or ends
 

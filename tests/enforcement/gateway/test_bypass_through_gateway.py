@@ -149,3 +149,22 @@ relations = ["evil.orders"]
         assert code(simple(client, "select * from orders")) == "42501"
     with guarded.connect(DANA, options="-c search_path=evil") as client:
         assert code(simple(client, "select * from orders")) == "42501"
+
+
+def test_a_view_made_anew_is_not_judged_by_what_it_was(guarded: Running):
+    guarded.rules("""
+[[rule]]
+id = "no-customers"
+outcome = "block"
+verbs = ["read"]
+relations = ["public.customers"]
+""")
+    guarded.shop.run("create view public.mine as select 1 as a; alter view public.mine owner to app")
+    guarded.reload()
+    with guarded.connect(DANA) as client:
+        assert not code(simple(client, "select * from mine"))
+        made = simple(client, "create or replace view mine as select id as a from customers")
+        assert not code(made), made.error_message
+        assert code(simple(client, "select * from mine")) == "42501"
+        simple(client, "create view second as select * from customers")
+        assert code(simple(client, "select * from second")) == "42501"

@@ -474,7 +474,7 @@ def test_ddl_asks_for_the_catalog_again_once_it_is_committed(stall: Stall) -> No
     wired.answers(Q("begin; create table more(id int)"), 1)
     assert not wired.questions
     wired.answers(Q("commit"), 1)
-    assert wired.questions == [ReloadCatalog("shop")]
+    assert wired.questions == [ReloadCatalog("shop", 1)]
 
 
 @pytest.mark.parametrize("extended", [False, True])
