@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 
@@ -218,6 +219,7 @@ class Records:
 
     def finished(self, execution: Execution) -> None:
         """Its answer is whole. The entry waits for the end of the transaction, where that is near."""
+        execution.answered_at = execution.answered_at or self.clock()
         if self._open.pop(execution.began.id, None) is not None:
             self._unsettled.append(execution)
             if len(self._unsettled) >= MOST_UNSETTLED:
@@ -243,25 +245,27 @@ class Records:
             self._end(execution, "unknown", flags=(entries.ANSWER_LOST,), error_code=code, error_message=why)
         self._open.clear()
 
-    def unsettled(self) -> tuple[Execution, ...]:
-        """Statements whose answers are whole, in a transaction that still runs."""
-        return tuple(self._unsettled)
+    def scrubbed(self, fields: dict[str, str]) -> dict[str, str]:
+        """What the database says at the end of a transaction, as the client may read it: any statement in it may be why."""
+        for execution in self._unsettled:
+            fields = execution.scrubbed(fields)
+        return fields
 
     def _end(self, execution: Execution, outcome: Outcome | None, **more: object) -> None:
         execution.is_ended = True
-        self._line.output(Record(execution.ended(self.clock(), outcome, **more)))
+        self._line.output(Record(execution.ended(execution.answered_at or self.clock(), outcome, **more)))
 
 
 def identity_message(
     facts: entries.SessionFacts, agent: Agent | None, purpose: str | None, ticket: str | None
-) -> dict[str, str]:
+) -> dict[str, Any]:
     """Who writes, in the fields of `enforcement.context`."""
     actor, person = facts.actor, facts.on_behalf_of
     said = {
         "actor": actor.email or actor.id,
         "actor_type": actor.type,
         "on_behalf_of": (person.email or person.id) if person else None,
-        "agent": (agent.id or agent.name) if agent else None,
+        "agent": msgspec.to_builtins(agent) if agent else None,
         "purpose": purpose,
         "ticket": ticket,
         "session_id": facts.session_id,
