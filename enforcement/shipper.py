@@ -7,6 +7,7 @@ this module holds what all collectors share: the command-line options and the wo
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import datetime as dt
 import gzip
@@ -45,7 +46,9 @@ def now() -> str:
 
 def say(text: str) -> None:
     """One line for the operator. Never holds row or statement values."""
-    print(f"{now()} {text}", file=sys.stderr, flush=True)
+    # A log on a full disk must not stop what it tells of.
+    with contextlib.suppress(OSError):
+        print(f"{now()} {text}", file=sys.stderr, flush=True)
 
 
 def item(position: str, record: bytes) -> bytes:

@@ -5,7 +5,7 @@
 
 It prints one line when it is ready, `listening on HOST:PORT`, on stdout; what an operator should know goes to stderr.
 SIGTERM or SIGINT: no new clients, open transactions may end for `drain_seconds`, then everything ends; a second signal ends at
-once. Exit status 0: ended in order; 1: the settings are wrong or --check found something; 2: it cannot start.
+once. SIGHUP changes nothing. Exit status 0: ended in order; 1: the settings are wrong or --check found something; 2: it cannot start.
 
 --check reads the settings, dials each database and signs in with each of its accounts, and prints what is wrong with the SQL or
 command that mends it.
@@ -124,6 +124,9 @@ async def serve(settings: Settings) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, gateway.stop)
+    loop.add_signal_handler(
+        signal.SIGHUP, shipper.say, "gateway: SIGHUP changes nothing; stop and start it to take new settings."
+    )
     try:
         host, port = await gateway.start()
         if sender is not None:

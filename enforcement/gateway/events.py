@@ -189,9 +189,9 @@ def _agent(agent: Agent | None, began: Began) -> Agent | None:
 
 
 def _strongest(decided: Verdict | None, ended: Ended) -> Verdict:
-    """42501 and class 28 are the database's own refusals."""
+    """42501 and class 28 are the database's own refusals. A lost answer is no error: the statement may have run as decided."""
     said: list[Verdict] = [decided or "unknown"]
-    if ended.error_code:
+    if ended.error_code and entries.ANSWER_LOST not in ended.flags:
         said.append("blocked" if ended.error_code == "42501" or ended.error_code.startswith("28") else "error")
     if ended.masked:
         said.append("masked")

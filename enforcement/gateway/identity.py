@@ -253,7 +253,10 @@ def _check_claims(claims: Mapping[str, Any], issuer: Issuer, now: dt.datetime) -
     issued, expires = _time(claims, "iat"), _time(claims, "exp")
     begins = _time(claims, "nbf") if "nbf" in claims else issued
     if expires + LEEWAY <= now:
-        raise TokenRefused("token-expired", f"The token expired at {expires:%Y-%m-%d %H:%M:%S} UTC.")
+        raise TokenRefused(
+            "token-expired",
+            f"The token expired at {expires:%Y-%m-%d %H:%M:%S} UTC; the gateway's clock says {now:%Y-%m-%d %H:%M:%S}.",
+        )
     if max(issued, begins) > now + LEEWAY:
         raise TokenRefused(
             "token-early", "The token is not valid yet. Compare the clocks of its issuer and the gateway."

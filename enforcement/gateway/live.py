@@ -210,7 +210,10 @@ class Live:
                 self._stack.append(self.session.unrecorded(entry.id))
 
     async def _finish_cancel(self) -> None:
-        await self.cancel()
+        try:
+            await self.cancel()
+        except Exception as error:  # noqa: BLE001  the session ends all the same: closing is the other way to end what runs
+            shipper.say(f"gateway: session {self.session.facts.session_id}: a cancel failed: {fault(error)}")
         self._unfinished = None
         self._run(None)
 

@@ -105,6 +105,7 @@ def test_a_run_that_a_comment_names_makes_an_agent_where_there_was_none() -> Non
         ("allowed", {"error_code": "42501"}, "blocked"),
         ("allowed", {"error_code": "28000"}, "blocked"),
         ("unknown", {}, "unknown"),
+        ("approved", {"error_code": "08006", "flags": ("answer_lost",)}, "approved"),
     ],
 )
 def test_the_gravest_verdict_counts(decided: Any, answer: dict[str, Any], verdict: str) -> None:
