@@ -43,6 +43,7 @@ class Answer(Expectation):
             self._end(frame)
         elif frame.kind == FromServer.PORTAL_SUSPENDED:
             self._portal.execution = execution
+            execution.answered_at = state.clock()
             state.line.client(b"" if execution.is_muted else frame.raw)
             self.is_done = True
         elif not state.stream(execution, frame):
@@ -293,7 +294,7 @@ def _executed(state: State, portal: Portal, judgement: Judgement, name: str, fra
         )
     state.touches_scope(judgement)
     answer = Answer(state, portal, execution)
-    portal.execution = execution
+    portal.execution, execution.answered_at = execution, None
     state.has_executed = True
     _forward(state, frame.raw, answer)
     copies = execution.ruling.part.part.copies

@@ -137,6 +137,21 @@ class Own(Expectation):
         self.error, self.is_done = {}, True
 
 
+class Committing(Own):
+    """The answer to a COMMIT of ours. What triggers say that waited for it is the client's."""
+
+    is_own = False
+
+    def __init__(self, on_failed: Callable[[dict[str, str]], None], on_done: Callable[[], None]) -> None:
+        super().__init__(on_failed)
+        self._on_done = on_done
+
+    def frame(self, frame: Answer) -> bool:
+        if super().frame(frame):
+            self._on_done()
+        return self.is_done
+
+
 class Ready(Expectation):
     """ReadyForQuery after a Sync."""
 
@@ -171,6 +186,7 @@ class Line:
         self.on_ready: Callable[[], None] = lambda: None
         self.on_commit_failed: Callable[[Answer], bytes] = lambda frame: frame.raw
         self._outputs: deque[Output | _Chunks] = deque()
+        self._held: list[bytes] | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -184,6 +200,22 @@ class Line:
 
     def client(self, data: bytes) -> None:
         self._bytes(True, data)
+
+    def hold(self, data: bytes) -> None:
+        """Keeps an answer, and what `behind` says, from the client until `release`."""
+        self._held = [data]
+
+    def behind(self, data: bytes) -> None:
+        """To the client, behind an answer that is held."""
+        if self._held is None:
+            self.client(data)
+        else:
+            self._held.append(data)
+
+    def release(self, is_well: bool) -> None:
+        """The held answer goes to the client, or where it did not come true only what came behind it."""
+        held, self._held = self._held or [], None
+        self.client(b"".join(held if is_well else held[1:]))
 
     def server(self, data: bytes) -> None:
         self._bytes(False, data)

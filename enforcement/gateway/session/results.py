@@ -19,6 +19,7 @@ _CHANGES = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE"})
 class Execution:
     """The answer to one statement. `cap` is the most rows that it may return or change; `over` when there were more.
 
+    `answered_at`: when the answer, as far as it was asked for, was whole.
     `is_muted`: the client has read of a refusal, and sees nothing more of it.
     """
 
@@ -32,6 +33,7 @@ class Execution:
         self.error: dict[str, str] | None = None
         self.tag: str | None = None
         self.transaction_id: str | None = None
+        self.answered_at: float | None = None
         self.is_ended = False
         self._catalog, self._keys_limit = catalog, keys_limit
         self._plan: masking.Plan | None = None

@@ -11,7 +11,7 @@ from enforcement.gateway.messages import Frame, FromServer, Run
 from enforcement.gateway.session.holds import Desk, held
 from enforcement.gateway.session.judging import Judgement, Refusal, refusal
 from enforcement.gateway.session.outputs import Decided
-from enforcement.gateway.session.pipeline import Expectation, Own
+from enforcement.gateway.session.pipeline import Committing, Expectation, Own
 from enforcement.gateway.session.results import Execution
 from enforcement.gateway.session.settings_tracking import Reasons, ours
 from enforcement.gateway.session.state import State, Steps, Wait
@@ -22,7 +22,7 @@ from enforcement.gateway.session.transactions import Group, groups
 class Texts(Expectation):
     """The answers to all statements of one Query, up to its ReadyForQuery, which stays ours.
 
-    `held` is the last CommandComplete where the transaction must still commit before the client reads it.
+    The last CommandComplete is held where the transaction must still commit before the client reads it.
     """
 
     survives_errors = True
@@ -30,7 +30,6 @@ class Texts(Expectation):
     def __init__(self, state: State, executions: Sequence[Execution], offset: int, is_wrapped: bool) -> None:
         self._state, self._executions, self._offset, self._is_wrapped = state, executions, offset, is_wrapped
         self._at = 0
-        self.held = b""
         self.is_done = self.has_failed = self.was_skipped = False
 
     @property
@@ -71,7 +70,7 @@ class Texts(Expectation):
         if self.is_over:
             return
         if self._is_wrapped and self._at == len(self._executions):
-            self.held = raw
+            state.line.hold(raw)
         else:
             state.line.client(raw)
 
@@ -263,23 +262,27 @@ def _closed(state: State, texts: Texts, executions: Sequence[Execution], block: 
     is_well = not texts.has_failed and not texts.is_over
     state.batch_failed = state.batch_failed or not is_well
     if block is not None:
-        own = Own(lambda error: _failed_at_commit(state, executions, error))
-        end = state.inject("COMMIT" if is_well else "ROLLBACK", own=own)
+        if is_well:
+            state.inject("COMMIT", own=Committing(
+                lambda error: _failed_at_commit(state, executions, error), lambda: state.line.release(is_well=True)
+            ))  # fmt: skip
+        else:
+            state.inject("ROLLBACK")
+            state.line.release(is_well=False)
         state.is_wrapped = False
         state.line.sync(is_own=True)
         yield lambda: state.line.is_drained
-        if is_well and end.error is None:
-            state.line.client(texts.held)
     elif texts.is_over and state.line.status == messages.IN_TRANSACTION:
         yield from aborted(state)
 
 
 def _failed_at_commit(state: State, executions: Sequence[Execution], error: dict[str, str]) -> None:
     state.batch_failed = True
-    fields = executions[-1].scrubbed({name: text for name, text in error.items() if name != "P"})
+    fields = state.records.scrubbed({name: text for name, text in error.items() if name != "P"})
     for execution in executions:
         execution.error = execution.error or fields
     state.line.client(messages.encode_error_response(fields))
+    state.line.release(is_well=False)
 
 
 def _unstamped(state: State, stamp: Own | None, block: Own | None) -> Steps:

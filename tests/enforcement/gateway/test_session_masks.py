@@ -135,3 +135,20 @@ def test_a_portal_is_masked_by_what_its_names_meant_when_it_was_bound(stall: Sta
     seen = wired.answers(describe("p") + execute("p") + S, 1)
     assert len(rows(seen)) == 1
     assert ADDRESS not in seen
+
+
+def test_what_a_deferred_trigger_says_of_a_protected_value_is_not_told(stall: Stall) -> None:
+    stall.run(
+        "create function tell() returns trigger language plpgsql as"
+        " $$begin raise notice 'kept %', (select email from customers where id = 1); return null; end$$;"
+        "create constraint trigger tells after insert on orders deferrable initially deferred for each row execute function tell()"
+    )
+    wired = stall.wired(rules=MASK)
+    for script, seen in (
+        (Q("insert into orders values(1, 1, 'x')"), "NCZ"),
+        (run("insert into orders values(2, 1, 'x')", described=False) + S, "12CNZ"),
+    ):
+        found = wired.answers(script, 1)
+        assert kinds(found) == seen
+        assert ADDRESS not in found
+    assert stall.run("select count(*) from orders") == [(2,)]

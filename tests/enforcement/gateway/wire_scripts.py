@@ -94,6 +94,20 @@ SIMPLE = [
     (Q("reset search_path"), 1),
     (Q("call nowhere()"), 1),
     (Q("select 'é', E'\\n', U&'\\00e9'"), 1),
+    (Q("create function said() returns trigger language plpgsql as "
+       "$$begin raise notice 'late %', new.id; return null; end$$"), 1),
+    (Q("create constraint trigger late after insert on things deferrable initially deferred "
+       "for each row execute function said()"), 1),
+    (Q("insert into things values(200, 'q')"), 1),
+    (Q("insert into things values(201, 'q') returning id; select 1; insert into things values(202, 'q')"), 1),
+    (run("insert into things values(203, 'q')") + run("select 1") + S, 1),
+    (Q("listen heard"), 1),
+    (Q("insert into things values(204, 'q'); notify heard, 'it'"), 1),
+    (Q("insert into things values(205, 'q'); set datestyle = german"), 1),
+    (Q("alter table things add unique (name) deferrable initially deferred; delete from things"), 1),
+    (Q("delete from things"), 1),
+    (Q("insert into things values(206, 'same'); insert into things values(207, 'same')"), 1),
+    (Q("select count(*) from things"), 1),
 ]  # fmt: skip
 
 EXTENDED = [
