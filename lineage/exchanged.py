@@ -91,6 +91,14 @@ class Live(Part, frozen=True):
     state: Annotated[str, msgspec.Meta(max_length=40)] = ""
 
 
+class Parameter(Part, frozen=True):
+    """A value that a statement runs with: its text, in hexadecimal behind `\\x` where it is `binary`; None is NULL."""
+
+    position: Count
+    value: Annotated[str, msgspec.Meta(max_length=STATEMENT_MOST)] | None = None
+    binary: bool = False
+
+
 class Hold(Part, frozen=True):
     """A statement that waits for a person. People may be told by name alone; the session tells the rest."""
 
@@ -112,6 +120,7 @@ class Hold(Part, frozen=True):
     purpose: Sentence | None = None
     ticket: Word | None = None
     redacted: Annotated[str, msgspec.Meta(max_length=STATEMENT_MOST)] = ""
+    parameters: Annotated[tuple[Parameter, ...], msgspec.Meta(max_length=65_535)] = ()
     effects: Annotated[tuple[dict[str, Any], ...], msgspec.Meta(max_length=200)] = ()
     estimated_rows: Count | None = None
     plan: Annotated[str, msgspec.Meta(max_length=64 * 1024)] | None = None

@@ -21,7 +21,7 @@ LISTED = (
     "asked_rows", "in_transaction", "hold_until", "session_id", "decided_by", "decided_at", "reason", "expires_at", "row_cap",
     "break_glass", "used_at", "reviewed_by", "reviewed_at", "review_note",
 )  # fmt: skip
-VALUES = ("statement", "plan")
+VALUES = ("statement", "parameters", "plan")
 MOST = 500
 VERDICTS: dict[str, held.Verdict] = {"approve": "approved", "reject": "rejected", "break-glass": "break_glass"}
 
@@ -39,7 +39,7 @@ class Wanted(msgspec.Struct, forbid_unknown_fields=True):
 @require_GET
 @evidence_read
 def listing(request: HttpRequest, viewer: Viewer) -> HttpResponse:
-    """Those in scope, newest first; `state` narrows. Statement and plan for those who see values."""
+    """Those in scope, newest first; `state` narrows. Statement, its values and plan for those who see values."""
     found = held.in_scope(viewer)
     state = request.GET.get("state")
     if state:

@@ -220,6 +220,7 @@ class HeldStatement(models.Model):
     ticket = models.CharField(max_length=200, blank=True)
     statement = models.TextField(null=True)
     redacted = models.TextField(null=True)
+    parameters = models.JSONField(null=True)
     effects = models.JSONField(default=list)
     estimated_rows = models.BigIntegerField(null=True)
     plan = models.TextField(null=True)

@@ -148,6 +148,11 @@ class Desk:
         """Why nobody could judge this; empty where somebody can."""
         if max(len(question.statement), len(question.redacted)) > exchanged.STATEMENT_MOST:
             return f"It is longer than {exchanged.STATEMENT_MOST:,} characters: nobody can judge it. Split it."
+        values = sum(len(one.value or "") for one in question.parameters)
+        if values > exchanged.STATEMENT_MOST:
+            return (
+                f"Its values are longer than {exchanged.STATEMENT_MOST:,} characters: nobody can judge them. Split it."
+            )
         theirs = sum(one.question.requested_by == question.requested_by for one in self._pending.values())
         if theirs >= PENDING_EACH or len(self._pending) >= PENDING_MOST:
             return f"{theirs} statements of yours wait for a person already. Run it again when they are decided."

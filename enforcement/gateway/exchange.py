@@ -195,18 +195,24 @@ def wire(held: Hold, session: exchanged.Live) -> exchanged.Hold:
         environment=held.environment, database=held.database, account=held.account, requested_by=session.actor,
         on_behalf_of=session.on_behalf_of, delegation=session.delegation, agent=session.agent,
         purpose=_text(held.purpose, SENTENCE_MOST) or None, ticket=_text(held.ticket, NAME_MOST) or None,
-        redacted=_text(held.redacted), statement=_text(held.statement), effects=effects, estimated_rows=held.estimated_rows,
+        redacted=_text(held.redacted), statement=_text(held.statement),
+        parameters=tuple(_parameter(one) for one in held.parameters), effects=effects, estimated_rows=held.estimated_rows,
         plan=_text(held.plan, PLAN_MOST) or None, rule=_text(held.rule, NAME_MOST), rule_version=held.rule_version,
         sentence=_text(held.sentence, SENTENCE_MOST), in_transaction=held.in_transaction, row_cap=held.row_cap,
         hold_until=dt.datetime.fromtimestamp(held.hold_until, dt.UTC) if held.hold_until is not None else None,
     )  # fmt: skip
 
 
+def _parameter(told: exchanged.Parameter) -> exchanged.Parameter:
+    return told if told.value is None else msgspec.structs.replace(told, value=_text(told.value))
+
+
 def fitting(holds: Iterable[exchanged.Hold]) -> Iterator[exchanged.Hold]:
     """As many as one message should carry, at least one; the others go with the next."""
     total = 0
     for hold in holds:
-        size = len(hold.statement) + len(hold.redacted) + len(hold.plan or "")
+        values = sum(len(one.value or "") for one in hold.parameters)
+        size = len(hold.statement) + len(hold.redacted) + len(hold.plan or "") + values
         if total and total + size > HELD_CHARACTERS:
             return
         total += size

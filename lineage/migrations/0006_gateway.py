@@ -134,6 +134,7 @@ class Migration(migrations.Migration):
                 ("ticket", models.CharField(blank=True, max_length=200)),
                 ("statement", models.TextField(null=True)),
                 ("redacted", models.TextField(null=True)),
+                ("parameters", models.JSONField(null=True)),
                 ("effects", models.JSONField(default=list)),
                 ("estimated_rows", models.BigIntegerField(null=True)),
                 ("plan", models.TextField(null=True)),

@@ -7,7 +7,8 @@ alter table lineage_heldstatement
     add constraint held_other_person check (state = 'requested' or decided_by is null or not lower(decided_by) = any(involved)),
     add constraint held_other_reviewer check (reviewed_by is null or (lower(reviewed_by) <> lower(decided_by)
                                                                       and not lower(reviewed_by) = any(involved))),
-    alter column statement set statistics 0, alter column redacted set statistics 0, alter column plan set statistics 0;
+    alter column statement set statistics 0, alter column redacted set statistics 0, alter column plan set statistics 0,
+    alter column parameters set statistics 0;
 create index held_open on lineage_heldstatement (gateway_id) where state in ('requested', 'approved');
 create index held_by_time on lineage_heldstatement (asked_at);
 
@@ -138,7 +139,7 @@ end $$;
 -- Texts go an hour after the end, names and reasons with the row after 30 days, when no review is due.
 create function gateway_forget() returns void
 language sql security definer set search_path = public, pg_temp as $$
-    update lineage_heldstatement set statement = null, redacted = null, plan = null
+    update lineage_heldstatement set statement = null, redacted = null, parameters = null, plan = null
         where statement is not null and ended_at < clock_timestamp() - interval '1 hour';
     delete from lineage_heldstatement
         where ended_at < clock_timestamp() - interval '30 days' and (not break_glass or reviewed_at is not null);

@@ -268,10 +268,12 @@ def test_texts_go_an_hour_after_the_end_and_the_row_after_a_month_but_not_before
     three: tuple[Viewer, ...],
 ) -> None:
     held.decide(three[2], "req-1", "break_glass", "the shop is down")
-    as_owner("update lineage_heldstatement set state = 'used', ended_at = now() - interval '2 hours'")
+    as_owner(
+        "update lineage_heldstatement set state = 'used', ended_at = now() - interval '2 hours', parameters = '[1]'"
+    )
     held.sweep()
     kept = HeldStatement.objects.get()
-    assert (kept.statement, kept.redacted, kept.plan) == (None, None, None)
+    assert (kept.statement, kept.redacted, kept.parameters, kept.plan) == (None, None, None, None)
     assert kept.digest == desk.hold()["digest"]
     as_owner("update lineage_heldstatement set ended_at = now() - interval '31 days'")
     held.sweep()

@@ -72,6 +72,28 @@ def test_who_decides_sees_the_whole_statement_an_operator_its_shape_a_stranger_n
     assert Client().get(PAGE).status_code == 302
 
 
+def test_who_decides_sees_the_values_of_a_prepared_statement_an_operator_their_number(
+    clients: dict[str, Client],
+) -> None:
+    values = [
+        {"position": 1, "value": "Zebedee"},
+        {"position": 2, "value": None},
+        {"position": 3, "value": "\\x00ff", "binary": True},
+    ]
+    text = "update customers set name = $1 where country = $2 and born_at > $3"
+    desk.exchange(held=[desk.hold("req-2", statement=text, redacted=text, parameters=values)])
+    page = "/approvals/held/req-2/"
+    severin, olga = (clients[name].get(page).content.decode() for name in ("severin", "olga"))
+    for told in ("<code>$1</code>", "<code>Zebedee</code>", "NULL", "\\x00ff", "binary, as the client sent it"):
+        assert told in severin, told
+    assert "Zebedee" not in olga
+    assert "00ff" not in olga
+    assert "Its 3 values: withheld from your role." in olga
+    listed = {name: clients[name].get("/api/v1/gateway/held").json()["items"][0] for name in ("severin", "olga")}
+    assert [one["value"] for one in listed["severin"]["parameters"]] == ["Zebedee", None, "\\x00ff"]
+    assert "parameters" not in listed["olga"]
+
+
 def test_a_decision_by_form_stands_on_the_page_and_reaches_the_gateway(clients: dict[str, Client]) -> None:
     assert clients["severin"].post(PAGE + "decide/", form()).status_code == 302
     page = clients["alice"].get(PAGE).content.decode()
@@ -175,7 +197,8 @@ def test_what_others_wrote_is_never_markup(clients: dict[str, Client]) -> None:
         databases=[],
         sessions=[desk.live(**dict.fromkeys(("account", "app", "client_ip", "purpose", "last_command", "state", "database"), hostile),
                             actor=person, on_behalf_of=person, agent={"id": hostile, "name": hostile})],
-        held=[desk.hold("req-2", requested_by=person, on_behalf_of=person, delegation=[person], effects=[effect], **words)],
+        held=[desk.hold("req-2", requested_by=person, on_behalf_of=person, delegation=[person], effects=[effect],
+                        parameters=[{"position": 1, "value": hostile}], **words)],
     )  # fmt: skip
     clients["severin"].post(
         "/approvals/held/req-2/decide/", form(reason=hostile, digest=desk.hold(statement=hostile)["digest"])

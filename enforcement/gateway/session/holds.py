@@ -11,6 +11,7 @@ from enforcement.gateway import messages
 from enforcement.gateway.session.judging import Judgement, Refusal, parameter_texts
 from enforcement.gateway.session.outputs import Ask, Decided, Hold, Preview, Previewed, Withdraw
 from enforcement.gateway.session.state import State, Wait
+from lineage.exchanged import Parameter
 
 SHOWN = 16 * 1024
 
@@ -56,7 +57,7 @@ def held(
     in_transaction = state.line.status == messages.IN_TRANSACTION
     until = state.clock() + state.place.hold_seconds if in_transaction else None
     digest = state.judge.digest(judgement.text, values, formats, types)
-    hold = _hold(state, judgement, request_id, digest, preview, until)
+    hold = _hold(state, judgement, request_id, digest, preview, until, _shown(values, texts))
     desk.ask(hold)
     state.line.output(Ask(hold))
     answer_by = state.clock() + state.place.answer_seconds
@@ -97,8 +98,24 @@ def _preview(
     return desk.previewed or Previewed(request_id=request_id)
 
 
+def _shown(values: Sequence[bytes | None], texts: Sequence[str | None]) -> tuple[Parameter, ...]:
+    """The values for a person: whole, and those that are no text as what was sent."""
+    return tuple(
+        Parameter(position=number, value="\\x" + raw.hex(), binary=True)
+        if text is None and raw is not None
+        else Parameter(position=number, value=text)
+        for number, (raw, text) in enumerate(zip(values, texts, strict=True), 1)
+    )
+
+
 def _hold(
-    state: State, judgement: Judgement, request_id: str, digest: str, preview: Previewed, until: float | None
+    state: State,
+    judgement: Judgement,
+    request_id: str,
+    digest: str,
+    preview: Previewed,
+    until: float | None,
+    parameters: tuple[Parameter, ...],
 ) -> Hold:
     place, who, decision = state.place, state.judge.who, judgement.worst
     person = who.on_behalf_of
@@ -118,6 +135,7 @@ def _hold(
         ticket=judgement.reasons.ticket,
         redacted="; ".join(one.part.part.statement.redacted for one in judgement.rulings)[:SHOWN],
         statement=judgement.text,
+        parameters=parameters,
         effects=_effects(judgement),
         estimated_rows=preview.plan_rows,
         plan=preview.plan_text,

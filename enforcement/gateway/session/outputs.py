@@ -11,6 +11,7 @@ import msgspec
 
 if TYPE_CHECKING:
     from enforcement.gateway.effects import Catalog
+    from lineage.exchanged import Parameter
     from lineage.guardrails import Guardrails
 
 
@@ -48,7 +49,8 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
 
     An answer `approved` is a use: the same request is never answered so again. `digest` is the SHA-256 (hex) of what would
     be run and for whom. `request_id` is used where the digest is not asked yet. `hold_until` (Unix seconds): until then the
-    session waits inside its open transaction; None: it does not wait, the client runs the statement again.
+    session waits inside its open transaction; None: it does not wait, the client runs the statement again. `parameters` are
+    the values that it would run with.
     """
 
     request_id: str
@@ -66,6 +68,7 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
     ticket: str | None
     redacted: str
     statement: str
+    parameters: tuple[Parameter, ...] = ()
     effects: tuple[dict[str, Any], ...]
     estimated_rows: int | None
     plan: str | None

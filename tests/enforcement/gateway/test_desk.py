@@ -97,6 +97,16 @@ def asked(
     return Hold(**given | more)
 
 
+def test_values_that_nobody_could_judge_are_rejected_and_nobody_is_asked(url: str, tmp_path: Path) -> None:
+    desk = made(url, tmp_path)
+    half = exchanged.Parameter(position=1, value="x" * (exchanged.STATEMENT_MOST // 2 + 1))
+    told = desk.hold(asked(parameters=(half, half)), live())
+    assert told.state == "rejected"
+    assert "nobody can judge them" in (told.reason or "")
+    assert desk.exchange()
+    assert not HeldStatement.objects.exists()
+
+
 def test_a_statement_waits_is_approved_runs_once_and_is_asked_for_again(url: str, tmp_path: Path) -> None:
     desk = made(url, tmp_path)
     assert desk.hold(asked(), live()).state == "pending"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable
 from pathlib import Path
 
@@ -80,6 +81,25 @@ def test_what_waits_in_a_transaction_goes_on_when_it_is_approved(gateway: Runnin
         assert running.result(60).rowcount == 3
         client.commit()
     assert count(gateway) == 197
+
+
+def test_the_values_of_a_prepared_statement_reach_who_decides_and_are_what_runs(gateway: Running) -> None:
+    text = "delete from orders where id = any(array[%s::int, %s::int]) and (id::text <> %s or %b::timestamptz is null)"
+    born = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    with gateway.connect() as client:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            client.execute(text, [2, None, "nobody", born])
+        asked = waiting()
+        assert asked.parameters is not None
+        first, second, third, fourth = asked.parameters
+        assert [one["value"] for one in (first, second, third)] == ["2", None, "nobody"]
+        assert (fourth["binary"], fourth["value"][:2], len(fourth["value"])) == (True, "\\x", 18)
+        held.decide(SEVERIN, asked.request_id, "approved", "looked at it")
+        until(lambda: asked.digest in gateway.gateway.liaison.desk._decided)  # type: ignore[union-attr]
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            client.execute(text, [3, None, "nobody", born])
+        assert client.execute(text, [2, None, "nobody", born]).rowcount == 1
+    assert count(gateway) == 199
 
 
 def test_a_rejection_reaches_the_client_with_its_reason(gateway: Running) -> None:
