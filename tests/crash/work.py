@@ -22,7 +22,7 @@ class Work(threading.Thread):
         super().__init__(name=name, daemon=True)
         self.gateway, self.more = gateway, more
         self.kept: set[str] = set()
-        self.error: psycopg.Error | None = None
+        self.error: psycopg.Error | ValueError | None = None
         self.is_whole = False
 
     def run(self) -> None:
@@ -31,7 +31,8 @@ class Work(threading.Thread):
                 for step in STEPS:
                     step(self, client)
             self.is_whole = True
-        except psycopg.Error as error:
+        except (psycopg.Error, ValueError) as error:
+            # psycopg unpacks one result behind a COPY, and finds two when the connection ends there.
             self.error = error
 
     def finish(self, seconds: float = 60) -> None:

@@ -1,0 +1,222 @@
+"""Gateway and database are stopped or killed in the middle of work, and the gateway's disk is full: database, events and clients agree."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.crash import work as works
+from tests.crash.work import Work
+from tests.enforcement.gateway.fixtures import *  # noqa: F403
+from tests.enforcement.gateway.running import BASE, Process, Shop, Signer, until
+
+pytestmark = pytest.mark.slow
+SEED = 4
+CLIENTS, KILLS = 3, 4
+
+
+class Again:
+    """The gateway of one folder, started again and again."""
+
+    def __init__(self, folder: Path, shop: Shop, signer: Signer) -> None:
+        folder.mkdir()
+        self.folder, self.shop, self.signer = folder, shop, signer
+        self.made: list[Process] = []
+
+    def start(self) -> Process:
+        self.made.append(Process(self.folder, self.shop, self.signer))
+        return self.made[-1]
+
+    def kill(self) -> None:
+        self.made[-1].process.kill()
+        self.made[-1].process.wait(60)
+
+
+@pytest.fixture
+def again(served_shop: Shop, signer: Signer, tmp_path: Path) -> Iterator[Again]:
+    made = Again(tmp_path / "again", served_shop, signer)
+    yield made
+    for one in made.made:
+        one.stop()
+
+
+class Crowd:
+    """Clients that do all their work again and again until told to stop. `done`: all of it."""
+
+    def __init__(self, gateway: Process, name: str) -> None:
+        self.gateway, self.name = gateway, name
+        self.done: list[Work] = []
+        self.stopping = threading.Event()
+        self._threads = [threading.Thread(target=self._turns, args=(n,), daemon=True) for n in range(CLIENTS)]
+
+    def __enter__(self) -> Crowd:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stopping.set()
+        for thread in self._threads:
+            thread.join(60)
+            assert not thread.is_alive(), f"a client of {self.name} waits for ever"
+
+    def wait_for(self, kept: int) -> None:
+        """Until so many more writes have succeeded."""
+        goal = self.kept + kept
+        until(lambda: self.kept >= goal, 60)
+
+    @property
+    def kept(self) -> int:
+        return sum(len(work.kept) for work in list(self.done))
+
+    def _turns(self, place: int) -> None:
+        turn = 0
+        while not self.stopping.is_set():
+            work = Work(self.gateway, f"{self.name}.{place}.{turn}")
+            self.done.append(work)
+            work.run()
+            if work.error is not None:
+                self.stopping.wait(0.05)
+            turn += 1
+
+
+def test_kills_of_the_gateway_at_any_moment(again: Again, served_shop: Shop) -> None:
+    chance, done = random.Random(SEED), list[Work]()
+    for number in range(KILLS):
+        with Crowd(again.start(), f"k{number}") as crowd:
+            crowd.wait_for(chance.randint(5, 60))
+            again.kill()
+            crowd.stopping.set()
+        done += crowd.done
+        works.nothing_left(served_shop)
+    again.start().stop()
+    works.all_ended(again.made[-1])
+    works.agree(done, served_shop, again.made[-1].events())
+
+
+def test_what_waits_for_a_lock_ends_when_the_gateway_is_killed(again: Again, served_shop: Shop) -> None:
+    client = again.start().connect(autocommit=False)
+    client.execute("update customers set note = 'never' where id = 2")
+    with served_shop.cluster.connect(served_shop.name) as blocker, blocker.transaction():
+        blocker.execute("select from customers where id = 1 for update")
+        client.pgconn.send_query(b"update customers set note = 'waited' where id = 1")
+        until(lambda: served_shop.is_running("waited"))
+        again.kill()
+        works.nothing_left(served_shop)
+    assert served_shop.run("select note from customers where id < 3 order by id") == [("note 1",), ("note 2",)]
+    again.start().stop()
+    (told,) = again.made[-1].queries("waited")
+    assert (told["flags"], told["transaction"]["outcome"]) == (["answer_lost"], "unknown")
+
+
+def stop_fast(shop: Shop) -> None:
+    shop.cluster.stop()
+    shop.cluster.start()
+
+
+def stop_at_once(shop: Shop) -> None:
+    assert shop.cluster.process is not None
+    shop.cluster.process.send_signal(signal.SIGQUIT)
+    shop.cluster.process.wait(60)
+    shop.cluster.start()
+
+
+def kill_it(shop: Shop) -> None:
+    shop.cluster.kill9()
+    shop.cluster.start()
+
+
+def kill_one_session(shop: Shop) -> None:
+    """The postmaster then ends all the others, recovers and goes on."""
+    os.kill(until(shop.sessions)[0][0], signal.SIGKILL)
+
+
+def terminate_sessions(shop: Shop) -> None:
+    shop.run("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'app'")
+
+
+@pytest.mark.parametrize("stop", [stop_fast, stop_at_once, kill_it, kill_one_session, terminate_sessions])
+def test_the_database_goes_and_comes_back(again: Again, served_shop: Shop, stop: Callable[[Shop], None]) -> None:
+    gateway = again.start()
+    with Crowd(gateway, "d") as crowd:
+        crowd.wait_for(30)
+        before = len(crowd.done)
+        stop(served_shop)
+        until(lambda: any(work.error is not None for work in crowd.done))
+        until(lambda: any(work.is_whole for work in list(crowd.done)[before + CLIENTS :]), 60)
+    assert gateway.stop() == 0
+    works.nothing_left(served_shop)
+    works.all_ended(gateway)
+    works.agree(crowd.done, served_shop, gateway.events())
+
+
+def test_a_full_disk_lets_nothing_run_until_it_takes_again(again: Again, served_shop: Shop) -> None:
+    gateway = again.start()
+    with Crowd(gateway, "f") as crowd:
+        crowd.wait_for(30)
+        # Nothing can be written any more, not even to the gateway's log.
+        _, hard = resource.prlimit(gateway.process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(gateway.process.pid, resource.RLIMIT_FSIZE, (1, hard))
+        until(lambda: len([work for work in crowd.done if work.error is not None]) > 2 * CLIENTS)
+        kept, rows = crowd.kept, served_shop.run("select count(*) from notes")
+        until(lambda: len([work for work in crowd.done if work.error is not None]) > 4 * CLIENTS)
+        assert (crowd.kept, served_shop.run("select count(*) from notes")) == (kept, rows)
+        resource.prlimit(gateway.process.pid, resource.RLIMIT_FSIZE, (hard, hard))
+        crowd.wait_for(30)
+    codes = {getattr(work.error, "sqlstate", None) for work in crowd.done if work.error is not None}
+    assert codes <= {"58030", None}
+    assert gateway.stop() == 0
+    works.nothing_left(served_shop)
+    works.all_ended(gateway)
+    works.agree(crowd.done, served_shop, gateway.events())
+
+
+def test_a_second_gateway_on_one_folder_does_not_start(again: Again) -> None:
+    gateway = again.start()
+    line = [sys.executable, "-m", "enforcement.gateway", str(again.folder / "gateway.toml")]
+    second = subprocess.run(line, cwd=BASE, capture_output=True, text=True, timeout=60, check=False)
+    assert second.returncode == 2
+    assert f"{again.folder / 'spool'} is in use" in second.stderr
+    with gateway.connect() as client:
+        assert client.execute("select 1").fetchone() == (1,)
+
+
+def test_a_hang_up_signal_changes_nothing(again: Again) -> None:
+    gateway = again.start()
+    with gateway.connect(autocommit=False) as client:
+        client.execute("insert into notes (text) values ('through it')")
+        gateway.process.send_signal(signal.SIGHUP)
+        until(lambda: "SIGHUP changes nothing" in (again.folder / "stderr").read_text())
+        client.commit()
+    assert gateway.shop.run("select text from notes") == [("through it",)]
+
+
+@pytest.mark.parametrize(
+    ("hours", "sentence"),
+    [(1, "not valid yet. Compare the clocks"), (-1, "expired at .*; the gateway's clock says ")],
+    ids=["gateway an hour behind", "gateway an hour ahead"],
+)
+def test_clocks_that_are_an_hour_apart_are_said_to_be(again: Again, hours: int, sentence: str) -> None:
+    gateway = again.start()
+    now = dt.datetime.now(dt.UTC) + dt.timedelta(hours=hours)
+    claims: dict[str, Any] = {"iat": now, "exp": now + dt.timedelta(minutes=15)}
+    with pytest.raises(psycopg.OperationalError, match=sentence):
+        gateway.connect(claims=claims)
+    (failed,) = until(lambda: gateway.events(kind="session"))
+    assert (failed["session"]["phase"], failed["error"]["code"]) == ("failed", "28000")
+    assert gateway.shop.sessions() == []
