@@ -16,7 +16,7 @@ STATISTICS = frozenset({"pg_stats", "pg_statistic", "pg_stats_ext", "pg_stats_ex
 ENCODINGS = frozenset({None, "utf8", "utf-8", "unicode", "sql_ascii", "ascii"})
 _DOCUMENTS = frozenset({"json", "jsonb", "xml", "hstore"})
 
-_traces: Cache[tuple[Trace | None]] = Cache(limit_bytes=16 * 1024 * 1024)
+_traces: Cache[tuple[Trace | None]] = Cache(limit_bytes=16 * 1024 * 1024, at_once=True)
 
 
 def traced(judged: JudgedPart, catalog: Catalog, mask: Collection[str]) -> Trace | None:

@@ -34,8 +34,8 @@ _WEIGHT: tuple[Op, ...] = (
 
 _cache: Cache[Statement] = Cache(limit_bytes=32 * 1024 * 1024)
 _parts: Cache[tuple[Part, ...]] = Cache(limit_bytes=32 * 1024 * 1024)
-_trees: Cache[parser.Parsed] = Cache(limit_bytes=32 * 1024 * 1024)
-"""What was parsed, for texts that come again with other parameters. Nothing changes a tree."""
+_trees: Cache[parser.Parsed] = Cache(limit_bytes=32 * 1024 * 1024, at_once=True)
+"""What was parsed, for texts with parameters, which come again with other values. Nothing changes a tree."""
 
 
 def forget() -> None:
@@ -107,6 +107,8 @@ def _prepared(text: str) -> Node | None:
 
 
 def _parsed(sql: str) -> parser.Parsed:
+    if "$" not in sql:
+        return parser.parse(sql)
     found = _trees.get(sql)
     if found is None:
         found = parser.parse(sql)

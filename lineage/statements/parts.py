@@ -39,7 +39,7 @@ def part(text: str, place: tuple[int, int], tree: Node, statement: Statement, vi
         *place,
         statement,
         tag=tag,
-        commands=tuple(dict.fromkeys([tag, *_finer(tag, kind, fields), *(f"SET {name}" for name, _, _ in sets)])),
+        commands=tuple(dict.fromkeys([tag, *_finer(text, tag, kind, fields), *(f"SET {name}" for name, _, _ in sets)])),
         is_transaction_control=kind == "TransactionStmt",
         sets=sets,
         creates=tuple(_made(kind, fields)),
@@ -68,7 +68,7 @@ def _quoted(name: str) -> str:
     return name if _PLAIN_NAME.fullmatch(name) else '"' + name.replace('"', '""') + '"'
 
 
-def _finer(tag: str, kind: str, fields: Node) -> Iterator[str]:
+def _finer(text: str, tag: str, kind: str, fields: Node) -> Iterator[str]:
     """Names of what the command does in particular."""
     if kind == "CopyStmt" and (fields.get("is_program") or "filename" in fields):
         yield f"{tag} {'PROGRAM' if fields.get('is_program') else 'FILE'}"
@@ -83,7 +83,7 @@ def _finer(tag: str, kind: str, fields: Node) -> Iterator[str]:
         yield f"{tag} SET SCHEMA"
     elif kind in ("CreateFunctionStmt", "AlterFunctionStmt"):
         yield from _definer(tag, fields)
-    yield from _inner(kind, fields)
+    yield from _inner(text, kind, fields)
 
 
 def _definer(tag: str, fields: Node) -> Iterator[str]:
@@ -93,9 +93,10 @@ def _definer(tag: str, fields: Node) -> Iterator[str]:
             yield f"{tag} SECURITY DEFINER"
 
 
-def _inner(kind: str, fields: Node) -> Iterator[str]:
+def _inner(text: str, kind: str, fields: Node) -> Iterator[str]:
     """The commands within a command that runs others."""
-    if kind == "SelectStmt" and _locks(fields):
+    # The walk through the whole tree is saved where the word is missing.
+    if kind == "SelectStmt" and "for" in text.lower() and _locks(fields):
         yield "SELECT FOR UPDATE"
     if kind == "ExplainStmt" and commands.executes(fields):
         yield from ("EXPLAIN ANALYZE", tags.tag(fields["query"]))

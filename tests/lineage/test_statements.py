@@ -851,7 +851,7 @@ def test_a_forked_child_parses_too():
 
 
 def test_the_cache_stays_within_its_bytes_and_forgets_the_longest_unused():
-    cache: Cache[str] = Cache(limit_bytes=160)
+    cache: Cache[str] = Cache(limit_bytes=160, at_once=True)
     for name in ("a", "b", *(f"n{n}" for n in range(14))):
         cache.put(name, name, 10)
     assert cache.get("a") == "a"
@@ -859,3 +859,14 @@ def test_the_cache_stays_within_its_bytes_and_forgets_the_longest_unused():
     assert (cache.get("a"), cache.get("b"), cache.get("z")) == ("a", None, "z")
     cache.put("big", "big", 11)
     assert cache.get("big") is None
+
+
+def test_the_cache_keeps_what_comes_again_and_nothing_after_it_was_cleared():
+    cache: Cache[str] = Cache(limit_bytes=160)
+    cache.put("a", "a", 10)
+    assert cache.get("a") is None
+    cache.put("a", "a", 10)
+    assert cache.get("a") == "a"
+    cache.clear()
+    cache.put("a", "a", 10)
+    assert cache.get("a") is None

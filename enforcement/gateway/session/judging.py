@@ -20,7 +20,7 @@ _GRAVITY = ("block", "approve", "limit", "mask", "allow")
 _NUMBERS = frozenset({20, 21, 23, 26})
 _TEXTS = frozenset({18, 19, 25, 114, 1042, 1043})
 _UUID = 2950
-_MOST_KEPT = 256
+_MOST_KEPT = 64
 
 
 class Ruling(msgspec.Struct, frozen=True):
