@@ -14,7 +14,7 @@ from lineage import errors
 from lineage.models import ApiToken, Role, Source, User
 
 VALUE_ROLES = frozenset({Role.AUDITOR, Role.SECURITY, Role.COMPLIANCE, Role.ADMIN})
-RECORDLESS_ROLES = frozenset({Role.WITNESS, Role.SERVICE})
+RECORDLESS_ROLES = frozenset({Role.WITNESS, Role.SERVICE, Role.MEMBER})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Viewer:
 
     @property
     def reads_records(self) -> bool:
-        """Whether there are any records for this role; a witness reads hashes, a service connects."""
+        """Whether there are any records for this role; a witness reads hashes, services and members connect."""
         return self.role not in RECORDLESS_ROLES
 
     @property

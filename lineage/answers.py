@@ -27,6 +27,7 @@ log = logging.getLogger("touchstone")
 RECORDLESS: dict[str, str] = {
     Role.WITNESS: "A witness reads checkpoints, tiles and proofs, and no records.",
     Role.SERVICE: "A service connects to databases (POST /api/v1/connect) and reads no records.",
+    Role.MEMBER: "A member works on databases and reads no records. `/connect/` and `/approvals/` are open to you.",
 }
 
 
@@ -97,6 +98,12 @@ def _record_refusal(request: HttpRequest, email: str, refused: errors.AccessDeni
         log.error("a refusal was not recorded route=%s", route(request))
 
 
+def for_members(view: View) -> View:
+    """Written under `signed_in` or `evidence_read`: the page is open to members too, and shows them their own alone."""
+    view.is_for_members = True  # type: ignore[attr-defined]
+    return view
+
+
 def signed_in(view: View) -> View:
     """Passes `viewer` to the view; without one a page leads to sign-in and the API answers 401."""
 
@@ -109,7 +116,8 @@ def signed_in(view: View) -> View:
                 return error_answer(request, error)
             return redirect(f"/accounts/login/?{urlencode({'next': request.get_full_path()})}")
         request.viewer = viewer  # type: ignore[attr-defined]
-        if not viewer.reads_records:
+        is_theirs = viewer.role == Role.MEMBER and getattr(view, "is_for_members", False)
+        if not (viewer.reads_records or is_theirs):
             raise errors.AccessDenied(RECORDLESS[viewer.role])
         return view(request, viewer, *args, **kwargs)
 

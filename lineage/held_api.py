@@ -11,7 +11,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from lineage import access, errors, held
 from lineage.access import Viewer
-from lineage.answers import evidence_read
+from lineage.answers import evidence_read, for_members
 from lineage.api import read_body
 from lineage.models import HeldStatement
 
@@ -38,8 +38,9 @@ class Wanted(msgspec.Struct, forbid_unknown_fields=True):
 
 @require_GET
 @evidence_read
+@for_members
 def listing(request: HttpRequest, viewer: Viewer) -> HttpResponse:
-    """Those in scope, newest first; `state` narrows. Statement, its values and plan for those who see values."""
+    """Those in scope, of a member their own, newest first; `state` narrows. Statement, its values and plan for those who see values."""
     found = held.in_scope(viewer)
     state = request.GET.get("state")
     if state:

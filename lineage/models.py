@@ -15,6 +15,7 @@ class Role(models.TextChoices):
     ADMIN = "admin", "Administrator"
     WITNESS = "witness", "Witness"
     SERVICE = "service", "Service"
+    MEMBER = "member", "Member"
 
 
 class User(AbstractBaseUser):

@@ -212,6 +212,7 @@ class Migration(migrations.Migration):
                     ("admin", "Administrator"),
                     ("witness", "Witness"),
                     ("service", "Service"),
+                    ("member", "Member"),
                 ],
                 default="auditor",
                 max_length=16,

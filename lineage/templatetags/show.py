@@ -96,8 +96,10 @@ def who(context: template.Context, row: dict[str, Any], why: bool = False) -> di
     kind = row.get("who_type") if row.get("who_type") in words.ACTORS else "unknown"
     agent = kind == "agent" or bool(row.get("agent_name"))
     attribution = row.get("attribution")
+    viewer = context.get("viewer")
     return {
         "carried": carried(context),
+        "is_linked": viewer is None or viewer.reads_records,
         "id": row.get("who_id"),
         "name": row.get("who_name") or "unknown",
         "kind": kind,

@@ -11,6 +11,8 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_POST
 
+from lineage.models import Role
+
 
 @sensitive_post_parameters()
 @never_cache
@@ -21,7 +23,10 @@ def sign_in(request: HttpRequest) -> HttpResponse:
         following = "/"
     form = AuthenticationForm(request, request.POST or None)
     if request.method == "POST" and form.is_valid():
-        auth.login(request, form.get_user())
+        user = form.get_user()
+        auth.login(request, user)
+        if following == "/" and user.role == Role.MEMBER:
+            return redirect("connect")
         return redirect(following)
     status = 200 if request.method != "POST" else 401
     return render(request, "account/login.html", {"form": form, "next": following}, status=status)

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_http_methods
 
 from lineage import connecting, connection_lines, words
 from lineage.access import Viewer
-from lineage.answers import signed_in
+from lineage.answers import for_members, signed_in
 from lineage.views import frame
 
 CLIENTS = {
@@ -24,6 +24,7 @@ ABOUT_AGENT = ("id", "name", "version", "run_id", "model")
 
 @require_http_methods(["GET", "POST"])
 @signed_in
+@for_members
 @sensitive_variables("issued", "context")
 def connect(request: HttpRequest, viewer: Viewer) -> HttpResponse:
     """The form; after it was sent, the token and the lines with it. Issuing is in the log before this answers."""

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from lineage import errors, gateways, held, words
 from lineage.access import Viewer
-from lineage.answers import evidence_read, signed_in
+from lineage.answers import evidence_read, for_members, signed_in
 from lineage.models import GatewaySession, HeldStatement
 from lineage.views import frame
 from lineage.views.watch import watch_token, watching
@@ -59,6 +59,7 @@ def _who(actor: dict[str, Any], behalf: dict[str, Any], agent: dict[str, Any] | 
 
 @require_GET
 @signed_in
+@for_members
 def approvals_live(request: HttpRequest, viewer: Viewer) -> HttpResponseBase:
     """The inbox again. One record in the log covers a minute of watching."""
     return _inbox(request, viewer) if watching(request) else _recorded_inbox(request)
@@ -70,12 +71,14 @@ def _inbox(request: HttpRequest, viewer: Viewer) -> HttpResponse:
 
 
 @evidence_read
+@for_members
 def _recorded_inbox(request: HttpRequest, viewer: Viewer) -> HttpResponse:
     return _inbox(request, viewer)
 
 
 @require_GET
 @evidence_read
+@for_members
 def held_statement(request: HttpRequest, viewer: Viewer, request_id: str) -> HttpResponse:
     """One held statement, whole for those who see values, with the form of those who may decide about it."""
     one = held.one(viewer, request_id)

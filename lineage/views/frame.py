@@ -48,6 +48,8 @@ SECTIONS = {
     "held": "approvals", "live-session": "live",
 }  # fmt: skip
 
+MEMBER_PAGES = frozenset({"approvals", "connect"})
+
 _RELATIVE = re.compile(r"^(\d{1,5})([smhdw])$")
 OWN_RANGE = "own"
 
@@ -135,6 +137,8 @@ def page_context(request: HttpRequest) -> dict[str, Any]:
     }
     if viewer is None:
         return context
+    if not viewer.reads_records:
+        return context | {part: [p for p in context[part] if p[0] in MEMBER_PAGES] for part in ("rail", "gateway_rail")}
     given = {part: request.GET.get(part, "") for part in CARRIED}
     return context | {
         "given": given,

@@ -6,7 +6,7 @@ from django.http import HttpRequest, HttpResponse
 
 from lineage import queries, words
 from lineage.access import Viewer
-from lineage.answers import evidence_read
+from lineage.answers import evidence_read, for_members
 from lineage.views import desk, frame
 
 
@@ -30,7 +30,10 @@ def findings(request: HttpRequest, viewer: Viewer) -> HttpResponse:
 
 
 @evidence_read
+@for_members
 def approvals(request: HttpRequest, viewer: Viewer) -> HttpResponse:
+    if not viewer.reads_records:
+        return _own(request, viewer)
     window, q = frame.window(request), request.GET.get("q", "")
     answer = queries.approvals(viewer, q, window, frame.limit(request), request.GET.get("cursor"))
     for item in answer.items:
@@ -47,3 +50,10 @@ def approvals(request: HttpRequest, viewer: Viewer) -> HttpResponse:
         "simulated": frame.shows_simulated(window, answer.items),
     }
     return frame.page(request, "lineage/approvals.html", context)
+
+
+def _own(request: HttpRequest, viewer: Viewer) -> HttpResponse:
+    """For a member: what waits or was decided of their own statements, and no records."""
+    inbox = desk.inbox(request, viewer)
+    waiting = words.counted(len(inbox["waiting"]), "statement of yours waits", "statements of yours wait")
+    return frame.page(request, "lineage/approvals.html", inbox | {"title": f"{waiting} for a decision"})

@@ -23,6 +23,7 @@ from lineage import access, connecting, connection_lines, errors, keys, rotation
 from lineage.engine import Question
 from lineage.models import ApiToken, Gateway, GatewayDatabase, Identity, Role, User
 from tests import story
+from tests.lineage import forgetting
 
 MINUTE = dt.timedelta(minutes=1)
 DANA, STRANGER, OTTO = "dana@shop.example", "sam@else.example", "otto@ops.example"
@@ -205,6 +206,44 @@ def test_a_service_has_a_name_and_an_api_token_and_reads_no_records(
         call_command("user", "add", "eve@shop.example", "--role", "auditor", "--group", "admin")
     assert "cannot be a group" in capsys.readouterr().err
     assert not User.objects.filter(email="eve@shop.example").exists()
+
+
+def test_a_member_signs_in_connects_and_sees_no_records(
+    people: dict[str, User], capsys: pytest.CaptureFixture[str]
+) -> None:
+    call_command("user", "add", "mia@shop.example", "--role", "member", "--datasource", "orders-prod")
+    client, password = Client(), capsys.readouterr().out.strip()
+    entered = client.post("/accounts/login/", {"username": "mia@shop.example", "password": password})
+    assert entered["Location"] == "/connect/"
+    page = client.get("/connect/").content.decode()
+    assert "shop · production" in page
+    assert "hr-prod" not in page
+    for hidden in ("/search", "/integrity/", "/guardrails/", "/reports/", "All environments"):
+        assert hidden not in page, hidden
+    given = client.post("/connect/", {"database": "shop", "purpose": "orders"}).content.decode()
+    found = who(re.search(r"eyJ[\w.-]+", given)[0])  # type: ignore[index]
+    assert (found.email, found.type, found.roles) == ("mia@shop.example", "human", ("member",))
+    for address in (
+        "/",
+        "/search",
+        "/tables/",
+        "/findings/",
+        "/integrity/",
+        "/guardrails/",
+        "/sessions/live/",
+        "/reports/",
+    ):
+        refused = client.get(address)
+        assert refused.status_code == 403, address
+        assert "works on databases and reads no records" in refused.content.decode(), address
+    for address in ("/api/v1/events", "/api/v1/touches", "/api/v1/findings", "/api/v1/guardrails"):
+        assert Client().get(address, **api_token(User.objects.get(email="mia@shop.example"))).status_code == 403
+        ApiToken.objects.all().delete()
+    assert "403 access-denied" in {str(one[1]) for one in forgetting.decisions("evidence_read")}
+    assert (
+        access.viewer_of(User.objects.get(email="mia@shop.example")).scope()[0]
+        == "false and list_contains(?, datasource)"
+    )
 
 
 def test_a_token_that_cannot_be_recorded_is_not_given(people: dict[str, User]) -> None:

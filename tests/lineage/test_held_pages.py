@@ -94,6 +94,43 @@ def test_who_decides_sees_the_values_of_a_prepared_statement_an_operator_their_n
     assert "parameters" not in listed["olga"]
 
 
+def test_a_member_sees_their_own_held_statements_alone_and_decides_none(clients: dict[str, Client]) -> None:
+    forgetting.act_as("owner")
+    mia = story.person("mia@shop.example", "member")
+    story.person("max@shop.example", "member")
+    forgetting.act_as("web")
+    person = {"id": "mia", "email": "mia@shop.example", "type": "human"}
+    desk.exchange(
+        held=[
+            desk.hold(
+                "req-2", requested_by="report-bot", on_behalf_of=person, statement="delete from x", ticket="OPS-9"
+            )
+        ]
+    )
+    theirs, others = signed_in(mia.email), signed_in("max@shop.example")
+    inbox = theirs.get("/approvals/").content.decode()
+    assert "1 statement of yours waits for a decision" in inbox
+    assert "/approvals/held/req-2/" in inbox
+    assert "req-1" not in inbox
+    assert "/identities/" not in inbox
+    assert "/search" not in inbox
+    page = theirs.get("/approvals/held/req-2/").content.decode()
+    assert "another person decides" in page
+    assert "Approve: it may run" not in page
+    assert "/search" not in page
+    assert "Zebedee" not in page
+    assert [one["request_id"] for one in theirs.get("/api/v1/gateway/held").json()["items"]] == ["req-2"]
+    assert theirs.get(PAGE).status_code == 404
+    assert others.get("/approvals/held/req-2/").status_code == 404
+    assert "req-" not in others.get("/approvals/").content.decode()
+    assert "req-" not in others.get("/approvals/live/").content.decode()
+    for client, name in ((theirs, "req-2"), (others, "req-1")):
+        assert client.post(f"/approvals/held/{name}/decide/", form()).status_code == 403
+    assert {one.state for one in HeldStatement.objects.all()} == {"requested"}
+    refused = [one for one in forgetting.decisions("evidence_read") if one[1] == "403 access-denied"]
+    assert {one[2]["decided_by"] for one in refused} == {"mia@shop.example", "max@shop.example"}
+
+
 def test_a_decision_by_form_stands_on_the_page_and_reaches_the_gateway(clients: dict[str, Client]) -> None:
     assert clients["severin"].post(PAGE + "decide/", form()).status_code == 302
     page = clients["alice"].get(PAGE).content.decode()

@@ -1,4 +1,4 @@
-"""`manage.py user add EMAIL --role …`: people who read evidence, and services that connect."""
+"""`manage.py user add EMAIL --role …`: people who read evidence or work on databases, and services that connect."""
 
 from __future__ import annotations
 
