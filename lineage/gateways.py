@@ -35,7 +35,8 @@ from lineage.models import (
 KILL_ROLES = frozenset({Role.SECURITY, Role.ADMIN, Role.OPERATOR})
 SILENT_SECONDS = 15
 REFUSED_AGAIN = dt.timedelta(hours=1)
-TAG = ("datasource", "relation", "column", "classes")
+TAG = ("datasource", "relation", "column")
+UNCLASSED = ["none"]
 SHOWN = ("session_id", "actor", "on_behalf_of", "agent", "datasource", "environment", "database", "account", "client_ip", "app",
          "purpose", "started_at", "statements", "last_command", "state", "last_seen_at")  # fmt: skip
 
@@ -215,7 +216,10 @@ def tags(gateway: Gateway, known: str) -> tuple[str, list[dict[str, Any]] | None
     state = "{count}/{last}/{newest}".format(**counted)
     if state == known:
         return state, None
-    return state, [{name: getattr(tag, name) for name in TAG} for tag in mine.order_by("pk")]
+    return state, [
+        {name: getattr(tag, name) for name in TAG} | {"classes": tag.classes or UNCLASSED}
+        for tag in mine.order_by("pk")
+    ]
 
 
 def keys(known: str) -> tuple[str, dict[str, Any] | None]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from lineage import access, errors, gateways, held
 from lineage.access import Viewer
+from lineage.engine import Question
 from lineage.models import DeclaredCatalog, GatewayDatabase, GatewayKill, GatewaySession, HeldStatement, Source, Tag
 from tests import story
 from tests.lineage import desk, forgetting
@@ -138,6 +142,42 @@ def test_tags_are_told_when_they_change(gate: Source) -> None:
     second = desk.exchange(tags=first["tags_state"])
     assert [tag["column"] for tag in second["tags"]] == ["note"]
     assert desk.exchange(tags=second["tags_state"])["tags"] is None
+
+
+def test_imported_tags_are_one_record_and_reach_the_gateway_and_none_takes_a_class_away(
+    gate: Source, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk.exchange()
+    forgetting.act_as("owner")
+    file = tmp_path / "tags.csv"
+    head = "datasource,relation,column,classes\n"
+
+    def bring(text: str) -> None:
+        file.write_text(head + text)
+        call_command("reference", "import", "tags", str(file), "--as-of", "2026-11-21T00:00:00Z")
+
+    bring("shop,public.customers,note,secret health\nshop,public.customers,email,none\n")
+    assert "2 tags as of" in capsys.readouterr().out
+    told = desk.exchange()
+    assert {tag["column"]: tag["classes"] for tag in told["tags"]} == {"note": ["health", "secret"], "email": ["none"]}
+    bring("shop,public.customers,note,none\n")
+    again = desk.exchange(tags=told["tags_state"])
+    assert {tag["column"]: tag["classes"] for tag in again["tags"]} == {"note": ["none"], "email": ["none"]}
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    for wrong in (
+        "shop,customers,note,pay",
+        "shop,public.customers,note,none pay",
+        "shop,public.customers,note,",
+        "shop,public.c,n,P!",
+    ):
+        with pytest.raises(SystemExit):
+            bring(f"shop,public.customers,phone,phone\n{wrong}\n")
+        assert "Line 3" in capsys.readouterr().err
+    assert Tag.objects.count() == 2
+    with Question() as question:
+        rows = question.rows("select purpose from raw_events where decision_subject = 'reference tags' order by index")
+    assert len(rows) == 2
+    assert rows[1]["purpose"] == f"sha256={digest}"
 
 
 def test_two_gateways_of_one_source_do_not_decide_for_each_other(gate: Source) -> None:

@@ -1,9 +1,11 @@
-"""`manage.py reference import identities FILE --as-of T`: whose login is whose."""
+"""`manage.py reference import identities|tags FILE --as-of T`: whose login is whose; which classes columns have."""
 
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,63 @@ from django.db import transaction
 
 from lineage import errors, events, ledger
 from lineage.management.commands._told import Told, operator
-from lineage.models import Identity
+from lineage.models import Identity, Tag
 
 COLUMNS = ("datasource", "db_user", "id", "name", "email", "type")
+TAG_COLUMNS = ("datasource", "relation", "column", "classes")
+NO_CLASS = "none"
 KINDS = ("identities", "databases", "tickets", "owners", "tags")
+
+
+Row = dict[str, str]
+
+
+def _check_identity(row: Row) -> str:
+    """What is wrong with a row; empty where nothing is."""
+    if set(COLUMNS) - set(row) or not row["db_user"] or not row["id"]:
+        return f"every row needs {', '.join(COLUMNS)}."
+    return "" if row["type"] in ("human", "service", "agent", "system") else "type is human, service, agent or system."
+
+
+def _check_tag(row: Row) -> str:
+    """What is wrong with a row; empty where nothing is."""
+    if set(TAG_COLUMNS) - set(row) or not all(row[name] for name in TAG_COLUMNS):
+        return f"every row needs {', '.join(TAG_COLUMNS)}; the class none says that a column has none."
+    if "." not in row["relation"]:
+        return f"relation is schema.table, not {row['relation'][:60]}."
+    words = row["classes"].split()
+    if NO_CLASS in words and len(words) > 1:
+        return "none stands alone."
+    return (
+        ""
+        if all(re.fullmatch(r"[a-z][a-z0-9_]{0,39}", one) for one in words)
+        else "a class is written like date_of_birth."
+    )
+
+
+def _keep_identity(row: Row, as_of: dt.datetime) -> None:
+    Identity.objects.update_or_create(
+        datasource=row["datasource"],
+        db_user=row["db_user"],
+        as_of=as_of,
+        defaults={
+            "person_id": row["id"], "name": row["name"] or row["id"], "email": row["email"], "type": row["type"],
+        },
+    )  # fmt: skip
+
+
+def _keep_tag(row: Row, as_of: dt.datetime) -> None:
+    """The newest import of a column counts: what it had before is in the log by the hash of the file."""
+    classes = sorted(set(row["classes"].split()) - {NO_CLASS})
+    Tag.objects.update_or_create(
+        datasource=row["datasource"],
+        relation=row["relation"],
+        column=row["column"],
+        defaults={"classes": classes, "by": operator()},
+    )
+
+
+IMPORTS = {"identities": (_check_identity, _keep_identity), "tags": (_check_tag, _keep_tag)}
 
 
 class Command(Told):
@@ -29,8 +84,10 @@ class Command(Told):
         load.add_argument("--as-of", required=True)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if options["kind"] != "identities":
-            raise errors.NotAvailableYet(f"Importing {options['kind']} is not available yet; identities are.")
+        kind = options["kind"]
+        if kind not in IMPORTS:
+            raise errors.NotAvailableYet(f"Importing {kind} is not available yet; {' and '.join(IMPORTS)} are.")
+        check, keep = IMPORTS[kind]
         try:
             as_of = events.parse_time(options["as_of"])
             raw = options["file"].read_bytes()
@@ -38,25 +95,16 @@ class Command(Told):
         except (OSError, ValueError) as error:
             raise errors.SettingsInvalid(f"The file or --as-of cannot be read: {error}") from error
         for line, row in enumerate(rows, 2):
-            if set(COLUMNS) - set(row) or not row["db_user"] or not row["id"]:
-                raise errors.SettingsInvalid(f"Line {line}: every row needs {', '.join(COLUMNS)}.")
-            if row["type"] not in ("human", "service", "agent", "system"):
-                raise errors.SettingsInvalid(f"Line {line}: type is human, service, agent or system.")
+            if wrong := check(row):
+                raise errors.SettingsInvalid(f"Line {line}: {wrong} Nothing was imported.")
         with transaction.atomic():
             ledger.record_decision(
                 "configuration",
                 decided_by=operator(),
-                subject="reference identities",
+                subject=f"reference {kind}",
                 transition=f"imported {len(rows)} as of {options['as_of']}",
                 purpose=f"sha256={hashlib.sha256(raw).hexdigest()}",
             )
             for row in rows:
-                Identity.objects.update_or_create(
-                    datasource=row["datasource"],
-                    db_user=row["db_user"],
-                    as_of=as_of,
-                    defaults={
-                        "person_id": row["id"], "name": row["name"] or row["id"], "email": row["email"], "type": row["type"],
-                    },
-                )  # fmt: skip
-        self.stdout.write(f"{len(rows)} identities as of {options['as_of']}")
+                keep(row, as_of)
+        self.stdout.write(f"{len(rows)} {kind} as of {options['as_of']}")
