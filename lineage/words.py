@@ -76,7 +76,7 @@ RULES = {
     "capture-weakened": "Capture weakened", "replication-role": "Triggers switched off", "slot-lost": "Replication slot lost",
     "log-lost": "Server log lost", "canary-missing": "Canary missing", "rows-not-captured": "Rows not captured",
     "changes-without-statement": "Changes without a statement", "count-mismatch": "Counts do not agree",
-    "around-the-gateway": "Around the gateway",
+    "around-the-gateway": "Around the gateway", "review-due": "Review due",
 }  # fmt: skip
 
 

@@ -106,6 +106,11 @@ def _ours(rule: str) -> str:
     return f"(source = '{OWN}' and custody_type = 'finding' and custody_subject = '{rule}' and {BEGINS})"
 
 
+# Breaking glass asks for a look by another person; the record of that look carries the same request as ticket.
+REVIEW_DUE = f"""(source = '{OWN}' and decision_type = 'break_glass' and json_extract_string(decision, '$.transition') = 'approved'
+and ticket not in (select ticket from raw_events where source = '{OWN}' and decision_type = 'review' and ticket is not null))"""  # noqa: S608 - our own name
+
+
 def _collectors(subject: str, *types: str) -> str:
     """The condition of what a collector states about its own feed."""
     kinds = ", ".join(f"'{kind}'" for kind in types)
@@ -144,6 +149,7 @@ RULES: tuple[tuple[str, str, str, str], ...] = (
     ("around-the-gateway", "high", _ours("around-the-gateway"), "{detail}"),
     ("count-mismatch", "high", _ours("count-mismatch"), "{detail}"),
     ("capture-alarm", "medium", "custody_type = 'alarm' and custody_subject is distinct from 'log'", "{source} reports: {detail}"),
+    ("review-due", "medium", REVIEW_DUE, "{who} broke glass for request {ticket}; nobody has looked at it yet."),
     ("conflict", "medium", "list_contains(flags, 'duplicate_conflict')",
      "{source} sent two different records under one id; both are kept."),
     ("unauthorised-assertion", "medium", "list_contains(flags, 'unauthorised_assertion')",
@@ -208,6 +214,7 @@ def _finding(row: dict[str, Any]) -> dict[str, Any]:
         who=row["who_name"],
         where=", ".join(row["relations"] or ()) or "no table named",
         behalf=row["on_behalf_of"] or "nobody known",
+        ticket=row["ticket"],
         rows=f"{row['rows']:,}" if row["rows"] is not None else "an unknown number of",
         by=_refuser(row.pop("policy"), row.pop("source_format") == "gateway" and kind == "session"),
         op="a connection" if row["op"] == "session" else row["op"] or "a statement",

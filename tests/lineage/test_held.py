@@ -255,10 +255,15 @@ def test_breaking_glass_is_for_an_admin_alone_goes_against_a_rejection_and_is_re
     with pytest.raises(errors.AccessDenied):
         held.review(ada, "req-1", "fine")
     assert held.review_due(HeldStatement.objects.get())
+    (due,) = [one for one in queries.findings(sigrid).items if one["rule"] == "review-due"]
+    sentence = f"{desk.ADA} broke glass for request req-1; nobody has looked at it yet."
+    assert (due["severity"], due["sentence"]) == ("medium", sentence)
+    assert not queries.findings(Viewer("x@else.example", "security", ("else",))).items
     held.review(sigrid, "req-1", "it was needed")
     with pytest.raises(errors.NotDecidable):
         held.review(severin, "req-1", "again")
     assert not held.review_due(HeldStatement.objects.get())
+    assert "review-due" not in {one["rule"] for one in queries.findings(sigrid).items}
     assert [s for s in steps() if s[1] != "refused"][2:] == [
         ("break_glass", "approved", desk.ADA), ("review", "reviewed", desk.SIGRID)
     ]  # fmt: skip
