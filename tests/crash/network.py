@@ -101,6 +101,7 @@ class Network:
         self.target = target
         self.plan: Cut | None = None
         self.delay_seconds = 0.0
+        self.is_down = False
         self.links: list[Link] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
@@ -114,6 +115,15 @@ class Network:
         for link in self.links:
             link.reset()
 
+    def down(self) -> None:
+        """Everything that goes through ends, and nothing gets through until `up`."""
+        self.is_down = True
+        for link in self.links:
+            link.reset()
+
+    def up(self) -> None:
+        self.is_down = False
+
     def forget(self) -> None:
         """Let go of what ended connections passed."""
         self.links = self.links[-1:]
@@ -124,6 +134,9 @@ class Network:
                 client, _ = self._listener.accept()
             except OSError:
                 return
+            if self.is_down:
+                client.close()
+                continue
             try:
                 server = socket.create_connection(("127.0.0.1", self.target))
             except OSError:

@@ -9,23 +9,21 @@ import resource
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import psycopg
 import pytest
 
 from tests.crash import work as works
-from tests.crash.work import Work
+from tests.crash.work import CLIENTS, Crowd, Work
 from tests.enforcement.gateway.fixtures import *  # noqa: F403
 from tests.enforcement.gateway.running import BASE, Process, Shop, Signer, until
 
 pytestmark = pytest.mark.slow
 SEED = 4
-CLIENTS, KILLS = 3, 4
+KILLS = 4
 
 
 class Again:
@@ -51,48 +49,6 @@ def again(served_shop: Shop, signer: Signer, tmp_path: Path) -> Iterator[Again]:
     yield made
     for one in made.made:
         one.stop()
-
-
-class Crowd:
-    """Clients that do all their work again and again until told to stop. `done`: all of it."""
-
-    def __init__(self, gateway: Process, name: str) -> None:
-        self.gateway, self.name = gateway, name
-        self.done: list[Work] = []
-        self.stopping = threading.Event()
-        self._threads = [threading.Thread(target=self._turns, args=(n,), daemon=True) for n in range(CLIENTS)]
-
-    def __enter__(self) -> Crowd:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stopping.set()
-        for thread in self._threads:
-            thread.join(60)
-            assert not thread.is_alive(), f"a client of {self.name} waits for ever"
-
-    def wait_for(self, kept: int) -> None:
-        """Until so many more writes have succeeded."""
-        goal = self.kept + kept
-        until(lambda: self.kept >= goal, 60)
-
-    @property
-    def kept(self) -> int:
-        return sum(len(work.kept) for work in list(self.done))
-
-    def _turns(self, place: int) -> None:
-        turn = 0
-        while not self.stopping.is_set():
-            work = Work(self.gateway, f"{self.name}.{place}.{turn}")
-            self.done.append(work)
-            work.run()
-            if work.error is not None:
-                self.stopping.wait(0.05)
-            turn += 1
 
 
 def test_kills_of_the_gateway_at_any_moment(again: Again, served_shop: Shop) -> None:

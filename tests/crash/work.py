@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections import defaultdict
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any
 
 import psycopg
@@ -13,6 +15,7 @@ from tests.enforcement.gateway.running import Client, Shop, until
 
 ALLOWED = frozenset({"allowed", "masked", "approved"})
 CUSTOMERS = 50
+CLIENTS = 3
 
 
 class Work(threading.Thread):
@@ -43,6 +46,47 @@ class Work(threading.Thread):
 
     def value(self, what: str) -> str:
         return f"{self.name}/{what}"
+
+
+class Crowd:
+    """Clients that do all their work again and again until told to stop. `done`: all of it."""
+
+    def __init__(self, gateway: Client, name: str, pause_seconds: float = 0.0) -> None:
+        self.gateway, self.name, self.pause_seconds = gateway, name, pause_seconds
+        self.done: list[Work] = []
+        self.stopping = threading.Event()
+        self._threads = [threading.Thread(target=self._turns, args=(n,), daemon=True) for n in range(CLIENTS)]
+
+    def __enter__(self) -> Crowd:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stopping.set()
+        for thread in self._threads:
+            thread.join(60)
+            assert not thread.is_alive(), f"a client of {self.name} waits for ever"
+
+    def wait_for(self, kept: int) -> None:
+        """Until so many more writes have succeeded."""
+        goal = self.kept + kept
+        until(lambda: self.kept >= goal, 60)
+
+    @property
+    def kept(self) -> int:
+        return sum(len(work.kept) for work in list(self.done))
+
+    def _turns(self, place: int) -> None:
+        turn = 0
+        while not self.stopping.is_set():
+            work = Work(self.gateway, f"{self.name}.{place}.{turn}")
+            self.done.append(work)
+            work.run()
+            self.stopping.wait(self.pause_seconds if work.error is None else 0.05)
+            turn += 1
 
 
 Step = Callable[[Work, psycopg.Connection[Any]], None]
@@ -121,9 +165,26 @@ class Told:
             if transaction.get("id") and transaction.get("outcome"):
                 self.ends[event["session_id"], transaction["id"]] = transaction["outcome"]
 
+        self._naming: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+        self._by_work: defaultdict[str, set[str]] = defaultdict(set)
+        for event in self.events:
+            for value in _named(event):
+                self._naming[value].append(event)
+                self._by_work[value.partition("/")[0]].add(value)
+
     def of(self, value: str) -> list[dict[str, Any]]:
-        """The statements that ran, or may have run, and name this value."""
-        return [event for event in self.events if event["verdict"] in ALLOWED and _names(event, value)]
+        """The statements that ran, or may have run, and name this value; for a copied one its COPY."""
+        copied = value[:-1] if value[:-1].endswith("/copy") else value
+        return [event for event in self._naming.get(copied, ()) if event["verdict"] in ALLOWED]
+
+    def kept(self, work: Work) -> set[str]:
+        """Single values of this work that are told as committed."""
+        of = [value for value in self._by_work[work.name] if not value.endswith("/copy")]
+        return {
+            value
+            for value in of
+            if any(self.outcome(event) == "committed" and not event.get("error") for event in self.of(value))
+        }
 
     def outcome(self, event: dict[str, Any]) -> str:
         """Its own, or what the end of its transaction said."""
@@ -132,11 +193,12 @@ class Told:
         return known or "unknown"
 
 
-def _names(event: dict[str, Any], value: str) -> bool:
+def _named(event: dict[str, Any]) -> set[str]:
+    """What stands in an event's literals, parameters and comments."""
     text = (event.get("statement") or {}).get("text", "")
-    copied = value[:-1] if value[:-1].endswith("/copy") else value
-    values = {one.get("value") for one in event.get("parameters") or ()}
-    return f"'{value}'" in text or f"* {copied} *" in text or value in values
+    parameters = {one.get("value") or "" for one in event.get("parameters") or ()}
+    comments = {part.partition(" */")[0] for part in text.split("/* ")[1:]}
+    return {value for value in parameters | comments | set(text.split("'")[1::2]) if "/" in value}
 
 
 def agree(works: list[Work], shop: Shop, events: list[dict[str, Any]]) -> None:
@@ -162,17 +224,8 @@ def _all_told(work: Work, found: set[str], told: Told) -> None:
         assert outcomes[0] in ("committed", "unknown"), f"{value} stands in the database and is told as {outcomes[0]}"
         if value in work.kept:
             assert outcomes[0] == "committed", f"the client knows that {value} was written, the events do not"
-    for event in told.events:
-        for value in _values(event, work):
-            if event["verdict"] in ALLOWED and told.outcome(event) == "committed" and not event.get("error"):
-                assert value in found, f"{value} is told as committed and is not there"
-
-
-def _values(event: dict[str, Any], work: Work) -> set[str]:
-    """The values of this work that an event names."""
-    text = (event.get("statement") or {}).get("text", "")
-    named = {one.get("value") for one in event.get("parameters") or ()} | set(text.split("'")[1::2])
-    return {value for value in named if value and value.startswith(f"{work.name}/")}
+    missing = told.kept(work) - found
+    assert not missing, f"told as committed and not there: {missing}"
 
 
 def nothing_left(shop: Shop) -> None:
