@@ -138,9 +138,8 @@ class Demo:
         commands += [_source_words(name) for name in SOURCES]
         commands += [["user", "add", "admin@shop.example", "--role", "admin", "--token"]]
         commands += [["user", "add", APPROVER, "--role", "security", "--token"]]
-        # An operator, who sees no values, is the least that a person of the store can be.
         limits = ["--datasource", shop.DATASOURCE, "--token"]
-        commands += [["user", "add", email, "--role", "operator", *limits] for email in WORKERS]
+        commands += [["user", "add", email, "--role", "member", *limits] for email in WORKERS]
         commands += [["user", "add", name, "--role", "service", *limits] for name in SERVICES]
         commands += [["reference", "import", "identities", str(identities), "--as-of", _text(self.began_at)]]
         printed = self.store.manage_all(commands)
