@@ -185,7 +185,7 @@ def serve_plain(cluster: Monitored) -> None:
 
 def _ssl_of(cluster: Monitored) -> str:
     with cluster.connect() as admin:
-        return str(admin.execute("show ssl").fetchone()[0])
+        return str(admin.execute("show ssl").fetchall()[0][0])
 
 
 def private(path: Path, content: bytes) -> None:
@@ -316,7 +316,8 @@ class Running(Client):
         self.loop: asyncio.AbstractEventLoop
         self._ready = threading.Event()
         self._fault: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="gateway")
+        # A daemon: a gateway that does not get ready must not keep the tests from ending.
+        self._thread = threading.Thread(target=self._run, name="gateway", daemon=True)
         self._thread.start()
         self._ready.wait(60)
         if self._fault is not None:

@@ -1,4 +1,4 @@
-"""When a statement ended, as it is told: its own answer counts, not the end of its transaction."""
+"""The ends of statements and of the gateway's own transactions: what is told of them, to the store and to the client."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pytest
 from enforcement.gateway.entries import Ended
 from tests.enforcement.gateway.stalls import Stall
 from tests.enforcement.gateway.wire_scripts import Q, S, bind, execute, parse, run
+from tests.enforcement.gateway.wired import split
 
 
 class Clock:
@@ -46,3 +47,11 @@ def test_a_portal_that_is_left_half_read_ended_with_the_last_rows_that_were_aske
     wired.answers(Q("commit"), 1)
     (read,) = (entry for entry in wired.told(Ended) if entry.began.command == "SELECT")
     assert (read.began.at, read.at, read.rows_returned) == (1000.0, 1010.0, 4)
+
+
+def test_a_local_setting_beside_a_write_is_told_behind_the_answers_with_its_return(stall: Stall) -> None:
+    wired = stall.wired()
+    seen = wired.answers(Q("insert into customers values(100, 'x', 'y'); set local datestyle = german"), 1)
+    assert [(kind, body) for kind, body in split(seen) if kind != "Z"] == [
+        ("C", b"INSERT 0 1\0"), ("C", b"SET\0"), ("S", b"DateStyle\0German, DMY\0"), ("S", b"DateStyle\0ISO, MDY\0"),
+    ]  # fmt: skip
