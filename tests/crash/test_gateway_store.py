@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,9 @@ def gate(product: Product, to_store: Network, served_shop: Shop, signer: Signer,
     """It begins while its store cannot be reached."""
     folder = tmp_path / "gate"
     folder.mkdir()
-    private(folder / "token", product.add_source(folder.parent.name, "gateway").encode())
+    words = ("--format", "gateway", "--environment", "production", "--datasource", "shop")
+    token = product.manage("source", "add", folder.parent.name, *words)
+    private(folder / "token", token.encode())
     to_store.down()
     settings = f'store = "http://127.0.0.1:{to_store.port}"\ntoken_file = "{folder / "token"}"'
     made = Process(folder, served_shop, signer, gateway=settings)
@@ -78,18 +81,25 @@ def test_the_store_has_everything_once_whatever_happened_to_it(
 
 
 def test_a_client_that_goes_while_its_statement_is_held_leaves_nothing(
-    to_store: Network, gate: Process, served_shop: Shop
+    product: Product, auditor: str, to_store: Network, gate: Process, served_shop: Shop
 ) -> None:
     to_store.up()
     client = gate.connect(autocommit=False)
     client.execute("update customers set note = 'before' where id = 1")
     client.pgconn.send_query(b"update customers set note = 'held'")
-    until(lambda: any(b'"state":"waiting for approval"' in link.passed["up"] for link in to_store.links), 60)
+    until(lambda: held(product, auditor, served_shop), 60)
     client.pgconn.finish()
     works.nothing_left(served_shop)
     works.all_ended(gate)
     assert served_shop.run("select count(*) from customers where note not like 'note%%'") == [(0,)]
     assert [event["verdict"] for event in gate.queries("'held'") if event["verdict"] in works.ALLOWED] == []
+
+
+def held(product: Product, auditor: str, shop: Shop) -> list[dict[str, Any]]:
+    """What waits for a person and was asked for inside a transaction."""
+    assert shop.sessions()
+    found = product.ask("/api/v1/gateway/held", auditor)["items"]
+    return [one for one in found if one["in_transaction"] and one["state"] == "requested"]
 
 
 def was_cut(network: Network, cut: Cut) -> bool:

@@ -277,10 +277,12 @@ def _closed(state: State, texts: Texts, executions: Sequence[Execution], block: 
 
 
 def _failed_at_commit(state: State, executions: Sequence[Execution], error: dict[str, str]) -> None:
-    state.batch_failed = True
     fields = state.records.scrubbed({name: text for name, text in error.items() if name != "P"})
-    for execution in executions:
-        execution.error = execution.error or fields
+    # Where the session ends, the commit may have been done: what became of it is told as unknown.
+    if error.get("V", "ERROR") == "ERROR":
+        state.batch_failed = True
+        for execution in executions:
+            execution.error = execution.error or fields
     state.line.client(messages.encode_error_response(fields))
     state.line.release(is_well=False)
 
