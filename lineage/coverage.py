@@ -37,12 +37,18 @@ PLACES = frozenset({"log_directory", "log_filename", "pgaudit.role", "pgaudit.lo
 
 
 class Weakness(msgspec.Struct, frozen=True):
-    """One thing that captures less than before. `rule` is the finding's; `object` is what the catalog calls it."""
+    """One thing that captures less than before. `rule` is the finding's; `object` is what the catalog calls it, `part` what of it."""
 
     rule: str
     object: str
     before: str
     after: str
+    part: str = ""
+
+    @property
+    def about(self) -> str:
+        """What stays the same while it is weakened, and as it comes back."""
+        return f"{self.object} {self.part}".strip()[:512]
 
     @property
     def sentence(self) -> str:
@@ -164,7 +170,8 @@ def _publications(
             continue
         lost = [op for op in was.operations if op not in publication.operations]
         if lost:
-            yield Weakness("capture-weakened", name, f"sends {', '.join(lost)}", f"no longer sends {', '.join(lost)}")
+            told = ", ".join(lost)
+            yield Weakness("capture-weakened", name, f"sends {told}", f"no longer sends {told}", "operations")
         if publication.all_tables:
             continue
         if was.all_tables:
@@ -181,15 +188,20 @@ def _published_tables(
         full, table = f"{was.schema}.{was.relation}", now.get((was.schema, was.relation))
         if table is None:
             if (was.schema, was.relation) in there:
-                yield Weakness("capture-weakened", name, f"sends {full}", f"no longer sends {full}")
+                yield Weakness("capture-weakened", name, f"sends {full}", f"no longer sends {full}", full)
             continue
         if table.row_filter and table.row_filter != was.row_filter:
             yield Weakness(
-                "capture-weakened", name, f"{full} {was.row_filter or 'all rows'}", f"{full} {table.row_filter}"
+                "capture-weakened",
+                name,
+                f"{full} {was.row_filter or 'all rows'}",
+                f"{full} {table.row_filter}",
+                f"rows of {full}",
             )
         if table.columns and (not was.columns or set(was.columns) - set(table.columns)):
             told = ", ".join(was.columns) or "all columns"
-            yield Weakness("capture-weakened", name, f"{full} {told}"[:500], f"{full} {', '.join(table.columns)}"[:500])
+            now_sent = f"{full} {', '.join(table.columns)}"
+            yield Weakness("capture-weakened", name, f"{full} {told}"[:500], now_sent[:500], f"columns of {full}")
 
 
 def _slots(before: State, after: State) -> Iterator[Weakness]:

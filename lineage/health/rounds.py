@@ -218,14 +218,14 @@ class Look:
         }
         judged = states.judge(told, self.known.index_to, own.baseline, open_since)
         for weakness, at in judged.begins:
-            lasting = Condition(weakness.rule, weakness.object[:512], at.at, weakness.sentence)
-            self.known.conditions[feed.id, weakness.rule, weakness.object] = lasting
+            lasting = Condition(weakness.rule, weakness.about, at.at, weakness.sentence)
+            self.known.conditions[feed.id, weakness.rule, weakness.about] = lasting
             self._tell(feed, "finding", weakness.rule, weakness.sentence, first=lasting.object, transition="begins")
         for rule, about, at in judged.ends:
             lasting = self.known.conditions.pop((feed.id, rule, about), Condition(rule, about, at.at, about))
             restored = at.at - lasting.began_at <= states.DAY
             word = "it is as it was again" if restored else "this is how the database is set up now"
-            self._tell(feed, "finding", rule, f"{lasting.detail} Over: {word}.", first=about[:512], transition="ends")
+            self._tell(feed, "finding", rule, f"{lasting.detail} Over: {word}.", first=about, transition="ends")
         own.baseline = judged.baseline
         own.state_index = judged.newest if judged.newest is not None else own.state_index
         return told

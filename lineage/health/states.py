@@ -66,7 +66,7 @@ def judge(
 ) -> Judged:
     """Compares each snapshot from index `new_from` on with the one before and with the last one that nothing was weaker than.
 
-    `open_since`: (rule, object) of what was weakened before and is not known to be restored.
+    `open_since`: (rule, about) of what was weakened before and is not known to be restored.
     """
     result, still = Judged(baseline=baseline), dict(open_since)
     result.newest = told[-1].index if told else None
@@ -75,11 +75,13 @@ def judge(
             continue
         result.baseline = before.index if result.baseline is None else result.baseline
         base = next((s for s in told if s.index == result.baseline), before)
-        now = {
-            (w.rule, w.object): w for first in (base, before) for w in coverage.differences(first.state, after.state)
-        }
+        since_base, newly = (
+            {(w.rule, w.about): w for w in coverage.differences(first.state, after.state)} for first in (base, before)
+        )
+        now = since_base | newly
         for name, weakness in now.items():
-            if name not in still:
+            # Weaker in another way than before is news too: it takes the place of what was told.
+            if name not in still or name in newly:
                 still[name] = after.at
                 result.begins.append((weakness, after))
         for name in [n for n, since in still.items() if n not in now or after.at - since > DAY]:

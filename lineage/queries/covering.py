@@ -131,6 +131,9 @@ def _told(question: Question, viewer: Viewer) -> list[Told]:
         one = _of_custody(row, custody)
         spans.append(one)
         if custody.transition == "begins":
+            if key in lasting:
+                earlier = lasting[key]
+                earlier.span = msgspec.structs.replace(earlier.span, to_at=row["occurred_at"])
             lasting[key] = one
     return spans
 

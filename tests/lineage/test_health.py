@@ -251,6 +251,33 @@ def test_what_was_weakened_and_restored_between_two_looks_is_told_both_times(sho
     assert [c["transition"] for c in told("finding")] == ["begins", "ends"]
 
 
+def sending(*names: str) -> list[dict[str, Any]]:
+    tables = [{"schema": "public", "relation": name, "columns": [], "row_filter": None} for name in names]
+    return [PUBLISHED | {"all_tables": False, "tables": tables}]
+
+
+def test_each_table_that_a_publication_no_longer_sends_is_told(shop: Shop) -> None:
+    keys = [TABLE | {"relation": name} for name in ("a", "b", "c")]
+    for seconds, names in enumerate((("a", "b", "c"), ("c",), ("a",), ("a", "b", "c")), 1):
+        shop.state(seconds, keys=keys, published=sending(*names))
+    shop.look(0)
+    told_of = [(c["first"][-1], c["transition"]) for c in told("finding")]
+    begun = [name for name, transition in told_of if transition == "begins"]
+    assert sorted(begun) == ["a", "b", "c"]
+    assert sorted(told_of) == [(name, transition) for name in "abc" for transition in ("begins", "ends")]
+
+
+def test_what_was_weakened_and_is_weakened_further_is_told_again(shop: Shop) -> None:
+    for seconds, value in enumerate(("all", "ddl,role,write", "none"), 1):
+        shop.state(seconds, settings=[AUDITED[1], {"name": "pgaudit.log", "value": value}])
+        shop.look(0)
+    assert [c["transition"] for c in told("finding")] == ["begins", "begins"]
+    assert "ddl,role,write → none" in told("finding")[1]["detail"]
+    shop.state(4)
+    shop.look(0)
+    assert [c["transition"] for c in told("finding")] == ["begins", "begins", "ends"]
+
+
 def test_a_lost_slot_is_a_finding_of_its_own(shop: Shop) -> None:
     slot = {"name": "touchstone", "plugin": "pgoutput", "wal_status": "reserved", "confirmed_lsn": "0/10"}
     shop.state(1, slots=[slot])
