@@ -56,7 +56,8 @@ class Keeper:
         self._wanted = asyncio.Event()
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._lock = asyncio.Lock()
-        self._coming: asyncio.Future[Catalog] | None = None
+        self._asked = self._answered = 0
+        self._fault: Unavailable | None = None
         self._said = ""
 
     def want(self) -> None:
@@ -72,23 +73,40 @@ class Keeper:
 
     async def anew(self) -> Catalog:
         """The catalog, read after this was called; one reading serves all who wait. Unavailable when the database does not tell."""
-        if self._coming is None:
-            self._coming = asyncio.ensure_future(self.load())
-        return await asyncio.shield(self._coming)
+        self._asked += 1
+        number = self._asked
+        async with self._lock:
+            if self._answered < number:
+                return await self._read_for_all()
+            if self._fault is not None:
+                raise Unavailable(str(self._fault))
+            assert self.current is not None
+            return self.current
 
     async def load(self) -> Catalog:
         """The catalog as it is now. Unavailable when the database does not tell."""
         async with self._lock:
-            # Who asks from here on waits for the next reading.
-            if self._coming is not None:
-                self._coming, self._seen = None, ""
-            try:
-                # A connection that is half-open would otherwise keep the old catalog for ever.
-                async with asyncio.timeout(LOAD_SECONDS):
-                    return await self._load()
-            except (psycopg.Error, msgspec.MsgspecError, OSError) as error:
-                await self.close()
-                raise Unavailable(_reason(error)) from None
+            return await self._read_for_all()
+
+    async def _read_for_all(self) -> Catalog:
+        """One reading, and its outcome for all who asked before it began. Whoever asks from here on waits for the next."""
+        number, self._fault = self._asked, None
+        if number > self._answered:
+            self._seen = ""
+        try:
+            # A connection that is half-open would otherwise keep the old catalog for ever.
+            async with asyncio.timeout(LOAD_SECONDS):
+                found = await self._load()
+        except (psycopg.Error, msgspec.MsgspecError, OSError) as error:
+            await self.close()
+            self._answered, self._fault = number, Unavailable(_reason(error))
+            raise self._fault from None
+        except asyncio.CancelledError:
+            # In the middle of an answer: nobody can go on with this connection.
+            await self.close()
+            raise
+        self._answered = number
+        return found
 
     async def run(self) -> None:
         """Look and load until cancelled. While the database is away the last catalog stays."""
@@ -106,7 +124,9 @@ class Keeper:
                         await self._wanted.wait()
                 self._wanted.clear()
         finally:
-            await self.close()
+            # Who still reads loses nothing: it waits for its turn.
+            async with self._lock:
+                await self.close()
 
     async def _load(self) -> Catalog:
         if self._connection is None or self._connection.closed:
