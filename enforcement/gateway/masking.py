@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
+import msgspec
+
 from enforcement.gateway import classes, disguises
 from enforcement.gateway.catalog import Catalog, Column, Relation
 from enforcement.gateway.copies import CopyMasker
@@ -98,12 +100,23 @@ def plan(fields: Sequence[Field], judged: JudgedPart, catalog: Catalog, mask: Co
     return Plan(masks, counts, _keys(fields, catalog, hidden))
 
 
-def copy_plan(details: CopyDetails, judged: JudgedPart, catalog: Catalog, mask: Collection[str]) -> CopyMasker:
-    """What masks the stream of a COPY … TO STDOUT of this judged statement."""
+def copy_plan(
+    details: CopyDetails,
+    judged: JudgedPart,
+    catalog: Catalog,
+    mask: Collection[str],
+    described: tuple[Field, ...] | None = None,
+) -> CopyMasker:
+    """What masks the stream of a COPY … TO STDOUT of this judged statement. `described`: the columns of its query, if known."""
     wanted = frozenset(mask)
 
     def of_width(width: int) -> Plan:
-        return plan(_copied(details, judged, catalog, wanted, width), judged, catalog, wanted)
+        if described is not None and len(described) == width:
+            format_ = int(details.format == "binary")
+            fields = tuple(msgspec.structs.replace(field, format=format_) for field in described)
+        else:
+            fields = _copied(details, judged, catalog, wanted, width)
+        return plan(fields, judged, catalog, wanted)
 
     return CopyMasker(details, of_width if wanted else None)
 
@@ -111,7 +124,7 @@ def copy_plan(details: CopyDetails, judged: JudgedPart, catalog: Catalog, mask: 
 def _copied(
     details: CopyDetails, judged: JudgedPart, catalog: Catalog, wanted: frozenset[str], width: int
 ) -> tuple[Field, ...]:
-    """The columns of a COPY, which the database does not describe."""
+    """The columns of a COPY that nobody described: of a relation, or of a query that could not be asked about before."""
     binary = int(details.format == "binary")
     relation = _copied_relation(details, judged, catalog)
     if relation is not None:
@@ -178,7 +191,8 @@ class _Planner:
 
     def _is_told_by(self, relation: Relation, output: Output | None) -> bool:
         """Whether an unprotected column was set against a protected one, so that it tells the same."""
-        if not self.reads or (self.judged.part.copies is not None and output is None):
+        copies = self.judged.part.copies
+        if not self.reads or (copies is not None and copies.relation is not None):
             return False
         if self.judged.opaque or self.trace is None or output is None:
             return not any(is_wanted(column.classes, self.wanted) for column in relation.columns)

@@ -292,6 +292,7 @@ def _executed(state: State, portal: Portal, judgement: Judgement, name: str, fra
         _forward(
             state, messages.encode_describe("P", name), Swallowed(b"Tn", seen=lambda found: _fielded(portal, found))
         )
+    state.describe_copied(execution, judgement.text)
     state.touches_scope(judgement)
     answer = Answer(state, portal, execution)
     portal.execution, execution.answered_at = execution, None

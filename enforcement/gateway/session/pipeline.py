@@ -137,6 +137,27 @@ class Own(Expectation):
         self.error, self.is_done = {}, True
 
 
+class Described(Expectation):
+    """The columns of a query that is parsed and described under a name of ours, and not run. Its error is the client's."""
+
+    is_own = True
+
+    def __init__(self, execution: Execution, on_failed: Callable[[Answer], None]) -> None:
+        self._execution, self._on_failed = execution, on_failed
+        self.has_failed = False
+
+    def frame(self, frame: Answer) -> bool:
+        if frame.kind == FromServer.ROW_DESCRIPTION:
+            self._execution.copied = messages.decode_row_description(frame.raw[5:]).fields
+        elif frame.kind not in b"1tn3":
+            return super().frame(frame)
+        return frame.kind == FromServer.CLOSE_COMPLETE
+
+    def failed(self, frame: Answer) -> None:
+        self.has_failed = True
+        self._on_failed(frame)
+
+
 class Committing(Own):
     """The answer to a COMMIT of ours. What triggers say that waited for it is the client's."""
 

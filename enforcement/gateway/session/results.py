@@ -20,7 +20,7 @@ class Execution:
     """The answer to one statement. `cap` is the most rows that it may return or change; `over` when there were more.
 
     `answered_at`: when the answer, as far as it was asked for, was whole.
-    `is_muted`: the client has read of a refusal, and sees nothing more of it.
+    `is_muted`: the client has read of a refusal, and sees nothing more of it. `copied`: the columns of a COPY's query.
     """
 
     def __init__(
@@ -28,6 +28,7 @@ class Execution:
     ) -> None:
         self.began, self.ruling, self.cap = began, ruling, cap
         self.fields: tuple[Field, ...] | None = None
+        self.copied: tuple[Field, ...] | None = None
         self.over = False
         self.is_muted = False
         self.error: dict[str, str] | None = None
@@ -95,12 +96,21 @@ class Execution:
                     tuple(Value(column=name, value=(raw or b"").decode("utf-8", "replace")) for name, raw, _ in texts)
                 )
 
+    @property
+    def copies_query(self) -> str | None:
+        """The query whose columns must be known before its rows are copied to the client, since some may be masked."""
+        details = self.ruling.part.part.copies
+        is_masked = details is not None and details.direction == "out" and bool(self.ruling.decision.mask)
+        return details.query if details is not None and is_masked and self.copied is None else None
+
     def copy_begins(self) -> None:
         """COPY … TO STDOUT: how its stream is masked is planned."""
         details = self.ruling.part.part.copies
         if details is None or details.direction != "out":
             raise messages.ProtocolViolation("The database began to copy out what nothing asked for.")
-        self._copy = masking.copy_plan(details, self.ruling.source, self._catalog, self.ruling.decision.mask)
+        self._copy = masking.copy_plan(
+            details, self.ruling.source, self._catalog, self.ruling.decision.mask, self.copied
+        )
 
     def copy_data(self, frame: Frame) -> bytes:
         """One CopyData, as the client may see it."""

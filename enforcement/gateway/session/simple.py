@@ -242,16 +242,22 @@ def _run(
     is_capped = any(one.cap is not None and one.is_write for one in executions)
     # In the server a simple Query does not end the transaction of what was sent before it in the other protocol
     # (PostgreSQL 17 and newer), so the block is explicit.
-    state.is_wrapped = state.line.status == messages.IDLE and (writes or is_capped)
+    # What stands before it in the same text may change what the query of a COPY means: then it is not asked about.
+    copies = executions[0] if len(executions) == 1 and executions[0].copies_query is not None else None
+    state.is_wrapped = state.line.status == messages.IDLE and (writes or is_capped or copies is not None)
     block = state.inject("BEGIN") if state.is_wrapped else None
     stamp = state.stamp(judgement) if writes else None
+    text = judgement.text[group.start : group.end]
+    described = state.describe_copied(copies, text, group.start) if copies is not None else None
     texts = Texts(state, executions, group.start, block is not None)
     state.touches_scope(judgement)
-    state.line.send(messages.encode_query(judgement.text[group.start : group.end]), texts)
+    state.line.send(messages.encode_query(text), texts)
     state.line.is_unflushed = state.is_batch_open = state.has_executed = False
     yield from copied_in(state, lambda: texts.is_done)
     if texts.was_skipped:
-        yield from _unstamped(state, stamp, block)
+        yield from _skipped(state, block)
+        if described is None or not described.has_failed:
+            state.line.client(unstamped(stamp.error if stamp else None).encoded())
         return False
     yield from _closed(state, texts, executions, block)
     return not texts.has_failed and not texts.is_over
@@ -287,16 +293,15 @@ def _failed_at_commit(state: State, executions: Sequence[Execution], error: dict
     state.line.release(is_well=False)
 
 
-def _unstamped(state: State, stamp: Own | None, block: Own | None) -> Steps:
-    """The identity message could not be written: the Query was ignored by the server, and the client reads why."""
-    state.is_wrapped = False
+def _skipped(state: State, block: Own | None) -> Steps:
+    """What stood before the Query failed, so the server ignored it: a transaction of ours ends."""
     state.line.sync(is_own=True)
     yield lambda: state.line.is_drained
+    state.is_wrapped = False
     if block is not None and state.line.status != messages.IDLE:
         state.inject("ROLLBACK")
         state.line.sync(is_own=True)
         yield lambda: state.line.is_drained
-    state.line.client(unstamped(stamp.error if stamp else None).encoded())
 
 
 def unstamped(error: dict[str, str] | None) -> Refusal:

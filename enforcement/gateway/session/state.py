@@ -20,7 +20,7 @@ from enforcement.gateway.session import records as recording
 from enforcement.gateway.session.judging import Judge, Judgement, Ruling
 from enforcement.gateway.session.names import Names, Portal, Prepared
 from enforcement.gateway.session.outputs import Ask, CancelServer, ClientFacts, Place, ReloadCatalog
-from enforcement.gateway.session.pipeline import Line, Own
+from enforcement.gateway.session.pipeline import Described, Line, Own
 from enforcement.gateway.session.records import Records
 from enforcement.gateway.session.results import Execution
 from enforcement.gateway.session.settings_tracking import Reasons, reasons
@@ -176,6 +176,31 @@ class State:
     def _stamped(self, row: list[bytes | None]) -> None:
         """Takes the transaction's id as log and change capture write it: its low 32 bits."""
         self.transaction_id = str(int(row[1] or b"0") & 0xFFFFFFFF)
+
+    def describe_copied(self, execution: Execution, text: str, offset: int = 0) -> Described | None:
+        """Asks for the columns of the query that a COPY of `text` shows, where they matter; as the COPY, it may fail.
+
+        `offset` characters stand before `text` in what the client sent.
+        """
+        query = execution.copies_query
+        if query is None:
+            return None
+
+        def failed(frame: Frame | Run) -> None:
+            self.batch_failed = True
+            self.line.client(execution.failed(frame, offset))
+            self.records.finished(execution)
+
+        name, own = self.own_name(), Described(execution, failed)
+        # Behind blanks, an error's position is that in the client's text.
+        padded = " " * max(text.find(query, text.find("(")), 0) + query
+        parts = (
+            messages.encode_parse(name, padded, ()),
+            messages.encode_describe("S", name),
+            messages.encode_close("S", name),
+        )
+        self.line.send(b"".join(parts), own)
+        return own
 
     def needs_stamp(self, judgement: Judgement) -> bool:
         if not self.place.identity_message or self.stamped or self.is_failed or not judgement.writes:

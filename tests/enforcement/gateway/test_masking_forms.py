@@ -142,7 +142,7 @@ FORMS: dict[str, tuple[str, tuple[str, ...]]] = {
         "copy customers to stdout", "copy customers (email, first_name, id) to stdout with (delimiter '|', null 'nil')",
         "copy customers to stdout with (format csv, header, quote '''', escape '\\', force_quote *)",
         "copy customers to stdout with (format binary)")),
-    "COPY of a query": ("masked whole", (
+    "COPY of a query": ("by column", (
         "copy (select * from customers) to stdout", "copy (select upper(email), id from customers) to stdout csv header",
         "copy (select c from customers c) to stdout", "copy (select email, birth_date, id from customers) to stdout (format binary)")),
     "error texts": ("masked whole", (

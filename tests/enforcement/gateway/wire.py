@@ -77,6 +77,17 @@ class Wire:
             self._send(b"S", b"")
         else:
             self._send(b"Q", sql.encode() + b"\0")
+        return self._all()
+
+    def described(self, sql: str) -> tuple[Field, ...] | None:
+        """The columns of a query that is not run; None where it has none or fails."""
+        self._send(b"P", b"\0" + sql.encode() + b"\0\0\0")
+        self._send(b"D", b"S\0")
+        self._send(b"S", b"")
+        told = [frame for frame in self._all() if frame.kind == FromServer.ROW_DESCRIPTION]
+        return messages.decode_row_description(told[0].body).fields if told else None
+
+    def _all(self) -> list[Frame]:
         frames = []
         while (frame := self._next()).kind != FromServer.READY_FOR_QUERY:
             frames.append(frame)
@@ -109,10 +120,12 @@ class Client:
             if sentence is not None:
                 self.wire.answers("rollback")
                 return seen + b"REFUSED " + sentence.encode()
-            seen += self._shown(shown, self.wire.answers(text, binary and not part.part.copies))
+            copies = part.part.copies
+            described = self.wire.described(copies.query) if copies and copies.query else None
+            seen += self._shown(shown, self.wire.answers(text, binary and not copies), described)
         return seen
 
-    def _shown(self, part: JudgedPart, frames: Sequence[Frame]) -> bytes:
+    def _shown(self, part: JudgedPart, frames: Sequence[Frame], described: tuple[Field, ...] | None = None) -> bytes:
         fields: tuple[Field, ...] = ()
         plan = masking.plan(fields, part, self.catalog, self.mask)
         copy = None
@@ -127,7 +140,7 @@ class Client:
                 seen.append(messages.encode_data_row(row))
             elif frame.kind == FromServer.COPY_OUT_RESPONSE:
                 assert part.part.copies is not None
-                copy = masking.copy_plan(part.part.copies, part, self.catalog, self.mask)
+                copy = masking.copy_plan(part.part.copies, part, self.catalog, self.mask, described)
             elif frame.kind == FromServer.COPY_DATA:
                 assert copy is not None
                 seen += [copy.feed(body[at : at + 7]) for at in range(0, len(body), 7)]
