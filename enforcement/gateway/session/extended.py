@@ -116,11 +116,21 @@ def refused(state: State, no: Refusal, told: Callable[[], None] | None = None) -
     state.is_absorbing = True
 
 
+def _settled(state: State, judgement: Judgement) -> Generator[Wait, None, bool]:
+    """False when what its names mean could not be asked, which the client has read, or when the server ignores it."""
+    no = yield from settled(state, judgement)
+    if no is not None:
+        state.records.refused(judgement, no, verdict="error")
+        state.line.client(no.encoded())
+        # In an open batch the server ignores what follows; else nothing has begun there, and we do.
+        state.is_absorbing = not state.line.is_skipping
+    return no is None and not state.line.is_skipping
+
+
 def _parse(state: State, desk: Desk, frame: Frame) -> Steps:
     parse = messages.decode_parse(frame.body)
     yield from behind(state)
-    yield from settled(state, state.judged(parse.text))
-    if state.line.is_skipping:
+    if not (yield from _settled(state, state.judged(parse.text))):
         return
     judgement = state.judged(parse.text)
     setting = ours(judgement.rulings[0].part.part) if len(judgement.rulings) == 1 else None
@@ -146,8 +156,8 @@ def _bind(state: State, desk: Desk, frame: Frame) -> Steps:
     yield from behind(state)
     prepared = state.statements.get(bind.statement)
     if prepared is not None:
-        yield from settled(state, state.judged_bound(prepared, (), state.known_scope()))
-    if state.line.is_skipping:
+        yield from _settled(state, state.judged_bound(prepared, (), state.known_scope()))
+    if state.line.is_skipping or state.is_absorbing:
         return
     if prepared is None:
         yield from refused(state, _missing_statement(bind.statement))

@@ -17,9 +17,14 @@ from lineage import guardrails
 from lineage.guardrails import Asked, Decision, Guardrails
 
 _GRAVITY = ("block", "approve", "limit", "mask", "allow")
+_ENDS_ELSEWHERE = (
+    "A prepared transaction ends outside its session: it could not be told whether it was committed.",
+    "End the transaction with COMMIT or ROLLBACK.",
+)
 _NUMBERS = frozenset({20, 21, 23, 26})
 _TEXTS = frozenset({18, 19, 25, 114, 1042, 1043})
 _UUID = 2950
+_TWO_PHASE = frozenset({"PREPARE TRANSACTION", "COMMIT PREPARED", "ROLLBACK PREPARED"})
 _MOST_KEPT = 64
 
 
@@ -120,6 +125,7 @@ class Judge:
     def __init__(self, who: Identity, place: Place, rules: Guardrails, catalog: Catalog) -> None:
         self.who, self.place, self.rules, self.catalog = who, place, rules, catalog
         self._made: dict[tuple[object, ...], Judgement] = {}
+        self._decided: dict[tuple[str, Asked], Decision] = {}
 
     def judge(
         self,
@@ -154,10 +160,19 @@ class Judge:
         if part.part.fetches is not None:
             part = _fetched(part, cursors)
             source = cursors[part.part.fetches or ""].source if part.part.fetches in cursors else part
-        decision = guardrails.decide(self.rules, self._asked(part, reasons))
+        decision = self._decide(self._asked(part, reasons))
         if decision.outcome != "block":
             decision = self._demanded(part, reasons, decision)
         return Ruling(part, decision, source)
+
+    def _decide(self, asked: Asked) -> Decision:
+        """What the rules say, which is the same for the same; statements that differ in values ask the same."""
+        key = (self.rules.digest, asked)
+        if key not in self._decided:
+            if len(self._decided) >= _MOST_KEPT:
+                self._decided.clear()
+            self._decided[key] = guardrails.decide(self.rules, asked)
+        return self._decided[key]
 
     def _asked(self, part: JudgedPart, reasons: Reasons) -> Asked:
         who, place = self.who, self.place
@@ -185,6 +200,11 @@ class Judge:
         """What holds whatever the guardrails say: readable settings, maskable answers, agents with person and purpose."""
         if setting := refused_setting(part.part):
             return self._blocked(decision, "readable-settings", *setting)
+        if part.part.tag in _TWO_PHASE:
+            sentence = "A prepared transaction ends outside its session: it could not be told whether it was committed."
+            return self._blocked(
+                decision, "one-phase", sentence, "End the transaction with COMMIT or ROLLBACK.", "0A000"
+            )
         if decision.mask and (sentence := masking.refuse(part, self.catalog, decision.mask)):
             return self._blocked(decision, "maskable", sentence, "Select the columns you need by their names.")
         if self.who.type != "agent" or not part.writes or ours(part.part):
@@ -200,9 +220,9 @@ class Judge:
             return self._blocked(decision, "agent-says-why", sentence, hint)
         return decision
 
-    def _blocked(self, decision: Decision, rule: str, sentence: str, hint: str) -> Decision:
+    def _blocked(self, decision: Decision, rule: str, sentence: str, hint: str, sqlstate: str = "42501") -> Decision:
         return msgspec.structs.replace(
-            decision, outcome="block", rule=rule, sentence=sentence, hint=hint, sqlstate="42501", rows_over=None
+            decision, outcome="block", rule=rule, sentence=sentence, hint=hint, sqlstate=sqlstate, rows_over=None
         )
 
     def _allowed(self) -> Decision:

@@ -212,8 +212,10 @@ class Records:
         told = entries.Refused(began=began, at=began.at, sqlstate=refusal.sqlstate, sentence=refusal.sentence)
         self._line.output(Record(told))
 
-    def unbegun(self, execution: Execution) -> None:
-        """It could not be written down and does not run."""
+    def unbegun(self, execution: Execution, refusal: Refusal, is_written: bool) -> None:
+        """It, or another of its text, could not be written down: none of them runs. What was written is closed."""
+        if is_written:
+            self.not_run(execution, refusal.sqlstate, f"Not run: {refusal.sentence}")
         self._open.pop(execution.began.id, None)
         execution.is_ended = True
 
@@ -225,11 +227,12 @@ class Records:
             if len(self._unsettled) >= MOST_UNSETTLED:
                 self.settle(None)
 
-    def not_run(self, execution: Execution) -> None:
-        """The database ignored it: something before it failed."""
+    def not_run(
+        self, execution: Execution, code: str = "25P02", why: str = "Not run: something before it failed."
+    ) -> None:
+        """It was not run; where nothing else is said, the database ignored it."""
         if self._open.pop(execution.began.id, None) is not None:
-            said = {"error_code": "25P02", "error_message": "Not run: something before it failed."}
-            self._end(execution, "rolled_back", **said)
+            self._end(execution, "rolled_back", error_code=code, error_message=why)
 
     def settle(self, outcome: Outcome | None, transaction_id: str | None = None) -> None:
         """Tells what finished. `outcome` None: the transaction is still open."""

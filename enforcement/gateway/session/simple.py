@@ -17,6 +17,7 @@ from enforcement.gateway.session.settings_tracking import Reasons, ours
 from enforcement.gateway.session.state import State, Steps, Wait
 from enforcement.gateway.session.steps import STALE, UNRECORDED, aborted, begun, copied_in, drained, settled
 from enforcement.gateway.session.transactions import Group, groups
+from lineage.events import Verdict
 
 
 class Texts(Expectation):
@@ -108,8 +109,11 @@ def query(state: State, desk: Desk, frame: Frame) -> Steps:
     state.statements.set("", None)
     state.portals.set("", None)
     text = messages.decode_query(frame.body).text
-    yield from settled(state, state.judged(text))
+    unsettled = yield from settled(state, state.judged(text))
     judgement = state.judged(text)
+    if unsettled is not None:
+        yield from refused(state, judgement, unsettled, verdict="error")
+        return
     if (yield from _answered_here(state, judgement)):
         return
     executed = (state.statements.get(one.part.part.executes) for one in judgement.rulings if one.part.part.executes)
@@ -148,9 +152,9 @@ def allowed(state: State, desk: Desk, judgement: Judgement) -> Generator[Wait, N
     return answer.decided
 
 
-def refused(state: State, judgement: Judgement, no: Refusal) -> Steps:
+def refused(state: State, judgement: Judgement, no: Refusal, verdict: Verdict = "blocked") -> Steps:
     """Nothing is forwarded; an open transaction is made to fail; the client reads why."""
-    state.records.refused(judgement, no)
+    state.records.refused(judgement, no, verdict=verdict)
     yield from _say_no(state, no)
 
 
@@ -203,12 +207,15 @@ def _group(
     """Forwards statements that make one Query. False when the text ends here."""
     if is_again:
         # What ran before may have changed what names mean: later parts are judged once more.
-        yield from settled(state, whole)
+        unsettled = yield from settled(state, whole)
+        if unsettled is not None:
+            yield from _late_refusal(state, whole.between(group.first, group.last), unsettled, "error")
+            return False
         whole = state.judged(whole.text)
     judgement = whole.between(group.first, group.last) if whole.rulings else whole
     forbidden = judgement.worst.outcome == "block" or (judgement.worst.outcome == "approve" and decided is None)
     if is_again and forbidden:
-        yield from _late_refusal(state, judgement)
+        yield from _late_refusal(state, judgement, refusal(judgement.worst))
         return False
     correlation = state.new_id()
     executions = [
@@ -218,17 +225,14 @@ def _group(
         for at in range(len(judgement.rulings))
     ]
     if not (yield from begun(state, executions)):
-        state.records.refused(judgement, UNRECORDED, verdict="error")
-        if state.must_abort:
-            yield from aborted(state)
-        state.line.client(UNRECORDED.encoded())
+        yield from _late_refusal(state, judgement, UNRECORDED, "error")
         return False
     return (yield from _run(state, judgement, executions, group))
 
 
-def _late_refusal(state: State, judgement: Judgement) -> Steps:
-    no = refusal(judgement.worst)
-    state.records.refused(judgement, no)
+def _late_refusal(state: State, judgement: Judgement, no: Refusal, verdict: Verdict = "blocked") -> Steps:
+    """As `refused`, where ReadyForQuery still follows."""
+    state.records.refused(judgement, no, verdict=verdict)
     if state.must_abort:
         yield from aborted(state)
     state.line.client(no.encoded())

@@ -33,22 +33,22 @@ def behind(state: State) -> Steps:
         state.barrier = False
 
 
-def settled(state: State, judgement: Judgement) -> Steps:
+def settled(state: State, judgement: Judgement) -> Generator[Wait, None, Refusal | None]:
     """Until what names mean is known, where `judgement` depends on it: the server is asked where there is doubt.
 
     Not before SET, SHOW and BEGIN: asking takes a snapshot, after which a transaction's isolation cannot be chosen any more.
+    A Refusal where it did not answer: a cancel that came late, or `statement_timeout`, met the question.
     """
     yield from behind(state)
     if all(one.part.part.is_transaction_control or one.part.part.tag in _NAMELESS for one in judgement.rulings):
-        return
+        return None
     if not state.doubt or state.is_failed or state.line.is_skipping:
-        return
+        return None
     yield from drained(state)
-    if not state.line.is_skipping:
-        yield from _asked(state)
+    return None if state.line.is_skipping else (yield from _asked(state))
 
 
-def _asked(state: State) -> Steps:
+def _asked(state: State) -> Generator[Wait, None, Refusal | None]:
     """Asks the server what names mean now."""
     own = state.inject(ASK)
     if state.is_batch_open:
@@ -56,12 +56,17 @@ def _asked(state: State) -> Steps:
     else:
         state.line.sync(is_own=True)
     yield lambda: state.line.is_drained
-    if own.error is not None or not own.rows or own.rows[0][0] is None:
+    if own.error:
+        state.batch_failed = state.batch_failed or state.is_batch_open
+        why = own.error.get("M", "")
+        return Refusal(own.error.get("C", "57014"), f"It was not run: what its names mean could not be asked ({why}).")
+    if not own.rows or own.rows[0][0] is None:
         raise ProtocolViolation("The database does not tell this session's search path and role.")
     told = msgspec.json.decode(own.rows[0][0], type=Told)
     if told.strings != "on":
         raise ProtocolViolation("standard_conforming_strings was switched off; texts cannot be judged any more.")
     state.scope, state.doubt = scope(told), False
+    return None
 
 
 def aborted(state: State) -> Steps:
@@ -86,17 +91,6 @@ def aborted(state: State) -> Steps:
     state.is_batch_open = state.has_executed = False
 
 
-def begun(state: State, executions: Sequence[Execution]) -> Generator[Wait, None, bool]:
-    """Until the entries of these statements were written down. False: they could not be, and the place says refuse."""
-    yield lambda: state.line.is_empty
-    lost = [one for one in executions if one.began.id in state.unrecorded]
-    if lost and state.place.when_unrecorded == "refuse":
-        for one in executions:
-            state.records.unbegun(one)
-        return False
-    return True
-
-
 STALE = Refusal(
     "0A000",
     "A table of a name in this prepared statement was made or dropped since; which one it means cannot be told.",
@@ -107,6 +101,17 @@ UNRECORDED = Refusal(
     "The statement cannot be written down, so it does not run.",
     "Tell the operator that the gateway's spool refuses to be written; try again when that is mended.",
 )
+
+
+def begun(state: State, executions: Sequence[Execution]) -> Generator[Wait, None, bool]:
+    """Until the entries of these statements were written down. False: not all could be, and the place says refuse."""
+    yield lambda: state.line.is_empty
+    lost = {one.began.id for one in executions} & state.unrecorded
+    if lost and state.place.when_unrecorded == "refuse":
+        for one in executions:
+            state.records.unbegun(one, UNRECORDED, is_written=one.began.id not in lost)
+        return False
+    return True
 
 
 def copied_in(state: State, finished: Wait) -> Steps:

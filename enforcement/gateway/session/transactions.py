@@ -11,7 +11,7 @@ import msgspec
 from enforcement.gateway.session.judging import Judgement, Refusal
 
 _BEGINS = frozenset({"BEGIN", "START TRANSACTION"})
-_ENDS = frozenset({"COMMIT", "ROLLBACK", "END", "ABORT", "PREPARE TRANSACTION"})
+_ENDS = frozenset({"COMMIT", "ROLLBACK", "END", "ABORT"})
 
 
 class Group(msgspec.Struct, frozen=True):
@@ -67,6 +67,6 @@ def _in_block(tag: str, text: str, before: bool) -> bool:
     words = " ".join(text.lower().split())
     if tag in _BEGINS:
         return True
-    if tag not in _ENDS or " to " in words or "prepared" in words:
+    if tag not in _ENDS or " to " in words:
         return before
     return "and chain" in words

@@ -29,6 +29,9 @@ REFUSED = {
         r"|start transaction [^;]*; insert [^;]*; (?:commit|rollback)\\; .*)\n",
         re.I | re.M,
     ),
+    "A prepared transaction ends outside its session": re.compile(
+        r"^(?:prepare transaction|commit prepared|rollback prepared) .*;\n", re.I | re.M
+    ),
 }
 """What the gateway refuses whatever the rules say (docs/gateway.md, "What a client may notice"), by its sentence: left out."""
 LINE = re.compile(r"^psql:[^ ]*:\d+: ", re.MULTILINE)

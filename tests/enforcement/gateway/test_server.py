@@ -69,7 +69,10 @@ def test_after_a_cancel_the_session_goes_on(gateway: Running) -> None:
         client.pgconn.send_query(b"select pg_sleep(600)")
         until(lambda: gateway.shop.is_running("pg_sleep"))
         client.cancel_safe()
+        # get_result waits without letting go of the interpreter, which the gateway in this process needs to answer.
+        until(lambda: client.pgconn.consume_input() or not client.pgconn.is_busy())
         assert client.pgconn.get_result().error_field(pq.DiagnosticField.SQLSTATE) == b"57014"
+        until(lambda: client.pgconn.consume_input() or not client.pgconn.is_busy())
         assert client.pgconn.get_result() is None
         assert client.execute("select 1").fetchone() == (1,)
 
@@ -99,7 +102,7 @@ def test_a_bad_token_is_refused_before_the_database_is_dialled(
     with pytest.raises(psycopg.OperationalError, match=sentence):
         gateway.connect(**told)
     assert gateway.shop.sessions() == []
-    (failed,) = until(lambda: [one for one in gateway.events(kind="session") if one["session"]["phase"] == "failed"])
+    (failed,) = until(lambda: [one for one in gateway.sessions() if one["session"]["phase"] == "failed"])
     assert failed["error"]["code"] == "28000"
     assert gateway.queries("") == []
 
@@ -118,7 +121,7 @@ def test_on_loopback_a_token_may_come_in_clear_where_the_settings_say_so(make_ga
 def test_an_unknown_database_is_refused_with_the_ones_there_are(gateway: Running) -> None:
     with pytest.raises(psycopg.OperationalError, match=r"(?s)no database billing.*It has: shop"):
         gateway.connect(dbname="billing")
-    (failed,) = until(lambda: [one for one in gateway.events(kind="session") if one["session"]["phase"] == "failed"])
+    (failed,) = until(lambda: [one for one in gateway.sessions() if one["session"]["phase"] == "failed"])
     assert failed["error"]["code"] == "3D000"
 
 
@@ -151,7 +154,7 @@ def test_a_killed_backend_ends_the_session_with_its_own_error(gateway: Running) 
     gateway.shop.run("select pg_terminate_backend(%s)", gateway.shop.sessions()[0][0])
     with pytest.raises(psycopg.OperationalError):
         client.execute("select 1")
-    (ended,) = until(lambda: [one for one in gateway.events(kind="session") if one["session"]["phase"] == "end"])
+    (ended,) = until(lambda: [one for one in gateway.sessions() if one["session"]["phase"] == "end"])
     assert (
         "database gone" in ended["session"]["close_reason"] or "connection was lost" in ended["session"]["close_reason"]
     )
@@ -277,5 +280,18 @@ def test_sigterm_ends_idle_sessions_in_order_and_lets_transactions_finish(gatewa
     busy.commit()
     assert gateway_process.stop() == 0
     assert gateway_process.shop.run("select text from notes") == [("finishing",)]
-    phases = [one["session"]["phase"] for one in gateway_process.events(kind="session")]
+    phases = [one["session"]["phase"] for one in gateway_process.sessions()]
     assert sorted(phases) == ["end", "end", "start", "start"]
+
+
+def test_the_gateways_own_sessions_with_the_database_are_told_in_its_own_name(make_gateway: Any) -> None:
+    gateway = make_gateway()
+    with gateway.connect() as client:
+        client.execute("select 1")
+    (own,) = until(lambda: [one for one in gateway.events(kind="session") if one["actor"]["type"] == "system"])
+    assert (own["actor"], own["purpose"]) == ({"id": "gateway test", "type": "system", "db_user": "app"}, "catalog")
+    name = "to_hex(trunc(extract(epoch from backend_start))::int4) || '.' || to_hex(pid)"
+    there = gateway.shop.run(
+        f"select {name} from pg_stat_activity where application_name = 'touchstone-gateway catalog'"
+    )
+    assert (own["db_session_id"],) in there
