@@ -46,17 +46,24 @@ def exchange(request: HttpRequest) -> HttpResponse:
 
 def answer(gateway: Gateway, message: Message) -> dict[str, Any]:
     """Keeps what the gateway says and returns what it is told."""
-    with transaction.atomic():
-        gateways.declare(gateway, message.databases)
-        gateways.see(gateway, message.sessions)
-        refused = keep(gateway, message.held, message.sessions) + finish(gateway, message)
-    tags_state, tags = gateways.tags(gateway, message.tags)
+    standing, refused = gateways.standing(gateway), list[dict[str, str]]()
+    is_declared, is_seen = standing.declares(message.databases), standing.sees(message.sessions)
+    if message.held or message.done or not (is_declared and is_seen):
+        with transaction.atomic():
+            if not is_declared:
+                gateways.declare(gateway, message.databases)
+            if not is_seen:
+                gateways.see(gateway, message.sessions)
+            refused = keep(gateway, message.held, message.sessions) + finish(gateway, message)
+        standing = gateways.standing(gateway)
     keys_state, keys = gateways.keys(message.keys)
+    asked = [*message.asked, *(hold.request_id for hold in message.held)]
     return {
-        "rules": gateways.rules(message),
-        "tags": tags, "tags_state": tags_state, "keys": keys, "keys_state": keys_state,
-        "kills": gateways.killed(gateway),
-        "decisions": decisions(gateway, [*message.asked, *(hold.request_id for hold in message.held)]),
+        "rules": gateways.rules(standing, message),
+        "tags": gateways.tags(gateway, standing, message.tags), "tags_state": standing.tags,
+        "keys": keys, "keys_state": keys_state,
+        "kills": standing.kills,
+        "decisions": decisions(gateway, asked) if asked or standing.has_approvals else [],
         "refused": refused + unknown(gateway, message.asked),
     }  # fmt: skip
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 from django.db import connection, transaction
-from django.db.models import Count, Exists, Max, OuterRef, Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from lineage import connecting, errors, ledger, rights
@@ -34,20 +34,69 @@ from lineage.models import (
 
 KILL_ROLES = frozenset({Role.SECURITY, Role.ADMIN, Role.OPERATOR})
 SILENT_SECONDS = 15
+SEEN_SECONDS = 3
 REFUSED_AGAIN = dt.timedelta(hours=1)
 TAG = ("datasource", "relation", "column")
 UNCLASSED = ["none"]
+STANDING = """with mine as (select *, required_since is not null as required from lineage_gatewaydatabase where gateway_id = %s)
+select json_build_object(
+    'databases', (select coalesce(jsonb_agg(mine), '[]') from mine),
+    'sessions', (select coalesce(jsonb_agg(jsonb_build_array(session_id, state, statements, last_command, purpose)), '[]')
+        from lineage_gatewaysession where gateway_id = gateway.id),
+    'kills', (select coalesce(jsonb_agg(jsonb_build_object('session_id', session_id, 'by', by, 'reason', reason) order by id), '[]')
+        from lineage_gatewaykill where gateway_id = gateway.id and ended_at is null),
+    'tags', (select concat_ws('/', count(*), max(id), max(at)) from lineage_tag where datasource in (select datasource from mine)),
+    'rules', (select jsonb_build_array(number, digest) from lineage_guardrailversion order by number desc limit 1),
+    'has_approvals', exists (select from lineage_heldstatement where gateway_id = gateway.id and state = 'approved' and expires_at > now())
+)::text from lineage_gateway gateway where id = %s"""
+DECLARED = ("datasource", "environment", "host", "port", "required", "other_accounts")
+CHANGING = ("state", "statements", "last_command", "purpose")
 SHOWN = ("session_id", "actor", "on_behalf_of", "agent", "datasource", "environment", "database", "account", "client_ip", "app",
          "purpose", "started_at", "statements", "last_command", "state", "last_seen_at")  # fmt: skip
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """What the store knows of a gateway, in one look: what it said last, and what it is to be told."""
+
+    databases: list[dict[str, Any]]
+    sessions: list[list[Any]]
+    kills: list[dict[str, str]]
+    tags: str
+    rules: tuple[int, str] | None
+    has_approvals: bool
+
+    def declares(self, databases: Sequence[Database]) -> bool:
+        """Whether these databases are those that are kept, and no catalog is new."""
+        known = {one["name"]: one for one in self.databases}
+        return known.keys() == {one.name for one in databases} and all(
+            one.catalog is None and _declared(one) == {name: known[one.name][name] for name in DECLARED}
+            for one in databases
+        )
+
+    def sees(self, sessions: Sequence[Live]) -> bool:
+        """Whether these sessions are those that are kept, and no order stands for one that has gone."""
+        said = {one.session_id: [getattr(one, name) for name in CHANGING] for one in sessions}
+        gone = any(kill["session_id"] not in said for kill in self.kills)
+        return not gone and {one[0]: one[1:] for one in self.sessions} == said
+
+
+def standing(gateway: Gateway) -> Standing:
+    with connection.cursor() as cursor:
+        cursor.execute(STANDING, [gateway.pk, gateway.pk])
+        return msgspec.json.decode(cursor.fetchone()[0], type=Standing)
 
 
 def of(source: Source, message: Message) -> Gateway:
     """The gateway that speaks, as it is now. Raises AccessDenied, recorded, when it speaks for what its token does not cover."""
     now = timezone.now()
     told = {"version": message.version, "rules_version": message.rules.version, "rules_digest": message.rules.digest}
-    gateway, _ = Gateway.objects.update_or_create(
-        source=source, name=message.gateway, defaults={**told, "seen_at": now}, create_defaults={**told, "seen_at": now}
-    )
+    gateway = Gateway.objects.filter(source=source, name=message.gateway).first()
+    is_new = gateway is None or any(getattr(gateway, name) != value for name, value in told.items())
+    if gateway is None or is_new or now - gateway.seen_at > dt.timedelta(seconds=SEEN_SECONDS):
+        gateway, _ = Gateway.objects.update_or_create(
+            source=source, name=message.gateway, defaults={**told, "seen_at": now}
+        )
+    gateway.source = source
     places: list[Database | Live | Hold] = [*message.databases, *message.sessions, *message.held]
     for place in places:
         if place.environment not in (source.environment, "") or source.datasource not in (place.datasource, ""):
@@ -77,10 +126,8 @@ def declare(gateway: Gateway, databases: Sequence[Database]) -> None:
     for one in databases:
         before = known.pop(one.name, None)
         since = (before.required_since if before else None) or timezone.now()
-        said = {
-            "datasource": one.datasource, "environment": one.environment, "host": one.host, "port": one.port,
-            "required_since": since if one.required else None, "other_accounts": sorted(one.other_accounts),
-        }  # fmt: skip
+        said = _declared(one) | {"required_since": since if one.required else None}
+        del said["required"]
         if before is None or any(getattr(before, name) != value for name, value in said.items()):
             kept, _ = GatewayDatabase.objects.update_or_create(gateway=gateway, name=one.name, defaults=said)
             _record_declared(gateway, one.name, one.required, sorted(one.other_accounts))
@@ -93,6 +140,11 @@ def declare(gateway: Gateway, databases: Sequence[Database]) -> None:
     for gone in known.values():
         gone.delete()
         _record_declared(gateway, gone.name, False, (), "not declared any more")
+
+
+def _declared(one: Database) -> dict[str, Any]:
+    """What is kept of a declared database, as `STANDING` gives it."""
+    return {name: getattr(one, name) for name in DECLARED} | {"other_accounts": sorted(one.other_accounts)}
 
 
 def _record_declared(gateway: Gateway, name: str, required: bool, others: Sequence[str], word: str = "") -> None:
@@ -194,29 +246,20 @@ def kill(viewer: Viewer, number: int, reason: str) -> None:
         )  # fmt: skip
 
 
-def killed(gateway: Gateway) -> list[dict[str, Any]]:
-    """Orders that still stand: until the gateway names the session no more."""
-    orders = GatewayKill.objects.filter(gateway=gateway, ended_at__isnull=True).order_by("pk")
-    return [{"session_id": one.session_id, "by": one.by, "reason": one.reason} for one in orders]
-
-
-def rules(message: Message) -> dict[str, Any] | None:
+def rules(standing: Standing, message: Message) -> dict[str, Any] | None:
     """The newest guardrails where the gateway has others. None: it has them, or nobody has set any."""
-    newest = GuardrailVersion.objects.order_by("-number").values("number", "digest").first()
-    if newest is None or (newest["number"], newest["digest"]) == (message.rules.version, message.rules.digest):
+    if standing.rules is None or standing.rules == (message.rules.version, message.rules.digest):
         return None
-    found = GuardrailVersion.objects.get(number=newest["number"])
+    found = GuardrailVersion.objects.get(number=standing.rules[0])
     return {"version": found.number, "text": found.text, "digest": found.digest}
 
 
-def tags(gateway: Gateway, known: str) -> tuple[str, list[dict[str, Any]] | None]:
-    """The state of the tags of the gateway's databases, and the tags where the gateway knows another state."""
+def tags(gateway: Gateway, standing: Standing, known: str) -> list[dict[str, Any]] | None:
+    """The tags of the gateway's databases, where the gateway knows another state of them."""
+    if standing.tags == known:
+        return None
     mine = Tag.objects.filter(datasource__in=GatewayDatabase.objects.filter(gateway=gateway).values("datasource"))
-    counted = mine.aggregate(count=Count("pk"), newest=Max("at"), last=Max("pk"))
-    state = "{count}/{last}/{newest}".format(**counted)
-    if state == known:
-        return state, None
-    return state, [
+    return [
         {name: getattr(tag, name) for name in TAG} | {"classes": tag.classes or UNCLASSED}
         for tag in mine.order_by("pk")
     ]
