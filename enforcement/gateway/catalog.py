@@ -19,6 +19,9 @@ Name = tuple[str, str]
 Classify = Callable[[str, str, str, str, Any], tuple[str, ...]]
 """Classes of a column, by schema, relation, column, name of its type, and the tags given to `read`."""
 
+_COMPOSITE = "c"
+_DEEPEST_ROWS = 4
+"""Rows in rows in rows are followed so far."""
 UNKNOWN = "unknown"
 """The class of what is not in the catalog."""
 TRUSTED_EXTENSIONS = frozenset({
@@ -32,8 +35,10 @@ SQL = """set local search_path = ''; select json_build_object(
     'oid', c.oid::bigint, 'schema', n.nspname, 'name', c.relname, 'kind', c.relkind,
     'columns', case when c.relkind in ('i', 'I') then '[]' else (
         select coalesce(json_agg(json_build_object('name', a.attname, 'attnum', a.attnum, 'type_oid', a.atttypid::bigint,
-            'type_name', format_type(a.atttypid, null), 'not_null', a.attnotnull) order by a.attnum), '[]')
-        from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) end,
+            'type_name', format_type(a.atttypid, null), 'not_null', a.attnotnull,
+            'row_of', greatest(t.typrelid, e.typrelid, b.typrelid)::bigint) order by a.attnum), '[]')
+        from pg_attribute a join pg_type t on t.oid = a.atttypid left join pg_type e on e.oid = t.typelem
+        left join pg_type b on b.oid = t.typbasetype where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) end,
     'primary_key', (select coalesce(json_agg(k), '[]') from pg_index i, unnest(i.indkey::int2[]) k
         where i.indrelid = c.oid and i.indisprimary),
     'parents', case when c.relkind in ('i', 'I')
@@ -54,7 +59,7 @@ SQL = """set local search_path = ''; select json_build_object(
     'referenced_by', (select coalesce(json_agg(json_build_array(f.conrelid::bigint, f.confdeltype, f.confupdtype)), '[]')
         from pg_constraint f where f.confrelid = c.oid and f.contype = 'f')
     )), '[]') from pg_class c join pg_namespace n on n.oid = c.relnamespace
-    where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S', 'i', 'I') and n.nspname not like 'pg\\_toast%' escape '\\'
+    where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S', 'i', 'I', 'c') and n.nspname not like 'pg\\_toast%' escape '\\'
     and n.nspname not like 'pg\\_temp%' escape '\\' and not (n.nspname = 'pg_catalog' and c.relkind = 'i')),
 'functions', (select coalesce(json_agg(distinct json_build_array(n.nspname, p.proname, coalesce(e.extname, ''))::text), '[]')
     from pg_proc p join pg_namespace n on n.oid = p.pronamespace
@@ -69,12 +74,15 @@ SQL = """set local search_path = ''; select json_build_object(
 
 
 class Column(msgspec.Struct, frozen=True):
+    """`row_of`: the oid of the relation or composite type whose rows the column holds, by themselves, in arrays or a domain."""
+
     name: str
     attnum: int
     type_oid: int
     type_name: str
     not_null: bool
     classes: tuple[str, ...] = ()
+    row_of: int = 0
 
 
 class Relation(msgspec.Struct, frozen=True):
@@ -144,6 +152,7 @@ def read(answer: str | bytes, classify: Classify, tags: Any = (), harmless: Iter
     """
     told = msgspec.json.decode(answer, type=_Answer, strict=False)
     found = {relation.oid: _classified(relation, classify, tags) for relation in told.relations}
+    found = {oid: relation for oid, relation in _of_rows(found).items() if relation.kind != _COMPOSITE}
     found = _inherited(found)
     found = _through_views(found)
     named = [tuple(msgspec.json.decode(text, type=tuple[str, str, str])) for text in told.functions]
@@ -204,6 +213,16 @@ def _with_classes(relation: Relation, more: Mapping[str, frozenset[str]]) -> Rel
         for column in relation.columns
     )
     return relation if columns == relation.columns else msgspec.structs.replace(relation, columns=columns)
+
+
+def _of_rows(found: dict[int, Relation]) -> dict[int, Relation]:
+    """A column that holds rows has the classes of all their columns."""
+    done = dict(found)
+    for _ in range(_DEEPEST_ROWS):
+        for relation in done.values():
+            held = {c.name: frozenset(_column_classes(done.get(c.row_of), 0)) for c in relation.columns if c.row_of}
+            done[relation.oid] = _with_classes(relation, held) if held else relation
+    return done
 
 
 def _inherited(found: dict[int, Relation]) -> dict[int, Relation]:

@@ -21,6 +21,14 @@ CLASSES: dict[str, str] = {
 }  # fmt: skip
 """Every class that names can give, in words. A tag may give others."""
 
+QUOTED = "quoted"
+"""The class of columns of PostgreSQL's own that quote values of any other: texts of others' statements, old defaults."""
+_QUOTING = frozenset(
+    {("pg_stat_activity", "query"), ("pg_stat_statements", "query"), ("pg_attribute", "attmissingval")}
+)
+ANYTHING = frozenset({"unknown", QUOTED})
+"""Classes that may be any: masked wherever anything is."""
+
 UNCLASSED_TAG = "none"
 """A column with this tag has no class, whatever its name says."""
 
@@ -151,6 +159,8 @@ def classify(schema: str, relation: str, column: str, type_name: str, tags: Iter
     given = frozenset(tags)
     if given:
         return tuple(sorted(given - {UNCLASSED_TAG}))
+    if (relation, column) in _QUOTING:
+        return (QUOTED,)
     kind = kind_of(type_name)
     found = _by_name(column)
     if found is None and " ".join(_words(column)) in _PLAIN_NAMES and _is_of_people(relation):

@@ -195,7 +195,7 @@ def is_wanted(found: Collection[str], wanted: Collection[str]) -> bool:
     """Whether one of these classes is to be masked; what is unknown always is."""
     if not found:
         return False
-    return "*" in wanted or any(name in wanted or name == "unknown" for name in found)
+    return "*" in wanted or any(name in wanted or name in classes.ANYTHING for name in found)
 
 
 def _text(token: bytes) -> str:

@@ -12,6 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from enforcement.gateway.catalog import UNKNOWN, Catalog
+from enforcement.gateway.classes import ANYTHING
 from enforcement.gateway.resolving import TEMPORARY, WITHOUT_VALUES, Resolver, Scope
 from lineage import statements
 from lineage.guardrails import Touch
@@ -89,7 +90,7 @@ def _protects(columns: Iterable[ProtectedColumn], classes: Collection[str]) -> b
     if not classes:
         return False
     every = "*" in classes
-    return any(every or found == UNKNOWN or found in classes for column in columns for found in column.classes)
+    return any(every or found in ANYTHING or found in classes for column in columns for found in column.classes)
 
 
 _cache: Cache[Judged] = Cache(limit_bytes=64 * 1024 * 1024)

@@ -13,6 +13,8 @@ from lineage.statements.outputs import DOCUMENT, PART, Flow, Labels, Trace
 
 STATISTICS = frozenset({"pg_stats", "pg_statistic", "pg_stats_ext", "pg_stats_ext_exprs", "pg_statistic_ext_data"})
 """Relations of PostgreSQL that quote values of other relations' columns."""
+QUOTING = frozenset({"pg_stat_get_activity", "pg_stat_get_backend_activity", "pg_stat_statements"})
+"""Functions that tell the texts of others' statements."""
 ENCODINGS = frozenset({None, "utf8", "utf-8", "unicode", "sql_ascii", "ascii"})
 _DOCUMENTS = frozenset({"json", "jsonb", "xml", "hstore"})
 
@@ -64,6 +66,11 @@ def refuse(judged: JudgedPart, catalog: Catalog, mask: Collection[str]) -> str |
     statistics = sorted({str(touch.relation) for touch in judged.touches} & STATISTICS)
     if statistics:
         return f"{statistics[0]} quotes values of columns that are masked for you."
+    quoting = sorted({name for _, name in judged.part.statement.functions} & QUOTING)
+    if quoting:
+        return (
+            f"{quoting[0]} tells the texts of others' statements, which quote values; pg_stat_activity shows the rest."
+        )
     if judged.part.tag == "LISTEN":
         return "What others send to a channel cannot be traced to columns, and some are masked for you."
     return _copy(judged, mask) or _renaming(judged, catalog, mask) or _carrying(judged, catalog, mask)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from lineage.statements.builtins import SAFE_FUNCTIONS
 from lineage.statements.parser import Node
 from lineage.statements.scope import names_of
 from lineage.statements.tracing import (
@@ -41,6 +42,8 @@ CARRIERS = frozenset({
     "pg_try_advisory_xact_lock", "pg_try_advisory_xact_lock_shared",
 })  # fmt: skip
 """Functions that keep or send their arguments where others can read them."""
+_CARRYING = ("pg_", "lo_", "lowrite", "dblink")
+"""So do those that begin so and are not known to be harmless: large objects, replication, restore points, other databases."""
 QUERIES = frozenset({"SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"})
 _LEVELS = 3000
 """Query levels looked at, some of them again and again; a text that needs more is not told."""
@@ -180,6 +183,9 @@ class Follower:
         if kind == "JoinExpr":
             return self._join(fields, level)
         if kind == "RangeTableSample":
+            # Which rows a sample takes depends on its arguments.
+            sampled = self.expression([fields.get("args"), fields.get("repeatable")], level)
+            level.compares |= hard(sampled.labels | sampled.implied)
             return self._from([fields["relation"]], level)
         names = names_of(fields.get("alias", {}).get("colnames", []))
         alias = fields.get("alias", {}).get("aliasname") or fields.get("relname") or ""
@@ -273,7 +279,7 @@ class Follower:
         name = names_of(fields["funcname"])[-1]
         self.calls.add(".".join(names_of(fields["funcname"])))
         mention = self.expression([value for key, value in fields.items() if key != "funcname"], level)
-        if name in CARRIERS:
+        if name in CARRIERS or (name.startswith(_CARRYING) and name not in SAFE_FUNCTIONS):
             self.carried |= hard(mention.labels | mention.implied) | level.selects | level.compares
         return Mention() if _is_plain_count(fields) else mention
 

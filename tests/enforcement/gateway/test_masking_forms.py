@@ -38,6 +38,13 @@ create sequence ticks;
 create table plain (a text, b int);
 create view contacts as select customers.id, email as contact, upper(first_name) as shout, country, total
   from customers join orders on customer_id = customers.id;
+create type contact as (first_name text, email text, n int);
+create type card_box as (c contact, label text);
+create domain nick as text;
+create table people (id int primary key, who contact, many contact[], box card_box, person customers, email nick, label text);
+insert into people values (7, row('{NAME}', '{EMAIL}', 3), array[row('{NAME}', '{EMAIL}', 3)::contact],
+  row(row('{NAME}', '{EMAIL}', 3)::contact, 'x'), null, '{EMAIL}', 'people of note');
+update people set person = customers from customers;
 create view totals as select country, count(*) as n from customers group by country;
 create materialized view kept as select id, md5(email) as digest, country from customers;
 create function raiser() returns trigger language plpgsql as
@@ -46,6 +53,7 @@ create constraint trigger later after insert on customers deferrable initially d
 create trigger raises before update of country on customers for each row execute function raiser();
 create function reader() returns text language sql as 'select email from customers limit 1';
 create function fixed() returns text language plpgsql immutable as $$ begin return (select email from customers limit 1); end $$;
+alter table numbers add column added text default 'of {NAME}';
 analyze;
 """
 # fmt: off
@@ -94,6 +102,12 @@ FORMS: dict[str, tuple[str, tuple[str, ...]]] = {
         "select json_build_object('a', email), jsonb_object_agg(id, first_name) from customers",
         "select key, value from customers c, jsonb_each_text(to_jsonb(c))",
         "select x.* from customers c, jsonb_to_record(to_jsonb(c)) as x(email text, first_name text)")),
+    "columns that hold rows, and arrays and domains of them": ("masked whole", (
+        "select who, many, box, person, email from people", "select (who).first_name, (who).email, (who).n from people",
+        "select (who).* from people", "select ((box).c).first_name, (person).first_name, (many[1]).first_name from people",
+        "select u.first_name from people, unnest(many) u", "select to_jsonb(p) from people p", "select who::text from people",
+        "select box::text, many::text, left((person).first_name, 20) from people",
+        "copy people to stdout", "copy (select who, (who).first_name from people) to stdout", "select (who).first_name::int from people")),
     "arrays": ("masked whole", (
         "select array[email], array(select email from customers), emails from customers",
         "select unnest(array[email, first_name]) from customers", "select unnest(emails) from customers",
@@ -129,8 +143,24 @@ FORMS: dict[str, tuple[str, tuple[str, ...]]] = {
         " generate_series(1, ascii(substr(email, n, 1))) g group by n) t",
         "select n, chr(count(*)::int) from customers, generate_series(1, 40) n, lateral (select from numbers"
         " where i <= ascii(substr(email, n, 1))) g group by n order by n",
+        "select i from numbers tablesample bernoulli (50) repeatable ((select ascii(email) from customers limit 1))",
+        "select i from numbers tablesample system ((select ascii(email) from customers limit 1))",
         "select i from numbers order by abs(i - (select ascii(email) from customers limit 1)) limit 1",
         "select i from numbers offset (select ascii(email) - 1 from customers limit 1) limit 1")),
+    "functions that run SQL or read files": ("masked whole", (
+        "select query_to_xml('select * from customers', true, true, '')", "select table_to_xml('customers', true, true, '')",
+        "select schema_to_xml('public', true, true, '')", "select database_to_xml(true, true, '')",
+        "select query_to_xml_and_xmlschema('select email from customers', true, true, '')",
+        "begin; declare c cursor for select * from customers; select cursor_to_xml('c', 9, true, true, ''); rollback",
+        "select * from ts_stat('select to_tsvector(''simple'', email) from customers')",
+        "select convert_from(pg_read_binary_file(pg_relation_filepath('customers')), 'LATIN1')")),
+    "texts of others' statements": ("masked whole", (
+        "select * from pg_stat_activity", "select query from pg_stat_activity", "select upper(query), md5(query) from pg_stat_activity",
+        "select query::int from pg_stat_activity where query like '%marker%'", "copy (select query from pg_stat_activity) to stdout")),
+    "functions that tell the texts of others' statements": ("refused", (
+        "select * from pg_stat_get_activity(null)",
+        "select pg_stat_get_backend_activity(i) from pg_stat_get_backend_idset() i")),
+    "defaults of the past": ("masked whole", ("select attmissingval from pg_attribute where attmissingval is not null",)),
     "functions of your own": ("masked whole", ("select reader()", "select * from reader()", "select id, reader() from orders")),
     "documents, by key and by value": ("by value", (
         "select extra, doc from customers", "select extra -> 'contact', extra ->> 'first_name', extra #>> '{contact,email}' from customers",
@@ -164,7 +194,8 @@ FORMS: dict[str, tuple[str, tuple[str, ...]]] = {
         "explain verbose select * from orders where note = fixed()")),
     "statistics": ("refused", (
         "select * from pg_stats where tablename = 'customers'", "select most_common_vals::text from pg_stats",
-        "select * from pg_statistic", "select s.histogram_bounds from pg_catalog.pg_stats s")),
+        "select * from pg_statistic", "select * from pg_stats_ext", "select * from pg_statistic_ext_data",
+        "select s.histogram_bounds from pg_catalog.pg_stats s")),
     "copies into other columns": ("refused", (
         "insert into plain select email from customers", "update plain set a = email from customers",
         "insert into plain (b) select ascii(email) from customers", "create table t as select email as x from customers",
@@ -175,11 +206,13 @@ FORMS: dict[str, tuple[str, tuple[str, ...]]] = {
         "update orders set note = (select string_agg(email, '') from customers)",
         "delete from numbers using customers where i <> ascii(substr(email, 1, 1))",
         "merge into plain p using customers c on p.b = c.id when not matched then insert values (c.email, 1)")),
-    "session settings, notifications, sequences, locks": ("refused", (
+    "session settings, notifications, sequences, locks, large objects": ("refused", (
         "select set_config('touch.x', email, false) from customers", "select pg_notify('c', email) from customers",
         "select setseed(ascii(email) / 200.0) from customers",
         "select nextval('ticks') from customers, numbers where i <= ascii(email)",
-        "select pg_advisory_lock(ascii(email)) from customers", "listen c")),
+        "select pg_advisory_lock(ascii(email)) from customers", "listen c",
+        "select lo_from_bytea(0, email::bytea) from customers", "select lo_create(ascii(email)) from customers",
+        "select pg_create_restore_point(email) from customers", "select pg_replication_origin_create(email) from customers")),
     "new names for protected columns": ("refused", (
         "alter table customers rename column email to x", "alter table customers rename to x",
         "alter table customers add column x text generated always as (email || '') stored")),
@@ -208,6 +241,8 @@ def shop(monitored: Monitored) -> Iterator[tuple[str, Catalog]]:
         with psycopg.connect(monitored.dsn(dbname=name), autocommit=True) as db:
             db.execute(SCHEMA)  # type: ignore[arg-type]
         dsn = monitored.dsn(dbname=name)
+        # What another session said last stands in pg_stat_activity.
+        admin.execute(f"select 1 /* of {NAME} {EMAIL} {BORN} */")
         yield dsn, read_catalog(dsn)
         admin.execute(f'drop database "{name}" with (force)')  # type: ignore[arg-type]
 
