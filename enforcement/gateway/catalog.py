@@ -41,6 +41,8 @@ SQL = """set local search_path = ''; select json_build_object(
         left join pg_type b on b.oid = t.typbasetype where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) end,
     'primary_key', (select coalesce(json_agg(k), '[]') from pg_index i, unnest(i.indkey::int2[]) k
         where i.indrelid = c.oid and i.indisprimary),
+    'unique', (select coalesce(json_agg((i.indkey::int2[])[0:i.indnkeyatts - 1]), '[]') from pg_index i
+        where i.indrelid = c.oid and i.indisunique and i.indisvalid and i.indpred is null and i.indexprs is null),
     'parents', case when c.relkind in ('i', 'I')
         then (select coalesce(json_agg(i.indrelid::bigint), '[]') from pg_index i where i.indexrelid = c.oid)
         else (select coalesce(json_agg(h.inhparent::bigint), '[]') from pg_inherits h where h.inhrelid = c.oid) end,
@@ -88,8 +90,9 @@ class Column(msgspec.Struct, frozen=True):
 class Relation(msgspec.Struct, frozen=True):
     """A table, partitioned table (`p`), view (`v`), materialized view (`m`), foreign table, sequence or index.
 
-    `parents` are oids of the partitioned or inherited tables, of an index its table. `reads` are pairs of oid and column
-    number (0: the whole) that a view reads; `rules` pairs of event (2 update, 3 insert, 4 delete) and definition; `triggers`
+    `unique` are the columns of each unique index. `parents` are oids of the partitioned or inherited tables, of an index
+    its table. `reads` are pairs of oid and column number (0: the whole) that a view reads; `rules` pairs of event (2 update,
+    3 insert, 4 delete) and definition; `triggers`
     pairs of name and function; `referenced_by` who has a foreign key to it, with what happens on delete and update.
     """
 
@@ -99,12 +102,18 @@ class Relation(msgspec.Struct, frozen=True):
     kind: str
     columns: tuple[Column, ...] = ()
     primary_key: tuple[int, ...] = ()
+    unique: tuple[tuple[int, ...], ...] = ()
     parents: tuple[int, ...] = ()
     definition: str | None = None
     reads: tuple[tuple[int, int], ...] = ()
     rules: tuple[tuple[str, str], ...] = ()
     triggers: tuple[tuple[str, str], ...] = ()
     referenced_by: tuple[tuple[int, str, str], ...] = ()
+
+    def names_of(self, attnums: Iterable[int]) -> frozenset[str]:
+        """The names of columns by number."""
+        wanted = frozenset(attnums)
+        return frozenset(column.name for column in self.columns if column.attnum in wanted)
 
     def classes_of(self, names: Iterable[str]) -> tuple[str, ...]:
         """Classes of the named columns, sorted."""

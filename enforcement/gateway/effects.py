@@ -142,7 +142,7 @@ def _resolved(
 def _judged(text: str, part: Part, resolver: Resolver) -> JudgedPart:
     told = part.statement
     touches = _distinct(resolver.touches(part))
-    calls = _distinct(resolver.note_functions(part))
+    calls = _distinct(resolver.note_functions(told))
     reasons = [reason for reason in (told.reason or "").split("; ") if reason and reason != statements.CALLS]
     reasons += resolver.reasons
     if calls:
@@ -184,7 +184,7 @@ def _after(scope: Scope, judged: JudgedPart) -> Scope:
             path = _path(value) if name == "search_path" and value is not None else None
         if name in ("standard_conforming_strings", "*"):
             strings = strings and (value or "").lower() in ("on", "true", "t", "yes", "1", "")
-    if part.tag.startswith("ROLLBACK") or part.tag == "COMMIT":
+    if judged.opaque or part.tag.startswith("ROLLBACK") or part.tag in ("COMMIT", "PREPARE TRANSACTION"):
         path = None
     made = {name for _, name, temporary in part.creates if temporary}
     temp = scope.temp | made if made else scope.temp

@@ -11,7 +11,7 @@ import msgspec
 from enforcement.gateway.catalog import UNKNOWN, Catalog, Column, Relation
 from lineage import statements
 from lineage.guardrails import Touch
-from lineage.statements import Effect, Part
+from lineage.statements import Effect, Key, Part, Statement
 
 Certainty = Literal["exact", "assumed", "unknown"]
 
@@ -22,6 +22,7 @@ KINDS = {
 }  # fmt: skip
 WITHOUT_VALUES = frozenset({"ddl", "privilege", "procedural", "session"})
 """Verbs that neither show nor store values of columns."""
+_SYSTEM = frozenset({"pg_catalog", "information_schema"})
 _CHANGES = frozenset({"insert", "update", "delete", "truncate", "import"})
 _EVENTS = {"update": "2", "insert": "3", "import": "3", "delete": "4"}
 _ON_DELETE = {"c": "delete", "n": "update", "d": "update"}
@@ -107,10 +108,8 @@ class Resolver:
 
     def _candidates(self, schema: str | None, name: str) -> Iterator[tuple[str, Relation | None]]:
         """Relations that the name may mean, the likeliest first; a temporary one is not in the catalog."""
-        if schema is None:
-            places = self.path if self.path is not None else (TEMPORARY, *self.catalog.schemas.get(name, ()))
-        else:
-            places = (TEMPORARY if schema.startswith(TEMPORARY) else schema,)
+        everywhere = self.path if self.path is not None else (TEMPORARY, *self.catalog.schemas.get(name, ()))
+        places = everywhere if schema is None else (schema,)
         for place in places:
             if place == TEMPORARY and name in self.scope.temp:
                 yield TEMPORARY, None
@@ -120,12 +119,11 @@ class Resolver:
     def _unlisted(self, effect: Effect, schema: str | None, certainty: Certainty) -> Touch:
         return Touch(
             effect.verb,
-            schema=TEMPORARY if schema and schema.startswith(TEMPORARY) else schema,
+            schema=schema,
             relation=effect.relation,
             kind="temporary table" if schema == TEMPORARY else None,
             columns=tuple(dict.fromkeys((*effect.columns, *effect.possible))),
             written=effect.written,
-            keys=None if effect.keys is None else len(effect.keys),
             certainty=certainty,
             classes=() if effect.verb in WITHOUT_VALUES else (UNKNOWN,),
             unconditional=effect.unconditional,
@@ -143,13 +141,19 @@ class Resolver:
             kind=KINDS[relation.kind],
             columns=columns,
             written=_expanded(effect.written, names),
-            keys=None if effect.keys is None else len(effect.keys),
+            keys=len(effect.keys) if effect.keys and self._is_by_key(effect.keys, relation) else None,
             certainty=certainty,
             classes=() if effect.verb in WITHOUT_VALUES else relation.classes_of(columns),
             unconditional=effect.unconditional,
         )
         yield touch
         yield from self._behind(touch, relation)
+
+    def _is_by_key(self, keys: tuple[Key, ...], relation: Relation) -> bool:
+        """Whether each key has all columns of a unique index; a view's rows are fixed by the keys of what it reads."""
+        bases = [self.catalog.by_oid.get(oid) for oid, _ in relation.reads] if relation.kind == "v" else [relation]
+        unique = [base.names_of(attnums) for base in bases if base for attnums in base.unique]
+        return all(any(names <= {column for column, _ in key} for names in unique) for key in keys)
 
     def _behind(self, touch: Touch, relation: Relation) -> Iterator[Touch]:
         """What happens to others when this happens to the relation. Each relation is looked behind once for a verb."""
@@ -163,6 +167,8 @@ class Resolver:
         if relation.kind == "v":
             yield from self._view(touch, relation)
         if touch.verb in _CHANGES:
+            if relation.schema in _SYSTEM:
+                self.reasons[f"it changes {touch.name}, whose rules may do anything"] = None
             self._note_triggers(touch, relation)
             yield from self._rules(touch, relation)
             yield from self._foreign_keys(touch, relation)
@@ -193,6 +199,9 @@ class Resolver:
 
     def _view(self, touch: Touch, view: Relation) -> Iterator[Touch]:
         """A view reads its tables; a change of a view is one of them. Classes are those of the columns asked for."""
+        inner = Resolver(self.catalog, Scope(search_path=()))
+        for name in inner.note_functions(statements.analyse(view.definition or "")):
+            self.reasons[f"the view {touch.name} calls {name}, which may do anything"] = None
         read: defaultdict[int, set[int]] = defaultdict(set)
         for oid, attnum in view.reads:
             read[oid].add(attnum)
@@ -238,9 +247,8 @@ class Resolver:
                 for found in self._also(touch, oid, verb, ()):
                     yield msgspec.structs.replace(found, certainty="assumed", written=())
 
-    def note_functions(self, part: Part) -> Iterator[str]:
+    def note_functions(self, told: Statement) -> Iterator[str]:
         """Names of the functions and operators that may do anything, which become reasons."""
-        told = part.statement
         known = {column.name for effect in told.effects for column in self._columns(effect)}
         called = [(None, name) for name in told.attributes if name not in known and self._may_be_called(name)]
         for schema, name in (*told.functions, *called):

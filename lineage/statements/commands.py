@@ -32,8 +32,13 @@ _RELATION_KINDS = frozenset({
 _PARTS_OF_RELATIONS = frozenset({
     "OBJECT_TRIGGER", "OBJECT_RULE", "OBJECT_POLICY", "OBJECT_COLUMN", "OBJECT_TABCONSTRAINT",
 })  # fmt: skip
+_COMPUTES = frozenset({
+    "IndexStmt", "AlterTableStmt", "CreateStmt", "CreateForeignTableStmt", "CreateDomainStmt", "AlterDomainStmt", "CreateStatsStmt",
+})  # fmt: skip
+"""Kinds with defaults, checks, conversions and index expressions: computed at once, or later by statements that do not show it."""
 _DDL_KIND = re.compile(r"(?:Create|Alter|Drop|Define|Import|CompositeType|SecLabel|Comment)\w*Stmt$")
 _COLUMN_ALTERATION = re.compile("Column|NotNull|Statistics|Storage|Identity|Expression|Compression")
+_NOT_FOLLOWED = "changes a setting in a way that cannot be followed"
 _OFF = frozenset({"false", "off", "0", "no"})
 
 
@@ -79,7 +84,7 @@ class Commands(Visitor):
             and all("FuncCall" in target["ResTarget"]["val"] for target in fields["targetList"])
             and all(value is not None for _, value, _ in settings)
         ):
-            self.reasons["changes a setting in a way that cannot be followed"] = None
+            self.reasons[_NOT_FOLLOWED] = None
 
     def _plain(self, verb: str, schema: str | None = None, relation: str | None = None) -> Reference:
         reference = Reference(verb, schema, relation)
@@ -99,7 +104,17 @@ class Commands(Visitor):
             self.prepared[fields["name"]] = fields["query"]
 
     def _inner(self, fields: Node) -> None:
-        self.statement(fields["query"])
+        self._at_another_time(fields["query"])
+
+    def _at_another_time(self, tree: Node) -> None:
+        """What may run later or not at all: a setting in it does not hold for the next statement."""
+        before = len(self.settings)
+        self.statement(tree)
+        self._cannot_be_followed(before)
+
+    def _cannot_be_followed(self, before: int) -> None:
+        if any(name in FOLLOWED_SETTINGS for name, _, _ in self.settings[before:]):
+            self.reasons[_NOT_FOLLOWED] = None
 
     def _copy(self, fields: Node) -> None:
         if fields.get("is_program"):
@@ -130,7 +145,7 @@ class Commands(Visitor):
     def _create_as(self, fields: Node) -> None:
         self.refer(fields["into"]["rel"], "ddl")
         if not fields["into"].get("skipData"):
-            self.statement(fields["query"])
+            self._at_another_time(fields["query"])
 
     def _execute(self, fields: Node) -> None:
         """Runs what this session prepared, with the given values; unseen, it hides everything."""
@@ -206,20 +221,28 @@ class Commands(Visitor):
 
     def _foreign_table(self, fields: Node) -> None:
         self.refer(fields["base"]["relation"], "ddl")
+        self._computed(fields)
+
+    def _computed(self, fields: Node) -> None:
+        before = len(self.settings)
+        self.expressions(fields, Scope(None))
+        self._cannot_be_followed(before)
 
     def _ddl(self, kind: str, fields: Node) -> None:
         relation = fields.get(DDL_RELATION.get(kind, ""))
+        if kind in _COMPUTES:
+            self._computed(fields)
         if relation is None:
             self._plain("privilege" if fields.get("renameType") == "OBJECT_ROLE" else "ddl")
             return
         self.refer(relation, "ddl").name(*_ddl_columns(kind, fields))
-        if kind in ("IndexStmt", "AlterTableStmt"):
-            # Defaults, checks, conversions and index expressions are computed for the rows that are there.
-            self.expressions(fields, Scope(None))
+        for other in fields.get("inhRelations", ()):
+            self.refer(other["RangeVar"], "ddl")
         for command in _alterations(fields):
-            partition = command.get("def", {}).get("PartitionCmd", {}).get("name")
-            if partition is not None:
-                self.refer(partition, "ddl")
+            told = command.get("def", {})
+            other = told.get("PartitionCmd", {}).get("name") or told.get("RangeVar")
+            if other is not None:
+                self.refer(other, "ddl")
 
 
 def executes(fields: Node) -> bool:

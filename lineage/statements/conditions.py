@@ -8,10 +8,11 @@ from typing import Any, Literal
 from lineage.statements.parser import Node
 from lineage.statements.scope import names_of
 
-Kind = Literal["always", "never", "rows"]
-"""Holds for every row, for none, or depends on the row. What is constant and cannot be worked out counts as `always`."""
+Kind = Literal["always", "never", "rows", "constant"]
+"""Holds for every row, for none, depends on the row, or is the same for every row and cannot be worked out."""
 
-_OPPOSITE: dict[Kind, Kind] = {"always": "never", "never": "always", "rows": "rows"}
+_OPPOSITE: dict[Kind, Kind] = {"always": "never", "never": "always", "rows": "rows", "constant": "constant"}
+_NEVER_NULL = frozenset({"ctid", "tableoid", "xmin", "xmax", "cmin", "cmax"})
 _SAME_ON_BOTH_SIDES = frozenset({"=", "<=", ">=", "~~", "~~*"})
 
 
@@ -29,7 +30,7 @@ def _kind(node: Node, name: str) -> Kind:
         constant = _constant(kind, fields)
         if constant is not None:
             return constant
-    return "rows" if _names_rows(node, name) else "always"
+    return "rows" if _names_rows(node, name) else "constant"
 
 
 def _bool(fields: Node, name: str) -> Kind:
@@ -41,7 +42,9 @@ def _bool(fields: Node, name: str) -> Kind:
         return _OPPOSITE[neutral]
     if neutral == "never" and _is_complete(fields["args"]):
         return "always"
-    return "rows" if "rows" in kinds else neutral
+    # `rows or constant` may be all rows, `rows and constant` may not.
+    graver: tuple[Kind, Kind] = ("rows", "constant") if neutral == "always" else ("constant", "rows")
+    return next((kind for kind in graver if kind in kinds), neutral)
 
 
 def _is_complete(alternatives: list[Node]) -> bool:
@@ -61,6 +64,8 @@ def _is_complete(alternatives: list[Node]) -> bool:
 
 def _constant(kind: str, fields: Node) -> Kind | None:
     """Constants, and comparisons of a thing with itself; None for anything else."""
+    if kind == "NullTest" and fields["nulltesttype"] == "IS_NOT_NULL" and "ColumnRef" in fields["arg"]:
+        return "always" if names_of(fields["arg"]["ColumnRef"]["fields"])[-1] in _NEVER_NULL else None
     if kind == "A_Const":
         value = fields.get("boolval")
         return "never" if value is not None and not value.get("boolval") else "always"
@@ -76,7 +81,12 @@ def _comparison(fields: Node) -> Kind | None:
         return None
     operator = names_of(fields["name"])[-1]
     if "A_Const" in left and "A_Const" in right and operator == "=":
-        return "always" if _same(left) == _same(right) else "never"
+        if _same(left) == _same(right):
+            return "always"
+        # 1 and 1.0 are written differently and are the same.
+        return (
+            "never" if any(kind in left["A_Const"] and kind in right["A_Const"] for kind in ("ival", "sval")) else None
+        )
     if fields["kind"] in ("AEXPR_LIKE", "AEXPR_ILIKE"):
         pattern = right.get("A_Const", {}).get("sval", {}).get("sval")
         return "always" if operator in ("~~", "~~*") and pattern is not None and not pattern.strip("%") else None

@@ -17,6 +17,8 @@ FOLLOWED_SETTINGS = frozenset({
 CALLS = "calls a function that may do anything"
 MESSAGE_FUNCTION = "pg_logical_emit_message"
 MESSAGE_PREFIX = "touchstone"
+_CALLS_BY_SYNTAX = {"JsonFuncExpr": "", "JsonScalarExpr": "json_scalar", "JsonSerializeExpr": "json_serialize"}
+"""Functions that PostgreSQL 16 and 17 made a part of the grammar; the empty name stands in the expression."""
 _MERGE_VERBS = {"CMD_INSERT": "insert", "CMD_UPDATE": "update", "CMD_DELETE": "delete"}
 _FIXED_BY_ON = {"JOIN_INNER": (True, True), "JOIN_LEFT": (False, True), "JOIN_RIGHT": (True, False)}
 _SEPARATE = frozenset(
@@ -63,6 +65,8 @@ class Visitor:
         if "larg" in fields:
             self.select(fields["larg"], scope)
             self.select(fields["rarg"], scope)
+            # LIMIT and OFFSET of both together may hold subqueries and calls.
+            self.expressions([value for name, value in fields.items() if name not in _SEPARATE], scope)
             return
         if "intoClause" in fields:
             self.refer(fields["intoClause"]["rel"], "ddl")
@@ -78,6 +82,7 @@ class Visitor:
         target = self.refer(fields["relation"], "insert")
         columns = [column["ResTarget"]["name"] for column in fields.get("cols", ())]
         target.write(*columns or ("*",))
+        self.expressions(fields.get("cols"), Scope(scope.parent, scope.ctes))
         source = fields.get("selectStmt", {}).get("SelectStmt")
         if source is not None:
             if fields.get("override") != "OVERRIDING_USER_VALUE":
@@ -94,6 +99,7 @@ class Visitor:
         updated = self.refer(fields["relation"], "update")
         inner = Scope(scope.parent, scope.ctes, [(_alias(fields["relation"]), updated), ("excluded", None)])
         columns = [e["IndexElem"].get("name", "") for e in clause.get("infer", {}).get("indexElems", ())]
+        self.expressions(clause.get("infer"), inner)
         # The row that is updated is the one whose conflict columns equal the inserted ones.
         if target.fixed and set(columns) <= set(target.fixed[0]):
             updated.fixed = keys.narrowed(target.fixed, columns)
@@ -139,6 +145,7 @@ class Visitor:
         if verb == "insert":
             columns = [column["ResTarget"]["name"] for column in clause.get("targetList", ())]
             action.write(*columns or ("*",))
+            self.expressions(clause.get("targetList"), scope)
             values = clause.get("values", ())
             action.fixed = keys.inserted(columns, [{"List": {"items": values}}], self.parameters)
             self.expressions(values, scope)
@@ -155,7 +162,8 @@ class Visitor:
     def _assign(self, fields: Node, target: Reference, scope: Scope) -> None:
         for assignment in fields.get("targetList", ()):
             target.write(assignment["ResTarget"]["name"])
-            self.expressions(assignment["ResTarget"].get("val"), scope)
+            # `set a[f()] = …` has an expression on the left too.
+            self.expressions([assignment["ResTarget"].get(name) for name in ("indirection", "val")], scope)
 
     def _returning(self, fields: Node, target: Reference, scope: Scope, stands_for: Reference | None = None) -> None:
         """RETURNING shows the changed rows to the client: a read of the same rows."""
@@ -264,6 +272,12 @@ class Visitor:
             self.call(value)
         elif kind == "A_Expr":
             self.operators[".".join(names_of(value["name"]))] = None
+        elif kind == "SubLink" and "operName" in value:
+            self.operators[".".join(names_of(value["operName"]))] = None
+        elif kind in _CALLS_BY_SYNTAX:
+            # Servers older than the grammar call a function of this name.
+            name = _CALLS_BY_SYNTAX[kind] or value["op"].removesuffix("_OP").lower()
+            self.functions[None, name] = None
         return True
 
     def call(self, fields: Node) -> None:

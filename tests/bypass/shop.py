@@ -35,8 +35,12 @@ create view named as select id, name, upper(email) as contact, password_hash as 
 create view renamed as select contact as c, id from named;
 create view counted as select count(*) as n from customers;
 create view writable as select id, name from customers where up is null;
+create table lists (id int primary key, a int[]);
 create materialized view totals as select customer_id, sum(amount) from orders group by 1;
 create function touch_orders() returns int language sql as 'update orders set note = ''f'' where id = 1 returning 1';
+create view calling as select touch_orders() as n;
+create view over_calling as select n from calling;
+create function json_scalar(text) returns text language sql as 'delete from codes returning code';
 create function evil.lower(varchar) returns text language sql as 'delete from codes returning code';
 create function total(customers) returns int language sql as 'delete from codes returning n';
 create procedure clear_codes() language sql as 'delete from codes';

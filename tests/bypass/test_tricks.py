@@ -15,7 +15,7 @@ from tests.bypass.shop import AGENT, HUMAN, SERVICE, Gate
 TRICKS = [
     (r"DELETE FROM customers WHERE name = E'\' OR id = 1 --'",
      "delete public.addresses, delete public.customers",
-     "allow", "approve:agents-read-only"),
+     "approve:people-bulk-change", "approve:agents-read-only"),
     ("/* a /* nested */ comment */ DELETE FROM customers WHERE true",
      "delete public.addresses, delete public.customers",
      "block:no-unconditional-change", "block:no-unconditional-change"),
@@ -372,6 +372,80 @@ def test_a_trick_is_seen_through(gate: Gate, sql, told, person, agent):
     judged = gate.judged(sql)
     assert f"{'opaque' * judged.opaque} {', '.join(sorted(gate.told(sql)))}".strip() == told
     assert [f"{d.outcome}:{d.rule}".rstrip(":") for d in (gate(sql, HUMAN), gate(sql, AGENT))] == [person, agent]
+
+
+HIDDEN_CALLS = [
+    "SELECT 1 UNION ALL SELECT 2 LIMIT touch_orders()",
+    "SELECT 1 UNION ALL SELECT 2 OFFSET (SELECT touch_orders())",
+    "UPDATE lists SET a[touch_orders()] = 1 WHERE id = 1",
+    "INSERT INTO lists (id, a[touch_orders()]) VALUES (1, 2)",
+    "INSERT INTO lists (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET a[touch_orders()] = 1",
+    "MERGE INTO lists t USING codes s ON t.id = s.n WHEN MATCHED THEN UPDATE SET a[touch_orders()] = 1",
+    "SELECT 1 === ANY (SELECT 2)",
+    "SELECT * FROM calling",
+    "SELECT n FROM over_calling",
+    "CREATE TEMP TABLE mine (a int DEFAULT touch_orders())",
+    "CREATE TABLE mine (a int CHECK (touch_orders() = a))",
+    "CREATE DOMAIN mine AS int CHECK (touch_orders() IS NULL)",
+    "ALTER DOMAIN mine ADD CHECK (touch_orders() IS NULL)",
+    "UPDATE pg_settings SET setting = 'off' WHERE name = 'standard_conforming_strings'",
+    "UPDATE pg_catalog.pg_settings SET setting = 's' WHERE name = 'search_path'",
+    "DECLARE c CURSOR FOR SELECT set_config('search_path', 's', false)",
+    "CREATE TABLE IF NOT EXISTS codes AS SELECT set_config('search_path', 's', false)",
+    "CREATE TEMP TABLE mine (a text DEFAULT set_config('search_path', 's', false))",
+    "SELECT json_scalar('x')",
+]
+
+
+@pytest.mark.parametrize("sql", HIDDEN_CALLS)
+def test_a_call_that_stands_where_none_is_looked_for_is_opaque(gate: Gate, sql):
+    assert gate.judged(sql).opaque
+    assert gate(sql, AGENT).rule in ("agents-nothing-opaque", "no-drop")
+    assert gate(sql, HUMAN).outcome == "approve"
+
+
+def test_what_stands_behind_an_opaque_statement_may_mean_any_schema(gate: Gate):
+    sql = "DECLARE c CURSOR FOR SELECT set_config('search_path', 's', false); SELECT email FROM customers"
+    assert {"read public.customers", "read s.customers"} <= gate.told(sql)
+
+
+def test_a_default_that_forges_an_identity_message_is_blocked_as_the_call_is(gate: Gate):
+    sql = "CREATE TEMP TABLE mine (a pg_lsn DEFAULT pg_logical_emit_message(true, 'touchstone', '{}'))"
+    assert {gate(sql, who).rule for who in (HUMAN, SERVICE, AGENT)} == {"no-forged-identity"}
+
+
+EVERY_ROW = [
+    "DELETE FROM customers WHERE id = -1 OR 1 = 1.0",
+    "DELETE FROM customers WHERE id = -1 OR '1' = 1",
+    "DELETE FROM customers WHERE id = -1 OR NOT (SELECT false)",
+    "DELETE FROM customers WHERE id = -1 OR NOT (random() > 2)",
+    "DELETE FROM customers WHERE ctid IS NOT NULL",
+    "UPDATE customers SET name = 'x' WHERE customers.tableoid IS NOT NULL",
+]
+
+
+@pytest.mark.parametrize("sql", EVERY_ROW)
+def test_a_condition_that_may_hold_for_every_row_counts_as_none(gate: Gate, sql):
+    assert gate(sql, SERVICE).rule == gate(sql, HUMAN).rule == "no-unconditional-change"
+
+
+def test_only_a_unique_key_fixes_rows(gate: Gate):
+    def rule(sql: str) -> str:
+        return gate(sql, HUMAN).rule
+
+    assert rule("UPDATE orders SET note = 'x' WHERE id = 1") == ""
+    assert rule("UPDATE orders SET note = 'x' WHERE id IN (1, 2) AND customer_id = 3") == ""
+    assert rule("UPDATE writable SET name = 'x' WHERE id = 1") == ""
+    assert rule("UPDATE orders SET note = 'x' WHERE customer_id = 3") == "people-bulk-change"
+    assert rule("UPDATE orders SET note = 'x' WHERE id = 1 OR customer_id = 3") == "people-bulk-change"
+    # With transform_null_equals this is every row without a note.
+    assert rule("UPDATE orders SET note = 'x' WHERE note = NULL") == "people-bulk-change"
+    assert rule("UPDATE writable SET name = 'x' WHERE name = 'c1'") == "people-bulk-change"
+
+
+def test_the_temporary_tables_of_another_session_are_not_ones_own(gate: Gate):
+    own, other = "DROP TABLE pg_temp.mine", "DROP TABLE pg_temp_7.mine"
+    assert (gate(own, HUMAN).outcome, gate(other, HUMAN).rule) == ("allow", "no-drop")
 
 
 UNREADABLE = [

@@ -21,6 +21,7 @@ CANCEL_CODE = 80877102
 SSL_CODE = 80877103
 GSSENC_CODE = 80877104
 SECRET_BYTES = (4, 256)
+LONGEST_NAME = 63
 
 What = Literal["S", "P"]
 """A prepared statement, or a portal."""
@@ -184,7 +185,7 @@ def encode_query(text: str, encoding: str = "utf-8") -> bytes:
 
 def decode_parse(body: bytes, encoding: str = "utf-8") -> Parse:
     reader = Body(body, encoding)
-    found = Parse(reader.text(), reader.text(), reader.oids(reader.uint16()))
+    found = Parse(_name(reader), reader.text(), reader.oids(reader.uint16()))
     reader.end()
     return found
 
@@ -197,7 +198,7 @@ def encode_parse(name: str, text: str, types: tuple[int, ...], encoding: str = "
 def decode_bind(body: bytes, encoding: str = "utf-8") -> Bind:
     """FrameError also when the number of formats fits neither none, one, nor the values."""
     reader = Body(body, encoding)
-    found = Bind(reader.text(), reader.text(), reader.formats(), reader.values(), reader.formats())
+    found = Bind(_name(reader), _name(reader), reader.formats(), reader.values(), reader.formats())
     reader.end()
     if len(found.formats) not in (0, 1, len(found.values)):
         raise FrameError("A Bind message has another number of formats than of values.")
@@ -235,19 +236,29 @@ def encode_close(what: What, name: str, encoding: str = "utf-8") -> bytes:
     return reading.message(FromClient.CLOSE, what.encode(), reading.text(name, encoding))
 
 
+def _name(reader: Body) -> str:
+    """The name of a statement or portal. PostgreSQL cuts a longer one, so that two names would mean one thing there."""
+    name = reader.text()
+    if len(name.encode()) > LONGEST_NAME:
+        raise FrameError(
+            f"The name of a statement or portal is longer than {LONGEST_NAME} bytes. Give it a shorter one."
+        )
+    return name
+
+
 def _named(body: bytes, encoding: str) -> tuple[What, str]:
     reader = Body(body, encoding)
     kind = reader.byte()
     if kind not in b"SP":
         raise FrameError("Describe and Close name a statement (S) or a portal (P).")
-    name = reader.text()
+    name = _name(reader)
     reader.end()
     return ("S" if kind == ord("S") else "P"), name
 
 
 def decode_execute(body: bytes, encoding: str = "utf-8") -> Execute:
     reader = Body(body, encoding)
-    found = Execute(reader.text(), reader.int32())
+    found = Execute(_name(reader), reader.int32())
     reader.end()
     return found
 

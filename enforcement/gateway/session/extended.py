@@ -173,6 +173,8 @@ def _bind(state: State, desk: Desk, frame: Frame) -> Steps:
         return
     if not (yield from _permitted(state, desk, portal)):
         return
+    # A portal and a cursor share one namespace: FETCH from this name reads the portal now.
+    state.cursors.pop(bind.portal, None)
     change = state.portals.change(bind.portal, portal)
     passed = Passed(
         state.line,

@@ -12,6 +12,7 @@ from enforcement.gateway.session.judging import Judgement, Refusal, parameter_te
 from enforcement.gateway.session.outputs import Ask, Decided, Hold, Preview, Previewed, Withdraw
 from enforcement.gateway.session.state import State, Wait
 from lineage.exchanged import Parameter
+from lineage.statements import analyse
 
 SHOWN = 16 * 1024
 
@@ -56,7 +57,7 @@ def held(
     preview = yield from _preview(state, desk, request_id, judgement, texts)
     in_transaction = state.line.status == messages.IN_TRANSACTION
     until = state.clock() + state.place.hold_seconds if in_transaction else None
-    digest = state.judge.digest(judgement.text, values, formats, types)
+    digest = state.judge.digest(judgement, state.known_scope(), values, formats, types)
     hold = _hold(state, judgement, request_id, digest, preview, until, _shown(values, texts))
     desk.ask(hold)
     state.line.output(Ask(hold))
@@ -118,6 +119,8 @@ def _hold(
     parameters: tuple[Parameter, ...],
 ) -> Hold:
     place, who, decision = state.place, state.judge.who, judgement.worst
+    redacted = [one.part.part.statement.redacted for one in judgement.rulings]
+    redacted += [analyse(source).redacted for source in judgement.sources]
     person = who.on_behalf_of
     return Hold(
         request_id=request_id,
@@ -133,8 +136,8 @@ def _hold(
         account=place.account,
         purpose=judgement.reasons.purpose,
         ticket=judgement.reasons.ticket,
-        redacted="; ".join(one.part.part.statement.redacted for one in judgement.rulings)[:SHOWN],
-        statement=judgement.text,
+        redacted="; ".join(redacted)[:SHOWN],
+        statement="\n-- which stands for:\n".join((judgement.text, *judgement.sources)),
         parameters=parameters,
         effects=_effects(judgement),
         estimated_rows=preview.plan_rows,

@@ -49,6 +49,11 @@ class Judgement(msgspec.Struct, frozen=True):
     def writes(self) -> bool:
         return any(one.part.writes for one in self.rulings)
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """What its EXECUTE and FETCH statements stand for: texts that are not in its own."""
+        return tuple(one.source.text for one in self.rulings if one.source.text not in self.text)
+
     def between(self, first: int, last: int) -> Judgement:
         """The same of some of its statements only."""
         rulings = self.rulings[first:last]
@@ -229,11 +234,23 @@ class Judge:
         """For a text without statements."""
         return guardrails.decide(self.rules, self._asked(_NOTHING, Reasons()))
 
-    def digest(self, text: str, values: Sequence[bytes | None], formats: Sequence[int], types: Sequence[int]) -> str:
-        """SHA-256 (hex) over everything that an approval is for: what would run, where, by whom and for whom."""
+    def digest(
+        self,
+        judgement: Judgement,
+        scope: Scope,
+        values: Sequence[bytes | None] = (),
+        formats: Sequence[int] = (),
+        types: Sequence[int] = (),
+    ) -> str:
+        """SHA-256 (hex) over everything that an approval is for: what would run, on what, where, by whom and for whom.
+
+        The same text on other tables, or an EXECUTE of what was prepared anew under its name, is another request.
+        """
         who, person = self.who, self.who.on_behalf_of
+        touched = sorted({f"{touch.verb} {touch.name}" for touch in judgement.judged.touches})
         held = [
-            text, [None if value is None else value.hex() for value in values], list(formats), list(types),
+            judgement.text, judgement.sources, touched, scope.path, scope.role,
+            [None if value is None else value.hex() for value in values], list(formats), list(types),
             self.place.datasource, self.place.database, self.place.account, who.id,
             who.agent.id if who.agent else None, (person.id or person.email) if person else None,
         ]  # fmt: skip

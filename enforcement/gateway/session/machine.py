@@ -143,6 +143,8 @@ class Session:
 
     def _take(self, answer: Answer) -> None:
         if isinstance(answer, CatalogLoaded):
+            # Schemas of the search path may have been made that were not there when it was asked for.
+            self._state.doubt = self._state.doubt or answer.catalog.version != self._state.judge.catalog.version
             self._state.judge.catalog = answer.catalog
             self._state.catalog_read(answer.number)
         elif isinstance(answer, RulesChanged):
@@ -183,6 +185,10 @@ class Session:
             told = messages.decode_parameter_status(frame.body)
             if told.name == "client_encoding" and not is_safe_encoding(told.value):
                 raise ProtocolViolation("client_encoding was changed to one that the gateway does not read.")
+            if told.name == "standard_conforming_strings" and told.value != "on":
+                raise ProtocolViolation(
+                    "standard_conforming_strings was switched off; texts cannot be judged any more."
+                )
         line.behind(frame.raw)
 
     def _notice(self, frame: Frame) -> bytes:

@@ -139,7 +139,9 @@ def allowed(state: State, desk: Desk, judgement: Judgement) -> Generator[Wait, N
         no = refusal(judgement.worst)
         yield from refused(state, judgement, no)
         return no
-    if judgement.worst.outcome != "approve" or state.is_failed:
+    # In a failed transaction nothing runs, but behind its end it does.
+    nothing_runs = state.is_failed and not any(one.part.part.is_transaction_control for one in judgement.rulings)
+    if judgement.worst.outcome != "approve" or nothing_runs:
         return None
     answer = yield from held(state, desk, judgement)
     if answer.refusal is not None:

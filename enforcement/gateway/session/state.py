@@ -28,7 +28,10 @@ from enforcement.gateway.session.settings_tracking import Reasons, reasons
 Wait = Callable[[], bool]
 Steps = Generator[Wait, None, None]
 
-STAMP = "SELECT pg_catalog.pg_logical_emit_message(true,'touchstone',$1)::text, pg_catalog.pg_current_xact_id()::text"
+STAMP = (
+    "SELECT pg_catalog.pg_logical_emit_message(true,'touchstone',$1)::pg_catalog.text,"
+    " pg_catalog.pg_current_xact_id()::pg_catalog.text"
+)
 ALONE = frozenset({
     "VACUUM", "CREATE DATABASE", "DROP DATABASE", "ALTER DATABASE", "CREATE TABLESPACE", "DROP TABLESPACE", "ALTER SYSTEM",
     "CLUSTER", "CREATE SUBSCRIPTION", "ALTER SUBSCRIPTION", "DROP SUBSCRIPTION", "DISCARD ALL", "REINDEX",
@@ -205,7 +208,8 @@ class State:
     def needs_stamp(self, judgement: Judgement) -> bool:
         if not self.place.identity_message or self.stamped or self.is_failed or not judgement.writes:
             return False
-        return not any(_stands_alone(one, judgement.text) for one in judgement.rulings)
+        # Beside another statement none of them can run but in a transaction.
+        return len(judgement.rulings) > 1 or not _stands_alone(judgement.rulings[0], judgement.text)
 
     def stream(self, execution: Execution, frame: Frame | Run) -> bool:
         """Takes what belongs to any kind of answer: rows and copied data. False for other frames."""

@@ -413,8 +413,7 @@ def test_a_function_that_switches_string_escapes_ends_the_session(stall: Stall) 
         "create function quietly() returns text language sql as $$select set_config('standard_conforming_strings', 'off', false)$$"
     )
     wired = stall.wired()
-    wired.answers(Q("select quietly()"), 1)
-    seen = wired.answers(Q("select 1"), 1)
+    seen = wired.answers(Q("select quietly()"), 1)
     assert error(seen)["S"] == "FATAL"
     assert wired.closed is not None
 
