@@ -4,8 +4,9 @@
     python -m enforcement.gateway SETTINGS.toml --check
 
 It prints one line when it is ready, `listening on HOST:PORT`, on stdout; what an operator should know goes to stderr.
-SIGTERM or SIGINT: no new clients, open transactions may end for `drain_seconds`, then everything ends; a second signal ends at
-once. SIGHUP changes nothing. Exit status 0: ended in order; 1: the settings are wrong or --check found something; 2: it cannot start.
+SIGTERM or SIGINT: new clients are refused (57P03), open transactions may end for `drain_seconds`, then everything ends; a second
+signal ends at once. SIGHUP changes nothing. Exit status 0: ended in order; 1: the settings are wrong or --check found something;
+2: it cannot start.
 
 --check reads the settings, dials each database and signs in with each of its accounts, and prints what is wrong with the SQL or
 command that mends it.
@@ -33,6 +34,7 @@ SETTINGS.toml; paths are taken from its folder, files with secrets must be reada
     login_seconds = 30
     connect_seconds = 10             # for the database to answer and let in
     drain_seconds = 30
+    message_mib = 64                 # the longest message that is taken of a client, 1 to 64
     spool_limit_mib = 1024           # when full, nothing is forwarded (when_unrecorded)
 
     [[database]]

@@ -104,6 +104,8 @@ class Arrival:
     async def _let_in(self, asked: login.SignIn) -> None:
         startup = asked.startup
         self.known = Known(startup)
+        if self.gateway.is_stopping:
+            raise Refused("57P03", "The gateway is stopping and takes no new sessions.", "Connect again shortly.")
         if sentence := refused_startup(startup.parameters):
             raise Refused("22023", sentence)
         who = await self._identity(asked.token)
@@ -158,7 +160,7 @@ class Arrival:
         place = outputs.Place(
             environment=settings.environment, datasource=settings.datasource, database=settings.real_name, account=account.account,
             gateway=self.gateway.settings.gateway.name, when_unrecorded=settings.when_unrecorded,
-            identity_message=settings.identity_message,
+            identity_message=settings.identity_message, message_bytes=self.gateway.settings.gateway.message_mib << 20,
         )  # fmt: skip
         ip, port = self.wire.peer
         client = outputs.ClientFacts(

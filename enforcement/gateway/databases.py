@@ -17,12 +17,14 @@ SESSION_ID = (
     " pg_catalog.to_hex(s.pid)) from pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) s"
 )
 """The session as PostgreSQL writes it into its log lines (%c)."""
-NOTICE_LOSS = (
-    "select pg_catalog.set_config(name, value, false) from (values ('client_connection_check_interval', '2s'),"
-    " ('tcp_keepalives_idle', '60'), ('tcp_keepalives_interval', '15'), ('tcp_keepalives_count', '4'), ('tcp_user_timeout', '120s'))"
-    " as wanted (name, value) where pg_catalog.current_setting(name, true) is not null"
-)
-"""So that the database ends what runs, and its locks, when the gateway or the network has died without a word."""
+NOTICE_LOSS = {
+    "client_connection_check_interval": "2s", "tcp_keepalives_idle": "60", "tcp_keepalives_interval": "15",
+    "tcp_keepalives_count": "4", "tcp_user_timeout": "120s",
+}  # fmt: skip
+"""So that the database ends what runs, and its locks, when the gateway or the network has died without a word. PostgreSQL 14 and newer.
+
+Given at startup: what is set there is what RESET ALL and DISCARD ALL go back to.
+"""
 
 
 class Connected(NamedTuple):
@@ -101,7 +103,11 @@ class Upstream:
 
     async def _sign_in(self, wire: Wire, account: Account, parameters: Mapping[str, str]) -> Connected:
         login = UpstreamLogin(
-            account.account, secret(account.password_file), self.database.real_name, parameters, wire.certificate()
+            account.account,
+            secret(account.password_file),
+            self.database.real_name,
+            {**parameters, **NOTICE_LOSS},
+            wire.certificate(),
         )
         try:
             wire.write(login.begin())
@@ -109,7 +115,6 @@ class Upstream:
                 if answer := login.feed(await wire.take()):
                     wire.write(answer)
             told = await _ask(wire, SESSION_ID, login.rest)
-            await _ask(wire, NOTICE_LOSS, b"")
         except Lost as lost:
             raise UpstreamRefused(
                 "08006", "The database ended the connection while the gateway signed in.", str(lost)

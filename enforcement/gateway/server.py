@@ -60,7 +60,7 @@ class Gateway:
         )
         self.sessions = Sessions(own.max_sessions, own.max_sessions_per_identity)
         self.served = {one.name: self._served(one) for one in settings.database}
-        self._arriving: set[asyncio.Task[None]] = set()
+        self._arriving: dict[asyncio.Task[None], Arrival] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._server: asyncio.Server | None = None
         self.liaison = Liaison(self)
@@ -93,6 +93,11 @@ class Gateway:
         if self._stopping.is_set():
             self._end_all("the gateway stops now", only_idle=False)
         self._stopping.set()
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether new clients are told to come again later."""
+        return self._stopping.is_set()
 
     def record(self, entry: Any) -> None:
         """One entry of a session, written down."""
@@ -140,12 +145,18 @@ class Gateway:
             running.live.told(outputs.RulesChanged(rules))
 
     def _arrived(self, wire: Wire) -> None:
-        if self._stopping.is_set() or len(self._arriving) >= MOST_ARRIVING:
-            wire.abort()
-            return
-        task = asyncio.ensure_future(Arrival(self, wire).run())
-        self._arriving.add(task)
-        task.add_done_callback(self._arriving.discard)
+        if len(self._arriving) >= MOST_ARRIVING:
+            # Who has been silent for longest makes room, so that silent ones do not keep others out.
+            oldest = next((task for task, one in self._arriving.items() if one.known is None), None)
+            if oldest is None:
+                wire.abort()
+                return
+            self._arriving.pop(oldest).wire.abort()
+            oldest.cancel()
+        arrival = Arrival(self, wire)
+        task = asyncio.ensure_future(arrival.run())
+        self._arriving[task] = arrival
+        task.add_done_callback(lambda done: self._arriving.pop(done, None))
 
     def _catalog_changed(self, name: str, catalog: Catalog) -> None:
         for running in self.sessions:
@@ -205,9 +216,7 @@ class Gateway:
                 running.live.kill("the gateway", why)
 
     async def _drain(self, seconds: float) -> None:
-        """New clients are turned away; sessions end as soon as they are between transactions, all of them when time is up."""
-        if self._server is not None:
-            self._server.close()
+        """New clients are told so; sessions end as soon as they are between transactions, all of them when time is up."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while len(self.sessions):
@@ -218,6 +227,8 @@ class Gateway:
             async with asyncio.timeout(2):
                 while len(self.sessions):
                     await asyncio.sleep(TICK_SECONDS / 5)
+        if self._server is not None:
+            self._server.close()
         for task in [*self._arriving, *self._tasks]:
             task.cancel()
         await asyncio.gather(*self._arriving, *self._tasks, return_exceptions=True)

@@ -216,6 +216,11 @@ def _gateway_faults(gateway: Gateway) -> list[str]:
         )
     if bool(gateway.store) != bool(gateway.token_file):
         faults.append("[gateway] store and token_file belong together: give both, or neither to work without a store.")
+    return faults + _number_faults(gateway)
+
+
+def _number_faults(gateway: Gateway) -> list[str]:
+    faults = []
     for name in (
         "max_sessions",
         "max_sessions_per_identity",
@@ -226,6 +231,8 @@ def _gateway_faults(gateway: Gateway) -> list[str]:
     ):
         if getattr(gateway, name) <= 0:
             faults.append(f"[gateway] {name} must be more than 0.")
+    if gateway.message_mib > 64:
+        faults.append("[gateway] message_mib must be between 1 and 64.")
     return faults
 
 

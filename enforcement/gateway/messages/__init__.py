@@ -138,7 +138,9 @@ from enforcement.gateway.messages.reading import (
     ProtocolViolation,
     Reader,
     Run,
+    TooLong,
 )
+from enforcement.gateway.messages.rows import masked_rows
 
 __all__ = [
     "AUTHENTICATION_OK",
@@ -197,6 +199,7 @@ __all__ = [
     "SSLRequest",
     "Sender",
     "Startup",
+    "TooLong",
     "What",
     "decode_authentication",
     "decode_backend_key_data",
@@ -269,5 +272,6 @@ __all__ = [
     "encode_sync",
     "encode_terminate",
     "error",
+    "masked_rows",
     "row_values",
 ]

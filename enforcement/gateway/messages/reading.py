@@ -31,6 +31,14 @@ class FrameError(ProtocolViolation):
     """Bytes that are no message of the protocol."""
 
 
+class TooLong(FrameError):
+    """A message is longer than is taken. `kind` is its first byte."""
+
+    def __init__(self, kind: int, length: int, limit: int) -> None:
+        self.kind = kind
+        super().__init__(f"A message of kind {chr(kind)} says it has {length} bytes; 4 to {limit} are allowed.")
+
+
 class Frame(msgspec.Struct, frozen=True, gc=False, eq=False):
     """One message. It holds on to the chunk it came in: take `body` or `raw` where it is to be kept.
 
@@ -95,15 +103,15 @@ class Reader:
     def feed(self, data: bytes | bytearray | memoryview) -> list[Frame]:
         """The frames that are whole now. FrameError for an unknown kind or a length that cannot be."""
         frames: list[Frame] = []
-        for found in self._cut(data, -1):
+        for found in self._cut(data, b""):
             frames.append(found) if isinstance(found, Frame) else frames.extend(found.frames())
         return frames
 
-    def feed_runs(self, data: bytes | bytearray | memoryview, kind: int) -> list[Frame | Run]:
-        """The same, but messages of this kind (rows, copied data) that follow each other come as one Run."""
-        return self._cut(data, kind)
+    def feed_runs(self, data: bytes | bytearray | memoryview, kinds: bytes) -> list[Frame | Run]:
+        """The same, but messages of one of these kinds (rows, copied data) that follow each other come as one Run."""
+        return self._cut(data, kinds)
 
-    def _cut(self, data: bytes | bytearray | memoryview, run_kind: int) -> list[Frame | Run]:
+    def _cut(self, data: bytes | bytearray | memoryview, kinds: bytes) -> list[Frame | Run]:
         if self._pending:
             self._pending += data
             if len(self._pending) < self._needed:
@@ -116,15 +124,15 @@ class Reader:
         found: list[Frame | Run] = []
         at = self._take_startup(chunk, found) if self._startup else 0
         if not self._startup:
-            at = self._take(chunk, at, run_kind, found)
+            at = self._take(chunk, at, kinds, found)
         if at < len(chunk):
             self._pending += memoryview(chunk)[at:]
         return found
 
-    def _take(self, chunk: bytes, at: int, run_kind: int, found: list[Frame | Run]) -> int:
+    def _take(self, chunk: bytes, at: int, kinds: bytes, found: list[Frame | Run]) -> int:
         """Everything whole from `at` on; where the rest begins."""
         limits, unpack, end = self._limits, HEAD.unpack_from, len(chunk)
-        run_start = run_count = 0
+        run_kind = run_start = run_count = 0
         while end - at >= 5:
             kind, length = unpack(chunk, at)
             if not 4 <= length <= limits[kind]:
@@ -132,15 +140,16 @@ class Reader:
             stop = at + 1 + length
             if stop > end:
                 break
-            if kind == run_kind:
-                if not run_count:
-                    run_start = at
+            if run_count and kind == run_kind:
                 run_count += 1
             else:
                 if run_count:
                     found.append(Run(run_kind, chunk, run_start, at, run_count))
                     run_count = 0
-                found.append(Frame(kind, chunk, at, stop))
+                if kind in kinds:
+                    run_kind, run_start, run_count = kind, at, 1
+                else:
+                    found.append(Frame(kind, chunk, at, stop))
             at = stop
         if run_count:
             found.append(Run(run_kind, chunk, run_start, at, run_count))
@@ -168,7 +177,7 @@ class Reader:
 def _wrong_head(kind: int, length: int, limit: int) -> FrameError:
     if not limit:
         return FrameError(f"A message of kind {kind:#04x} is not part of the protocol.")
-    return FrameError(f"A message of kind {chr(kind)} says it has {length} bytes; 4 to {limit} are allowed.")
+    return TooLong(kind, length, limit)
 
 
 class Body:

@@ -206,10 +206,7 @@ class Judge:
         if setting := refused_setting(part.part):
             return self._blocked(decision, "readable-settings", *setting)
         if part.part.tag in _TWO_PHASE:
-            sentence = "A prepared transaction ends outside its session: it could not be told whether it was committed."
-            return self._blocked(
-                decision, "one-phase", sentence, "End the transaction with COMMIT or ROLLBACK.", "0A000"
-            )
+            return self._blocked(decision, "one-phase", *_ENDS_ELSEWHERE, "0A000")
         if decision.mask and (sentence := masking.refuse(part, self.catalog, decision.mask)):
             return self._blocked(decision, "maskable", sentence, "Select the columns you need by their names.")
         if self.who.type != "agent" or not part.writes or ours(part.part):

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from enforcement.gateway import entries, messages
 from enforcement.gateway.effects import Catalog
 from enforcement.gateway.identity import Identity
-from enforcement.gateway.messages import Frame, FromClient, FromServer, ProtocolViolation, Reader
+from enforcement.gateway.messages import Frame, FromClient, FromServer, ProtocolViolation, Reader, TooLong
 from enforcement.gateway.session import extended, simple
 from enforcement.gateway.session.holds import Desk
-from enforcement.gateway.session.judging import Judge
+from enforcement.gateway.session.judging import Judge, Refusal
 from enforcement.gateway.session.outputs import (
     Answer,
     Ask,
@@ -30,7 +30,13 @@ from enforcement.gateway.session.settings_tracking import is_safe_encoding
 from enforcement.gateway.session.state import State, Steps, Wait
 from lineage.guardrails import Guardrails
 
+_LONG = {
+    FromClient.QUERY: "QUERY", FromClient.PARSE: "PARSE", FromClient.BIND: "BIND", FromClient.COPY_DATA: "COPY DATA",
+    FromClient.FUNCTION_CALL: "FUNCTION CALL",
+}  # fmt: skip
+"""Messages that may be long, as they are told where one was too long."""
 _COPY = frozenset({FromClient.COPY_DATA, FromClient.COPY_DONE, FromClient.COPY_FAIL})
+_RUNS = bytes((FromServer.DATA_ROW, FromServer.COPY_DATA))
 
 
 class Session:
@@ -52,7 +58,7 @@ class Session:
     ) -> None:
         self._state = State(Judge(who, place, rules, catalog), place, client, clock, new_id)
         self._desk = Desk()
-        self._from_client = Reader(sender="client")
+        self._from_client = Reader(sender="client", limit_bytes=place.message_bytes)
         self._from_server = Reader(sender="server")
         self._state.line.on_any_time = self._any_time
         self._state.line.on_ready = self._state.ready
@@ -133,12 +139,23 @@ class Session:
         self._wait = next(self._driver)
 
     def _read_client(self, data: bytes | bytearray | memoryview) -> None:
-        for frame in self._from_client.feed(data):
+        try:
+            frames = self._from_client.feed(data)
+        except TooLong as error:
+            self._too_long(error)
+            return
+        for frame in frames:
             self._state.inbox.append(frame)
             self._state.inbox_bytes += frame.stop - frame.start
 
+    def _too_long(self, error: TooLong) -> None:
+        """Nothing of it is read, so nothing behind it can be: the session ends, and the refusal is written down."""
+        sentence = f"{error} Send it in smaller parts; message_mib in the gateway's settings is the most there can be."
+        self._state.records.refused_unread(_LONG.get(error.kind, "MESSAGE"), Refusal("54000", sentence))
+        self._end("54000", sentence)
+
     def _read_server(self, data: bytes | bytearray | memoryview) -> None:
-        for frame in self._from_server.feed_runs(data, FromServer.DATA_ROW):
+        for frame in self._from_server.feed_runs(data, _RUNS):
             self._state.line.received(frame)
 
     def _take(self, answer: Answer) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from enforcement.gateway import messages
+
 if TYPE_CHECKING:
     from enforcement.gateway.effects import Catalog
     from lineage.exchanged import Parameter
@@ -169,6 +171,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     hold_seconds: float = 60.0
     answer_seconds: float = 10.0
     inbox_bytes: int = 1024 * 1024
+    message_bytes: int = messages.LIMIT_BYTES
     keys_limit: int = 1000
 
 

@@ -69,6 +69,8 @@ def test_paths_are_taken_from_the_folder_of_the_file(write: Callable[[str], Path
         ('sslrootcert = "ca.crt"', "", "give sslrootcert"),
         ('keys_file = "keys.json"', 'keys_url = "http://login.example"', "must begin with https://"),
         ('password_file = "app.password"', 'password_file = "other"', "cannot be read"),
+        ("cleartext_on_loopback = true", "cleartext_on_loopback = true\nmessage_mib = 65", "between 1 and 64"),
+        ("cleartext_on_loopback = true", "cleartext_on_loopback = true\nmessage_mib = 0", "must be more than 0"),
         ('host = "db"', 'host = "db"\nport = 0', "port must be between 1 and 65535"),
         ('host = "db"', 'host = "db"\nwhen_unrecorded = "maybe"', "when_unrecorded"),
     ],
