@@ -1,6 +1,7 @@
 """The client of the store's exchange: held statements, decisions, orders, rules, tags, keys (docs/held.md).
 
-One thread of its own talks to the store every second; the event loop never waits for it. How a server uses it:
+One thread of its own talks to the store every second, every five while nobody is connected and nothing waits; the event loop
+never waits for it. How a server uses it:
 
 - `Desk(shipper.Store(url, token, "gateway", ca_file=…), name, folder, deliver)`, where `deliver` takes one `Notice` in the desk's thread:
   give `lambda notice: loop.call_soon_threadsafe(handle, notice)`. Then `start()`, at the end `stop()`.
@@ -30,7 +31,7 @@ from enforcement.gateway.session.outputs import Decided, Hold
 from enforcement.shipper import Store, say
 from lineage import exchanged
 
-EXCHANGE_SECONDS = 1.0
+EXCHANGE_SECONDS, IDLE_SECONDS = 1.0, 5.0
 LONGEST_WAIT_SECONDS = 10.0
 PENDING_MOST = 500
 PENDING_EACH = 20
@@ -91,15 +92,21 @@ class Desk:
     def declare(self, databases: Sequence[exchanged.Database]) -> None:
         """The databases behind the gateway, each with its catalog: that goes out only when it has changed."""
         fit = [msgspec.structs.replace(one, catalog=exchange.slim(one.catalog)) for one in databases]
-        self._databases = tuple((one, _digest(one.catalog)) for one in fit)
+        before, self._databases = self._databases, tuple((one, _digest(one.catalog)) for one in fit)
+        if self._databases != before:
+            self._wake.set()
 
     def see(self, sessions: Sequence[exchanged.Live]) -> None:
-        """The sessions that are live now."""
-        self._sessions = tuple(sessions)
+        """The sessions that are live now. The first is told at once: orders to end it must reach it; so is the end of the last."""
+        before, self._sessions = self._sessions, tuple(sessions)
+        if bool(self._sessions) != bool(before):
+            self._wake.set()
 
     def in_force(self, version: int, digest: str) -> None:
         """Which guardrails the gateway goes by."""
-        self._in_force = exchanged.Rules(version=version, digest=digest)
+        before, self._in_force = self._in_force, exchanged.Rules(version=version, digest=digest)
+        if self._in_force != before:
+            self._wake.set()
 
     def hold(self, question: Hold, session: exchanged.Live) -> Decided:
         """What is known of this statement: approved (and used by this answer), rejected or expired (told once), else pending.
@@ -180,12 +187,24 @@ class Desk:
             reached = self._exchange()
             if is_last:
                 return
-            wait = EXCHANGE_SECONDS if reached else min(wait * 2, LONGEST_WAIT_SECONDS)
             # News goes out at once, but an answer that fails is not asked for in a loop.
             if not reached:
+                wait = min(wait * 2, LONGEST_WAIT_SECONDS)
                 self._stopping.wait(wait)
-            elif self._wake.wait(wait):
+                continue
+            wait = EXCHANGE_SECONDS
+            if self._wake.wait(self._pause()):
                 self._stopping.wait(0.05)
+
+    def _pause(self) -> float:
+        """How long the next exchange may wait: rules may come late to a gateway where nobody is, decisions and orders may not."""
+        with self._lock:
+            is_busy = bool(self._sessions or self._pending or self._withdrawn or self._used.waiting() or self._untold())
+        return EXCHANGE_SECONDS if is_busy else IDLE_SECONDS
+
+    def _untold(self) -> list[str]:
+        """Databases whose catalog the store does not have as it is."""
+        return [one.name for one, digest in self._databases if one.catalog and self._catalogs.get(one.name) != digest]
 
     def _exchange(self) -> bool:
         try:
@@ -206,7 +225,7 @@ class Desk:
         return True
 
     def _message(self) -> exchanged.Message:
-        news = [one.name for one, digest in self._databases if self._catalogs.get(one.name) != digest][:1]
+        news = self._untold()[:1]
         databases = tuple(
             one if one.name in news else msgspec.structs.replace(one, catalog=None) for one, _ in self._databases
         )

@@ -117,6 +117,8 @@ class Gateway:
 
     def begin(self, running: Running) -> None:
         self.sessions.add(running)
+        if len(self.sessions) == 1:
+            self.liaison.see()
 
     def ended(self, live: Live, why: str) -> None:
         """A session is over: its places are free, and the end is written down."""

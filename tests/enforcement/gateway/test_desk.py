@@ -18,13 +18,14 @@ from django.core.wsgi import get_wsgi_application
 from django.db import connections
 
 from enforcement.gateway import exchange, uses
-from enforcement.gateway.desk import Desk
+from enforcement.gateway.desk import EXCHANGE_SECONDS, Desk
 from enforcement.gateway.exchange import Answered, Keys, Kill, Notice, Rules, Tags
 from enforcement.gateway.session.outputs import Hold
 from enforcement.shipper import Store
 from lineage import exchanged, gateways, held, rights
 from lineage.access import Viewer
 from lineage.models import DeclaredCatalog, GatewaySession, HeldStatement
+from tests.enforcement.gateway.running import until
 from tests.lineage import desk as story
 from tests.lineage import forgetting
 
@@ -339,13 +340,41 @@ def test_the_thread_tells_news_at_once_and_ends_with_a_last_exchange(url: str, t
     desk = made(url, tmp_path)
     desk.start()
     desk.hold(asked(), live())
-    until = time.monotonic() + 60
-    while not HeldStatement.objects.exists() and time.monotonic() < until:
-        time.sleep(0.05)
+    until(HeldStatement.objects.exists)
     question = asked()
     desk.withdraw("req-1", question.digest)
     desk.stop()
     assert HeldStatement.objects.get().state == "withdrawn"
+
+
+def test_while_nobody_is_there_the_store_is_asked_less_often_and_the_first_session_is_told_at_once(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("enforcement.gateway.desk.IDLE_SECONDS", 3600.0)
+    desk = made(url, tmp_path)
+    desk.see([])
+    desk.start()
+    until(lambda: desk._pause() == 3600.0)
+    desk.see([live()])
+    until(GatewaySession.objects.exists)
+    assert desk._pause() == EXCHANGE_SECONDS
+    desk.see([])
+    until(lambda: not GatewaySession.objects.exists())
+    assert desk._pause() == 3600.0
+    desk.hold(asked(), live())
+    until(HeldStatement.objects.exists)
+    assert desk._pause() == EXCHANGE_SECONDS, "a decision about it must not come late"
+    desk.stop()
+
+
+def test_a_database_whose_catalog_is_not_known_holds_up_no_others(url: str, tmp_path: Path) -> None:
+    desk = made(url, tmp_path)
+    away = exchanged.Database(name="away", datasource="shop", environment="production")
+    known = msgspec.structs.replace(away, name="known", catalog=exchanged.Catalog())
+    desk.declare([away, known])
+    for _ in range(2):
+        assert desk.exchange()
+    assert [kept.database.name for kept in DeclaredCatalog.objects.all()] == ["known"]
 
 
 def test_a_line_of_uses_that_a_crash_cut_is_no_use_and_harms_no_other(tmp_path: Path) -> None:
