@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
+from enforcement.gateway import alike
 from enforcement.gateway.catalog import UNKNOWN, Catalog
 from enforcement.gateway.classes import ANYTHING
 from enforcement.gateway.resolving import TEMPORARY, WITHOUT_VALUES, Resolver, Scope
@@ -111,6 +112,8 @@ def resolve(
     seen = tuple(sorted(prepared.items())) if prepared and "execute" in sql.lower() else ()
     key = (sql, values, catalog.version, scope, seen)
     found = _cache.get(key)
+    if found is None and not seen:
+        found = alike.told(sql, values, catalog, scope, lambda text, given: _resolved(text, given, catalog, scope, {}))
     if found is None:
         found = _resolved(sql, values, catalog, scope, prepared or {})
         _cache.put(key, found, _size(sql, found))

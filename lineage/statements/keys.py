@@ -65,6 +65,11 @@ def inserted(columns: Sequence[str], rows: Sequence[Node], parameters: Parameter
     return _same_columns(alternatives)
 
 
+def is_plain(value: str) -> bool:
+    """Whether a value is a key as it stands, whatever its column's type: written in one way, whole, not too long."""
+    return _is_kept(value) and spellings(value) == (value,)
+
+
 def _is_kept(value: str) -> bool:
     """Whether a column of any type stores the inserted value as it is; 1.5 becomes 2 in a column of integers."""
     return len(value) <= LONGEST_VALUE and "." not in (_number(value) or "")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from lineage.events import Op
 from lineage.statements.keys import Key
@@ -12,8 +13,7 @@ Setting = tuple[str, str | None, bool]
 """Name in lower case, value as the server's own text (None: back to what it was at the start), whether SET LOCAL."""
 
 
-@dataclass(frozen=True, slots=True)
-class Effect:
+class Effect(msgspec.Struct, frozen=True):
     """What a statement does to one relation in one way.
 
     `verb` is read, insert, update, delete, truncate, ddl, privilege, export, import or procedural. `schema` is None where
@@ -33,8 +33,7 @@ class Effect:
     possible: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(msgspec.Struct, frozen=True):
     """The analysis of one text, which may hold several statements.
 
     `opaque` with `reason`: the text does, or may do, more than `effects` say. `fingerprint` is the same for texts that
@@ -61,8 +60,7 @@ class Statement:
     attributes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class CopyDetails:
+class CopyDetails(msgspec.Struct, frozen=True):
     """A COPY: `direction` out or in, of a relation with its named `columns`, or of `query` (its text).
 
     `place` is client, file or program. The rest is how values are written; None means PostgreSQL's default for `format`.
@@ -83,8 +81,7 @@ class CopyDetails:
     encoding: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(msgspec.Struct, frozen=True):
     """One statement of a text, from character `text_start` up to `text_end`.
 
     `tag` is its command; `commands` adds finer names to it such as `SET search_path`, `COPY TO PROGRAM`,
