@@ -15,13 +15,14 @@ import uuid
 from typing import TYPE_CHECKING, NamedTuple
 
 from enforcement import shipper
-from enforcement.gateway import accounts, catalogs, entries, identity, login, upstream
+from enforcement.gateway import accounts, catalog, catalogs, entries, identity, login, upstream
 from enforcement.gateway.databases import Connected
 from enforcement.gateway.identity import Identity
 from enforcement.gateway.live import Live, fault
 from enforcement.gateway.login import ClientLogin, ClientStartup
 from enforcement.gateway.recording import Unrecorded
 from enforcement.gateway.session import outputs
+from enforcement.gateway.session.judging import Judge
 from enforcement.gateway.session.machine import Session
 from enforcement.gateway.session.settings_tracking import refused_startup
 from enforcement.gateway.sessions import Running
@@ -116,6 +117,7 @@ class Arrival:
             raise Refused("3D000", f"The gateway has no database {startup.database[:63]}.", f"It has: {there}.")
         account = self._account(who, startup, served)
         self.known = Known(startup, who, served, account)
+        self._may_set(who, served, account)
         with self.gateway.sessions.place_for(who) as too_many:
             if too_many:
                 raise Refused("53300", too_many, "Close sessions that you do not need, or ask its operator for more.")
@@ -138,6 +140,22 @@ class Arrival:
         except identity.SignInRefused as refused:
             raise Refused("28000", refused.sentence) from None
 
+    def _may_set(self, who: Identity, served: Served, account: Account) -> None:
+        """A setting that comes with the startup message is one that the guardrails allow to SET."""
+        assert self.known is not None
+        place = self._place(served, account)
+        judge = Judge(who, place, self.gateway.rules, served.keeper.current or catalog.EMPTY)
+        if no := judge.refused_settings(self.known.startup.parameters):
+            raise Refused(no.sqlstate, no.sentence, no.hint)
+
+    def _place(self, served: Served, account: Account) -> outputs.Place:
+        settings, own = served.database, self.gateway.settings.gateway
+        return outputs.Place(
+            environment=settings.environment, datasource=settings.datasource, database=settings.real_name, account=account.account,
+            gateway=own.name, when_unrecorded=settings.when_unrecorded,
+            identity_message=settings.identity_message, message_bytes=own.message_mib << 20,
+        )  # fmt: skip
+
     async def _connect(self, startup: ClientStartup, served: Served, account: Account) -> Connected:
         if served.keeper.current is None:
             try:
@@ -157,11 +175,7 @@ class Arrival:
         assert self.known is not None
         assert served.keeper.current is not None
         startup, settings = self.known.startup, served.database
-        place = outputs.Place(
-            environment=settings.environment, datasource=settings.datasource, database=settings.real_name, account=account.account,
-            gateway=self.gateway.settings.gateway.name, when_unrecorded=settings.when_unrecorded,
-            identity_message=settings.identity_message, message_bytes=self.gateway.settings.gateway.message_mib << 20,
-        )  # fmt: skip
+        place = self._place(served, account)
         ip, port = self.wire.peer
         client = outputs.ClientFacts(
             session_id=str(uuid.uuid4()), db_session_id=connected.db_session_id,

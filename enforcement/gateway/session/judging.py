@@ -155,6 +155,15 @@ class Judge:
             self._made[key] = made
         return made
 
+    def refused_settings(self, settings: Mapping[str, str]) -> Refusal | None:
+        """Why these settings may not hold from the start on: each is judged as the SET that it is."""
+        for name, value in settings.items():
+            place, told = name.replace('"', '""').replace(".", '"."'), value.replace("'", "''")
+            worst = self.judge(f"set \"{place}\" = '{told}'", (), Scope(), {}, {}, Reasons(), self.catalog).worst
+            if worst.outcome in ("block", "approve"):
+                return refusal(worst)
+        return None
+
     def _judgement(self, text: str, judged: Judged, cursors: Mapping[str, Ruling], reasons: Reasons) -> Judgement:
         rulings = tuple(self._ruling(part, cursors, reasons) for part in judged.parts)
         decisions = [one.decision for one in rulings] or [self._allowed()]
