@@ -86,20 +86,21 @@ def test_a_client_that_goes_while_its_statement_is_held_leaves_nothing(
     to_store.up()
     client = gate.connect(autocommit=False)
     client.execute("update customers set note = 'before' where id = 1")
-    client.pgconn.send_query(b"update customers set note = 'held'")
-    until(lambda: held(product, auditor, served_shop), 60)
+    client.pgconn.send_query(b"update customers set note = 'held' where id > 40")
+    (asked,) = until(lambda: held(product, auditor), 60)
+    assert (asked["state"], asked["in_transaction"]) == ("requested", True)
+    assert served_shop.sessions(), "its transaction waits in the database"
     client.pgconn.finish()
     works.nothing_left(served_shop)
     works.all_ended(gate)
     assert served_shop.run("select count(*) from customers where note not like 'note%%'") == [(0,)]
     assert [event["verdict"] for event in gate.queries("'held'") if event["verdict"] in works.ALLOWED] == []
+    until(lambda: held(product, auditor)[0]["state"] == "withdrawn", 60)
 
 
-def held(product: Product, auditor: str, shop: Shop) -> list[dict[str, Any]]:
-    """What waits for a person and was asked for inside a transaction."""
-    assert shop.sessions()
-    found = product.ask("/api/v1/gateway/held", auditor)["items"]
-    return [one for one in found if one["in_transaction"] and one["state"] == "requested"]
+def held(product: Product, auditor: str) -> list[dict[str, Any]]:
+    """What was asked of a person."""
+    return list(product.ask("/api/v1/gateway/held", auditor)["items"])
 
 
 def was_cut(network: Network, cut: Cut) -> bool:
