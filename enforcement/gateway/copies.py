@@ -29,11 +29,14 @@ class RowPlan(Protocol):
     """What masks rows: `masking.Plan`."""
 
     @property
+    def is_plain(self) -> bool: ...
+    @property
     def places(self) -> tuple[int, ...]: ...
     @property
     def counts(self) -> dict[str, int]: ...
     @property
     def columns(self) -> tuple[str, ...]: ...
+    def may_change(self, data: bytes) -> bool: ...
     def row(self, values: Sequence[bytes | None]) -> list[bytes | None]: ...
 
 
@@ -55,6 +58,14 @@ class CopyMasker:
     def columns(self) -> tuple[str, ...]:
         """Columns that are masked in every row."""
         return self._plan.columns if self._plan else ()
+
+    def may_change(self, data: bytes) -> bool:
+        """Whether `feed` could change any of the rows of which `data` is the messages, whole rows; False: need not be fed."""
+        if self._planner is None:
+            return False
+        if self._plan is None or self._buffer:
+            return True
+        return not self._plan.is_plain and (self._format.hides(data) or self._plan.may_change(data))
 
     def feed(self, data: bytes) -> bytes:
         """The masked form of the rows that end in `data`; the rest is kept until more comes."""
@@ -84,14 +95,14 @@ class CopyMasker:
             assert self._planner is not None
             self._plan = self._planner(len(fields))
         values: list[bytes | None] = [None] * len(fields)
-        for place in self._plan.places:
+        places = self._plan.places
+        for place in places:
             values[place] = self._format.value(fields[place])
-        shown = self._plan.row(values)
-        written = list(fields)
-        for place in self._plan.places:
+        shown, is_same = self._plan.row(values), True
+        for place in places:
             if shown[place] is not values[place] and shown[place] != values[place]:
-                written[place] = self._format.written(shown[place], fields[place])
-        return raw if written == fields else self._format.joined(written)
+                fields[place], is_same = self._format.written(shown[place], fields[place]), False
+        return raw if is_same else self._format.joined(fields)
 
 
 class _Text:
@@ -103,6 +114,10 @@ class _Text:
         self.is_header = details.header
         self._split = re.compile(rb"(?:[^\\" + re.escape(self.delimiter) + rb"]|\\.)*+", re.S)
         self._special = re.compile(rb"[\b\f\n\r\t\v\\" + re.escape(self.delimiter) + rb"]")
+
+    def hides(self, data: bytes) -> bool:
+        """Whether a value may be written in other bytes than its own, or a row may go on behind `data`."""
+        return b"\\" in data or not data.endswith(b"\n")
 
     def rows(self, data: bytes) -> Iterator[tuple[int, int]]:
         start = 0
@@ -156,25 +171,22 @@ class _Csv:
             quote + rb"(?:" + escape + rb"[" + quote + escape + rb"]|[^" + quote + rb"])*+" + quote
             + rb"|[^" + quote + delimiter + rb"\r\n]*+", re.S
         )  # fmt: skip
+        self._row = re.compile(
+            rb"(?:[^\n" + quote + rb"]++|" + quote + rb"(?:" + escape + rb"[" + quote + escape + rb"]|[^" + quote + rb"])*+"
+            + quote + rb")*+\n", re.S
+        )  # fmt: skip
         self._escaped = re.compile(escape + rb"([" + quote + escape + rb"])", re.S)
 
+    def hides(self, data: bytes) -> bool:
+        """The same: only quoted values are written otherwise, or go on in another line."""
+        return self.quote in data or not data.endswith(b"\n")
+
     def rows(self, data: bytes) -> Iterator[tuple[int, int]]:
-        """A line ends a row where as many quotes were opened as closed; an escape that is no quote hides the next byte."""
-        start = at = 0
-        quoted = False
-        while at < len(data):
-            byte = data[at : at + 1]
-            if quoted and byte == self.escape and self.escape != self.quote:
-                if at + 1 == len(data):
-                    return
-                if data[at + 1 : at + 2] in (self.quote, self.escape):
-                    at += 1
-            elif byte == self.quote:
-                quoted = not quoted
-            elif byte == b"\n" and not quoted:
-                yield start, at + 1
-                start = at + 1
-            at += 1
+        """A line ends a row where no quote is open; within quotes an escape hides a quote or an escape behind it."""
+        start = 0
+        while match := self._row.match(data, start):
+            yield start, match.end()
+            start = match.end()
 
     def fields(self, raw: bytes) -> list[bytes] | None:
         if self.is_header:
@@ -230,6 +242,10 @@ class _Binary:
         while (end := self._row_end(data, start)) is not None:
             yield start, end
             start = end
+
+    def hides(self, _: bytes) -> bool:
+        """Values are their own bytes, and each message is a row."""
+        return False
 
     def _row_end(self, data: bytes, at: int) -> int | None:
         if len(data) < at + 2:

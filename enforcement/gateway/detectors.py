@@ -43,7 +43,8 @@ class _Detector(NamedTuple):
 
 _SHAPE = bytes.maketrans(b"123456789BCDEFGHIJKLMNOPQRSTUVWXYZ", b"0" * 9 + b"A" * 25)
 _SEPARATORS = b" .-"
-_ELEVEN = b"0" * 11
+_MARKS = (b"AAAAAA00A", b"0" * 11, b"AA00", b"+00000000", b"00000000A", b"A0000000A", b"AAAA000000")
+"""One of these is in the shape of every number that is looked for: the first where there are no five digits on end."""
 _RUN = bytes.maketrans(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_+/.", b"x" * 66)
 _SHORTEST_KEY = 16
 _LONG_RUN = b"x" * _SHORTEST_KEY
@@ -147,17 +148,28 @@ def possible(value: bytes) -> tuple[_Detector, ...]:
     return detectors
 
 
+def may_find(data: bytes) -> bool:
+    """Whether `possible` could name a detector for a value of which `data` holds the bytes, whatever is between them.
+
+    Only marks that a part of the data cannot hide are looked for, never their surroundings.
+    """
+    if b"@" in data or b"-----BEGIN" in data or _LONG_RUN in data.translate(_RUN):
+        return True
+    shape = data.translate(_SHAPE, _SEPARATORS)
+    return any(mark in shape for mark in _MARKS)
+
+
 def _is_number_like(shape: bytes) -> bool:
     """Whether a number of any detector can have this shape: digits are 0, capitals A, separators gone."""
     if b"00000" not in shape:
-        return b"AAAAAA00A" in shape
+        return _MARKS[0] in shape
     return (
-        _ELEVEN in shape
-        or b"AA00" in shape
-        or b"+00000000" in shape
-        or b"00000000A" in shape
-        or b"A0000000A" in shape
-        or b"AAAA000000" in shape
+        _MARKS[1] in shape
+        or _MARKS[2] in shape
+        or _MARKS[3] in shape
+        or _MARKS[4] in shape
+        or _MARKS[5] in shape
+        or _MARKS[6] in shape
     )
 
 

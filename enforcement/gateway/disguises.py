@@ -16,33 +16,56 @@ Mask = Callable[[bytes], bytes | None]
 Counts = Counter[str]
 """Masked values by class."""
 
-_LETTER = re.compile(rb"[0-9A-Za-z]")
+_ADDRESSES = [(bytes([n]) if n < 128 and chr(n).isalnum() else b"") + b"***@***.example" for n in range(256)]
+"""What an e-mail address is shown as, by its first byte: a letter or digit is kept."""
+_NO_DIGITS = bytes(n for n in range(256) if not 48 <= n < 58)
+_COUNTRY = re.compile(rb"[A-Za-z]{2}\d\d")
 _BEGINNINGS = frozenset(b"{[")
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"|[{}\[\]:,]|[^\s{}\[\]:,"]++', re.S)
 
 
 def disguise(name: str, value: bytes) -> bytes:
     """Text that tells the kind of `value`, of class `name`, and no more of it than a first letter or last digits."""
-    if name == "email":
-        local = value.partition(b"@")[0]
-        first = value[:1] if len(local) > 2 and _LETTER.match(value) else b""
-        return first + b"***@***.example"
-    if name == "card" or name == "phone":
-        digits = re.sub(rb"\D", b"", value)
-        shown = 4 if name == "card" else 2
-        return HIDDEN + b" " + digits[-shown:] if len(digits) >= 3 * shown else HIDDEN
-    if name == "iban":
-        country = value[:2] if re.match(rb"[A-Za-z]{2}\d\d", value) else b""
-        return country + HIDDEN
-    return HIDDEN
+    shown = _KINDS.get(name)
+    return HIDDEN if shown is None else shown(value)
+
+
+def _email(value: bytes) -> bytes:
+    at = value.find(b"@")
+    return _ADDRESSES[value[0]] if at > 2 or (at < 0 and len(value) > 2) else _ADDRESSES[0]
+
+
+def _card(value: bytes) -> bytes:
+    return _last_digits(value, 4)
+
+
+def _phone(value: bytes) -> bytes:
+    return _last_digits(value, 2)
+
+
+def _last_digits(value: bytes, shown: int) -> bytes:
+    digits = value.translate(None, _NO_DIGITS)
+    return HIDDEN + b" " + digits[-shown:] if len(digits) >= 3 * shown else HIDDEN
+
+
+def _iban(value: bytes) -> bytes:
+    return value[:2] + HIDDEN if _COUNTRY.match(value) else HIDDEN
+
+
+_KINDS = {"email": _email, "card": _card, "phone": _phone, "iban": _iban}
 
 
 def by_class(name: str, counts: Counts) -> Mask:
     """Masks text of a known class."""
 
+    shown = _KINDS.get(name)
+    if shown is None:
+        return whole(name, counts, HIDDEN)
+    found = shown
+
     def mask(value: bytes) -> bytes:
         counts[name] += 1
-        return disguise(name, value)
+        return found(value)
 
     return mask
 
@@ -67,6 +90,11 @@ def by_value(wanted: Collection[str], counts: Counts) -> Mask:
         return _shown(value, wanted, counts) if detectors.possible(value) else value
 
     return mask
+
+
+def may_show(data: bytes) -> bool:
+    """Whether `by_value` or `all_or_nothing` could change any value of which `data` holds the bytes, whatever is between them."""
+    return b"{" in data or b"[" in data or detectors.may_find(data)
 
 
 def all_or_nothing(wanted: Collection[str], counts: Counts) -> Mask:

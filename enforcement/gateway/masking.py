@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from enforcement.gateway import classes, disguises
 from enforcement.gateway.catalog import Catalog, Column, Relation
 from enforcement.gateway.copies import CopyMasker
-from enforcement.gateway.disguises import HIDDEN, Counts, Mask, is_wanted
+from enforcement.gateway.disguises import HIDDEN, Counts, Mask, is_wanted, may_show
 from enforcement.gateway.effects import JudgedPart
-from enforcement.gateway.messages import Field
+from enforcement.gateway.messages import Field, masked_rows
 from enforcement.gateway.refusals import refuse, traced
 from enforcement.gateway.scrubbing import scrub
 from lineage.statements import CopyDetails
@@ -38,19 +39,31 @@ _FIRST_OWN_OID = 16384
 _BINARY = 1
 
 
+class Chosen(NamedTuple):
+    """How one column is masked; `is_certain`: every value of it is, `is_by_value`: for what stands in the value alone."""
+
+    mask: Mask
+    is_certain: bool
+    is_by_value: bool = False
+
+
 class Plan:
     """How each row of one answer is masked. `keys` are the columns that name rows: relation, then place and column."""
 
     def __init__(
         self,
-        masks: Sequence[tuple[int, str, Mask, bool]],
+        masks: Sequence[tuple[int, str, Chosen]],
         counts: Counts,
         keys: tuple[tuple[str, tuple[tuple[int, str], ...]], ...] = (),
+        width: int = 0,
     ) -> None:
         self.keys = keys
         self._counts = counts
-        self._masks = tuple((place, mask) for place, _, mask, _ in masks)
-        self._always = tuple(name for _, name, _, is_certain in masks if is_certain)
+        self._masks = tuple((place, chosen.mask) for place, _, chosen in masks)
+        self._always = tuple(name for _, name, chosen in masks if chosen.is_certain)
+        self._is_by_value = all(chosen.is_by_value for _, _, chosen in masks)
+        chosen_at = dict(self._masks)
+        self._all = [chosen_at.get(place) for place in range(width)]
 
     @property
     def is_plain(self) -> bool:
@@ -71,6 +84,15 @@ class Plan:
     def columns(self) -> tuple[str, ...]:
         """Columns that are masked in every row."""
         return tuple(dict.fromkeys(self._always))
+
+    def may_change(self, data: bytes) -> bool:
+        """Whether any row might be changed of whose values `data` holds the bytes; whole rows, in whatever form."""
+        return bool(self._masks) and (not self._is_by_value or may_show(data))
+
+    def rows(self, data: bytes, start: int, stop: int) -> bytes:
+        """The DataRows in `data[start:stop]` as the client may see them."""
+        whole = data[start:stop]
+        return masked_rows(data, start, stop, self._all) if self.may_change(whole) else whole
 
     def row(self, values: Sequence[bytes | None]) -> list[bytes | None]:
         """A row as the client may see it. NULL stays NULL, the empty text stays empty."""
@@ -94,10 +116,10 @@ def plan(fields: Sequence[Field], judged: JudgedPart, catalog: Catalog, mask: Co
     for place, (field, output) in enumerate(zip(fields, outputs, strict=True)):
         found = planner.column(field, output)
         if found is not None:
-            masks.append((place, planner.name(field), *found))
-            if found[1]:
+            masks.append((place, planner.name(field), found))
+            if found.is_certain:
                 hidden.add(place)
-    return Plan(masks, counts, _keys(fields, catalog, hidden))
+    return Plan(masks, counts, _keys(fields, catalog, hidden), len(fields))
 
 
 def copy_plan(
@@ -171,7 +193,7 @@ class _Planner:
         column = _column(relation, field.attribute)
         return f"{relation.schema}.{relation.name}.{column.name}" if relation and column else field.name
 
-    def column(self, field: Field, output: Output | None) -> tuple[Mask, bool] | None:
+    def column(self, field: Field, output: Output | None) -> Chosen | None:
         """The mask of a column and whether it masks every value; None where the column goes on as it is."""
         relation = self.catalog.by_oid.get(field.table_oid)
         if field.attribute < 0:
@@ -199,23 +221,23 @@ class _Planner:
         labels = output.labels - {DOCUMENT, PART}
         return bool(labels - {UNKNOWN}) or (bool(labels) and self.trace.compares)
 
-    def _by_class(self, field: Field, column: Column, name: str) -> tuple[Mask, bool]:
+    def _by_class(self, field: Field, column: Column, name: str) -> Chosen:
         is_text = field.type_oid in _TEXT or field.type_oid == _NAME or classes.kind_of(column.type_name) == "text"
         is_array = column.type_name.endswith("[]")
         if is_text and not is_array and name not in (UNKNOWN,):
-            return disguises.by_class(name, self.counts), True
+            return Chosen(disguises.by_class(name, self.counts), is_certain=True)
         return self._whole(field, name)
 
-    def _whole(self, field: Field, name: str) -> tuple[Mask, bool]:
+    def _whole(self, field: Field, name: str) -> Chosen:
         shown: bytes | None = None
         if field.type_oid in _TEXT or field.type_oid == _NAME:
             shown = HIDDEN
         elif field.type_oid in (_JSON, _JSONB):
             is_versioned = field.type_oid == _JSONB and field.format == _BINARY
             shown = (b"\x01" if is_versioned else b"") + b'"' + HIDDEN + b'"'
-        return disguises.whole(name, self.counts, shown), True
+        return Chosen(disguises.whole(name, self.counts, shown), is_certain=True)
 
-    def _untraced(self, field: Field, output: Output | None) -> tuple[Mask, bool] | None:
+    def _untraced(self, field: Field, output: Output | None) -> Chosen | None:
         if self._is_hidden(output):
             return self._whole(field, UNTRACED)
         named = self._named(field, output)
@@ -249,18 +271,19 @@ class _Planner:
                 return found
         return None
 
-    def _by_value(self, field: Field, column: Column | None) -> tuple[Mask, bool] | None:
+    def _by_value(self, field: Field, column: Column | None) -> Chosen | None:
         """What may hold anything is judged by what it holds. A class that is shown on purpose is not looked at."""
         kind = field.type_oid
         if column is not None and not set(column.classes) <= {"free_text"}:
             return None
         if kind in (_JSON, _JSONB):
             prefix = int(kind == _JSONB and field.format == _BINARY)
-            return disguises.document(self.wanted, self.counts, prefix), False
+            return Chosen(disguises.document(self.wanted, self.counts, prefix), is_certain=False)
         if kind in _TEXT or (kind == 0 and field.format != _BINARY):
-            return disguises.by_value(self.wanted, self.counts), False
+            return Chosen(disguises.by_value(self.wanted, self.counts), is_certain=False, is_by_value=True)
         if kind in _FORMED or kind >= _FIRST_OWN_OID or kind == 0:
-            return disguises.all_or_nothing(self.wanted, self.counts), False
+            mask = disguises.all_or_nothing(self.wanted, self.counts)
+            return Chosen(mask, is_certain=False, is_by_value=True)
         return None
 
 

@@ -29,12 +29,13 @@ def masked_rows(data: bytes, at: int, stop: int, masks: Masks) -> bytes:
 
 def _mask_row(data: bytes, at: int, end: int, masks: Masks, parts: list[bytes]) -> None:
     head, place = len(parts), at + _ROW_HEAD
-    taken, length = at + 5, end - at - 1
+    taken, length, unpack = at + 5, end - at - 1, I32.unpack_from
+    parts.append(b"")
     for mask in masks:
         start = place + 4
         if start > end:
             raise FrameError("A row is shorter than the counts inside it say.")
-        size = I32.unpack_from(data, place)[0]
+        (size,) = unpack(data, place)
         place = start + size if size > 0 else start
         if place > end or size < -1:
             raise FrameError("A value's length is not one that a row can hold.")
@@ -44,10 +45,12 @@ def _mask_row(data: bytes, at: int, end: int, masks: Masks, parts: list[bytes]) 
         shown = mask(value)
         if shown is not value:
             told = _NULL if shown is None else U32.pack(len(shown)) + shown
-            parts += (data[taken : start - 4], told)
+            if taken < start - 4:
+                parts.append(data[taken : start - 4])
+            parts.append(told)
             length += len(told) - size - 4
             taken = place
     if place != end:
         raise FrameError("A row is longer than its content.")
-    parts.insert(head, HEAD.pack(FromServer.DATA_ROW, length))
+    parts[head] = HEAD.pack(FromServer.DATA_ROW, length)
     parts.append(data[taken:end])

@@ -42,6 +42,7 @@ class Execution:
         self._returned = self._bytes = 0
         self._hash = hashlib.sha256()
         self._keys: dict[str, list[tuple[Value, ...]]] = {}
+        self._keyed: list[tuple[list[tuple[Value, ...]], list[tuple[str, int]]]] = []
 
     @property
     def is_write(self) -> bool:
@@ -51,6 +52,11 @@ class Execution:
         """The columns of the answer are known: how each is masked is planned."""
         self.fields = fields
         self._plan = masking.plan(fields, self.ruling.source, self._catalog, self.ruling.decision.mask)
+        for relation, columns in self._plan.keys:
+            # Keys in binary are not told.
+            if not any(fields[place].format for place, _ in columns):
+                known = self._keys.setdefault(relation, [])
+                self._keyed.append((known, [(name, place) for place, name in columns]))
 
     def rows(self, item: Frame | Run) -> bytes:
         """Rows as the client may see them. What comes after the cap is left out."""
@@ -58,25 +64,15 @@ class Execution:
             raise messages.ProtocolViolation("The database sent rows without saying of what columns.")
         count = item.count if isinstance(item, Run) else 1
         room = None if self.cap is None else self.cap - self._returned
-        if self._plan.is_plain and (room is None or count <= room) and not self._wants_keys():
-            self._count(item.raw, count)
-            return item.raw
-        frames = list(item.frames()) if isinstance(item, Run) else [item]
+        stop = item.stop
         if room is not None and count > room:
-            self.over = True
-            frames = frames[: max(room, 0)]
-        data = b"".join(self._row(self._plan, frame) for frame in frames)
-        self._count(data, len(frames))
+            self.over, count = True, max(room, 0)
+            stop = _end_of(item, count)
+        if self._wants_keys():
+            self._note_keys(item.data, item.start, stop)
+        data = self._plan.rows(item.data, item.start, stop)
+        self._count(data, count)
         return data
-
-    def _row(self, plan: masking.Plan, frame: Frame) -> bytes:
-        values = messages.row_values(frame.data, frame.start + 5, frame.stop)
-        if plan.is_plain:
-            self._key(plan, values)
-            return frame.raw
-        shown = plan.row(values)
-        self._key(plan, shown)
-        return messages.encode_data_row(shown)
 
     def _count(self, data: bytes, count: int) -> None:
         self._returned += count
@@ -84,17 +80,21 @@ class Execution:
         self._hash.update(data)
 
     def _wants_keys(self) -> bool:
-        return bool(self._plan and self._plan.keys) and self._returned < self._keys_limit
+        return bool(self._keyed) and self._returned < self._keys_limit
 
-    def _key(self, plan: masking.Plan, values: list[bytes | None]) -> None:
-        assert self.fields is not None
-        for relation, columns in plan.keys:
-            known = self._keys.setdefault(str(relation), [])
-            texts = [(name, values[place], self.fields[place].format) for place, name in columns]
-            if len(known) < self._keys_limit and all(raw is not None and not binary for _, raw, binary in texts):
-                known.append(
-                    tuple(Value(column=name, value=(raw or b"").decode("utf-8", "replace")) for name, raw, _ in texts)
-                )
+    def _note_keys(self, data: bytes, at: int, stop: int) -> None:
+        """The keys of the rows in `data[at:stop]`: columns that are never masked."""
+        while at < stop:
+            end = at + 1 + int.from_bytes(data[at + 1 : at + 5], "big")
+            values = messages.row_values(data, at + 5, end)
+            at = end
+            for known, columns in self._keyed:
+                raw = [values[place] for _, place in columns]
+                if len(known) < self._keys_limit and None not in raw:
+                    texts = [(one or b"").decode("utf-8", "replace") for one in raw]
+                    known.append(
+                        tuple([Value(column=name, value=text) for (name, _), text in zip(columns, texts, strict=True)])
+                    )
 
     @property
     def copies_query(self) -> str | None:
@@ -112,15 +112,24 @@ class Execution:
             details, self.ruling.source, self._catalog, self.ruling.decision.mask, self.copied
         )
 
-    def copy_data(self, frame: Frame) -> bytes:
-        """One CopyData, as the client may see it."""
+    def copy_data(self, item: Frame | Run) -> bytes:
+        """CopyData messages, each of one row, as the client may see them. What comes after the cap is left out."""
         if self._copy is None:
             raise messages.ProtocolViolation("The database sent copied data without beginning to copy.")
-        if self.cap is not None and self._returned >= self.cap:
-            self.over = True
-            return b""
+        count, stop = item.count if isinstance(item, Run) else 1, item.stop
+        room = None if self.cap is None else self.cap - self._returned
+        if room is not None and count > room:
+            self.over, count = True, max(room, 0)
+            stop = _end_of(item, count)
+        data = item.data[item.start : stop]
+        if self._copy.may_change(data):
+            data = b"".join(map(self._copied, Run(item.kind, item.data, item.start, stop, count).frames()))
+        self._count(data, count)
+        return data
+
+    def _copied(self, frame: Frame) -> bytes:
+        assert self._copy is not None
         data = self._copy.feed(frame.body)
-        self._count(data, 1)
         return messages.encode_copy_data(data) if data else b""
 
     def copy_ends(self) -> bytes:
@@ -210,3 +219,11 @@ class Execution:
                 Effect(effect.verb, effect.schema, effect.relation, effect.columns, tuple(read) or effect.keys)
             )
         return tuple(found)
+
+
+def _end_of(item: Frame | Run, count: int) -> int:
+    """Where the first `count` messages end."""
+    at = item.start
+    for _ in range(count):
+        at += 1 + int.from_bytes(item.data[at + 1 : at + 5], "big")
+    return at

@@ -216,6 +216,8 @@ class State:
         kind = frame.kind
         if kind == messages.FromServer.DATA_ROW:
             self._show(execution, execution.rows(frame))
+        elif kind == messages.FromServer.COPY_DATA:
+            self._show(execution, execution.copy_data(frame))
         elif not isinstance(frame, Frame):
             return False
         elif kind == messages.FromServer.COPY_IN_RESPONSE:
@@ -223,8 +225,6 @@ class State:
         elif kind == messages.FromServer.COPY_OUT_RESPONSE:
             execution.copy_begins()
             self._show(execution, frame.raw)
-        elif kind == messages.FromServer.COPY_DATA:
-            self._show(execution, execution.copy_data(frame))
         elif kind == messages.FromServer.COPY_DONE:
             self._show(execution, execution.copy_ends() + frame.raw)
         else:

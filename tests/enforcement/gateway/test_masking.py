@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enforcement.gateway import catalog, classes, disguises, masking
+from enforcement.gateway import catalog, classes, disguises, masking, messages
 from enforcement.gateway.catalog import Catalog
 from enforcement.gateway.disguises import Counts
 from enforcement.gateway.effects import JudgedPart, Scope, resolve
@@ -279,3 +279,58 @@ def test_what_would_carry_protected_values_elsewhere_is_refused(sql: str, said: 
     sentence = masking.refuse(part(sql), CATALOG, EVERY)
     assert (sentence is None) if said is None else (sentence is not None and said in sentence)
     assert masking.refuse(part(sql), CATALOG, frozenset()) is None
+
+
+PLANTED = st.sampled_from([
+    b"alice@shop.example", b"4111 1111 1111 1111", b"DE89 3704 0044 0532 0130 00", b"+4930123456", b"12345678Z", b"X1234567L",
+    b"RSSMRA85T10A562S", b"GOMC900101HDFRRL09", b"11010519491231002X", b"756.9217.0769.85", b"390.533.447-05", b"85.07.30-033.28",
+    b"AKIAIOSFODNN7EXAMPLE", b"-----BEGIN PRIVATE KEY-----", b"ghp_" + b"a1B2" * 9, b"postgres://app:hunter2@db/shop",
+    b'{"email": "a@b.example"}', b'["x"]', b"$1$salt$" + b"a.B/c" * 5, b"1 84 12 76 451 089 46",
+])  # fmt: skip
+VALUES = st.lists(
+    st.one_of(PLANTED, st.binary(max_size=30), st.tuples(st.binary(max_size=4), PLANTED).map(b"".join)), max_size=6
+)
+BESIDE = st.sampled_from([b"", b"\0\0\0\x0c", b"\t", b"A", b"0", b"-", b" ", b".", b"@"])
+
+
+@given(VALUES, BESIDE)
+def test_what_is_looked_at_together_misses_nothing_that_a_value_holds(values: list[bytes], beside: bytes) -> None:
+    """The look over whole runs of rows may be wrong in one direction only, whatever stands between the values."""
+    together = beside.join(values)
+    for mask in (disguises.by_value(EVERY, Counts()), disguises.all_or_nothing(EVERY, Counts())):
+        changed = [value for value in values if value and mask(value) != value]
+        assert not changed or disguises.may_show(together)
+
+
+@given(st.lists(st.tuples(*[st.none() | PLANTED | st.binary(max_size=12)] * 3), max_size=8), st.integers(0, 8))
+def test_rows_are_masked_together_as_each_by_itself(rows: list[tuple[bytes | None, ...]], cut: int) -> None:
+    for fields, sql in (
+        ((column("id"), column("email"), column("country")), "select id, email, country from customers"),
+        ((expression("a"), expression("b"), expression("c", 23)), "select 'a', 'b', 3"),
+    ):
+        plan = masking.plan(fields, part(sql), CATALOG, EVERY)
+        data = b"".join(messages.encode_data_row(row) for row in rows)
+        wanted = b"".join(messages.encode_data_row(plan.row(row)) for row in rows)
+        counted = plan.counts
+        again = masking.plan(fields, part(sql), CATALOG, EVERY)
+        assert again.rows(b"x" * cut + data, cut, cut + len(data)) == wanted
+        assert again.counts == counted
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        messages.encode_data_row((b"1", b"x")),
+        messages.encode_data_row((b"1", b"x", b"y", b"z")),
+        b"D\0\0\0\x0e\0\3\0\0\0\1a\xff\xff\xff",
+        b"D\0\0\0\x12\0\3" + b"\xff" * 8 + b"\xff\xff\xff\xfe",
+        messages.encode_data_row((b"1", b"x", b"y"))[:3]
+        + b"\0\x1b"
+        + messages.encode_data_row((b"1", b"x", b"y"))[5:]
+        + b"more",
+    ],
+)
+def test_what_is_no_row_of_the_answer_is_an_error(row: bytes) -> None:
+    plan = masking.plan((column("id"), column("email"), column("country")), PEOPLE, CATALOG, EVERY)
+    with pytest.raises(messages.FrameError):
+        plan.rows(row, 0, len(row))
