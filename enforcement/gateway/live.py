@@ -44,6 +44,8 @@ class Live:
         self._stack: list[Outputs] = []
         self._waiting: collections.deque[Callable[[], Outputs]] = collections.deque()
         self._waiting_bytes = 0
+        self._to_client: list[bytes] = []
+        self._to_server: list[bytes] = []
         self._is_running = False
         self._client_full = self._server_full = False
         self._unfinished: asyncio.Task[None] | None = None
@@ -171,18 +173,28 @@ class Live:
             if output is None:
                 self._stack.pop()
             elif isinstance(output, outputs.CancelServer):
+                self._send()
                 self._unfinished = asyncio.ensure_future(self._finish_cancel())
                 return False
             else:
                 self._perform(output)
+        self._send()
         return not self.is_over
+
+    def _send(self) -> None:
+        """Write what the outputs up to here say, to each side at once: a write costs more than most of what makes it."""
+        for wire, chunks in ((self.server, self._to_server), (self.client, self._to_client)):
+            if chunks:
+                data = b"".join(chunks)
+                chunks.clear()
+                wire.write(data)
 
     def _perform(self, output: outputs.Output) -> None:
         match output:
             case outputs.ToClient(data):
-                self.client.write(data)
+                self._to_client.append(data)
             case outputs.ToServer(data):
-                self.server.write(data)
+                self._to_server.append(data)
             case outputs.Record(entry):
                 self._record(entry)
             case outputs.Ask(question):
@@ -226,12 +238,14 @@ class Live:
         self.server.pause(self._client_full or crowded)
 
     def _fail(self, sqlstate: str, sentence: str) -> None:
-        self.client.write(messages.error(sqlstate, sentence, severity="FATAL"))
+        self._to_server.clear()
+        self._to_client.append(messages.error(sqlstate, sentence, severity="FATAL"))
         self._end(sentence)
 
     def _end(self, why: str) -> None:
         if self.is_over:
             return
+        self._send()
         self.is_over = True
         self._stack.clear()
         self._waiting.clear()
