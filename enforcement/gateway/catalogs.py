@@ -15,9 +15,10 @@ import msgspec
 import psycopg
 
 from enforcement import shipper
-from enforcement.gateway import catalog, plans
+from enforcement.gateway import catalog
 from enforcement.gateway.catalog import Catalog
 from enforcement.gateway.classes import classify
+from enforcement.gateway.errands import Errands
 from enforcement.gateway.settings import Database
 
 LOOK_SECONDS = 5.0
@@ -48,13 +49,14 @@ class Unavailable(Exception):
 class Keeper:
     """The catalog of `database` in `current`; `changed(catalog)` is called in the event loop for every new version."""
 
-    def __init__(self, database: Database, changed: Callable[[Catalog], None]) -> None:
-        self.database, self._changed = database, changed
+    def __init__(self, database: Database, errands: Errands, changed: Callable[[Catalog], None]) -> None:
+        self.database, self._errands, self._changed = database, errands, changed
         self.current: Catalog | None = None
         self._tags: Tags = {}
         self._seen = ""
         self._wanted = asyncio.Event()
         self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._session = contextlib.AsyncExitStack()
         self._lock = asyncio.Lock()
         self._asked = self._answered = 0
         self._fault: Unavailable | None = None
@@ -130,10 +132,9 @@ class Keeper:
 
     async def _load(self) -> Catalog:
         if self._connection is None or self._connection.closed:
-            reader = self.database.reader
-            self._connection = await psycopg.AsyncConnection.connect(
-                plans.conninfo(self.database, reader, "touchstone-gateway catalog"), autocommit=True
-            )
+            await self.close()
+            session = self._errands.session(self.database, self.database.reader, "catalog")
+            self._connection = await self._session.enter_async_context(session)
             await self._connection.execute("set search_path = pg_catalog")
             await self._connection.execute("set statement_timeout = '60s'")
         row = await (await self._connection.execute(CHANGED)).fetchone()
@@ -160,10 +161,9 @@ class Keeper:
 
     async def close(self) -> None:
         """Let the connection go; the next load makes another."""
-        if self._connection is not None:
-            with contextlib.suppress(psycopg.Error, OSError):
-                await self._connection.close()
         self._connection = None
+        with contextlib.suppress(psycopg.Error, OSError):
+            await self._session.aclose()
 
     def _say(self, text: str) -> None:
         if text != self._said:

@@ -8,12 +8,14 @@ from typing import Any
 import psycopg
 
 from enforcement import shipper
-from enforcement.gateway import plans
 from enforcement.gateway.catalogs import Keeper, Unavailable
 from enforcement.gateway.databases import Upstream
+from enforcement.gateway.errands import Errands
 from enforcement.gateway.settings import Account, Database, Settings, secret
 from enforcement.gateway.upstream import UpstreamRefused
 
+UNTOLD = Errands("", lambda _: None)
+"""What it asks is in the server's log as what it is: somebody who looks at a database with the gateway's passwords."""
 FACTS = """select current_setting('server_version_num')::int, rolsuper, rolreplication, rolbypassrls, rolcreaterole,
 has_function_privilege('pg_logical_emit_message(boolean, text, text)', 'execute'), current_setting('wal_level'),
 current_setting('standard_conforming_strings'), pg_encoding_to_char(d.encoding)
@@ -39,9 +41,7 @@ async def _account(database: Database, account: Account, seconds: float) -> list
         return [f"{refused.sentence} {refused.detail}{_advice(refused, account)}"]
     connected.wire.close()
     try:
-        async with await psycopg.AsyncConnection.connect(
-            plans.conninfo(database, account, "touchstone-gateway check"), autocommit=True
-        ) as connection:
+        async with UNTOLD.session(database, account, "check") as connection:
             row = await (await connection.execute(FACTS)).fetchone()
     except psycopg.Error as error:
         return [f"cannot be looked at ({type(error).__name__})."]
@@ -86,7 +86,7 @@ def _faults(row: tuple[Any, ...], database: Database, account: Account) -> list[
 
 
 async def _catalog(database: Database) -> list[str]:
-    keeper = Keeper(database, lambda _: None)
+    keeper = Keeper(database, UNTOLD, lambda _: None)
     try:
         await keeper.load()
     except Unavailable as error:

@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg import sql
 
-from enforcement.gateway.settings import Account, Database, secret
+from enforcement.gateway.errands import Errands
+from enforcement.gateway.settings import Account, Database
+from lineage import statements
 
 
 class Question(NamedTuple):
-    """What to explain: the text as the client sent it, and how the session resolves names."""
+    """What to explain: the text as the client sent it, a PREPARE among them, and how the session resolves names."""
 
     text: str
     has_parameters: bool
@@ -30,29 +32,10 @@ class Plan(NamedTuple):
     text: str
 
 
-def conninfo(database: Database, account: Account, application: str) -> str:
-    """How a side connection of the gateway reaches the database."""
-    return psycopg.conninfo.make_conninfo(
-        host=database.host,
-        port=database.port,
-        dbname=database.real_name,
-        user=account.account,
-        password=secret(account.password_file),
-        sslmode=database.sslmode,
-        sslrootcert=database.sslrootcert or None,
-        application_name=application,
-        gssencmode="disable",
-        connect_timeout=10,
-        client_encoding="UTF8",
-    )
-
-
-async def explain(database: Database, account: Account, question: Question) -> Plan:
+async def explain(errands: Errands, database: Database, account: Account, question: Question) -> Plan:
     """The plan of one statement. Never raises for what the database answers: the reason becomes the text."""
     try:
-        async with await psycopg.AsyncConnection.connect(
-            conninfo(database, account, "touchstone-gateway plan"), autocommit=True
-        ) as connection:
+        async with errands.session(database, account, "plan") as connection:
             await connection.execute("set default_transaction_read_only = on")
             await connection.execute(
                 "select set_config('statement_timeout', %s, false), set_config('search_path', %s, false)",
@@ -72,14 +55,17 @@ async def _plan(connection: psycopg.AsyncConnection[Any], question: Question) ->
     if question.has_parameters:
         # Values are not needed, and not sent: a generic plan is asked for.
         await connection.execute("set plan_cache_mode = force_generic_plan")
-        await connection.execute(f"prepare touchstone_asked as {question.text}".encode(), prepare=True)
+        is_made = any(part.prepares for part in statements.analyse_each(question.text))
+        text = question.text if is_made else f"prepare touchstone_asked as {question.text}"
+        await connection.execute(text.encode(), prepare=True)
         row = await (
             await connection.execute(
-                "select cardinality(parameter_types) from pg_prepared_statements where name = 'touchstone_asked'"
+                "select name, cardinality(parameter_types) from pg_prepared_statements where from_sql"
             )
         ).fetchone()
-        nulls = ", ".join(["null"] * (row[0] if row else 0))
-        command = f"execute touchstone_asked{f'({nulls})' if nulls else ''}"
+        assert row is not None
+        nulls = ", ".join(["null"] * row[1])
+        command = f"execute {_quoted(row[0])}{f'({nulls})' if nulls else ''}"
     # `prepare` makes it the extended protocol: a second command in the text is an error, not run.
     cursor = await connection.execute((prefix + command).encode(), prepare=True)
     told = await cursor.fetchone()

@@ -20,6 +20,7 @@ from enforcement.gateway.arrivals import Arrival
 from enforcement.gateway.catalog import Catalog
 from enforcement.gateway.catalogs import Keeper, Unavailable
 from enforcement.gateway.databases import Upstream
+from enforcement.gateway.errands import Errands
 from enforcement.gateway.identity import Issuer
 from enforcement.gateway.liaison import Liaison
 from enforcement.gateway.live import Live
@@ -52,6 +53,7 @@ class Gateway:
         self.settings, self.spool, self.sender = settings, spool, sender
         self.tls = server_context(settings)
         self.recorder = Recorder(folder, spool)
+        self.errands = Errands(own.name, self.record)
         self.rules = guardrails.DEFAULT
         self.keys = keysets.KeySets(
             [_issuer(one) for one in settings.issuer],
@@ -68,7 +70,8 @@ class Gateway:
 
     def _served(self, database: Database) -> Served:
         changed = functools.partial(self._catalog_changed, database.name)
-        return Served(database, Upstream(database, self.settings.gateway.connect_seconds), Keeper(database, changed))
+        upstream = Upstream(database, self.settings.gateway.connect_seconds)
+        return Served(database, upstream, Keeper(database, self.errands, changed))
 
     async def start(self) -> tuple[str, int]:
         """Listen; the address that clients reach."""
@@ -169,7 +172,7 @@ class Gateway:
     async def _preview(self, live: Live, question: outputs.Preview) -> None:
         running = self.sessions.of(live)
         asked = plans.Question(question.statement, bool(question.parameters), question.search_path, question.role)
-        plan = await plans.explain(running.served.database, running.account, asked)
+        plan = await plans.explain(self.errands, running.served.database, running.account, asked)
         live.told(outputs.Previewed(request_id=question.request_id, plan_rows=plan.rows, plan_text=plan.text))
 
     async def _reload(self, live: Live, question: outputs.ReloadCatalog) -> None:

@@ -21,6 +21,7 @@ CITED = f"""
     from activity where environment <> '{OWN}'
     and not (attribution = 'gateway' and kind = 'query' and coalesce(verdict, '') in ('pending', 'blocked'))"""  # noqa: S608 - our own names
 """Records by what they cite: a ticket, and the request under which a gateway let them run. What it did not let run is no access."""
+AROUND = "around-the-gateway"
 DAY, FIRST = dt.timedelta(days=1), dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
@@ -146,7 +147,7 @@ RULES: tuple[tuple[str, str, str, str], ...] = (
     ("canary-missing", "high", f"{_ours('canary-missing')} or {_collectors('canary', 'gap')}", "{detail}"),
     ("rows-not-captured", "high", _ours("rows-not-captured"), "{detail}"),
     ("changes-without-statement", "high", _ours("changes-without-statement"), "{detail}"),
-    ("around-the-gateway", "high", _ours("around-the-gateway"), "{detail}"),
+    (AROUND, "high", _ours(AROUND), "{detail}"),
     ("count-mismatch", "high", _ours("count-mismatch"), "{detail}"),
     ("capture-alarm", "medium", "custody_type = 'alarm' and custody_subject is distinct from 'log'", "{source} reports: {detail}"),
     ("review-due", "medium", REVIEW_DUE, "{who} broke glass for request {ticket}; nobody has looked at it yet."),
@@ -161,7 +162,7 @@ RULES: tuple[tuple[str, str, str, str], ...] = (
 
 # A line of the server's log about a statement that the gateway told of is no second finding. Each line takes one of the
 # gateway's records of its session and operation; what the gateway did not tell of stays. (Reads that name no table are the
-# gateway's own questions.)
+# gateway's own questions, and so is all that sessions of its own, system's, do.)
 SEEN = "list_contains(flags, 'seen_by_gateway')"
 ACT = "coalesce(correlation_id, event_id)"
 SECOND_RECORDS = f"""
@@ -171,7 +172,10 @@ lines as (select session, op, {ACT} as act, row_number() over (partition by sess
     from activity where {SEEN} and occurred_at >= ? and (op <> 'read' or len(relations) > 0) group by session, op, act),
 second as (select act from lines join told using (session, op) where place <= n)
 """  # noqa: S608 - our own conditions
-ONCE = f"not ({SEEN} and ((op = 'read' and len(relations) = 0) or {ACT} in (select act from second)))"  # noqa: S608
+ONCE = f"not ({SEEN} and (who_type = 'system' or (op = 'read' and len(relations) = 0) or {ACT} in (select act from second)))"  # noqa: S608
+ABOUT = f"""coalesce(case when rule = 'false-claim' then transaction_id when rule = '{AROUND}' then
+    concat_ws(' ', environment, datasource, json_extract_string(custody, '$.first')) end, correlation_id, event_id)"""
+"""What goes on is one finding: its last record is shown, and how often it was told."""
 TESTS = ", ".join(f"case when {test} then '{rule}' end" for rule, _, test, _ in RULES)
 
 
@@ -189,11 +193,11 @@ def findings(viewer: Viewer, window: Window = Window(), limit: int | None = None
             any_value(who_name) as who_name, any_value(who_type) as who_type, any_value(on_behalf_of) as on_behalf_of,
             any_value(op) as op, any_value(source) as source, any_value(environment) as environment,
             any_value(datasource) as datasource, list_distinct(flatten(list(relations))) as relations,
-            max(coalesce(rows_affected, rows_returned)) as rows, count(*) as records, any_value(custody) as custody,
+            max(coalesce(rows_affected, rows_returned)) as rows, count(*) as records, arg_max(custody, index) as custody,
             any_value(session) as session, any_value(ticket) as ticket, any_value(kind) as kind,
             list_distinct(flatten(list(weakens))) as weakens, any_value(policy) as policy, any_value(source_format) as source_format
             from ruled where {ONCE}
-            group by rule, coalesce(case when rule = 'false-claim' then transaction_id end, correlation_id, event_id)
+            group by rule, {ABOUT}
             order by index desc limit {count}""",  # noqa: S608 - our own rules and a number
             [earlier, earlier, *values],
         )
@@ -209,6 +213,7 @@ def _finding(row: dict[str, Any]) -> dict[str, Any]:
     custody = msgspec.json.decode(row.pop("custody") or "{}")
     kind, weakens = row.pop("kind"), row.pop("weakens") or []
     done = f"{row['who_name']} {', '.join(weakens)}." if kind == "query" else f"{'; '.join(weakens)}."
+    again = f" It went on, and was told {row['records']} times." if row["rule"] == AROUND and row["records"] > 1 else ""
     row["severity"] = severity
     row["sentence"] = sentence.format(
         who=row["who_name"],
@@ -220,7 +225,7 @@ def _finding(row: dict[str, Any]) -> dict[str, Any]:
         op="a connection" if row["op"] == "session" else row["op"] or "a statement",
         source=custody.get("subject") if row["source"] == OWN else row["source"],
         weakened=done if weakens else f"Capture was weakened: {custody.get('detail')}",
-        detail=custody.get("detail") or custody.get("subject") or "no detail",
+        detail=(custody.get("detail") or custody.get("subject") or "no detail") + again,
     )
     return row
 

@@ -82,7 +82,7 @@ def test_a_change_that_no_statement_of_the_gateway_names_is_found_with_rows_tabl
         segments.seal()
     shop.look()
     (found,) = around()
-    assert (found["first"], found["count"]) == ("501", 2)
+    assert (found["first"], found["count"]) == ("s7", 2)
     assert "mallory from 10.9.9.9 (psql) changed 2 rows of public.orders" in found["detail"]
     shop.look(7200)
     assert len(around()) == 1
@@ -159,8 +159,8 @@ def test_a_logged_write_without_captured_change_and_a_mere_session_are_found_too
     shop.later()
     shop.look()
     found = {finding["first"]: finding["detail"] for finding in around()}
-    assert set(found) == {"session s7", "s8"}
-    assert "mallory ALTER TABLE on public.orders" in found["session s7"]
+    assert set(found) == {"s7", "s8"}
+    assert "mallory ALTER TABLE on public.orders" in found["s7"]
     assert "omar from 10.1.4.9 (psql) reached orders around the gateway: 2 sessions" in found["s8"]
 
 
@@ -173,29 +173,58 @@ def test_many_at_once_are_named_and_the_rest_counted(shop: Guarded) -> None:
     assert "5 more transactions" in around()[-1]["detail"]
 
 
-def test_the_gateways_own_connections_are_its_own_and_one_that_only_calls_itself_so_is_not(shop: Guarded) -> None:
-    shop.begun(1, "bob", "s1", ip="10.0.0.2")
-    shop.begun(2, "bob", "s2", "touchstone-gateway catalog", "10.0.0.2")
-    shop.begun(3, "bob", "s3", "touchstone-gateway catalog", "10.7.7.7")
-    shop.begun(3, "omar", "s4", "touchstone-gateway catalog", "10.0.0.2")
-    shop.later()
-    shop.look()
-    assert {finding["first"] for finding in around()} == {"s3", "s4"}
-
-
-def test_the_plan_that_a_gateway_asks_for_is_no_write_and_one_that_only_calls_itself_so_is_found(shop: Guarded) -> None:
-    shop.begun(1, "bob", "s1", ip="10.0.0.2")
-    for session, login, ip, xid in (
-        ("s2", "bob", "10.0.0.2", None),
-        ("s3", "bob", "10.7.7.7", None),
-        ("s4", "bob", "10.0.0.2", "502"),
-    ):
+def test_the_gateways_own_sessions_are_known_by_what_it_told_and_by_no_name_that_anybody_can_give(
+    shop: Guarded,
+) -> None:
+    for session, phase in (("s2", "start"), ("s2", "end")):
         shop.send(
+            "gate", 2, kind="session", op="session", datasource="orders", session_id=f"own-{session}", db_session_id=session,
+            session={"phase": phase}, actor={"id": "gateway gw", "type": "system", "db_user": "bob"},
+        )  # fmt: skip
+    explained = {}
+    for session, login, ip in (("s2", "bob", "10.0.0.2"), ("s3", "bob", "10.0.0.2"), ("s4", "gateway", "10.0.0.2")):
+        shop.begun(1, login, session, "touchstone-gateway plan", ip)
+        explained[session] = shop.send(
             "log", 2, kind="query", op="update", command="UPDATE", verdict="allowed", actor={"db_user": login}, db_session_id=session,
-            correlation_id=f"{session}/1.1", client={"ip": ip, "app": "touchstone-gateway plan"},
+            correlation_id=f"{session}/1.1", client={"ip": ip, "app": "touchstone-gateway plan"}, rows={"affected": 5000},
             resources=[{"schema": "public", "relation": "orders"}], statement={"text": "explain update orders set v = 1", "state": "whole"},
-            **({"transaction": {"id": xid}} if xid else {}),
         )  # fmt: skip
     shop.later()
     shop.look()
-    assert {finding["first"] for finding in around()} == {"session s3", "502"}
+    assert {finding["first"] for finding in around()} == {"s3", "s4"}
+    rows = {row["index"]: row for row in queries.events(ALL, "kind:query op:update").items}
+    own = rows[explained["s2"]]
+    assert (own["who_id"], own["who_type"], own["flags"]) == ("gateway gw", "system", ["seen_by_gateway"])
+    assert rows[explained["s3"]]["who_id"] == "bob"
+    bulk = {item["who_id"] for item in queries.findings(ALL).items if item["rule"] == "bulk-change"}
+    assert bulk == {"bob", "gateway"}, "the gateway's question changed nothing"
+
+
+def test_one_session_with_its_transactions_is_one_finding_that_names_both(shop: Guarded) -> None:
+    shop.begun(1, "omar", "s8")
+    for xid in ("501", "502"):
+        shop.send("log", 2, kind="query", op="update", command="UPDATE", verdict="allowed", actor={"db_user": "omar"},
+                  db_session_id="s8", correlation_id=f"s8/{xid}.1", transaction={"id": xid}, client={"ip": "10.9.9.9", "app": "psql"},
+                  resources=[{"schema": "public", "relation": "orders"}], statement={"text": "update orders set v = 1"})  # fmt: skip
+        shop.change(2, xid)
+    shop.later()
+    shop.look()
+    (found,) = around()
+    assert (found["first"], found["count"]) == ("s8", 2)
+    assert "Transactions 501, 502 in session s8 of orders: omar from 10.9.9.9 (psql) changed 2 rows" in found["detail"]
+
+
+def test_a_session_that_writes_after_it_was_found_stays_one_finding_which_says_so(shop: Guarded) -> None:
+    shop.begun(1, "omar", "s8")
+    shop.later()
+    shop.look()
+    shop.send("log", 70, kind="query", op="update", command="UPDATE", verdict="allowed", actor={"db_user": "omar"},
+              db_session_id="s8", correlation_id="s8/1.1", transaction={"id": "501"},
+              resources=[{"schema": "public", "relation": "orders"}], statement={"text": "update orders set v = 1"})  # fmt: skip
+    shop.change(70, "501")
+    shop.later(120)
+    shop.look(3700)
+    assert [finding["first"] for finding in around()] == ["s8", "s8"]
+    (item,) = [f for f in queries.findings(ALL).items if f["rule"] == RULE]
+    assert "Transaction 501 in session s8" in item["sentence"]
+    assert item["sentence"].endswith("It went on, and was told 2 times.")

@@ -88,6 +88,9 @@ def test_what_ran_through_the_gateway_is_its_persons_and_what_went_around_is_a_f
     health.look(LONG_AGO, now + dt.timedelta(hours=1))
     found = [f["sentence"] for f in queries.findings(ALL).items if f["rule"] == "around-the-gateway"]
     (act,) = [sentence for sentence in found if "Transaction" in sentence]
-    assert f"Transaction {around['transaction_id']} of {datasource}: postgres" in act
+    assert (
+        f"Transaction {around['transaction_id']} in session {around['session'].partition('~')[2]} of {datasource}: postgres"
+        in act
+    )
     assert "public.customers" in act
     assert not any(sentence.startswith("app ") for sentence in found), "what the gateway opened itself is known"

@@ -11,13 +11,10 @@ from enforcement.gateway import messages
 from enforcement.gateway.session.judging import Judgement, Refusal, parameter_texts
 from enforcement.gateway.session.outputs import Ask, Decided, Hold, Preview, Previewed, Withdraw
 from enforcement.gateway.session.state import State, Wait
-from lineage import statements
 from lineage.exchanged import Parameter
 from lineage.statements import analyse
 
 SHOWN = 16 * 1024
-BEHIND = "-- which runs:"
-"""Stands before the text of a prepared statement or cursor that a statement only names."""
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -88,7 +85,7 @@ def _preview(
         return Previewed(request_id=request_id)
     desk.previewed = None
     scope = state.scope
-    (inner,) = _inner(judgement) or (None,)
+    inner = judgement.sources[0] if judgement.sources else None
     question = Preview(
         request_id=request_id,
         statement=judgement.text if inner is None else inner,
@@ -101,27 +98,6 @@ def _preview(
     deadline = state.clock() + state.place.answer_seconds
     yield lambda: desk.previewed is not None or state.clock() >= deadline
     return desk.previewed or Previewed(request_id=request_id)
-
-
-def _inner(judgement: Judgement) -> list[str]:
-    """What stands behind the names in a text: of EXECUTE the prepared statement, of FETCH the cursor's."""
-    found = []
-    for ruling in judgement.rulings:
-        part = ruling.part
-        if part.text and part.text != judgement.text[part.part.text_start : part.part.text_end]:
-            found.append(part.text)
-    return found
-
-
-def _whole(judgement: Judgement) -> str:
-    """The text with what stands behind its names: this is shown, and this is approved."""
-    return "\n\n".join([judgement.text, *(f"{BEHIND}\n{text}" for text in _inner(judgement))])
-
-
-def _redacted(judgement: Judgement) -> str:
-    own = "; ".join(one.part.part.statement.redacted for one in judgement.rulings)
-    behind = (f"{BEHIND}\n{statements.analyse(text).redacted}" for text in _inner(judgement))
-    return "\n\n".join([own, *behind])[:SHOWN]
 
 
 def _shown(values: Sequence[bytes | None], texts: Sequence[str | None]) -> tuple[Parameter, ...]:

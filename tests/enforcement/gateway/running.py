@@ -250,6 +250,10 @@ class Client:
                 found += [json.loads(line).get("record") for line in frame.lines]
         return [one for one in found if one and all(one.get(name) == value for name, value in wanted.items())]
 
+    def sessions(self) -> list[dict[str, Any]]:
+        """The session events of clients: the gateway's own are left out."""
+        return [one for one in self.events(kind="session") if one["actor"].get("type") != "system"]
+
     def queries(self, text: str) -> list[dict[str, Any]]:
         """The query events whose statement holds `text`."""
         return [one for one in self.events(kind="query") if text in (one.get("statement") or {}).get("text", "")]
@@ -368,10 +372,12 @@ class Running(Client):
 class Process(Client):
     """A gateway as `python -m enforcement.gateway`."""
 
+    program = ("-m", "enforcement.gateway")
+
     def __init__(self, folder: Path, shop: Shop, signer: Signer, **texts: str) -> None:
         self.folder, self.shop, self.signer = folder, shop, signer
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "enforcement.gateway", settings_file(folder, shop, signer, **texts)],
+            [sys.executable, *self.program, settings_file(folder, shop, signer, **texts)],
             cwd=BASE, stdout=subprocess.PIPE, stderr=(folder / "stderr").open("wb"), text=True,
         )  # fmt: skip
         assert self.process.stdout is not None

@@ -102,6 +102,30 @@ def test_the_values_of_a_prepared_statement_reach_who_decides_and_are_what_runs(
     assert count(gateway) == 199
 
 
+def test_what_a_prepared_statement_does_is_shown_and_approved_with_its_execute(gateway: Running) -> None:
+    prepared = "delete from orders where id <= $1 and customer_id <> 4711"
+    with gateway.connect() as client:
+        client.execute(f"prepare p (int) as {prepared}", prepare=False)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="needs another person"):
+            client.execute("execute p(3)", prepare=False)
+        asked = waiting()
+        assert (asked.statement.startswith("execute p(3)\n"), prepared in asked.statement) == (True, True)
+        shown = "execute p(?); prepare p (int) as delete from orders where id <= $1 and customer_id <> ?"
+        assert asked.redacted == shown
+        assert asked.estimated_rows is not None
+        held.decide(SEVERIN, asked.request_id, "approved", "looked at it")
+        until(lambda: asked.digest in gateway.gateway.liaison.desk._decided)  # type: ignore[union-attr]
+    with gateway.connect() as client:
+        client.execute("prepare p (int) as delete from orders where id >= $1", prepare=False)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="needs another person"):
+            client.execute("execute p(3)", prepare=False)
+        assert count(gateway) == 200
+        client.execute("deallocate p", prepare=False)
+        client.execute(f"prepare p (int) as {prepared}", prepare=False)
+        assert client.execute("execute p(3)", prepare=False).rowcount == 3
+    assert count(gateway) == 197
+
+
 def test_a_rejection_reaches_the_client_with_its_reason(gateway: Running) -> None:
     with gateway.connect() as client:
         with pytest.raises(psycopg.errors.InsufficientPrivilege):

@@ -82,7 +82,7 @@ def test_a_statement_that_runs_when_the_gateway_dies_is_told_as_lost_once(
         assert (done.get("flags"), done["rows"]["affected"]) == (None, 1)
         ends = [
             event["session"]["close_reason"]
-            for event in gateway.events(kind="session")
+            for event in gateway.sessions()
             if event["session"]["phase"] == "end"
         ]
         assert ends == ["the gateway stopped without telling the end"]

@@ -284,7 +284,9 @@ def test_sigterm_ends_idle_sessions_in_order_and_lets_transactions_finish(gatewa
     assert sorted(phases) == ["end", "end", "start", "start"]
 
 
-def test_the_gateways_own_sessions_with_the_database_are_told_in_its_own_name(make_gateway: Any) -> None:
+def test_the_gateways_own_sessions_with_the_database_are_told_in_its_own_name(
+    make_gateway: Callable[..., Running],
+) -> None:
     gateway = make_gateway()
     with gateway.connect() as client:
         client.execute("select 1")
