@@ -448,6 +448,13 @@ def test_the_temporary_tables_of_another_session_are_not_ones_own(gate: Gate):
     assert (gate(own, HUMAN).outcome, gate(other, HUMAN).rule) == ("allow", "no-drop")
 
 
+@pytest.mark.parametrize(
+    "how", ["DISABLE RULE ruled_delete", "ENABLE REPLICA RULE ruled_delete", "ENABLE REPLICA TRIGGER x"]
+)
+def test_what_keeps_a_rule_or_trigger_from_firing_needs_another_person(gate: Gate, how):
+    assert gate(f"ALTER TABLE ruled {how}", HUMAN).rule == "code-needs-approval"
+
+
 UNREADABLE = [
     "DELETE\u200b FROM customers",
     "ＤＥＬＥＴＥ FROM customers",
