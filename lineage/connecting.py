@@ -11,6 +11,7 @@ import jwt
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.conf import settings
+from django.db.models import Q
 from django.utils import timezone
 
 from lineage import errors, keys, ledger, notes
@@ -173,7 +174,9 @@ def _check_agent(viewer: Viewer, agent: Acting) -> None:
 
 def _claims(viewer: Viewer, wanted: Wanted, place: Place) -> dict[str, Any]:
     is_service = viewer.role == Role.SERVICE
-    known = Identity.objects.filter(email__iexact=viewer.email).exclude(name="").order_by("-as_of").first()
+    # A service has no address: it is known by the id that the import gives it.
+    called = Q(person_id__iexact=viewer.email, type="service") if is_service else Q(email__iexact=viewer.email)
+    known = Identity.objects.filter(called).exclude(name="").order_by("-as_of").first()
     said: dict[str, Any] = {
         "iss": settings.ORIGIN, "aud": AUDIENCE, "sub": viewer.email, "email": "" if is_service else viewer.email,
         "name": known.name if known else "", "touchstone_type": "service" if is_service else "human",

@@ -190,10 +190,15 @@ def test_a_service_has_a_name_and_an_api_token_and_reads_no_records(
 ) -> None:
     call_command("user", "add", "nightly-import", "--role", "service", "--datasource", "orders-prod", "--group", "jobs")
     bearer = {"headers": {"Authorization": f"Bearer {capsys.readouterr().out.strip()}"}}
+    for number, kind in enumerate(("human", "service")):
+        Identity.objects.create(
+            datasource="*", db_user=f"import{number}", person_id="nightly-import", name=f"Nightly {kind}", type=kind, as_of=timezone.now()
+        )  # fmt: skip
     body = json.dumps({"database": "shop", "minutes": 720})
     told = Client().post("/api/v1/connect", body, content_type="application/json", **bearer).json()
     found = who(told["token"])
     assert (found.id, found.type, found.email, found.roles) == ("nightly-import", "service", None, ("service", "jobs"))
+    assert found.name == "Nightly service", "the imported name, and not another's of the same id"
     assert found.expires_at - timezone.now() > 700 * MINUTE
     assert grants()[0]["actor_type"] == "service"
     for address in ("/api/v1/events", "/connect/", "/search"):
