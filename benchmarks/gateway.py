@@ -164,11 +164,7 @@ logfile = {folder}/log
 """)
     for path in (folder, *folder.iterdir()):
         shutil.chown(path, "postgres") if os.geteuid() == 0 else None
-    words = (
-        ["pgbouncer", "-u", "postgres", folder / "bouncer.ini"]
-        if os.geteuid() == 0
-        else ["pgbouncer", f"{folder}/bouncer.ini"]
-    )
+    words = ["pgbouncer", *(["-u", "postgres"] if os.geteuid() == 0 else []), f"{folder}/bouncer.ini"]
     process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait_for(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0, 30, "pgbouncer answers")
