@@ -17,6 +17,18 @@ from tests.enforcement.gateway.fixtures import *  # noqa: F403
 from tests.enforcement.gateway.running import Process, Shop, Signer, private, until
 
 pytestmark = pytest.mark.slow
+IMPATIENT = """
+from enforcement import shipper
+from enforcement.gateway import __main__, desk
+shipper.FIRST_WAIT_SECONDS, shipper.LONGEST_WAIT_SECONDS, desk.LONGEST_WAIT_SECONDS = 0.1, 0.5, 1.0
+raise SystemExit(__main__.main())
+"""
+
+
+class Impatient(Process):
+    """A gateway that tries its store again soon, however long that is away: minutes would pass here otherwise."""
+
+    program = ("-c", IMPATIENT)
 
 
 @pytest.fixture
@@ -36,7 +48,7 @@ def gate(product: Product, to_store: Network, served_shop: Shop, signer: Signer,
     private(folder / "token", token.encode())
     to_store.down()
     settings = f'store = "http://127.0.0.1:{to_store.port}"\ntoken_file = "{folder / "token"}"'
-    made = Process(folder, served_shop, signer, gateway=settings)
+    made = Impatient(folder, served_shop, signer, gateway=settings)
     yield made
     made.stop()
 
@@ -44,7 +56,7 @@ def gate(product: Product, to_store: Network, served_shop: Shop, signer: Signer,
 def test_the_store_has_everything_once_whatever_happened_to_it(
     product: Product, auditor: str, to_store: Network, gate: Process, served_shop: Shop
 ) -> None:
-    with Crowd(gate, "s", pause_seconds=0.5) as crowd:
+    with Crowd(gate, "s", pause_seconds=0.2) as crowd:
         crowd.wait_for(30)
         for cut in (
             Cut("up", 1500, "reset"),
