@@ -52,7 +52,8 @@ class Judgement(msgspec.Struct, frozen=True):
     @property
     def sources(self) -> tuple[str, ...]:
         """What its EXECUTE and FETCH statements stand for: texts that are not in its own."""
-        return tuple(one.source.text for one in self.rulings if one.source.text not in self.text)
+        own = (self.text[one.part.part.text_start : one.part.part.text_end] for one in self.rulings)
+        return tuple(one.source.text for one, text in zip(self.rulings, own, strict=True) if one.source.text != text)
 
     def between(self, first: int, last: int) -> Judgement:
         """The same of some of its statements only."""
