@@ -80,11 +80,7 @@ def test_a_statement_that_runs_when_the_gateway_dies_is_told_as_lost_once(
         assert (lost["flags"], lost["transaction"]["outcome"]) == (["answer_lost"], "unknown")
         assert (lost["actor"]["id"], lost["verdict"], lost["op"]) == ("dana@shop.example", "allowed", "update")
         assert (done.get("flags"), done["rows"]["affected"]) == (None, 1)
-        ends = [
-            event["session"]["close_reason"]
-            for event in gateway.sessions()
-            if event["session"]["phase"] == "end"
-        ]
+        ends = [event["session"]["close_reason"] for event in gateway.sessions() if event["session"]["phase"] == "end"]
         assert ends == ["the gateway stopped without telling the end"]
     until(lambda: not served_shop.sessions())
 
