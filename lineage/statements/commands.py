@@ -132,6 +132,7 @@ class Commands(Visitor):
     def _explain(self, fields: Node) -> None:
         if executes(fields):
             self.statement(fields["query"])
+            self.is_uncounted |= any(found.verb != "read" for found in self.references)
             return
         # Planning touches no rows, but calls functions that say they always answer the same.
         planned = Commands(self.parameters, dict(self.prepared))

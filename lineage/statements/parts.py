@@ -43,6 +43,7 @@ def part(text: str, place: tuple[int, int], tree: Node, statement: Statement, vi
         is_transaction_control=kind == "TransactionStmt",
         sets=sets,
         creates=tuple(_made(kind, fields)),
+        is_uncounted=visitor.is_uncounted,
         **told,
     )
 

@@ -40,6 +40,8 @@ class Visitor:
         self.settings: list[tuple[str, str | None, bool]] = []
         """What set_config sets: name, value and whether for the transaction only."""
         self.emitted: str | None = None
+        self.is_uncounted = False
+        """Whether rows change that the command's tag does not count."""
         self.read_verb = "read"
         self._visit = {
             "SelectStmt": self.select,
@@ -183,6 +185,7 @@ class Visitor:
         everyone = visible.union(cte["ctename"] for cte in ctes)
         for cte in ctes:
             # Without RECURSIVE a CTE's own name inside it is the real relation.
+            self.is_uncounted |= "SelectStmt" not in cte["ctequery"]
             self.query(cte["ctequery"], Scope(parent, everyone if clause.get("recursive") else visible))
             visible = visible | {cte["ctename"]}
         return visible

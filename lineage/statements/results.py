@@ -87,6 +87,7 @@ class Part(msgspec.Struct, frozen=True):
     `tag` is its command; `commands` adds finer names to it such as `SET search_path`, `COPY TO PROGRAM`,
     `ALTER TABLE DROP COLUMN`. `prepares` to `deallocates` are names of prepared statements and cursors (`*`: all of them).
     `creates` are the relations it makes, by a new name too: schema, name, whether temporary.
+    `is_uncounted`: rows change in it that its tag does not count, within WITH or EXPLAIN ANALYZE.
     """
 
     text_start: int
@@ -106,3 +107,4 @@ class Part(msgspec.Struct, frozen=True):
     explains: bool = False
     explains_analyze: bool = False
     creates: tuple[tuple[str | None, str, bool], ...] = ()
+    is_uncounted: bool = False

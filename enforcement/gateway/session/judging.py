@@ -21,6 +21,10 @@ _ENDS_ELSEWHERE = (
     "A prepared transaction ends outside its session: it could not be told whether it was committed.",
     "End the transaction with COMMIT or ROLLBACK.",
 )
+_UNCOUNTED = (
+    "What changes rows within WITH or EXPLAIN ANALYZE cannot be approved: the database does not say how many.",
+    "Write it as an INSERT, UPDATE, DELETE or MERGE of its own.",
+)
 _NUMBERS = frozenset({20, 21, 23, 26})
 _TEXTS = frozenset({18, 19, 25, 114, 1042, 1043})
 _UUID = 2950
@@ -217,6 +221,8 @@ class Judge:
             return self._blocked(decision, "readable-settings", *setting)
         if part.part.tag in _TWO_PHASE:
             return self._blocked(decision, "one-phase", *_ENDS_ELSEWHERE, "0A000")
+        if decision.outcome == "approve" and part.part.is_uncounted:
+            return self._blocked(decision, "countable", *_UNCOUNTED)
         if decision.mask and (sentence := masking.refuse(part, self.catalog, decision.mask)):
             return self._blocked(decision, "maskable", sentence, "Select the columns you need by their names.")
         if self.who.type != "agent" or not part.writes or ours(part.part):

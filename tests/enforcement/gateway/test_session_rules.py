@@ -502,3 +502,22 @@ def test_a_frame_that_nothing_asked_for_ends_the_session(stall: Stall) -> None:
     wired = stall.wired()
     wired.perform(wired.session.from_server(messages.encode_data_row([b"1"])))
     assert (wired.closed.sqlstate, error(wired.to_client)["C"]) == ("08P01", "08P01")
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        Q("with gone as (update customers set name = 'x' returning id) select count(*) from gone"),
+        Q("prepare p as with gone as (update customers set name = 'x' returning 1) select 1 from gone; execute p"),
+        run("explain analyze update customers set name = 'x'") + S,
+        Q("with gone as (update customers set name = 'x' returning 1) update customers set name = name where id = 1"),
+    ],
+)
+def test_a_change_that_no_count_tells_is_not_held_but_refused(stall: Stall, script: bytes) -> None:
+    wired = stall.wired(rules=APPROVE)
+    held = answering(wired)
+    seen = wired.answers(script, 1)
+    assert (error(seen)["C"], "how many" in error(seen)["M"], ready(seen)) == ("42501", True, "I")
+    assert held == []
+    assert stall.run("select count(*) from customers where name = 'x'") == [(0,)]
+    assert wired.told(Refused)[-1].began.policy[0].rule == "countable"
