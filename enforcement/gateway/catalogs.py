@@ -187,5 +187,8 @@ def _pair(name: str) -> tuple[str, str]:
 
 
 def _reason(error: Exception) -> str:
+    """Which fault, and in whose words where a connection was not made: then there is no statement whose values it could hold."""
     state = getattr(error, "sqlstate", None)
+    if isinstance(error, psycopg.OperationalError) and state is None:
+        return " ".join(str(error).split())[:300].rstrip(".")
     return f"{type(error).__name__}{f' ({state})' if state else ''}"

@@ -95,7 +95,7 @@ def test_settings_of_the_startup_message_are_judged_as_set(gateway: Running) -> 
     for claims, options in (({}, "-c row_security=off"), ({"agent": "bot", "purpose": "x"}, "-c role=other")):
         with pytest.raises(psycopg.OperationalError, match=r"by rule (no-blind-sessions|agents-no-other-role)"):
             gateway.connect(claims=claims, options=options)
-    assert until(lambda: len(gateway.events(kind="session")) == 2)
+    assert until(lambda: len(gateway.sessions()) == 2)
     gateway.connect(options="-c statement_timeout=5s -c search_path=public").close()
 
 
