@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,9 +15,15 @@ from tests.enforcement.gateway.running import Authority, Process, Running, Shop,
 __all__ = ["authority", "gateway", "gateway_process", "make_gateway", "monitored_with_tls", "served_shop", "signer"]
 
 
+@functools.cache
+def the_authority(base: Path) -> Authority:
+    """One for all modules that import these fixtures: each has fixtures of its own, and the database's server one certificate."""
+    return Authority(base / "authority")
+
+
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
+    return the_authority(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="session")
