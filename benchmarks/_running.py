@@ -49,7 +49,7 @@ class Product:
                 cwd=ROOT, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                 preexec_fn=cluster.die_with_parent,
             )  # fmt: skip
-        wait_for(lambda: self.ready() is not None, 60, f"the product answers; see {self.data / 'serve.log'}")
+        wait_for(lambda: self.ready() is not None, 180, f"the product answers; see {self.data / 'serve.log'}")
 
     def stop(self) -> None:
         if self.process is not None:

@@ -232,7 +232,8 @@ class Question:
         self.watch = _Watch(self.cursor)
         self.watch.start()
         try:
-            self._views()
+            with self._limits():
+                self._views()
         except BaseException:
             self.__exit__()
             raise
@@ -256,8 +257,7 @@ class Question:
                 f"create temp view raw_{name} as {sealed}select * from tail_{name} "  # noqa: S608 - our own names
                 f"where index >= {snap.sealed_to} and index < {self.size}"
             )
-        with self._limits():
-            self.cursor.execute(joins.TRANSACTIONS + joins.ACTIVITY)
+        self.cursor.execute(joins.TRANSACTIONS + joins.ACTIVITY)
 
     def __enter__(self) -> Question:
         return self

@@ -16,12 +16,17 @@ import psycopg
 import pytest
 from django.core.management import call_command
 from django.db import connection, connections
+from hypothesis import settings
 from pytest_django.plugin import DjangoDbBlocker
 
 from config import database, embedded
 from demo.monitored import Monitored
 from lineage import checkpoints
 from tests.environment import DATA
+
+# Tests do not depend on how busy the machine is.
+settings.register_profile("unhurried", settings(), deadline=None)
+settings.load_profile("unhurried")
 
 
 @pytest.hookimpl(wrapper=True)

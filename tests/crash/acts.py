@@ -236,6 +236,8 @@ def keepers(world: dict[str, Any]) -> dict[str, Any]:
     threading.Thread(target=keeper.run, daemon=True).start()
     while not Path(world["stop"]).exists():
         time.sleep(0.05)
+        if border.hit:
+            Path(world["met"]).touch()
     # Not in the middle of a turn, which would be a kill.
     with keeper.lock():
         return {"faults": [], "hit": border.hit}
