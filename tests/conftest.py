@@ -25,7 +25,7 @@ from lineage import checkpoints
 from tests.environment import DATA
 
 # Tests do not depend on how busy the machine is.
-settings.register_profile("unhurried", settings(), deadline=None)
+settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
 

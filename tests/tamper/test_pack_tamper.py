@@ -121,7 +121,7 @@ def test_a_forger_who_repairs_everything_around_a_flipped_bit_gets_no_further(na
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_a_forger_who_repairs_everything_around_any_change_gets_no_further(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(sorted(set(MEMBERS) - set(UNSIGNED))))
@@ -142,7 +142,6 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(data=st.data())
 def test_odd_json_in_any_place_never_stops_the_verifier(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from([name for name in MEMBERS if name.endswith(("json", "ndjson"))]))
