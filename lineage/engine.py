@@ -223,9 +223,12 @@ class _Watch(threading.Thread):
 
 
 class Question:
-    """One cursor over one snapshot, with the views of `lineage.joins`. Use as a context manager, in one thread."""
+    """One cursor over one snapshot, with the views of `lineage.joins`. Use as a context manager, in one thread.
 
-    def __init__(self, snap: Snapshot | None = None, as_of: int | None = None) -> None:
+    Without `joined` there is only what sources reported (`raw_events`, `raw_touches`): asked without a look at the whole log.
+    """
+
+    def __init__(self, snap: Snapshot | None = None, as_of: int | None = None, joined: bool = True) -> None:
         self.snapshot = snap or snapshot()
         self.size = min(as_of, self.snapshot.size) if as_of is not None else self.snapshot.size
         self.cursor = _here().database.cursor()
@@ -233,12 +236,12 @@ class Question:
         self.watch.start()
         try:
             with self._limits():
-                self._views()
+                self._views(joined)
         except BaseException:
             self.__exit__()
             raise
 
-    def _views(self) -> None:
+    def _views(self, joined: bool) -> None:
         snap = self.snapshot
         for name, table in (
             ("tail_events", snap.events),
@@ -257,7 +260,8 @@ class Question:
                 f"create temp view raw_{name} as {sealed}select * from tail_{name} "  # noqa: S608 - our own names
                 f"where index >= {snap.sealed_to} and index < {self.size}"
             )
-        self.cursor.execute(joins.TRANSACTIONS + joins.ACTIVITY)
+        if joined:
+            self.cursor.execute(joins.TRANSACTIONS + joins.ACTIVITY)
 
     def __enter__(self) -> Question:
         return self

@@ -75,7 +75,7 @@ def _held(folder: str, taken: Collection[tuple[int, str]]) -> tuple[list[tuple[i
 
 def _told() -> list[tuple[str, tuple[Erased, ...]]]:
     """What was taken by which erasure, as the records of the log say: the tables beside it are no evidence."""
-    with Question() as question:
+    with Question(joined=False) as question:
         rows = question.rows(
             "select decision from raw_events where source = 'touchstone' and decision_type in ('erasure', 'retention') "
             "order by index"

@@ -70,7 +70,7 @@ def select(viewer: Viewer, wanted: Wanted, as_of: int | None = None) -> tuple[Ta
 
 def counts(taken: Taken) -> list[HeaderCount]:
     """How many records by source and class."""
-    with Question() as question:
+    with Question(joined=False) as question:
         question.cursor.register("taken", pa.table({"index": pa.array(list(taken), pa.int64())}))
         counted = question.rows(
             "select source as source_id, class, count(*) as count from raw_events join taken using (index) "

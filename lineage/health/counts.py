@@ -72,7 +72,7 @@ def commitment(first: int, following: int, counts: Counts) -> Custody:
 
 def disagreements() -> Iterator[tuple[int, str]]:
     """(index, sentence) of each commitment that the stored leaves, or what a search finds of them, do not bear out."""
-    with Question() as question:
+    with Question(joined=False) as question:
         rows = question.rows(
             "select index, custody from raw_events where source = 'touchstone' and custody_type = 'count_commitment' "
             "order by index"
@@ -90,7 +90,7 @@ def disagreements() -> Iterator[tuple[int, str]]:
 
 def tell_disagreements() -> None:
     """Each of them becomes a finding `count-mismatch` in the log, once."""
-    with Question() as question:
+    with Question(joined=False) as question:
         rows = question.rows(
             "select json_extract_string(custody, '$.first') as first from raw_events "
             "where source = 'touchstone' and custody_subject = 'count-mismatch'"
