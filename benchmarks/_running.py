@@ -49,7 +49,13 @@ class Product:
                 cwd=ROOT, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                 preexec_fn=cluster.die_with_parent,
             )  # fmt: skip
-        wait_for(lambda: self.ready() is not None, 180, f"the product answers; see {self.data / 'serve.log'}")
+        wait_for(self._answers, 180, f"the product answers; see {self.data / 'serve.log'}")
+
+    def _answers(self) -> bool:
+        """Raises RuntimeError when it has ended: nothing would come any more."""
+        if self.process is not None and self.process.poll() is not None:
+            raise RuntimeError(f"the product ended with {self.process.returncode}; see {self.data / 'serve.log'}")
+        return self.ready() is not None
 
     def stop(self) -> None:
         if self.process is not None:

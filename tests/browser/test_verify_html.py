@@ -21,6 +21,8 @@ from tests.browser.conftest import ARGUMENTS, CHROMIUM
 from tests.lineage.test_standalone import agreed, judged_by_ours, stamped, under
 from tests.packs import CASES, HOSTILE, Case
 
+pytestmark = pytest.mark.slow
+
 FILE = Path(__file__).resolve().parent.parent.parent / "lineage/verify/release/verify.html"
 
 JUDGE = """async (cases) => {

@@ -3,7 +3,7 @@
 A first run counts the calls at the border (tests/crash/border.py), so a new one is tried without a change here. Then
 each fault has a round of its own. After an error the same process does the step again; after a kill another process
 goes on. After some rounds, as after a crash: the source sends everything again, the keeper makes a turn, nobody
-repairs, and the log is looked at (`acts.look`).
+repairs, and the log is looked at (`looking.look`).
 
 The ordinary rounds begin at 254 records, so that a tile becomes full in between (254 + 3 + 3 + 3).
 """

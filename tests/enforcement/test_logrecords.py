@@ -57,7 +57,7 @@ SPLITTERS: dict[str, tuple[Callable[[int], logrecords.Splitter], Callable[[str],
 
 
 @pytest.mark.parametrize("name", list(SPLITTERS))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(messages=st.lists(TEXT | NASTY, max_size=6), cuts=st.lists(st.integers(1, 60), max_size=30))
 def test_records_are_the_same_however_the_bytes_arrive(name: str, messages: list[str], cuts: list[int]) -> None:
     make, write = SPLITTERS[name]
@@ -75,7 +75,7 @@ def test_records_are_the_same_however_the_bytes_arrive(name: str, messages: list
     assert [record.end for record in found] == ends
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(raw=st.binary(max_size=300), cut=st.integers(0, 300))
 def test_no_byte_of_a_damaged_file_is_lost(raw: bytes, cut: int) -> None:
     raw = raw.replace(b"\r", b"")

@@ -24,6 +24,8 @@ from tests.enforcement.conftest import Database
 from tests.enforcement.processes import Collector
 from tests.enforcement.sink import Sink
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., Collector]
 
 
@@ -273,7 +275,6 @@ def write_and_rotate(log: Path, count: int, stop: threading.Event) -> None:
     stop.set()
 
 
-@pytest.mark.slow
 def test_every_record_is_sent_once_through_rotation_and_kills(log: Path, collector: Make, sink: Sink) -> None:
     done = threading.Event()
     writer = threading.Thread(target=write_and_rotate, args=(log, 12000, done))
@@ -292,7 +293,6 @@ def test_every_record_is_sent_once_through_rotation_and_kills(log: Path, collect
     assert custody(sink) == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("log_format", ["csvlog", "jsonlog"])
 def test_a_real_server_log_is_followed_with_denials_forgeries_and_canaries(
     streaming: Monitored, database: Database, collector: Make, sink: Sink, log_format: str
@@ -328,7 +328,6 @@ def test_a_real_server_log_is_followed_with_denials_forgeries_and_canaries(
     assert any(isinstance(output, Event) and output.verdict == "error" for output in outputs)
 
 
-@pytest.mark.slow
 def test_a_canary_that_does_not_come_back_is_a_gap(
     database: Database, log: Path, collector: Make, sink: Sink, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,6 +79,9 @@ def test_no_row_key_gets_into_our_own_log(client: Client, caplog: pytest.LogCapt
     assert "secret-key" not in caplog.text
 
 
+ENDLESS = "select count(*) as n from range(1000000) a, range(1000000) b where a.range + b.range = 7"
+
+
 def test_the_time_limit_holds_for_the_whole_question(feed: Feed, settings: Any) -> None:
     settings.QUERY_SECONDS = 4
     with Question() as question:
@@ -87,8 +90,19 @@ def test_the_time_limit_holds_for_the_whole_question(feed: Feed, settings: Any) 
             question.rows("select 1")
     started = time.monotonic()
     with Question() as question, pytest.raises(errors.QueryTooLong):
-        question.rows("select count(*) as n from range(1000000) a, range(1000000) b where a.range + b.range = 7")
+        question.rows(ENDLESS)
     assert time.monotonic() - started < 20
+    assert not [t for t in threading.enumerate() if isinstance(t, engine._Watch)]
+
+
+def test_the_time_limit_holds_while_the_views_are_made(
+    feed: Feed, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asker = reader()
+    settings.QUERY_SECONDS = 1
+    monkeypatch.setattr(Question, "_views", lambda self, joined: self.cursor.execute(ENDLESS))
+    answer = asker.get("/api/v1/events")
+    assert (answer.status_code, answer.json()["code"]) == (503, "query-too-long")
     assert not [t for t in threading.enumerate() if isinstance(t, engine._Watch)]
 
 

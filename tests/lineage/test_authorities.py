@@ -32,6 +32,8 @@ from lineage.models import Role, Source
 from lineage.verify import Check, Verdict, verify
 from tests import story
 
+pytestmark = pytest.mark.slow
+
 NOW = dt.datetime.now(dt.UTC)
 HOUR = dt.timedelta(hours=1)
 

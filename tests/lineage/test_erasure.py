@@ -49,6 +49,8 @@ from tests import story
 from tests.environment import DATA
 from tests.lineage import forgetting
 
+pytestmark = pytest.mark.slow
+
 SECRET = "Zebedee-Q7"
 ALL = ["actor", "action", "statement", "change"]
 

@@ -9,6 +9,8 @@ from lineage import erasures, holds
 from tests import story
 from tests.lineage import forgetting
 
+pytestmark = pytest.mark.slow
+
 FORM = {"q": "key:4799", "groups": ["change", "statement"], "reason": "asked by the person", "ground": "GDPR art. 17"}
 
 

@@ -15,6 +15,8 @@ from lineage.events import Event, HeaderCount, Skipped
 from lineage.health.numbers import Numbers
 from lineage.models import Source, SourceHealth
 
+pytestmark = pytest.mark.slow
+
 ALL = Viewer(email="audit@example.test", role="auditor")
 NOW = dt.datetime(2026, 11, 21, 12, tzinfo=dt.UTC)
 LONG_AGO = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)

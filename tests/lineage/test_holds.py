@@ -12,6 +12,8 @@ from lineage.access import Viewer
 from tests import story
 from tests.lineage import forgetting
 
+pytestmark = pytest.mark.slow
+
 WORDS = {"reason": "asked by the person", "ground": "GDPR art. 17"}
 
 

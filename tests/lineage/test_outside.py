@@ -28,6 +28,8 @@ from lineage.models import ApiToken, User
 from lineage.witness.state import State
 from tests.witnesses import ROOT, Log, Witness
 
+pytestmark = pytest.mark.slow
+
 
 def grow(records: int) -> int:
     """So many records more, under a checkpoint; the log's size."""

@@ -42,6 +42,8 @@ from tests.lineage import forgetting
 from tests.lineage.test_attacks import ORDERS
 from tests.lineage.test_queries import ALL, OPERATOR, Feed
 
+pytestmark = pytest.mark.slow
+
 WITNESS = notes.generate_key("witness.example", 4)
 
 

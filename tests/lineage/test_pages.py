@@ -18,6 +18,8 @@ from lineage import highlighting, words
 from lineage.views import watch
 from tests import story
 
+pytestmark = pytest.mark.slow
+
 NOW = dt.datetime.now(dt.UTC)
 PAGES = (
     "/", "/search", "/search?q=relation:customers", "/search?q=relation:customers&by=touch", "/search?q=dana&by=session",
@@ -80,7 +82,6 @@ def reads_recorded() -> int:
         return int(cursor.fetchone()[0])
 
 
-@pytest.mark.slow
 def test_every_page_answers_from_the_story_and_holds_nothing_that_runs(told: dict[str, int], auditor: Client) -> None:
     for path in PAGES:
         html = page(auditor, path)
@@ -88,7 +89,6 @@ def test_every_page_answers_from_the_story_and_holds_nothing_that_runs(told: dic
         assert Markup(html).risky == [], path
 
 
-@pytest.mark.slow
 def test_every_page_answers_when_nothing_was_ever_recorded(auditor: Client) -> None:
     for path in (
         "/",
@@ -136,7 +136,6 @@ def test_an_agent_without_a_person_is_said_to_work_for_nobody(store: str, audito
     assert "It worked for nobody that is known." in plain(page(auditor, "/identities/report-bot/"))
 
 
-@pytest.mark.slow
 def test_every_link_keeps_the_window_and_environment(told: dict[str, int], auditor: Client) -> None:
     for path in PAGES:
         html = page(auditor, f"{path}{'&' if '?' in path else '?'}since=7d&environment=production")
@@ -154,7 +153,6 @@ def test_the_environment_narrows_what_is_shown(told: dict[str, int], auditor: Cl
     assert "Omar Haddad" not in page(auditor, "/search?q=op:update&environment=simulated")
 
 
-@pytest.mark.slow
 def test_made_up_data_is_labelled_where_it_shows_and_only_there(told: dict[str, int], auditor: Client) -> None:
     banner = 'class="simulated"'
     for path in ("/", "/search?q=op:read", "/?environment=simulated", "/tables/", "/identities/dana@shop.example/"):
@@ -163,7 +161,6 @@ def test_made_up_data_is_labelled_where_it_shows_and_only_there(told: dict[str, 
         assert banner not in page(auditor, path), path
 
 
-@pytest.mark.slow
 def test_markup_in_every_field_of_a_record_is_shown_as_text(store: str, auditor: Client) -> None:
     indexes = story.hostile(NOW)
     bad = quote(story.HOSTILE, safe="")
@@ -176,7 +173,6 @@ def test_markup_in_every_field_of_a_record_is_shown_as_text(store: str, auditor:
         assert Markup(html).risky == [], path
 
 
-@pytest.mark.slow
 def test_markup_in_the_address_is_shown_as_text(told: dict[str, int], auditor: Client) -> None:
     bad = quote(story.HOSTILE, safe="")
     for path in (f"/?environment={bad}", f"/search?q=op:read&by={bad}", f"/search?q=op:read&x={bad}"):
@@ -185,7 +181,6 @@ def test_markup_in_the_address_is_shown_as_text(told: dict[str, int], auditor: C
         assert "<script>alert" not in page(auditor, path, 400), path
 
 
-@pytest.mark.slow
 def test_a_thousand_records_make_one_page(store: str, auditor: Client) -> None:
     to = story.source()
     story.send(to, *(story.query(f"q{n}", NOW, story.API, "SELECT id FROM public.orders", "read") for n in range(1001)))
@@ -210,7 +205,6 @@ def test_long_values_and_statements_are_folded_not_lost(store: str, auditor: Cli
     assert "b" * 9_000 in page(auditor, "/tables/orders-prod/public.notes/rows/1/")
 
 
-@pytest.mark.slow
 def test_names_that_no_address_can_hold_are_shown_without_a_link(store: str, auditor: Client) -> None:
     odd = {**story.DANA, "id": "line\nbreak"}
     story.send(
@@ -250,7 +244,6 @@ def test_an_operator_sees_shapes_and_no_values(told: dict[str, int]) -> None:
     assert "withheld from your role" in html
 
 
-@pytest.mark.slow
 def test_a_stranger_finds_nothing_of_another_team(told: dict[str, int]) -> None:
     stranger = signed_in(story.person("charlie@other.example", "auditor", datasources=["warehouse"]))
     for path in ("/", "/search?q=op:update", "/sessions/", "/identities/", "/tables/", "/findings/"):

@@ -15,6 +15,8 @@ from lineage.access import Viewer
 from lineage.events import Event
 from lineage.models import Identity, Source
 
+pytestmark = pytest.mark.slow
+
 ALL = Viewer(email="audit@example.test", role="auditor")
 STRANGER = Viewer(email="x@other.test", role="auditor", datasources=("elsewhere",))
 OPERATOR = Viewer(email="ops@example.test", role="operator")

@@ -18,6 +18,8 @@ from lineage.events import Event
 from tests import story
 from tests.lineage import forgetting
 
+pytestmark = pytest.mark.slow
+
 WORDS = {"reason": "kept a year", "ground": "storage limitation"}
 
 

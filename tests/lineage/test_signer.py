@@ -18,6 +18,8 @@ from lineage import checkpoints, errors, fsck, keeper, keys, merkle, notes, segm
 from tests import signing
 from tests.signing import Log
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def log(store: str, server: Callable[..., dict[str, Any]]) -> Iterator[Log]:

@@ -21,6 +21,8 @@ from lineage.models import Role, User
 from tests import signing
 from tests.signing import Log
 
+pytestmark = pytest.mark.slow
+
 MONTH = dt.timedelta(days=30)
 
 
@@ -255,7 +257,6 @@ def test_an_alarm_stands_even_where_the_log_takes_no_record_and_is_noted_later(l
     assert log.told("log-rewritten") == 1
 
 
-@pytest.mark.slow
 def test_by_night_fsck_runs_as_a_process_of_its_own_and_a_fault_is_an_alarm(
     log: Log, settings: Any, server: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,8 @@ from lineage.events import Event
 from lineage.models import ApiToken, Role, Source, User
 from tests import vectors
 
+pytestmark = pytest.mark.slow
+
 SIZE = 600
 
 

@@ -16,6 +16,8 @@ from reports import render, signing
 from tests.reports import made
 from tests.tamper.insider import Insider, failed, judged, pack, policy
 
+pytestmark = pytest.mark.slow
+
 # rotates the key in silence
 
 
@@ -81,7 +83,6 @@ def with_pack(pdf: bytes, other: bytes) -> bytes:
     return out.getvalue()
 
 
-@pytest.mark.slow
 def test_a_report_altered_after_signing_or_with_another_pack_in_it_fails_the_check_of_the_pdf(
     insider: Insider, report: tuple[bytes, str]
 ) -> None:

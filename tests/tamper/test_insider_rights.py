@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 from django.test import Client
 
 from lineage import access, checkpoints
 from lineage.models import ApiToken, User
 from tests.tamper.insider import Insider, faults
+
+pytestmark = pytest.mark.slow
 
 # takes down an alarm
 

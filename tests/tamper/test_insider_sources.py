@@ -17,6 +17,8 @@ from lineage.models import Source
 from tests.lineage.test_health import LONG_AGO, Shop, findings, told
 from tests.tamper.insider import ADMIN, Insider, failed, faults, judged, pack, policy
 
+pytestmark = pytest.mark.slow
+
 HOUR = dt.timedelta(hours=1)
 
 

@@ -14,6 +14,8 @@ from lineage.errors import NoteInvalid, TouchstoneError
 from lineage.verify import verify
 from tests import evidence
 
+pytestmark = pytest.mark.slow
+
 COSIGNED = notes.cosign(evidence.checkpoint(9), evidence.WITNESS_KEY, 1_763_700_000)
 POLICY_TEXT = evidence.POLICY_TEXT.replace(
     "quorum none", f"witness w {notes.vkey_of(evidence.WITNESS_KEY)}\ngroup all-of-them all w\nquorum all-of-them"
@@ -111,7 +113,6 @@ def accepted(name: str, code: int | None) -> bool:
     return code not in (None, 1) and not (code == 2 and (name.endswith(".note") or name == "disclosures.ndjson"))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(MEMBERS) - set(UNSIGNED)))
 def test_a_forger_who_repairs_everything_around_a_flipped_bit_gets_no_further(name: str) -> None:
     body = MEMBERS[name]
@@ -120,8 +121,7 @@ def test_a_forger_who_repairs_everything_around_a_flipped_bit_gets_no_further(na
         assert not accepted(name, code), at
 
 
-@pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_a_forger_who_repairs_everything_around_any_change_gets_no_further(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(sorted(set(MEMBERS) - set(UNSIGNED))))
@@ -142,7 +142,6 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(data=st.data())
 def test_odd_json_in_any_place_never_stops_the_verifier(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from([name for name in MEMBERS if name.endswith(("json", "ndjson"))]))
