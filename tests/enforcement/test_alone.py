@@ -9,6 +9,8 @@ import pytest
 
 from tests.enforcement.processes import BASE
 
+pytestmark = pytest.mark.slow
+
 MODULES = ("pglog", "pgwal", "pgstate", "check", "context")
 
 

@@ -17,6 +17,8 @@ from django.test import Client
 from lineage import access, checkpoints, health, tree
 from lineage.models import ApiToken, Source, User
 
+pytestmark = pytest.mark.slow
+
 HOST = {"HTTP_HOST": "127.0.0.1"}
 SECRET = "tsi_secret"
 

@@ -11,6 +11,8 @@ from lineage import checkpoints, health, queries, segments
 from lineage.models import Gateway, GatewayDatabase, Source
 from tests.lineage.test_health import ALL, Shop, told
 
+pytestmark = pytest.mark.slow
+
 RULE = "around-the-gateway"
 
 

@@ -25,6 +25,8 @@ from lineage.models import ApiToken, Gateway, GatewayDatabase, Identity, Role, U
 from tests import story
 from tests.lineage import forgetting
 
+pytestmark = pytest.mark.slow
+
 MINUTE = dt.timedelta(minutes=1)
 DANA, STRANGER, OTTO = "dana@shop.example", "sam@else.example", "otto@ops.example"
 

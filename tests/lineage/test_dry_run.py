@@ -16,6 +16,8 @@ from lineage.models import DeclaredCatalog, Gateway, GatewayDatabase, Source, Ta
 from lineage.queries import Shift, Trial
 from tests import story
 
+pytestmark = pytest.mark.slow
+
 ALL = Viewer(email="audit@example.test", role="auditor")
 STRANGER = Viewer(email="x@other.test", role="auditor", datasources=("elsewhere",))
 NOTHING = load("")

@@ -11,6 +11,8 @@ from lineage import queries
 from lineage.models import Identity, Source
 from tests.lineage.test_queries import ALL, Feed, emit, feed, seal_now, settle, value
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["feed", "settle"]
 AGENT: dict[str, Any] = {
     "actor": {"id": "report-bot", "name": "Report bot", "email": "bot@shop.example", "type": "agent", "db_user": "app"},

@@ -15,6 +15,8 @@ from lineage.events import STORE_ONLY_DECISIONS, Event, Quarantined
 from lineage.models import Source
 from tests.lineage.sources.golden import one
 
+pytestmark = pytest.mark.slow
+
 ALL = Viewer(email="audit@example.test", role="auditor")
 QUERY: dict[str, Any] = {
     "kind": "query", "source_event_id": "st-1", "op": "update", "occurred_at": "2026-11-21T01:49:32.009748Z",

@@ -18,6 +18,8 @@ from lineage.models import DeclaredCatalog, GatewayDatabase, GatewayKill, Gatewa
 from tests import story
 from tests.lineage import desk, forgetting
 
+pytestmark = pytest.mark.slow
+
 COLUMN = {"name": "email", "type": "text", "classes": ["email"]}
 CATALOG = {"relations": [{"schema": "public", "name": "customers", "columns": [COLUMN]}]}
 

@@ -20,6 +20,8 @@ from lineage.models import ApiToken, GuardrailVersion
 from tests import story
 from tests.lineage.test_pages import Markup, page, plain, signed_in
 
+pytestmark = pytest.mark.slow
+
 ALL = Viewer(email="audit@example.test", role="auditor")
 RULES = 'version = 1\n\n[[rule]]\nid = "no-drop"\noutcome = "block"\ncommands = ["DROP *"]\n'
 MORE = RULES + '\n[[rule]]\nid = "few-rows"\noutcome = "limit"\nverbs = ["read"]\nrows_over = 10\n'

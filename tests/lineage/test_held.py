@@ -18,6 +18,8 @@ from lineage.models import HeldStatement, Identity, Source, User
 from tests import story
 from tests.lineage import desk, forgetting
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def three(store: str) -> tuple[Viewer, Viewer, Viewer]:

@@ -7,14 +7,16 @@ import re
 import pytest
 from django.test import Client
 
-from lineage.models import GatewayKill, GatewaySession, HeldStatement
+from lineage.models import GatewayKill, GatewaySession, HeldStatement, User
 from tests import story
 from tests.lineage import desk, forgetting
+
+pytestmark = pytest.mark.slow
 
 
 def signed_in(email: str) -> Client:
     client = Client()
-    assert client.login(username=email, password=story.PASSWORD)
+    client.force_login(User.objects.get(email=email))
     return client
 
 
@@ -161,7 +163,7 @@ def test_a_form_that_says_something_else_changes_nothing(clients: dict[str, Clie
 
 def test_a_decision_needs_the_forms_own_token(clients: dict[str, Client]) -> None:
     strict = Client(enforce_csrf_checks=True)
-    assert strict.login(username=desk.SEVERIN, password=story.PASSWORD)
+    strict.force_login(User.objects.get(email=desk.SEVERIN))
     assert strict.post(PAGE + "decide/", form()).status_code == 403
     assert HeldStatement.objects.get().state == "requested"
 

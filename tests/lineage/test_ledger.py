@@ -13,6 +13,8 @@ from lineage import ingest, ledger
 from lineage.events import Event, Quarantined, Statement
 from lineage.models import Source
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def source(store: str) -> Source:

@@ -33,6 +33,8 @@ from lineage.verify.__main__ import _notes
 from tests import evidence, packs, vectors
 from tests.packs import CASES, HOSTILE, Case
 
+pytestmark = pytest.mark.slow
+
 BASE = Path(__file__).resolve().parent.parent.parent
 FILE = BASE / "lineage/verify/release/touchstone_verify.py"
 

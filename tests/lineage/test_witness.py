@@ -27,6 +27,8 @@ from lineage.witness.state import State
 from tests import vectors
 from tests.witnesses import ROOT, Log, Witness, submission
 
+pytestmark = pytest.mark.slow
+
 NAME = "witness.example/w1"
 
 

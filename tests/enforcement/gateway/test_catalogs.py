@@ -13,6 +13,8 @@ from enforcement.gateway.catalogs import Keeper, Unavailable
 from tests.crash.network import Network
 from tests.enforcement.gateway.running import Running, until
 
+pytestmark = pytest.mark.slow
+
 
 def run(gateway: Running, work: Any) -> Any:
     """A coroutine in the gateway's event loop; its result."""

@@ -17,6 +17,8 @@ from tests.enforcement.gateway.test_session_rules import error, ready, rows
 from tests.enforcement.gateway.wire_scripts import Q, S, bind, describe, execute, parse, run
 from tests.enforcement.gateway.wired import Wired, split
 
+pytestmark = pytest.mark.slow
+
 EVERY = MASK.replace('["email"]', '["*"]')
 QUERIES = [
     "select id, email from customers where id = 1",

@@ -29,6 +29,8 @@ from tests.enforcement.gateway.running import until
 from tests.lineage import desk as story
 from tests.lineage import forgetting
 
+pytestmark = pytest.mark.slow
+
 SEVERIN = Viewer(story.SEVERIN, "security")
 
 

@@ -16,6 +16,8 @@ from tests.enforcement.gateway.running import Running, until
 from tests.enforcement.gateway.test_desk import SEVERIN, url
 from tests.lineage import desk as story
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["url"]
 RULES = """version = 1
 [[rule]]

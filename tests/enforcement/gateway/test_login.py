@@ -26,6 +26,8 @@ from enforcement.gateway.messages import Reader
 from enforcement.gateway.upstream import UpstreamLogin, UpstreamRefused
 from tests.enforcement.gateway.running import Authority, Running, until
 
+pytestmark = pytest.mark.slow
+
 PARAMETERS = {"user": "dana", "database": "shop", "application_name": "psql", "client_encoding": "UTF8"}
 TOKEN = messages.encode_password("the-token")
 

@@ -18,6 +18,8 @@ from enforcement.gateway.databases import Upstream
 from enforcement.gateway.server import Served
 from tests.enforcement.gateway.running import Authority, Process, Running, until
 
+pytestmark = pytest.mark.slow
+
 
 def test_psql_reads_and_writes_and_each_statement_becomes_an_event(gateway: Running) -> None:
     gateway.rules()

@@ -17,6 +17,8 @@ from tests.enforcement.gateway.stalls import Stall
 from tests.enforcement.gateway.wire_scripts import Q, S, bind, execute, parse
 from tests.enforcement.gateway.wired import split
 
+pytestmark = pytest.mark.slow
+
 
 def failed(gateway: Running) -> list[dict[str, Any]]:
     return [one for one in gateway.events(kind="session") if one["session"]["phase"] == "failed"]

@@ -12,6 +12,8 @@ from tests.enforcement.gateway import wire_scripts
 from tests.enforcement.gateway.stalls import Stall
 from tests.enforcement.gateway.wired import split
 
+pytestmark = pytest.mark.slow
+
 SETUP = [(one, count) for one, count in wire_scripts.SIMPLE if b"create table" in one and b"temp" not in one]
 
 
