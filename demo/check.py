@@ -18,12 +18,12 @@ import psycopg
 from demo import auditor, evidence, gateway, hiding, shop, simulated
 from demo.monitored import Monitored
 from demo.promises import Broken, Promise, Untested, expect
+from demo.store import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from demo.run import Demo
 
 PRODUCTION = "environment:production"
-SETTLE_SECONDS = 60
 VISIBLE_SECONDS = 5
 Rows = list[dict[str, Any]]
 
@@ -56,9 +56,9 @@ def seen(demo: Demo) -> Rows:
 
 
 def settle(demo: Demo) -> None:
-    """Wait until the store has what was done so far, at most a minute."""
+    """Wait until the store has what was done so far, with patience."""
     wanted = noted(demo)
-    deadline = time.monotonic() + SETTLE_SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline and not demo.stopping.wait(0.5):
         # The rows come from change capture, who changed them from the gateway: either may be first.
         rows = seen(demo)
@@ -95,7 +95,7 @@ def every_row(demo: Demo) -> str:
     done = noted(demo)
     real = truth(demo) if demo.monitored.has_pgaudit else done
     have: Counter[str] = Counter()
-    deadline = time.monotonic() + SETTLE_SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline and any(have[xid] != rows for xid, rows in real.items()):
         have = Counter(row["transaction_id"] for row in seen(demo))
         time.sleep(0.5)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from demo.promises import Promise, Untested, expect
-from demo.store import BASE_DIR
+from demo.store import BASE_DIR, PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from demo.run import Demo
@@ -37,12 +37,12 @@ class Browser:
         }
         request = urllib.request.Request(f"{url}/accounts/login/", urllib.parse.urlencode(fields).encode())  # noqa: S310
         request.add_header("Referer", f"{url}/accounts/login/")
-        with self._opener.open(request, timeout=60):
+        with self._opener.open(request, timeout=PATIENCE_SECONDS):
             pass
 
     def get(self, path: str) -> str:
         """The page's HTML."""
-        with self._opener.open(self.url + path, timeout=60) as answer:
+        with self._opener.open(self.url + path, timeout=PATIENCE_SECONDS) as answer:
             return str(answer.read().decode())
 
     def get_if_there(self, path: str) -> str:

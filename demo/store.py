@@ -16,6 +16,8 @@ from typing import Any
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 ATTEMPTS = 30
+# Long enough for a machine that is busy with something else.
+PATIENCE_SECONDS = 300
 
 
 class Store:
@@ -103,5 +105,5 @@ class Store:
         if body is not None:
             headers["Content-Type"] = "application/x-ndjson"
         request = urllib.request.Request(self.url + path, data=body, headers=headers)  # noqa: S310
-        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:  # noqa: S310
             return bytes(answer.read())
