@@ -8,6 +8,7 @@ import hashlib
 from typing import Any
 
 from django.contrib import auth
+from django.db.models import Q
 from django.http import HttpRequest
 
 from lineage import errors
@@ -28,6 +29,19 @@ class Viewer:
     from_at: dt.datetime | None = None
     until_at: dt.datetime | None = None
     groups: tuple[str, ...] = ()
+
+    def within(self, time: str) -> Q:
+        """The condition on rows that carry `datasource`, `environment` and the column `time`: those within this scope."""
+        allowed = Q()
+        if self.datasources:
+            allowed &= Q(datasource__in=self.datasources)
+        if self.environments:
+            allowed &= Q(environment__in=self.environments)
+        if self.from_at:
+            allowed &= Q(**{f"{time}__gte": self.from_at})
+        if self.until_at:
+            allowed &= Q(**{f"{time}__lt": self.until_at})
+        return allowed
 
     @property
     def reads_records(self) -> bool:

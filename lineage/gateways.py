@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 from django.db import connection, transaction
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
 from lineage import connecting, errors, ledger, rights
@@ -184,16 +184,11 @@ def _row(gateway: Gateway, session: Live) -> dict[str, Any]:
 
 def live(viewer: Viewer) -> QuerySet[GatewaySession]:
     """Live sessions in the viewer's scope, newest first; `is_ending` on those whose end was ordered."""
-    allowed = Q()
-    if viewer.datasources:
-        allowed &= Q(datasource__in=viewer.datasources)
-    if viewer.environments:
-        allowed &= Q(environment__in=viewer.environments)
-    if viewer.from_at:
-        allowed &= Q(started_at__gte=viewer.from_at)
-    if viewer.until_at:
-        allowed &= Q(started_at__lt=viewer.until_at)
-    found = GatewaySession.objects.filter(allowed).select_related("gateway").order_by("-started_at", "session_id")
+    found = (
+        GatewaySession.objects.filter(viewer.within("started_at"))
+        .select_related("gateway")
+        .order_by("-started_at", "session_id")
+    )
     orders = GatewayKill.objects.filter(
         gateway=OuterRef("gateway"), session_id=OuterRef("session_id"), ended_at__isnull=True
     )

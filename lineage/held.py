@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 from django.db import DatabaseError, connection, transaction
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from lineage import errors, ledger, rights
@@ -34,16 +34,7 @@ def may(viewer: Viewer) -> bool:
 
 def in_scope(viewer: Viewer) -> QuerySet[HeldStatement]:
     """The held statements within a viewer's databases, environments and times, newest first; their own where they read no records."""
-    allowed = Q()
-    if viewer.datasources:
-        allowed &= Q(datasource__in=viewer.datasources)
-    if viewer.environments:
-        allowed &= Q(environment__in=viewer.environments)
-    if viewer.from_at:
-        allowed &= Q(asked_at__gte=viewer.from_at)
-    if viewer.until_at:
-        allowed &= Q(asked_at__lt=viewer.until_at)
-    found = HeldStatement.objects.filter(allowed).order_by("-asked_at", "request_id")
+    found = HeldStatement.objects.filter(viewer.within("asked_at")).order_by("-asked_at", "request_id")
     return found if viewer.reads_records else found.filter(involved__overlap=_names(viewer))
 
 

@@ -105,6 +105,19 @@ class CopyMasker:
         return raw if is_same else self._format.joined(fields)
 
 
+def _split(line: bytes, delimiter: bytes, field: re.Pattern[bytes]) -> list[bytes]:
+    """The fields of a row, each as the pattern takes it up to a delimiter or the end. Raises CopyBroken."""
+    at, found = 0, []
+    while True:
+        match = field.match(line, at)
+        if match is None or (match.end() < len(line) and line[match.end() : match.end() + 1] != delimiter):
+            raise CopyBroken("A row of the COPY cannot be read.")
+        found.append(match[0])
+        at = match.end() + 1
+        if match.end() == len(line):
+            return found
+
+
 class _Text:
     """The text format: one line a row, backslashes before what is special."""
 
@@ -131,17 +144,10 @@ class _Text:
             return None
         if raw in (b"\\.\n", b"\\.\r\n"):
             return None
-        line, at, found = raw[:-1], 0, []
+        line = raw[:-1]
         if b"\\" + self.delimiter not in line:
             return line.split(self.delimiter)
-        while True:
-            match = self._split.match(line, at)
-            if match is None or (match.end() < len(line) and line[match.end() : match.end() + 1] != self.delimiter):
-                raise CopyBroken("A row of the COPY cannot be read.")
-            found.append(match[0])
-            at = match.end() + 1
-            if match.end() == len(line):
-                return found
+        return _split(line, self.delimiter, self._split)
 
     def value(self, field: bytes) -> bytes | None:
         if field == self.null:
@@ -192,15 +198,7 @@ class _Csv:
         if self.is_header:
             self.is_header = False
             return None
-        line, at, found = raw[:-1], 0, []
-        while True:
-            match = self._field.match(line, at)
-            if match is None or (match.end() < len(line) and line[match.end() : match.end() + 1] != self.delimiter):
-                raise CopyBroken("A row of the COPY cannot be read.")
-            found.append(match[0])
-            at = match.end() + 1
-            if match.end() == len(line):
-                return found
+        return _split(raw[:-1], self.delimiter, self._field)
 
     def value(self, field: bytes) -> bytes | None:
         if field[:1] == self.quote and len(field) > 1:

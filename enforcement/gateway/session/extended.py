@@ -12,13 +12,14 @@ from enforcement.gateway import entries, masking, messages
 from enforcement.gateway.messages import Frame, FromClient, FromServer, Run
 from enforcement.gateway.session.holds import Desk, held
 from enforcement.gateway.session.judging import Judgement, Refusal, parameter_texts, refusal
-from enforcement.gateway.session.names import Names, Portal, Prepared
+from enforcement.gateway.session.names import Names, Portal, Prepared, T
 from enforcement.gateway.session.pipeline import Expectation, Passed, Swallowed
 from enforcement.gateway.session.results import Execution
 from enforcement.gateway.session.settings_tracking import ours
 from enforcement.gateway.session.simple import changed, unstamped
 from enforcement.gateway.session.state import State, Steps, Wait
 from enforcement.gateway.session.steps import STALE, UNRECORDED, aborted, begun, behind, copied_in, drained, settled
+from lineage.events import Verdict
 
 KINDS = frozenset(b"PBDECHS")
 
@@ -214,11 +215,12 @@ def _permitted(state: State, desk: Desk, portal: Portal) -> Generator[Wait, None
     if answer.refusal is None:
         portal.decided = answer.decided
         return True
-    verdict = "pending" if answer.decided is not None and answer.decided.state == "pending" else "blocked"
+    waits = answer.decided is not None and answer.decided.state == "pending"
+    verdict: Verdict = "pending" if waits else "blocked"
 
     def told() -> None:
         assert answer.refusal is not None
-        state.records.refused(judgement, answer.refusal, parameters, answer.decided, verdict)  # type: ignore[arg-type]
+        state.records.refused(judgement, answer.refusal, parameters, answer.decided, verdict)
 
     yield from refused(state, answer.refusal, told)
     return False
@@ -327,22 +329,29 @@ def _close(state: State, desk: Desk, frame: Frame) -> Steps:
     yield from behind(state)
     if state.line.is_skipping:
         return
-    names: Names[Prepared] | Names[Portal] = state.statements if closed.what == "S" else state.portals
-    found = names.get(closed.name)
-    change = names.change(closed.name, None)
-    if closed.what == "P":
+    found = (state.statements if closed.what == "S" else state.portals).get(closed.name)
+    if closed.what == "S":
+        confirm, forget = _closing(state.statements, closed.name)
+    else:
+        confirm, forget = _closing(state.portals, closed.name)
         state.cursors.pop(closed.name, None)
     here = found.ours if isinstance(found, Prepared) else found.prepared.ours if found is not None else None
     if here is not None:
-        state.line.say(messages.encode_close_complete(), lambda: names.confirm(change))  # type: ignore[arg-type]
+        state.line.say(messages.encode_close_complete(), confirm)
         return
 
     def done(_: Frame | Run) -> None:
-        names.confirm(change)  # type: ignore[arg-type]
+        confirm()
         if isinstance(found, Portal) and found.execution is not None:
             state.records.finished(found.execution)
 
-    _forward(state, frame.raw, Passed(state.line, b"3", done=done, undone=lambda: names.forget(change)))  # type: ignore[arg-type]
+    _forward(state, frame.raw, Passed(state.line, b"3", done=done, undone=forget))
+
+
+def _closing(names: Names[T], name: str) -> tuple[Callable[[], None], Callable[[], None]]:
+    """A name is to be closed: what to do when it was, and when it was not."""
+    change = names.change(name, None)
+    return lambda: names.confirm(change), lambda: names.forget(change)
 
 
 def _missing_statement(name: str) -> Refusal:

@@ -387,9 +387,8 @@ class Process(Client):
 
     def memory_kib(self) -> int:
         """Resident memory now."""
-        found = re.search(r"^VmRSS:\s+(\d+) kB", Path(f"/proc/{self.process.pid}/status").read_text(), re.MULTILINE)
-        assert found
-        return int(found[1])
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0])
 
     def stop(self) -> int:
         """SIGTERM; the exit status."""
