@@ -18,7 +18,6 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import msgspec
-import pikepdf
 from fontTools.ttLib import TTFont
 
 from lineage import errors
@@ -173,6 +172,8 @@ def _render(spec: Spec) -> None:
 
 def _mend(draft: Path, out: Path, attachments: Sequence[Attached]) -> None:
     """Lists each attachment once, names its media type, and derives the file identifier from the content."""
+    import pikepdf  # In the child alone, as WeasyPrint: each takes longer than the rest of a process's start.
+
     types = {a.name: a.media_type for a in attachments}
     with pikepdf.open(draft) as document:
         if "/AF" in document.Root:
