@@ -172,7 +172,7 @@ def _render(spec: Spec) -> None:
 
 def _mend(draft: Path, out: Path, attachments: Sequence[Attached]) -> None:
     """Lists each attachment once, names its media type, and derives the file identifier from the content."""
-    import pikepdf  # In the child alone, as WeasyPrint: each takes longer than the rest of a process's start.
+    import pikepdf  # In the child alone, as WeasyPrint: every process of the program knows this module, and few make a PDF.
 
     types = {a.name: a.media_type for a in attachments}
     with pikepdf.open(draft) as document:

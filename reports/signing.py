@@ -106,7 +106,7 @@ def certificate_pem() -> bytes:
 
 def sign(unsigned: bytes) -> bytes:
     """The certified file: `unsigned` as it is, and the signature behind it. Later only signatures may be added."""
-    # Imported where it is needed: it takes a third of the time in which a process starts, and few processes sign.
+    # Imported where it is needed: every process of the program knows this module, and few sign.
     from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter  # noqa: TID251 - the one place
     from pyhanko.sign import fields, signers  # noqa: TID251
     from pyhanko_certvalidator.registry import SimpleCertificateStore
