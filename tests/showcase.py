@@ -1,0 +1,91 @@
+"""Every page, and a store in which each of them has something to show: for looking at them and for checks that hold for all."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from django.test import Client
+
+from lineage.models import User
+from tests import story
+from tests.lineage import desk
+
+READER, ADMIN = "alice@audit.example", "ada@admin.example"
+PAGES = {
+    "overview": "/",
+    "search": "/search",
+    "search-records": "/search?q=relation:customers",
+    "search-rows": "/search?q=relation:customers&by=touch",
+    "search-sessions": "/search?q=dana&by=session",
+    "search-identities": "/search?q=op:read&by=identity",
+    "search-nothing": "/search?q=relation:nowhere",
+    "search-fault": "/search?q=relatoin:x",
+    "sessions": "/sessions/",
+    "session": "/sessions/orders-prod~s-omar@shop.example/",
+    "session-long": "/sessions/orders-prod~s-orders-api/",
+    "identities": "/identities/",
+    "identity": "/identities/dana@shop.example/",
+    "agent": "/identities/report-bot/",
+    "tables": "/tables/",
+    "table": "/tables/orders-prod/public.payments/",
+    "row": "/tables/orders-prod/public.payments/rows/9001/",
+    "row-read": "/tables/orders-prod/public.customers/rows/4711/",
+    "databases": "/databases/",
+    "findings": "/findings/",
+    "approvals": "/approvals/",
+    "held": "/approvals/held/req-1/",
+    "reports": "/reports/",
+    "integrity": "/integrity/",
+    "erasures": "/integrity/erasures/",
+    "record": "/events/1/",
+    "live": "/sessions/live/",
+    "live-session": "/sessions/live/1/",
+    "guardrails": "/guardrails/",
+    "guardrails-try": "/guardrails/try/",
+    "guardrails-version": "/guardrails/0/",
+    "connect": "/connect/",
+    "unknown-page": "/nowhere",
+    "refused-window": "/?since=yesterday-ish",
+}
+"""Name to address; a new page stands here too (tests/browser/test_craft_in_browser.py)."""
+ADMIN_PAGES = ("held", "live", "live-session", "guardrails", "guardrails-try", "erasures", "approvals", "reports")
+"""Pages that show an administrator more than a reader."""
+
+
+def people() -> None:
+    """An auditor and an administrator who see everything."""
+    story.person(READER)
+    story.person(ADMIN, "admin")
+
+
+def tell(now: dt.datetime) -> dict[str, int]:
+    """The story with a gateway, two live sessions and two held statements beside it."""
+    names = story.tell(now)
+    desk.source()
+    desk.exchange(
+        sessions=[desk.live(), desk.live("s-2", purpose="month end")],
+        held=[desk.hold(), desk.hold("req-2", in_transaction=True)],
+    )
+    return names
+
+
+def thousand(now: dt.datetime) -> None:
+    """A thousand records more, of an hour."""
+    busy = story.source("busy", datasource="orders-prod")
+    sql = "SELECT id, total FROM public.orders WHERE id = {}"
+    for start in range(0, 1000, 250):
+        items: list[dict[str, Any]] = [
+            story.query(
+                f"t{n}", now - dt.timedelta(seconds=n * 3), story.API, sql.format(n), "read", rows={"returned": 1}
+            )
+            for n in range(start, start + 250)
+        ]
+        story.send(busy, *items)
+
+
+def cookie(email: str, address: str) -> dict[str, Any]:
+    """The cookie of a signed-in person, for a browser: the true sign-in takes 0.3 s."""
+    client = Client()
+    client.force_login(User.objects.get(email=email))
+    return {"name": "sessionid", "value": client.cookies["sessionid"].value, "url": address}
