@@ -46,6 +46,7 @@ DEBUG = False
 SECRET_KEY = own_secret_key()
 ALLOWED_HOSTS = env.list("TOUCHSTONE_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("TOUCHSTONE_ORIGINS", [])
+TRUSTED_PROXIES = env.int("TOUCHSTONE_PROXIES", 0)
 ORIGIN = env.str("TOUCHSTONE_ORIGIN", "touchstone.local/log")
 CHECKPOINT_SIGNER = env.str("TOUCHSTONE_CHECKPOINT_SIGNER", "").split()
 FSCK_HOURS = env.float("TOUCHSTONE_FSCK_HOURS", 24)

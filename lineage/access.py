@@ -10,17 +10,23 @@ from typing import Any
 from django.contrib import auth
 from django.db.models import Q
 from django.http import HttpRequest
+from django.utils import timezone
 
 from lineage import errors
 from lineage.models import ApiToken, Role, Source, User
 
 VALUE_ROLES = frozenset({Role.AUDITOR, Role.SECURITY, Role.COMPLIANCE, Role.ADMIN})
+USED_SECONDS = 3600
+"""How coarsely it is kept when a token was last used."""
 RECORDLESS_ROLES = frozenset({Role.WITNESS, Role.SERVICE, Role.MEMBER})
 
 
 @dataclasses.dataclass(frozen=True)
 class Viewer:
-    """A reader and their scope. Empty `datasources` or `environments` mean all; times bound when events occurred."""
+    """A reader and their scope. Empty `datasources` or `environments` mean all; times bound when events occurred.
+
+    The seat, or the token that was used, ends at `ends_at`.
+    """
 
     email: str
     role: str
@@ -29,6 +35,7 @@ class Viewer:
     from_at: dt.datetime | None = None
     until_at: dt.datetime | None = None
     groups: tuple[str, ...] = ()
+    ends_at: dt.datetime | None = None
 
     def within(self, time: str) -> Q:
         """The condition on rows that carry `datasource`, `environment` and the column `time`: those within this scope."""
@@ -59,6 +66,11 @@ class Viewer:
         return bool(self.datasources or self.environments or self.from_at or self.until_at)
 
     @property
+    def is_command_line(self) -> bool:
+        """Whether it is who runs a command of ours: they hold the data folder. No seat has such a name."""
+        return self.email.endswith("@command-line")
+
+    @property
     def label(self) -> str:
         """Role and scope in words, such as "Auditor · orders-prod · until 30 Nov"."""
         parts = [Role(self.role).label, *self.datasources, *self.environments]
@@ -66,6 +78,8 @@ class Viewer:
             parts.append(f"from {self.from_at:%-d %b}")
         if self.until_at:
             parts.append(f"until {self.until_at:%-d %b}")
+        if self.ends_at:
+            parts.append(f"seat ends {self.ends_at:%-d %b %Y}")
         return " · ".join(parts)
 
     def scope(self) -> tuple[str, list[Any]]:
@@ -94,7 +108,42 @@ def viewer_of(user: User) -> Viewer:
         from_at=user.from_at,
         until_at=user.until_at,
         groups=tuple(user.groups),
+        ends_at=user.ends_at,
     )
+
+
+def is_open(user: User) -> bool:
+    """Whether the seat is neither closed nor at its end."""
+    return user.is_active and (user.ends_at is None or timezone.now() < user.ends_at)
+
+
+def check_seat(user: User) -> None:
+    """Raises SeatEnded when the seat's time is over, TokenInvalid when it is closed."""
+    if not user.is_active:
+        raise errors.TokenInvalid("This seat is closed. Ask an administrator.")
+    if not is_open(user):
+        raise errors.SeatEnded(user.email)
+
+
+def narrowed(viewer: Viewer, token: ApiToken) -> Viewer:
+    """The viewer that a token of theirs is: never wider than its owner is now. Raises SeatEnded where nothing is left of it."""
+    datasources = _within(viewer.datasources, tuple(token.datasources))
+    environments = _within(viewer.environments, tuple(token.environments))
+    from_at = max((t for t in (viewer.from_at, token.from_at) if t), default=None)
+    until_at = min((t for t in (viewer.until_at, token.until_at) if t), default=None)
+    if datasources is None or environments is None or (from_at and until_at and from_at >= until_at):
+        raise errors.SeatEnded(viewer.email, "This token's scope lies outside of its owner's. Make a new one.")
+    return dataclasses.replace(
+        viewer, datasources=datasources, environments=environments, from_at=from_at, until_at=until_at,
+        ends_at=min((t for t in (viewer.ends_at, token.expires_at) if t), default=None),
+    )  # fmt: skip
+
+
+def _within(allowed: tuple[str, ...], wanted: tuple[str, ...]) -> tuple[str, ...] | None:
+    """What is in both, where empty means all. None: there is nothing."""
+    if not allowed or not wanted:
+        return allowed or wanted
+    return tuple(one for one in wanted if one in allowed) or None
 
 
 def token_hash(token: str) -> bytes:
@@ -108,7 +157,7 @@ def bearer(request: HttpRequest) -> str | None:
 
 
 def viewer_of_token(token: str) -> Viewer:
-    """The viewer whose API token this is. Raises TokenInvalid."""
+    """The viewer whose API token this is. Raises TokenInvalid, and SeatEnded when the token's or its owner's time is over."""
     found = (
         ApiToken.objects.select_related("user")
         .filter(token_hash=token_hash(token), revoked_at__isnull=True, user__is_active=True)
@@ -116,7 +165,14 @@ def viewer_of_token(token: str) -> Viewer:
     )
     if found is None:
         raise errors.TokenInvalid
-    return viewer_of(found.user)
+    check_seat(found.user)
+    now = timezone.now()
+    if found.expires_at and now >= found.expires_at:
+        raise errors.SeatEnded(found.user.email, "This token has ended. Its owner makes a new one on the page Account.")
+    viewer = narrowed(viewer_of(found.user), found)
+    if found.used_at is None or (now - found.used_at).total_seconds() > USED_SECONDS:
+        ApiToken.objects.filter(pk=found.pk).update(used_at=now)
+    return viewer
 
 
 def viewer_of_password(email: str, password: str) -> Viewer:
@@ -124,16 +180,18 @@ def viewer_of_password(email: str, password: str) -> Viewer:
     user = auth.authenticate(username=email, password=password)
     if not isinstance(user, User):
         raise errors.TokenInvalid("E-mail and password do not belong together. The refusal is recorded.")
+    check_seat(user)
     return viewer_of(user)
 
 
 def viewer_for(request: HttpRequest) -> Viewer:
-    """The viewer of a request, from its API token or its session. Raises TokenInvalid when there is none."""
+    """The viewer of a request, from its API token or its session. Raises TokenInvalid when there is none, SeatEnded when it ended."""
     token = bearer(request)
     if token is not None:
         return viewer_of_token(token)
     user = getattr(request, "user", None)
     if isinstance(user, User) and user.is_active:
+        check_seat(user)
         return viewer_of(user)
     raise errors.TokenInvalid("Sign in, or send an API token as `Authorization: Bearer …`.")
 

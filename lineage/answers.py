@@ -5,6 +5,7 @@ A read of evidence is appended to the log before its answer leaves; when that fa
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 import logging
 import traceback
@@ -15,15 +16,19 @@ from urllib.parse import urlencode
 
 import psycopg
 from django.conf import settings
-from django.db import DatabaseError
+from django.contrib import auth
+from django.db import DatabaseError, transaction
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import redirect, render
+from django.utils import timezone
 
 from lineage import access, errors, ledger
-from lineage.models import Role
+from lineage.models import Role, User
 
 View = Callable[..., HttpResponseBase]
 log = logging.getLogger("touchstone")
+REFUSED_AGAIN = dt.timedelta(hours=1)
 RECORDLESS: dict[str, str] = {
     Role.WITNESS: "A witness reads checkpoints, tiles and proofs, and no records.",
     Role.SERVICE: "A service connects to databases (POST /api/v1/connect) and reads no records.",
@@ -54,7 +59,7 @@ def error_answer(request: HttpRequest, error: errors.TouchstoneError) -> HttpRes
         page = {"error": error, "error_id": error_id, "title": error.code.replace("-", " ").capitalize()}
         answer = render(request, "error.html", page, status=error.status)
     if error.status in (429, 503):
-        answer["Retry-After"] = "5"
+        answer["Retry-After"] = str(getattr(error, "seconds", 5))
     if error.status == 401:
         answer["WWW-Authenticate"] = 'Bearer realm="touchstone"'
     return answer
@@ -73,6 +78,8 @@ class ErrorMiddleware:
         if isinstance(exception, errors.TouchstoneError):
             if isinstance(exception, errors.AccessDenied) and hasattr(request, "viewer"):
                 _record_refusal(request, request.viewer.email, exception)
+            if isinstance(exception, errors.SeatEnded):
+                _record_ended(request, exception)
             return error_answer(request, exception)
         if isinstance(exception, (DatabaseError, psycopg.Error)):
             log.error("database error %s at %s", type(exception).__name__, route(request))
@@ -84,7 +91,7 @@ class ErrorMiddleware:
         return None
 
 
-def _record_refusal(request: HttpRequest, email: str, refused: errors.AccessDenied) -> None:
+def _record_refusal(request: HttpRequest, email: str, refused: errors.TouchstoneError) -> None:
     """Notes in the log who was refused what. A refusal stands even where it cannot be noted."""
     try:
         ledger.record_decision(
@@ -95,6 +102,18 @@ def _record_refusal(request: HttpRequest, email: str, refused: errors.AccessDeni
             purpose=request.META.get("QUERY_STRING") or None,
         )
     except (errors.StoreUnavailable, DatabaseError):
+        log.error("a refusal was not recorded route=%s", route(request))
+
+
+def _record_ended(request: HttpRequest, ended: errors.SeatEnded) -> None:
+    """Notes that a seat was used after its end: once, and again after an hour, since programs ask every second."""
+    now = timezone.now()
+    due = Q(refused_at__isnull=True) | Q(refused_at__lt=now - REFUSED_AGAIN)
+    try:
+        with transaction.atomic():
+            if User.objects.filter(due, email=ended.email).update(refused_at=now):
+                _record_refusal(request, ended.email, ended)
+    except DatabaseError:
         log.error("a refusal was not recorded route=%s", route(request))
 
 
@@ -112,9 +131,15 @@ def signed_in(view: View) -> View:
         try:
             viewer = access.viewer_for(request)
         except errors.TokenInvalid as error:
+            asked = {"next": request.get_full_path()}
+            if isinstance(error, errors.SeatEnded):
+                _record_ended(request, error)
+                asked["why"] = error.code
+                if not access.bearer(request):
+                    auth.logout(request)
             if wants_json(request):
                 return error_answer(request, error)
-            return redirect(f"/accounts/login/?{urlencode({'next': request.get_full_path()})}")
+            return redirect(f"/accounts/login/?{urlencode(asked)}")
         request.viewer = viewer  # type: ignore[attr-defined]
         is_theirs = viewer.role == Role.MEMBER and getattr(view, "is_for_members", False)
         if not (viewer.reads_records or is_theirs):

@@ -162,7 +162,7 @@ def _until(viewer: Viewer, wanted: Wanted, now: dt.datetime) -> dt.datetime:
     if not 1 <= wanted.minutes <= most:
         raise errors.QueryInvalid(f"A token lasts from 1 to {most} minutes; it is needed to sign in, not to stay.")
     end = now + dt.timedelta(minutes=wanted.minutes)
-    return min(end, viewer.until_at.replace(microsecond=0)) if viewer.until_at else end
+    return min([end, *(t.replace(microsecond=0) for t in (viewer.until_at, viewer.ends_at) if t)])
 
 
 def _check_agent(viewer: Viewer, agent: Acting) -> None:

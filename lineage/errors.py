@@ -68,6 +68,40 @@ class TokenInvalid(TouchstoneError):
     )
 
 
+class SeatEnded(TokenInvalid):
+    """A seat or a token whose time is over. `email` is whose it is; who holds the token may know."""
+
+    code = "seat-ended"
+    default = "Your seat has ended. Ask an administrator if you still need it; what you did stays in the log."
+
+    def __init__(self, email: str, message: str | None = None) -> None:
+        super().__init__(message)
+        self.email = email
+
+
+class SignInPutOff(TouchstoneError):
+    """Too many tries to sign in with one e-mail address or from one network address."""
+
+    code = "sign-in-put-off"
+    status = 429
+    default = "There were too many tries to sign in. Wait as long as Retry-After says; the refusal is recorded."
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(
+            f"There were too many tries to sign in with this address or from this place. Try again in {-(-seconds // 60)} minutes, "
+            "or ask an administrator for a new password. Nothing was opened, and the refusal is recorded."
+        )
+        self.seconds = seconds
+
+
+class AccessInvalid(TouchstoneError):
+    """A seat, a token or a source cannot be as it is asked for; the message names what is wrong."""
+
+    code = "access-invalid"
+    status = 422
+    default = "This cannot be set as it stands. The message names what is wrong; nothing was changed."
+
+
 class FormatUnknown(TouchstoneError):
     code = "format-unknown"
     status = 404

@@ -21,7 +21,8 @@ class Role(models.TextChoices):
 class User(AbstractBaseUser):
     """A person who reads evidence. Empty scopes mean everything; `from_at` and `until_at` bound event time.
 
-    A service (role) has its name in `email`, and no password. `groups` stand in the tokens for gateways beside the role.
+    The seat itself ends at `ends_at`; that it was used afterwards was last recorded at `refused_at`. A service (role) has its
+    name in `email`, and no password. `groups` stand in the tokens for gateways beside the role.
     """
 
     email = models.EmailField(unique=True)
@@ -31,6 +32,8 @@ class User(AbstractBaseUser):
     groups = ArrayField(models.CharField(max_length=60), default=list, blank=True)
     from_at = models.DateTimeField(null=True, blank=True)
     until_at = models.DateTimeField(null=True, blank=True)
+    ends_at = models.DateTimeField(null=True, blank=True)
+    refused_at = models.DateTimeField(null=True, blank=True)
     is_active = models.BooleanField(default=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -40,12 +43,30 @@ class User(AbstractBaseUser):
 
 
 class ApiToken(models.Model):
-    """A user's token for the read API: only its SHA-256 is kept."""
+    """A user's token for the read API: only its SHA-256 is kept. Its scope narrows its owner's; `used_at` is to the hour."""
 
     user = models.ForeignKey(User, on_delete=models.PROTECT)
+    name = models.CharField(max_length=100, blank=True, default="")
     token_hash = models.BinaryField(unique=True)
+    datasources = ArrayField(models.TextField(), default=list, blank=True)
+    environments = ArrayField(models.TextField(), default=list, blank=True)
+    from_at = models.DateTimeField(null=True, blank=True)
+    until_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField(null=True)
+    used_at = models.DateTimeField(null=True)
     revoked_at = models.DateTimeField(null=True)
+
+
+class SignInAttempt(models.Model):
+    """A try to sign in within the last minutes, by the hash of an e-mail address or of a network address; `is_refusal`: put off."""
+
+    key = models.BinaryField()
+    at = models.DateTimeField()
+    is_refusal = models.BooleanField(default=False)
+
+    class Meta:
+        indexes = [models.Index(fields=["key", "at"], name="sign_in_attempt_key")]
 
 
 class Source(models.Model):

@@ -89,7 +89,7 @@ def viewer_of(report: Report) -> Viewer:
     if report.created_by.endswith(COMMAND_LINE):
         return Viewer(email=report.created_by, role=Role.ADMIN)
     user = User.objects.filter(email=report.created_by, is_active=True).first()
-    if user is None or not access.viewer_of(user).sees_values:
+    if user is None or not access.is_open(user) or not access.viewer_of(user).sees_values:
         raise errors.AccessDenied(f"{report.created_by} may no longer ask for reports.")
     return access.viewer_of(user)
 

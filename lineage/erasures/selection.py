@@ -12,7 +12,7 @@ from urllib.parse import unquote_plus
 import pyarrow as pa
 
 from lineage import commitment, errors, holds, rights, search, segments
-from lineage.access import Viewer, viewer_of
+from lineage.access import Viewer, is_open, viewer_of
 from lineage.engine import Question
 from lineage.erasures import covering
 from lineage.events import GROUPS, Erased, Group, HeaderCount
@@ -176,6 +176,6 @@ def digest(taken: Taken) -> bytes:
 def asker(email: str) -> Viewer:
     """Who asked, with today's scope. Raises AccessDenied when that person may no longer ask."""
     user = User.objects.filter(email__iexact=email, is_active=True).first()
-    if user is None or not rights.may(viewer_of(user)):
+    if user is None or not is_open(user) or not rights.may(viewer_of(user)):
         raise errors.AccessDenied(f"{email} may no longer ask for this.")
     return viewer_of(user)

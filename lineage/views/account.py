@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from django.contrib import auth
-from django.contrib.auth.forms import AuthenticationForm
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
@@ -11,7 +10,11 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_POST
 
+from lineage import errors
+from lineage import sign_in as signing
 from lineage.models import Role
+
+BACKEND = "django.contrib.auth.backends.ModelBackend"
 
 
 @sensitive_post_parameters()
@@ -21,15 +24,23 @@ def sign_in(request: HttpRequest) -> HttpResponse:
     following = request.POST.get("next") or request.GET.get("next") or "/"
     if not url_has_allowed_host_and_scheme(following, {request.get_host()}, require_https=request.is_secure()):
         following = "/"
-    form = AuthenticationForm(request, request.POST or None)
-    if request.method == "POST" and form.is_valid():
-        user = form.get_user()
-        auth.login(request, user)
-        if following == "/" and user.role == Role.MEMBER:
-            return redirect("connect")
-        return redirect(following)
-    status = 200 if request.method != "POST" else 401
-    return render(request, "account/login.html", {"form": form, "next": following}, status=status)
+    email, refused = request.POST.get("username", ""), None
+    if request.method == "POST":
+        try:
+            user = signing.by_password(request, email, request.POST.get("password", ""))
+        except (errors.TokenInvalid, errors.SignInPutOff) as error:
+            refused = error
+        else:
+            auth.login(request, user, backend=BACKEND)
+            return redirect("connect" if following == "/" and user.role == Role.MEMBER else following)
+    elif request.GET.get("why") == errors.SeatEnded.code:
+        refused = errors.SeatEnded("")
+    context = {"refused": refused, "email": email, "next": following}
+    status = refused.status if refused and request.method == "POST" else 200
+    answer = render(request, "account/login.html", context, status=status)
+    if isinstance(refused, errors.SignInPutOff):
+        answer["Retry-After"] = str(refused.seconds)
+    return answer
 
 
 @require_POST

@@ -2,87 +2,87 @@
 
 from __future__ import annotations
 
-import re
-import secrets
 from typing import Any
 
+import msgspec
 from django.core.management.base import CommandParser
-from django.core.validators import validate_email
-from django.utils.dateparse import parse_date, parse_datetime
 
-from lineage import access, errors, ledger
-from lineage.management.commands._told import Told, operator
-from lineage.models import ApiToken, Role, User
+from lineage import access, api_tokens, errors, seats
+from lineage.management.commands._told import Told, moment, viewer
+from lineage.models import Role, User
 
-
-def _time(text: str | None) -> Any:
-    if not text:
-        return None
-    found = parse_datetime(text) or parse_datetime(f"{parse_date(text)}T00:00:00+00:00")
-    if found is None or found.tzinfo is None:
-        raise errors.SettingsInvalid(f"{text} is not a date or a time with a zone.")
-    return found
-
-
-def _check_name(options: dict[str, Any]) -> None:
-    """A person has an e-mail address; a service a name that none could be, and always an API token. No group is a role."""
-    for group in options["group"]:
-        if group in Role.values or not re.fullmatch(r"[\w.:/-]{1,60}", group):
-            raise errors.SettingsInvalid(
-                f"{group[:60]!r} cannot be a group: it is a role, or not a name of 60 characters."
-            )
-    if options["role"] != Role.SERVICE:
-        validate_email(options["email"])
-        return
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", options["email"]):
-        raise errors.SettingsInvalid("A service's name has letters, digits, dots, dashes and underscores alone.")
-    options["token"] = True
+MADE_HERE = "made on the command line"
 
 
 class Command(Told):
-    help = "Adds a person or a service. Prints the password, or with --token, and for services, an API token, alone."
+    help = "Adds and changes people and services. `add` prints the password, or with --token, and for services, an API token, alone."
 
     def add_arguments(self, parser: CommandParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True)
-        add = verbs.add_parser("add")
-        add.add_argument("email", help="e-mail address; of a service, its name")
-        add.add_argument("--role", required=True, choices=[str(r) for r in Role.values])
-        add.add_argument("--datasource", action="append", default=[])
-        add.add_argument("--environment", action="append", default=[])
-        add.add_argument("--group", action="append", default=[], help="stands in tokens for gateways beside the role")
-        add.add_argument("--from", dest="from_at")
-        add.add_argument("--until", dest="until_at")
-        add.add_argument("--token", action="store_true")
+        for verb in ("add", "change"):
+            one = verbs.add_parser(verb)
+            one.add_argument("email", help="e-mail address; of a service, its name")
+            one.add_argument("--role", required=verb == "add", choices=[str(r) for r in Role.values])
+            one.add_argument(
+                "--datasource", dest="datasources", action="append", help='only these databases; "" for all'
+            )
+            one.add_argument("--environment", dest="environments", action="append", help='only these; "" for all')
+            one.add_argument(
+                "--group", dest="groups", action="append", help="stands in tokens for gateways beside the role"
+            )
+            one.add_argument("--from", dest="from_at", help="only records from this time")
+            one.add_argument("--until", dest="until_at", help="only records before this time")
+            one.add_argument("--ends", dest="ends_at", help='when the seat itself ends; "" for never')
+            if verb == "add":
+                one.add_argument("--token", action="store_true")
+        for verb in ("close", "reopen", "password"):
+            verbs.add_parser(verb).add_argument("email")
+        verbs.add_parser("list")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        _check_name(options)
+        getattr(self, f"_{options['verb']}")(options)
+
+    def _add(self, options: dict[str, Any]) -> None:
         user = User.objects.filter(email=options["email"]).first()
-        if user and not options["token"]:
-            raise errors.SettingsInvalid(f"{options['email']} exists. Add --token for an API token.")
-        scope = f"role={options['role']} datasources={options['datasource']} environments={options['environment']}"
-        if options["group"]:
-            scope += f" groups={options['group']}"
-        ledger.record_decision(
-            "configuration",
-            decided_by=operator(),
-            subject=f"user {options['email']}",
-            transition="token made" if user else "added",
-            purpose=scope,
-        )
-        secret = secrets.token_urlsafe(12)
+        has_token = options["token"] or options["role"] == Role.SERVICE
+        if user and not has_token:
+            raise errors.AccessInvalid(f"{options['email']} exists. Add --token for an API token.")
+        secret = ""
         if user is None:
-            user = User(
-                email=options["email"],
-                role=options["role"],
-                datasources=options["datasource"],
-                environments=options["environment"],
-                groups=options["group"],
-                from_at=_time(options["from_at"]),
-                until_at=_time(options["until_at"]),
-            )
-            user.set_password(None if user.role == Role.SERVICE else secret)
-            user.save()
-        if options["token"]:
-            secret = f"tsu_{secrets.token_urlsafe(32)}"
-            ApiToken.objects.create(user=user, token_hash=access.token_hash(secret))
+            user, secret = seats.add(viewer(), options["email"], _wanted(seats.Wanted(role=options["role"]), options))
+        if has_token:
+            secret = api_tokens.make(viewer(), user, api_tokens.Wanted(name=MADE_HERE))
         self.stdout.write(secret)
+
+    def _change(self, options: dict[str, Any]) -> None:
+        user = seats.named(options["email"])
+        seats.change(viewer(), user, _wanted(seats.wanted_of(user), options))
+        self.stdout.write(f"{user.email} is changed.")
+
+    def _close(self, options: dict[str, Any]) -> None:
+        seats.close(viewer(), seats.named(options["email"]))
+        self.stdout.write(f"The seat of {options['email']} is closed.")
+
+    def _reopen(self, options: dict[str, Any]) -> None:
+        seats.reopen(viewer(), seats.named(options["email"]))
+        self.stdout.write(f"The seat of {options['email']} is open.")
+
+    def _password(self, options: dict[str, Any]) -> None:
+        self.stdout.write(seats.reset_password(viewer(), seats.named(options["email"])))
+
+    def _list(self, options: dict[str, Any]) -> None:
+        for user in seats.listed(viewer()):
+            state = "open" if access.is_open(user) else "ended" if user.is_active else "closed"
+            self.stdout.write(f"{user.email}\t{access.viewer_of(user).label}\t{state}")
+
+
+def _wanted(present: seats.Wanted, options: dict[str, Any]) -> seats.Wanted:
+    """The present seat with what was given; an empty text removes a bound."""
+    given: dict[str, Any] = {"role": options["role"]} if options["role"] else {}
+    for name in ("datasources", "environments", "groups"):
+        if options[name] is not None:
+            given[name] = tuple(one for one in options[name] if one)
+    for name in ("from_at", "until_at", "ends_at"):
+        if options[name] is not None:
+            given[name] = moment(options[name])
+    return msgspec.structs.replace(present, **given)
