@@ -102,7 +102,7 @@ def add(viewer: Viewer, email: str, wanted: Wanted) -> tuple[User, str]:
     subject = f"user {email[:300]}"
     with configuration.asked(viewer.email, subject):
         check(viewer)
-        email = _name(email, wanted.role)
+        email = checked_name(email, wanted.role)
         _check(wanted)
         if User.objects.filter(email__iexact=email).exists():
             raise errors.AccessInvalid(f"{email} has a seat already. Change that one.")
@@ -216,7 +216,7 @@ def _take(user: User, wanted: Wanted) -> None:
         setattr(user, name, list(value) if isinstance(value, tuple) else value)
 
 
-def _name(email: str, role: str) -> str:
+def checked_name(email: str, role: str) -> str:
     """A person has an e-mail address; a service a name that none could be. Raises AccessInvalid."""
     email = email.strip()
     if role == Role.SERVICE:

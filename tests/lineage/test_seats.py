@@ -18,6 +18,7 @@ from tests import story
 
 pytestmark = pytest.mark.slow
 
+NEW_YEAR = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)
 HOUSE = Viewer(email="root@command-line", role="admin")
 ADA = Viewer(email="ada@admin.example", role="admin")
@@ -179,8 +180,8 @@ def test_nobody_changes_their_own_seat_and_the_last_administrator_stays(store: s
         ("dana@shop.example", {"role": "auditor", "groups": ("admin",)}),
         ("dana@shop.example", {"role": "auditor", "datasources": ("a\0b",)}),
         ("dana@shop.example", {"role": "auditor", "environments": ("x" * 201,)}),
-        ("dana@shop.example", {"role": "auditor", "ends_at": dt.datetime(2020, 1, 1, tzinfo=dt.UTC)}),
-        ("dana@shop.example", {"role": "auditor", "from_at": dt.datetime(2020, 1, 2, tzinfo=dt.UTC), "until_at": dt.datetime(2020, 1, 1, tzinfo=dt.UTC)}),
+        ("dana@shop.example", {"role": "auditor", "ends_at": NEW_YEAR}),
+        ("dana@shop.example", {"role": "auditor", "from_at": NEW_YEAR + DAY, "until_at": NEW_YEAR}),
         ("ADA@admin.example", {"role": "auditor"}),
     ],
 )  # fmt: skip

@@ -43,7 +43,7 @@ class Command(Told):
         getattr(self, f"_{options['verb']}")(options)
 
     def _add(self, options: dict[str, Any]) -> None:
-        user = User.objects.filter(email=options["email"]).first()
+        user = User.objects.filter(email=seats.checked_name(options["email"], options["role"])).first()
         has_token = options["token"] or options["role"] == Role.SERVICE
         if user and not has_token:
             raise errors.AccessInvalid(f"{options['email']} exists. Add --token for an API token.")
