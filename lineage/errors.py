@@ -243,6 +243,14 @@ class NotDecidable(TouchstoneError):
     default = "This request does not wait for this decision any more. Reload the page; nothing was changed."
 
 
+class AlreadyDone(TouchstoneError):
+    """What was asked for happens once, and somebody was there before."""
+
+    code = "already-done"
+    status = 409
+    default = "This was done already, by you or by somebody else. Reload the page; nothing was done a second time."
+
+
 class ReportBlocked(TouchstoneError):
     code = "report-blocked"
     status = 409

@@ -6,7 +6,7 @@ It reads in parts, beside a log that grows, seals and erases; what changed under
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,10 +29,10 @@ class _Segment(NamedTuple):
 
 def check() -> Iterator[str]:
     """Faults found, as sentences; none means that all agrees."""
-    signed = _signed()
+    found = signed()
     # Read after the checkpoints: what is appended and signed while we look comes later.
     size = tree.head()
-    yield from _tree(size, signed)
+    yield from tree_faults(size, found)
     yield from _batches(size)
     yield from _segments()
     yield from _journal()
@@ -64,18 +64,23 @@ def repair_hashes() -> int:
         return last.size
 
 
-def _signed() -> list[tuple[int, bytes, str]]:
+def signed() -> list[tuple[int, bytes, str]]:
+    """Size, root and note of every checkpoint, smallest first."""
     with connection.cursor() as cursor:
         cursor.execute("select size, root, note from ledger_checkpoint order by size")
         return [(size, bytes(root), note) for size, root, note in cursor.fetchall()]
 
 
-def _tree(size: int, signed: list[tuple[int, bytes, str]]) -> Iterator[str]:
+def tree_faults(
+    size: int, signed: list[tuple[int, bytes, str]], told: Callable[[int], object] = lambda reached: None
+) -> Iterator[str]:
+    """Faults of the tree over the first `size` records; `told` hears before each part how many were looked at."""
     if signed and signed[-1][0] > size:
         yield f"A checkpoint covers {signed[-1][0]} records, the log holds {size}."
     covered = signed[-1][0] if signed else 0
     derived, pending, upper, hashes_differ = merkle.CompactRange(), list(signed), _Upper(covered), False
     for start in range(0, size, PART):
+        told(start)
         made = _leaf_hashes(start, min(size, start + PART))
         for value in made:
             derived.append(value)

@@ -27,6 +27,7 @@ from lineage import (
     health,
     held,
     nightly,
+    rechecks,
     segments,
     witnesses,
 )
@@ -62,6 +63,7 @@ def rounds() -> list[Round]:
         Round("sweep", math.inf, segments.sweep),
         Round("seal", 0, _Sealing()),
         Round("fsck", NIGHTLY_PACE_SECONDS, nightly.check_when_due, apart=True),
+        Round("recheck", 1, rechecks.run_due, apart=True),
         Round("coverage", settings.COVERAGE_SECONDS, health.Watch(), apart=True),
         Round("tidy", TIDY_SECONDS, segments.drop_sealed_slots),
         Round("forgetting", FORGETTING_SECONDS, erasures.run_due),

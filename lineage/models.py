@@ -118,6 +118,36 @@ class Identity(models.Model):
         constraints = [models.UniqueConstraint(fields=["datasource", "db_user", "as_of"], name="identity_once")]
 
 
+class InventoryEntry(models.Model):
+    """A database that the organisation says it has, as of a time: active or retired (imported reference)."""
+
+    datasource = models.CharField(max_length=200)
+    environment = models.CharField(max_length=100)
+    system = models.CharField(max_length=100, blank=True)
+    state = models.CharField(max_length=10, default="active")
+    note = models.CharField(max_length=400, blank=True)
+    as_of = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["datasource", "environment", "as_of"], name="inventory_once")]
+
+
+class Owner(models.Model):
+    """Who answers for a database, or for one relation of it, as of a time (imported reference)."""
+
+    datasource = models.CharField(max_length=200)
+    relation = models.CharField(max_length=200, blank=True)
+    person_id = models.CharField(max_length=200)
+    name = models.CharField(max_length=200)
+    email = models.CharField(max_length=200, blank=True)
+    as_of = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["datasource", "relation", "person_id", "as_of"], name="owner_once")
+        ]
+
+
 class GuardrailVersion(models.Model):
     """One version of the guardrails, as TOML. Append-only, through `gateway_set_rules` alone; 0 is the built-in default."""
 

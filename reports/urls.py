@@ -7,6 +7,7 @@ from reports import views
 urlpatterns = [
     path("", views.reports, name="reports"),
     path("ask", views.ask, name="report-ask"),
+    path("policy", views.policy, name="policy"),
     path("schedule", views.schedule, name="report-schedule"),
     path("<int:report_id>/", views.report, name="report"),
     re_path(r"^(?P<report_id>\d+)/file\.(?P<form>pdf|json)$", views.download, name="report-file"),

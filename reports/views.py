@@ -16,7 +16,7 @@ from lineage import api, errors, queries
 from lineage.access import Viewer
 from lineage.answers import evidence_read, signed_in
 from lineage.views import frame
-from reports import document, requests, schedules, tasks
+from reports import document, policies, requests, schedules, tasks
 from reports.controls import KINDS
 from reports.evidence import Request
 from reports.models import Cadence, Report, Status
@@ -137,4 +137,13 @@ def download(request: HttpRequest, viewer: Viewer, report_id: int, form: str) ->
     path = (Path(settings.DATA_DIR) / found.path).with_suffix(f".{form}")
     answer = FileResponse(path.open("rb"), as_attachment=True, filename=path.name, content_type=MEDIA[path.suffix])
     answer["Cache-Control"] = "private, no-store"
+    return answer
+
+
+@require_GET
+@signed_in
+def policy(request: HttpRequest, viewer: Viewer) -> HttpResponse:
+    """The policy file. It holds public keys alone: reading it is not recorded."""
+    answer = HttpResponse(policies.text(), content_type="text/plain; charset=utf-8")
+    answer["Content-Disposition"] = 'attachment; filename="touchstone.policy"'
     return answer

@@ -2,6 +2,7 @@
 
 from lineage.queries.ask import SECOND, Answer, Coverage, Span, Total, Window
 from lineage.queries.facts import control_facts
+from lineage.queries.lacking import checkpoint, checkpoints, gaps, quarantined, quarantined_item
 from lineage.queries.people import identities, identity, session, sessions
 from lineage.queries.places import datasources, holders, relation, relations, row
 from lineage.queries.records import event, events, overview, search_counts, touches
@@ -11,7 +12,7 @@ from lineage.queries.whole import alarms, completeness, integrity, population
 
 __all__ = [
     "SECOND", "TRIAL_MOST", "Answer", "Coverage", "Shift", "Span", "Total", "Trial", "Window", "alarms", "approvals",
-    "completeness", "control_facts", "datasources", "dry_run", "event", "events", "findings", "holders", "identities",
-    "identity", "integrity", "overview", "population", "relation", "relations", "row", "search_counts", "session",
-    "sessions", "touches",
+    "checkpoint", "checkpoints", "completeness", "control_facts", "datasources", "dry_run", "event", "events",
+    "findings", "gaps", "holders", "identities", "identity", "integrity", "overview", "population", "quarantined",
+    "quarantined_item", "relation", "relations", "row", "search_counts", "session", "sessions", "touches",
 ]  # fmt: skip

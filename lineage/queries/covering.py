@@ -64,7 +64,8 @@ def accounted(source_id: int, seen: dict[str, Any]) -> int:
     """How many sequence numbers between first and last seen belong to quarantined or skipped items."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "select count(*) from (select sequence from ledger_quarantine where source_id = %s "
+            "select count(*) from (select sequence from ledger_quarantine where source_id = %s and id not in "
+            "(select quarantine_id from ledger_retry where status in ('accepted', 'conflict')) "
             "union select sequence from ledger_skipped where source_id = %s) s where sequence between %s and %s",
             [source_id, source_id, seen["first_sequence"], seen["last_sequence"]],
         )

@@ -2,6 +2,19 @@
 
 from lineage.views.account import sign_in, sign_out
 from lineage.views.connecting import connect
+from lineage.views.custody import (
+    checkpoint,
+    checkpoints,
+    gaps,
+    quarantine_retry,
+    quarantined,
+    quarantined_bytes,
+    quarantined_item,
+    recheck,
+    recheck_ask,
+    recheck_cancel,
+    recheck_live,
+)
 from lineage.views.desk import (
     approvals_live,
     held_decide,
@@ -16,6 +29,7 @@ from lineage.views.faults import bad_request, csrf_failed, forbidden, not_found,
 from lineage.views.forgetting import erasure, erasure_ask, erasure_decide, forgetting, hold_add, hold_release
 from lineage.views.frame import page_context
 from lineage.views.guardrails import guardrail_version, guardrails, guardrails_set, guardrails_try
+from lineage.views.packing import pack
 from lineage.views.people import identities, identity, session, sessions
 from lineage.views.places import databases, row, table, tables
 from lineage.views.proof import integrity, seal
@@ -24,10 +38,12 @@ from lineage.views.review import approvals, findings
 from lineage.views.watch import overview, overview_live
 
 __all__ = [
-    "approvals", "approvals_live", "bad_request", "connect", "csrf_failed", "databases", "erasure", "erasure_ask",
-    "erasure_decide", "event", "findings", "forbidden", "forgetting", "guardrail_version", "guardrails",
-    "guardrails_set", "guardrails_try", "held_decide", "held_review", "held_statement", "hold_add", "hold_release",
-    "identities", "identity", "integrity", "live", "live_kill", "live_rows", "live_session", "not_found", "overview",
-    "overview_live", "page_context", "row", "seal", "search", "server_error", "session", "sessions", "sign_in",
-    "sign_out", "table", "tables",
+    "approvals", "approvals_live", "bad_request", "checkpoint", "checkpoints", "connect", "csrf_failed", "databases",
+    "erasure", "erasure_ask", "erasure_decide", "event", "findings", "forbidden", "forgetting", "gaps",
+    "guardrail_version", "guardrails", "guardrails_set", "guardrails_try", "held_decide", "held_review",
+    "held_statement", "hold_add", "hold_release", "identities", "identity", "integrity", "live", "live_kill",
+    "live_rows", "live_session", "not_found", "overview", "overview_live", "pack", "page_context", "quarantine_retry",
+    "quarantined", "quarantined_bytes", "quarantined_item", "recheck", "recheck_ask", "recheck_cancel",
+    "recheck_live", "row", "seal", "search", "server_error", "session", "sessions", "sign_in", "sign_out", "table",
+    "tables",
 ]  # fmt: skip

@@ -7,10 +7,10 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 
-from lineage import errors, keys, outside, queries, witnesses, words
+from lineage import errors, keys, outside, queries, rechecks, witnesses, words
 from lineage.access import Viewer
 from lineage.answers import signed_in
-from lineage.views import frame
+from lineage.views import custody, frame
 
 
 @signed_in
@@ -20,7 +20,8 @@ def integrity(request: HttpRequest, viewer: Viewer) -> HttpResponse:
     signing = [each for each in keys.publics("checkpoint") if each.in_force] if keys.was_made("checkpoint") else []
     context = {
         "log": log, "title": title(log), "waiting": log["size"] - log["checkpoint_size"], "signing": signing,
-        "ends_alone": outside.LATE,
+        "ends_alone": outside.LATE, "checks": rechecks.newest(3), "check_words": custody.CHECKS,
+        "waiting_items": sum(each["waiting"] for each in queries.quarantined(viewer, limit=1)["sources"]),
     }  # fmt: skip
     return frame.page(request, "lineage/integrity.html", context | _asked(log))
 
