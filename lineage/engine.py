@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
 
-from lineage import errors, joins, projections, statements
+from lineage import errors, joins, projections, statements, tagged
 
 MEMORY = "1GB"
 IDLE_SECONDS = 30.0
@@ -45,6 +45,7 @@ class Snapshot:
     identities: pa.Table
     context_roles: pa.Table
     conflicted: pa.Table
+    tagged: pa.Table
 
 
 class _Process:
@@ -58,6 +59,7 @@ class _Process:
         self.first_index = self.next_index = 0
         self.parts: list[tuple[int, pa.Table, pa.Table]] = []
         self.erased_at: dt.datetime | None = None
+        self.tagged: tuple[tuple[Any, ...], pa.Table] = ((), tagged.PLACES.empty_table())
         self.asked_at = time.monotonic()
         self.address: dict[str, Any] = {}
         threading.Thread(target=_look_when_idle, args=(weakref.ref(self),), name="forgetting", daemon=True).start()
@@ -144,9 +146,12 @@ def _read(here: _Process) -> Snapshot:
         sealed_to = segments[-1][1] if segments else 0
         _look(cursor, here, sealed_to)
         identities, roles, conflicted = _reference(cursor)
+        tags = _tagged(cursor, here, store)
     events = pa.concat_tables([projections.EVENTS.empty_table(), *(part[1] for part in here.parts)])
     touches = pa.concat_tables([projections.TOUCHES.empty_table(), *(part[2] for part in here.parts)])
-    return Snapshot(size, sealed_to, tuple(s[0] for s in segments), events, touches, identities, roles, conflicted)
+    return Snapshot(
+        size, sealed_to, tuple(s[0] for s in segments), events, touches, identities, roles, conflicted, tags
+    )
 
 
 def _look(cursor: psycopg.Cursor[Any], here: _Process, sealed_to: int) -> None:
@@ -192,6 +197,14 @@ def _reference(cursor: psycopg.Cursor[Any]) -> tuple[pa.Table, pa.Table, pa.Tabl
         "join ledger_key k using (source_id, key) join ledger_batch b on b.batch = k.batch"
     )
     return identities, roles, _table(cursor.fetchall(), pa.schema([("index", pa.int64())]))
+
+
+def _tagged(cursor: psycopg.Cursor[Any], here: _Process, store: str) -> pa.Table:
+    """The classified tables, kept while nobody changes a tag or a catalog."""
+    state = (store, *tagged.state(cursor))
+    if here.tagged[0] != state:
+        here.tagged = state, tagged.places(cursor)
+    return here.tagged[1]
 
 
 def _table(rows: Sequence[Sequence[Any]], schema: pa.Schema) -> pa.Table:
@@ -249,6 +262,7 @@ class Question:
             ("identities", snap.identities),
             ("context_roles", snap.context_roles),
             ("conflicted", snap.conflicted),
+            ("tagged", snap.tagged),
         ):
             self.cursor.register(name, table)
         for name in ("events", "touches"):
@@ -261,7 +275,7 @@ class Question:
                 f"where index >= {snap.sealed_to} and index < {self.size}"
             )
         if joined:
-            self.cursor.execute(joins.TRANSACTIONS + joins.ACTIVITY)
+            self.cursor.execute(joins.TAGS + joins.TRANSACTIONS + joins.ACTIVITY)
 
     def __enter__(self) -> Question:
         return self

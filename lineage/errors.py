@@ -168,6 +168,30 @@ class GuardrailsInvalid(TouchstoneError):
     default = "The guardrails cannot be used as they stand. The message names the rule and the field."
 
 
+class TagInvalid(TouchstoneError):
+    """Classes of a column as somebody wants them cannot be used."""
+
+    code = "tag-invalid"
+    status = 422
+    default = "The classes cannot be used as they stand. Nothing was changed."
+
+
+class FindingInvalid(TouchstoneError):
+    """What somebody says about a finding, or how the rules of findings shall be set, cannot be used."""
+
+    code = "finding-invalid"
+    status = 422
+    default = "This cannot be kept as it stands. Nothing was changed."
+
+
+class ReceiverInvalid(TouchstoneError):
+    """A receiver of findings as somebody wants it cannot be used."""
+
+    code = "receiver-invalid"
+    status = 422
+    default = "The receiver cannot be used as it stands. Nothing was changed."
+
+
 class QueryInvalid(TouchstoneError):
     """The search text cannot be understood; the message names the nearest field or the place of the fault."""
 

@@ -116,6 +116,15 @@ from line full join claim using (environment, datasource, transaction_id)
     full join change using (environment, datasource, transaction_id);
 """  # noqa: S608 - our own conditions
 
+TAGS = """
+set variable tags = coalesce((select map_from_entries(list((place, tags))) from tagged), map([]::varchar[], []::varchar[][]));
+"""
+TAGS_OF = (
+    "list_distinct(flatten(list_transform(n.relations, "
+    "lambda r: coalesce(getvariable('tags')[n.datasource || ' ' || r], []::varchar[]))))"
+)
+"""A variable and no join: whoever does not ask for tags pays nothing for them."""
+
 ACTIVITY = f"""
 create temp view activity as
 with named as (
@@ -187,7 +196,7 @@ select n.index, n.event_id, n.kind, n.class, n.op, n.command, n.occurred_at, n.r
        n.key, n.key_columns, n.diff, n.before_values, n.after_values, n.approval, n.approval_request, n.approval_state,
        n.policy, n.policies, n.masked, n.masked_columns, n.session_phase, n.auth_method, n.close_reason, n.decision,
        n.decision_type, n.decision_subject, n.decided_by, n.state, n.custody, n.custody_type, n.custody_subject,
-       n.correlation_id, n.db_session_id, []::varchar[] as tags
+       n.correlation_id, n.db_session_id, {TAGS_OF} as tags
 from named n
 left join identities i on i.datasource = n.datasource and i.db_user = login
     and n.occurred_at >= i.from_at and n.occurred_at < i.to_at

@@ -18,6 +18,7 @@ urlpatterns = [
     path("identities/<path:identity_id>/", views.identity, name="identity"),
     path("tables/", views.tables, name="tables"),
     path("tables/<str:datasource>/<str:relation>/rows/<path:key>/", views.row, name="row"),
+    path("tables/<str:datasource>/<str:relation>/tags/", views.tags, name="tags"),
     path("tables/<str:datasource>/<path:relation>/", views.table, name="table"),
     path("events/<int:index>/", views.event, name="event"),
     path("databases/", views.databases, name="databases"),

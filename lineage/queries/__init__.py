@@ -8,11 +8,13 @@ from lineage.queries.places import datasources, holders, relation, relations, ro
 from lineage.queries.records import event, events, overview, search_counts, touches
 from lineage.queries.rehearsal import TRIAL_MOST, Shift, Trial, dry_run
 from lineage.queries.review import approvals, findings
+from lineage.queries.tags import tag_history, tags, tags_of
 from lineage.queries.whole import alarms, completeness, integrity, population
 
 __all__ = [
     "SECOND", "TRIAL_MOST", "Answer", "Coverage", "Shift", "Span", "Total", "Trial", "Window", "alarms", "approvals",
     "checkpoint", "checkpoints", "completeness", "control_facts", "datasources", "dry_run", "event", "events",
     "findings", "gaps", "holders", "identities", "identity", "integrity", "overview", "population", "quarantined",
-    "quarantined_item", "relation", "relations", "row", "search_counts", "session", "sessions", "touches",
+    "quarantined_item", "relation", "relations", "row", "search_counts", "session", "sessions", "tag_history", "tags",
+    "tags_of", "touches",
 ]  # fmt: skip

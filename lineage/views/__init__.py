@@ -35,6 +35,7 @@ from lineage.views.places import databases, row, table, tables
 from lineage.views.proof import integrity, seal
 from lineage.views.records import event, search
 from lineage.views.review import approvals, findings
+from lineage.views.tagging import tags
 from lineage.views.watch import overview, overview_live
 
 __all__ = [
@@ -45,5 +46,5 @@ __all__ = [
     "live_rows", "live_session", "not_found", "overview", "overview_live", "pack", "page_context", "quarantine_retry",
     "quarantined", "quarantined_bytes", "quarantined_item", "recheck", "recheck_ask", "recheck_cancel",
     "recheck_live", "row", "seal", "search", "server_error", "session", "sessions", "sign_in", "sign_out", "table",
-    "tables",
+    "tables", "tags",
 ]  # fmt: skip
