@@ -18,13 +18,13 @@ from tests import environment
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 os.environ["TOUCHSTONE_HOSTS"] = "127.0.0.1,testserver"
 
-import django  # noqa: E402
-import psycopg  # noqa: E402
-from django.core.management import call_command  # noqa: E402
-from django.db import connections  # noqa: E402
-from playwright.sync_api import Browser, sync_playwright  # noqa: E402
+import django
+import psycopg
+from django.core.management import call_command
+from django.db import connections
+from playwright.sync_api import Browser, sync_playwright
 
-from config import embedded  # noqa: E402
+from config import embedded
 
 SETTLED_MS = 400
 """What the charts and the seal take to come."""
