@@ -12,7 +12,8 @@ from typing import Any
 
 Row = Mapping[str, Any]
 
-ACTORS = ("human", "service", "agent", "system", "unknown")
+ACTOR_WORDS = {"human": "people", "service": "services", "agent": "agents", "system": "system", "unknown": "unknown"}
+VERDICT_WORDS = {name: name for name in ("allowed", "masked", "approved", "pending", "blocked", "error", "unknown")}
 ACCESS_WORDS = {
     "read": "read",
     "wrote": "written (statement)",
@@ -81,13 +82,16 @@ def _stacked(
     return Chart(id_, label, {"data": data, "layout": layout}, [unit, *[names.get(k, k) for k in kinds]], table)
 
 
-def activity(hours: Sequence[Row]) -> Chart | None:
-    """Accesses over time by kind of actor, from `overview()["hours"]`; None without any."""
+def activity(hours: Sequence[Row]) -> list[Chart]:
+    """Accesses over time by kind of actor and by verdict, from `overview()["hours"]`; none without any."""
     if not hours:
-        return None
+        return []
     step = hour_step([row["hour"] for row in hours])
-    names = {"human": "people", "service": "services", "agent": "agents", "system": "system", "unknown": "unknown"}
-    return _stacked("activity", "Accesses over time by kind of actor", _binned(hours, "actor_type", step), names, step)
+    by_actor, by_verdict = (_binned(hours, series, step) for series in ("actor_type", "verdict"))
+    return [
+        _stacked("activity", "Accesses over time by kind of actor", by_actor, ACTOR_WORDS, step),
+        _stacked("verdicts", "Accesses over time by verdict", by_verdict, VERDICT_WORDS, step),
+    ]
 
 
 def table_activity(hours: Sequence[Row]) -> Chart | None:

@@ -7,6 +7,7 @@ from lineage import views
 urlpatterns = [
     path("", views.overview, name="overview"),
     path("overview/live/", views.overview_live, name="overview-live"),
+    path("overview/first/", views.firsts, name="firsts"),
     path("search", views.search, name="search"),
     path("sessions/", views.sessions, name="sessions"),
     path("sessions/live/", views.live, name="live"),

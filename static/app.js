@@ -23,6 +23,7 @@ document.addEventListener("click", async (event) => {
   if (toggle) {
     const live = toggle.closest("[data-live]");
     setLive(live, live.dataset.live === "paused" ? "on" : "paused");
+    keepPause(live);
   }
   const tick = event.target.closest(".strip a");
   if (tick) open($(tick.getAttribute("href")));
@@ -38,9 +39,17 @@ function setLive(live, state) {
   $("[data-live-toggle]", live).textContent = state === "paused" ? "Go on" : "Pause";
 }
 
+// A pause stands in the address, so that a link or a reload keeps it.
+function keepPause(live) {
+  const here = new URL(location.href);
+  if (live.dataset.live === "paused") here.searchParams.set("live", "off");
+  else here.searchParams.delete("live");
+  history.replaceState(history.state, "", here);
+}
+
 document.addEventListener("htmx:beforeRequest", (event) => {
   const live = event.target.closest("[data-live]");
-  const reading = live && live.contains(document.activeElement) && document.activeElement.closest(".newest");
+  const reading = live && document.activeElement.closest(".newest, .numbers");
   if (document.hidden || (live && (live.dataset.live === "paused" || reading))) event.preventDefault();
 });
 document.addEventListener("htmx:configRequest", (event) => {
@@ -155,6 +164,11 @@ function draw(plot) {
 function drawAll() {
   if (window.Plotly) $$(".plot").forEach(draw);
 }
+
+document.addEventListener("htmx:oobAfterSwap", (event) => {
+  const plot = window.Plotly && document.getElementById(event.target.id.replace(/^data-/, "plot-"));
+  if (plot && plot.matches(".plot")) draw(plot);
+});
 
 reveal(document);
 document.addEventListener("htmx:load", (event) => reveal(event.target));

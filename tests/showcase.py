@@ -14,6 +14,7 @@ from tests.lineage import desk
 READER, ADMIN = "alice@audit.example", "ada@admin.example"
 PAGES = {
     "overview": "/",
+    "first-time": "/overview/first/?since=24h",
     "search": "/search",
     "search-records": "/search?q=relation:customers",
     "search-rows": "/search?q=relation:customers&by=touch",

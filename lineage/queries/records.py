@@ -1,4 +1,4 @@
-"""Events and touches as lists, one event whole, and the overview's counts."""
+"""Events and touches as lists, one event whole, and the counts beside a search."""
 
 from __future__ import annotations
 
@@ -11,18 +11,12 @@ from lineage.access import Viewer
 from lineage.engine import Question
 from lineage.events import GROUPS
 from lineage.queries.ask import (
-    ACCESSES,
-    OWN,
-    REFUSED_COUNT,
-    STATEMENT_COUNT,
-    WRITE_COUNT,
     Answer,
     Place,
     Window,
     fetch,
     limited,
     make_cursor,
-    one,
     page_of,
     read_cursor,
     scoped,
@@ -113,53 +107,6 @@ def _disclosed(value: bytes | None, group: str, viewer: Viewer) -> Any:
     if group in ("statement", "change") and not viewer.sees_values:
         return "withheld"
     return msgspec.json.decode(value)
-
-
-def overview(viewer: Viewer, window: Window = Window()) -> dict[str, Any]:
-    """The counts of the first page. Accesses are statements, and changes that no statement accounts for."""
-    condition, values = scoped(viewer, window)
-    real = f"{condition} and environment <> '{OWN}'"
-    with Question() as question:
-        counts = one(
-            question,
-            f"""select count(*) as events, {STATEMENT_COUNT} as accesses,
-                count(*) filter (kind = 'change') as rows_changed,
-                {WRITE_COUNT} as writes,
-                {REFUSED_COUNT} as refused,
-                count(distinct who_id) as identities, count(distinct agent_id) as agents,
-                count(distinct datasource) as datasources,
-                count(*) filter (attribution = 'none') as unattributed,
-                max(index) as last_index, max(occurred_at) as last_at
-                from activity where {real} and ({ACCESSES} or kind = 'session')""",  # noqa: S608
-            values,
-        )
-
-        def grouped(column: str) -> list[dict[str, Any]]:
-            return question.rows(
-                f"select {column} as name, count(*) as count from activity "  # noqa: S608 - fixed column names
-                f"where {real} and {ACCESSES} group by all order by 2 desc",
-                values,
-            )
-
-        counts["by_verdict"], counts["by_actor_type"] = grouped("verdict"), grouped("who_type")
-        counts["by_environment"] = grouped("environment")
-        counts["hours"] = question.rows(
-            f"select date_trunc('hour', occurred_at) as hour, who_type as actor_type, verdict, count(*) as count "  # noqa: S608
-            f"from activity where {real} and {ACCESSES} group by all order by 1",
-            values,
-        )
-        counts["agents_without_person"] = question.rows(
-            f"select coalesce(agent_name, who_name) as name, count(*) as count from activity where {real} and {ACCESSES} "  # noqa: S608
-            "and (agent_id is not null or who_type = 'agent') and on_behalf_of is null group by all order by 2 desc",
-            values,
-        )
-        newest = question.rows(
-            f"select index from activity where {real} and {ACCESSES} order by index desc limit 12",  # noqa: S608
-            values,
-        )
-        counts["recent"] = fetch(question, viewer, newest)
-        counts["as_of"], counts["coverage"] = question.size, coverage(question, viewer, window)
-        return counts
 
 
 FACETS = {

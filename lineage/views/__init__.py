@@ -36,11 +36,11 @@ from lineage.views.proof import integrity, seal
 from lineage.views.records import event, search
 from lineage.views.review import approvals, findings
 from lineage.views.tagging import tags
-from lineage.views.watch import overview, overview_live
+from lineage.views.watch import firsts, overview, overview_live
 
 __all__ = [
     "approvals", "approvals_live", "bad_request", "checkpoint", "checkpoints", "connect", "csrf_failed", "databases",
-    "erasure", "erasure_ask", "erasure_decide", "event", "findings", "forbidden", "forgetting", "gaps",
+    "erasure", "erasure_ask", "erasure_decide", "event", "findings", "firsts", "forbidden", "forgetting", "gaps",
     "guardrail_version", "guardrails", "guardrails_set", "guardrails_try", "held_decide", "held_review",
     "held_statement", "hold_add", "hold_release", "identities", "identity", "integrity", "live", "live_kill",
     "live_rows", "live_session", "not_found", "overview", "overview_live", "pack", "page_context", "quarantine_retry",

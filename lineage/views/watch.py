@@ -9,10 +9,10 @@ import msgspec
 from django.core import signing
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
-from lineage import charts, outside, queries, words
+from lineage import charts, due, outside, queries, words
 from lineage.access import Viewer
 from lineage.answers import evidence_read, signed_in
-from lineage.views import frame
+from lineage.views import frame, proof
 
 WATCH_SECONDS = 60
 WATCH_SALT = "touchstone.watch"
@@ -37,9 +37,13 @@ def watching(request: HttpRequest) -> bool:
 def counted(request: HttpRequest, viewer: Viewer) -> dict[str, Any]:
     window = frame.window(request)
     found = queries.overview(viewer, window)
+    rated = queries.findings(viewer, window)
     shown = [e["name"] for e in found["by_environment"]]
     return {
         "counts": found,
+        "charts": charts.activity(found["hours"]),
+        "findings": rated,
+        "high": sum(1 for item in rated.items if item["severity"] == "high"),
         "now": dt.datetime.now(dt.UTC),
         "simulated": words.simulated(window, shown, frame.SIMULATED),
         "only_simulated": shown == [frame.SIMULATED],
@@ -47,13 +51,13 @@ def counted(request: HttpRequest, viewer: Viewer) -> dict[str, Any]:
     }
 
 
-def looks(viewer: Viewer, window: queries.Window, shown: list[str]) -> list[dict[str, Any]]:
+def looks(viewer: Viewer, window: queries.Window, found: queries.Answer, shown: list[str]) -> list[dict[str, Any]]:
     """The findings to look at first: high ones before others, newest first; made-up ones only where nothing else is shown."""
+    items = found.items
     real = [name for name in shown if name != frame.SIMULATED]
-    asked = (
-        [window] if window.environment or not real else [msgspec.structs.replace(window, environment=e) for e in real]
-    )
-    items = [item for each in asked for item in queries.findings(viewer, each).items]
+    if frame.SIMULATED in shown and real and not window.environment:
+        asked = [msgspec.structs.replace(window, environment=name) for name in real]
+        items = [item for each in asked for item in queries.findings(viewer, each).items]
     return sorted(items, key=lambda i: (i["severity"] != "high", -i["index"]))[:LOOKS]
 
 
@@ -63,28 +67,48 @@ def overview(request: HttpRequest, viewer: Viewer) -> HttpResponse:
     found = context["counts"]
     accesses = words.counted(found["accesses"], "access", "accesses")
     people = words.counted(found["identities"], "identity", "identities")
+    log = queries.integrity(viewer)
+    shown = [e["name"] for e in found["by_environment"]]
     context |= {
         "title": f"{accesses} by {people} {frame.period(request)}",
-        "chart": charts.activity(found["hours"]),
-        "looks": looks(viewer, context["window"], [e["name"] for e in found["by_environment"]]),
+        "looks": looks(viewer, context["window"], context["findings"], shown),
         "silent": [c for c in found["coverage"] if c.state != "complete"],
         "watch": watch_token(request, viewer),
+        "log": log,
+        "sealed": proof.sentence(log, dt.datetime.now(dt.UTC)),
         "outside": outside.sentence(found["as_of"], most=1),
         "nothing_outside": words.NOTHING_OUTSIDE,
+        "dues": due.listed(viewer),
+        "is_paused": request.GET.get("live") == "off",
     }
     return frame.page(request, "lineage/overview.html", context)
 
 
 @signed_in
 def overview_live(request: HttpRequest, viewer: Viewer) -> HttpResponseBase:
-    """The numbers and the newest accesses again. One record in the log covers a minute of watching."""
+    """The numbers, charts and newest accesses again. One record in the log covers a minute of watching."""
     return _live(request, viewer, request.headers["X-Watch"]) if watching(request) else _recorded_live(request)
 
 
 def _live(request: HttpRequest, viewer: Viewer, watch: str) -> HttpResponse:
-    return frame.page(request, "lineage/_overview_live.html", counted(request, viewer) | {"watch": watch})
+    return frame.page(
+        request, "lineage/_overview_live.html", counted(request, viewer) | {"watch": watch, "again": True}
+    )
 
 
 @evidence_read
 def _recorded_live(request: HttpRequest, viewer: Viewer) -> HttpResponse:
     return _live(request, viewer, watch_token(request, viewer))
+
+
+@evidence_read
+def firsts(request: HttpRequest, viewer: Viewer) -> HttpResponse:
+    """Who touched which table for the first time in the window."""
+    window = frame.window(request)
+    answer = queries.firsts(viewer, window, frame.limit(request), request.GET.get("cursor"))
+    pairs = words.total(answer.total, "first access", "first accesses")
+    return frame.page(request, "lineage/firsts.html", {
+        "answer": answer,
+        "title": f"{pairs} of an identity to a table {frame.period(request)}",
+        "simulated": frame.shows_simulated(window, answer.items),
+    })  # fmt: skip
