@@ -7,6 +7,8 @@ from typing import Any
 
 from django.test import Client
 
+from lineage import tagging
+from lineage.access import Viewer
 from lineage.models import User
 from tests import story
 from tests.lineage import desk
@@ -32,6 +34,7 @@ PAGES = {
     "table": "/tables/orders-prod/public.payments/",
     "row": "/tables/orders-prod/public.payments/rows/9001/",
     "row-read": "/tables/orders-prod/public.customers/rows/4711/",
+    "tags": "/tables/orders-prod/public.customers/tags/",
     "databases": "/databases/",
     "findings": "/findings/",
     "approvals": "/approvals/",
@@ -63,6 +66,9 @@ def people() -> None:
 def tell(now: dt.datetime) -> dict[str, int]:
     """The story with a gateway, two live sessions and two held statements beside it."""
     names = story.tell(now)
+    carla = Viewer("carla@compliance.example", "compliance")
+    for column in ("email", "phone"):
+        tagging.establish(carla, "orders-prod", "public.customers", column, "contact", "how to reach people")
     desk.source()
     desk.exchange(
         sessions=[desk.live(), desk.live("s-2", purpose="month end")],

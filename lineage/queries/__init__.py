@@ -2,8 +2,8 @@
 
 from lineage.queries.ask import SECOND, Answer, Coverage, Span, Total, Window
 from lineage.queries.facts import control_facts
-from lineage.queries.lacking import checkpoint, checkpoints, gaps, quarantined, quarantined_item
 from lineage.queries.glance import firsts, overview
+from lineage.queries.lacking import checkpoint, checkpoints, gaps, quarantined, quarantined_item
 from lineage.queries.people import identities, identity, session, sessions
 from lineage.queries.places import datasources, holders, relation, relations, row
 from lineage.queries.records import event, events, search_counts, touches

@@ -43,7 +43,8 @@ GATEWAY = (
 )
 """What the gateway adds, under a heading of its own; a page that is not there is left out."""
 SECTIONS = {
-    "session": "sessions", "identity": "identities", "table": "tables", "row": "tables", "tags": "tables", "event": "search", "report": "reports",
+    "session": "sessions", "identity": "identities", "table": "tables", "row": "tables", "tags": "tables",
+    "event": "search", "report": "reports",
     "guardrail-version": "guardrails", "guardrails-try": "guardrails", "held": "approvals", "live-session": "live", "firsts": "overview",
 } | dict.fromkeys(
     ("forgetting", "erasure", "checkpoints", "checkpoint", "gaps", "quarantine", "quarantine-item", "recheck", "pack"), "integrity"

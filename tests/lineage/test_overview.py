@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from django.test import Client
 
-from lineage import queries
+from lineage import queries, tagging
 from lineage.access import Viewer
 from lineage.models import User
 from reports import schedules
@@ -26,7 +26,10 @@ DAY = queries.Window(since=NOW - dt.timedelta(days=1), environment="production")
 
 @pytest.fixture
 def told(store: str) -> dict[str, int]:
-    return story.tell(NOW)
+    names = story.tell(NOW)
+    carla = Viewer(email="carla@compliance.example", role="compliance")
+    tagging.establish(carla, "orders-prod", "public.customers", "email", "contact", "how to reach people")
+    return names
 
 
 def numbers(html: str) -> dict[str, tuple[str, str]]:
@@ -45,6 +48,8 @@ def test_every_number_of_the_overview_leads_to_its_list_with_the_same_window(tol
         assert parse_qs(urlsplit(address).query)["environment"] == ["production"], name
         page(auditor, address)
     assert [found[name][1] for name in ("Refused", "AI agents", "First time on a table")] == ["1", "1", "6"]
+    assert found["Sensitive accesses"][1] == "2"
+    assert plain(page(auditor, found["Sensitive accesses"][0])).count("2 records in the last 24 hours") == 2
     assert plain(page(auditor, found["Refused"][0])).count("1 record in the last 24 hours") == 2
     assert "6 first accesses of an identity to a table in the last 24 hours" in plain(
         page(auditor, found["First time on a table"][0])
