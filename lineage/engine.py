@@ -24,37 +24,99 @@ import pyarrow.compute as pc
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
 
-from lineage import errors, joins, projections, statements, tagged
+from lineage import errors, joins, projections, snapshots, statements, tagged
+from lineage.snapshots import Snapshot
 
 MEMORY = "1GB"
 IDLE_SECONDS = 30.0
-ERASED_AT = "select max(published_at) from ledger_erasure"
-SIZE = f"select size, ({ERASED_AT}) from ledger_head"  # noqa: S608 - our own words
-FAR = dt.datetime(9999, 1, 1, tzinfo=dt.UTC)
 
 
-@dataclasses.dataclass(frozen=True)
-class Snapshot:
-    """What one question is asked of: log size, sealed files, and the tail as Arrow."""
+@dataclasses.dataclass(eq=False)
+class _Joined:
+    """What `lineage.joins` made of the log as far as it was reported, in a schema of its own, and how many questions use it."""
 
-    size: int
-    sealed_to: int
-    folders: tuple[str, ...]
-    events: pa.Table
-    touches: pa.Table
-    identities: pa.Table
-    context_roles: pa.Table
-    conflicted: pa.Table
-    tagged: pa.Table
+    name: str
+    state: tuple[Any, ...]
+    reference: tuple[pa.Table, ...]
+    users: int = 0
+
+    def holds(self, state: tuple[Any, ...], reference: tuple[pa.Table, ...]) -> bool:
+        return self.state == state and all(a.equals(b) for a, b in zip(self.reference, reference, strict=True))
+
+
+class _Joins:
+    """The joins of the newest state that was asked for, made once and shared: what readers do adds nothing to join."""
+
+    def __init__(self, database: duckdb.DuckDBPyConnection) -> None:
+        self.database = database
+        self.making, self.lock = threading.Lock(), threading.Lock()
+        self.newest: _Joined | None = None
+        self.made = 0
+
+    def take(self, cursor: duckdb.DuckDBPyConnection, snap: Snapshot, size: int, keep: bool) -> _Joined:
+        """The joins of this state, made on `cursor` where nobody has; `keep` them for the next question. Raises QueryTooLong."""
+        state = (snap.store, snap.erased_at, snap.folders, snap.sealed_to, snap.reported_to(size))
+        reference = (snap.identities, snap.context_roles, snap.conflicted)
+        if not self.making.acquire(timeout=settings.QUERY_SECONDS):
+            raise errors.QueryTooLong
+        try:
+            with self.lock:
+                found = self.newest if self.newest is not None and self.newest.holds(state, reference) else None
+                if found is not None:
+                    found.users += 1
+                    return found
+            self.made += 1
+            fresh = _Joined(f"joined_{self.made}", state, reference, users=1)
+            self._make(cursor, fresh)
+            if keep:
+                self._replace(fresh)
+            return fresh
+        finally:
+            self.making.release()
+
+    def _make(self, cursor: duckdb.DuckDBPyConnection, fresh: _Joined) -> None:
+        names = ("identities", "context_roles", "conflicted")
+        try:
+            cursor.execute(f"create schema {fresh.name}; set schema = '{fresh.name}'")
+            for name, table in zip(names, fresh.reference, strict=True):
+                cursor.register(f"given_{name}", table)
+                cursor.execute(f"create table {name} as select * from given_{name}")  # noqa: S608 - our own names
+            cursor.execute(joins.TRANSACTIONS + joins.ACTIVITY)
+        except BaseException:
+            self._drop(fresh)
+            raise
+
+    def give_back(self, joined: _Joined) -> None:
+        with self.lock:
+            joined.users -= 1
+            unused = joined.users == 0 and joined is not self.newest
+        if unused:
+            self._drop(joined)
+
+    def forget(self) -> None:
+        """What is remembered goes, with the names and reasons that it holds; a question that uses it ends first."""
+        self._replace(None)
+
+    def _replace(self, fresh: _Joined | None) -> None:
+        with self.lock:
+            old, self.newest = self.newest, fresh
+            unused = old is not None and old.users == 0
+        if old is not None and unused:
+            self._drop(old)
+
+    def _drop(self, joined: _Joined) -> None:
+        with contextlib.closing(self.database.cursor()) as own:
+            own.execute(f"drop schema if exists {joined.name} cascade")
 
 
 class _Process:
-    """What one process keeps between questions: the DuckDB instance, and the projected tail up to `next_index`."""
+    """What one process keeps between questions: the DuckDB instance, its joins, and the projected tail up to `next_index`."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
         self.lock = threading.Lock()
         self.database = _connect()
+        self.joins = _Joins(self.database)
         self.store: str | None = None
         self.first_index = self.next_index = 0
         self.parts: list[tuple[int, pa.Table, pa.Table]] = []
@@ -65,16 +127,17 @@ class _Process:
         threading.Thread(target=_look_when_idle, args=(weakref.ref(self),), name="forgetting", daemon=True).start()
 
     def forget(self, store: str | None) -> None:
-        """Drops every value that is remembered: of the tail, and of statements."""
+        """Drops every value that is remembered: of the tail, of joins, and of statements."""
         self.store, self.first_index, self.next_index, self.parts = store, 0, 0, []
+        self.joins.forget()
         statements.forget()
 
     def look_when_idle(self) -> None:
-        if not self.parts or time.monotonic() - self.asked_at < IDLE_SECONDS:
+        if not (self.parts or self.joins.newest) or time.monotonic() - self.asked_at < IDLE_SECONDS:
             return
         # A lost database has nothing to tell; the next look will.
         with contextlib.suppress(psycopg.Error), psycopg.connect(**self.address) as own:
-            if own.execute(ERASED_AT).fetchone() != (self.erased_at,):
+            if own.execute(snapshots.ERASED_AT).fetchone() != (self.erased_at,):
                 with self.lock:
                     self.forget(None)
 
@@ -136,7 +199,7 @@ def _read(here: _Process) -> Snapshot:
     with psycopg.Cursor(connection.connection) as cursor:
         if not connection.in_atomic_block or len(connection.savepoint_ids) == 0:
             cursor.execute("set transaction isolation level repeatable read")
-        cursor.execute(SIZE)
+        cursor.execute(snapshots.SIZE)
         size, erased_at = cursor.fetchone() or (0, None)
         if here.store != store or size < here.next_index or erased_at != here.erased_at:
             here.forget(store)
@@ -145,13 +208,12 @@ def _read(here: _Process) -> Snapshot:
         segments = cursor.fetchall()
         sealed_to = segments[-1][1] if segments else 0
         _look(cursor, here, sealed_to)
-        identities, roles, conflicted = _reference(cursor)
+        identities, roles, conflicted = snapshots.reference(cursor)
         tags = _tagged(cursor, here, store)
     events = pa.concat_tables([projections.EVENTS.empty_table(), *(part[1] for part in here.parts)])
     touches = pa.concat_tables([projections.TOUCHES.empty_table(), *(part[2] for part in here.parts)])
-    return Snapshot(
-        size, sealed_to, tuple(s[0] for s in segments), events, touches, identities, roles, conflicted, tags
-    )
+    folders = tuple(s[0] for s in segments)
+    return Snapshot(store, erased_at, size, sealed_to, folders, events, touches, identities, roles, conflicted, tags)
 
 
 def _look(cursor: psycopg.Cursor[Any], here: _Process, sealed_to: int) -> None:
@@ -180,35 +242,12 @@ def _unsealed(table: pa.Table, sealed_to: int) -> pa.Table:
     return table.filter(pc.field("index") >= sealed_to).combine_chunks()
 
 
-def _reference(cursor: psycopg.Cursor[Any]) -> tuple[pa.Table, pa.Table, pa.Table]:
-    cursor.execute(
-        "select datasource, db_user, person_id, name, nullif(email, ''), type, as_of, "
-        "coalesce(lead(as_of) over (partition by datasource, db_user order by as_of), %s) from lineage_identity",
-        (FAR,),
-    )
-    names = ["datasource", "db_user", "person_id", "name", "email", "type"]
-    schema = pa.schema([(n, pa.string()) for n in names] + [("from_at", projections.TIME), ("to_at", projections.TIME)])
-    identities = _table(cursor.fetchall(), schema)
-    # Of revoked sources too: what was proved while the source was heard stays proved.
-    cursor.execute("select distinct environment, datasource, unnest(context_roles) from lineage_source")
-    roles = _table(cursor.fetchall(), pa.schema([(n, pa.string()) for n in ("environment", "datasource", "db_user")]))
-    cursor.execute(
-        "select distinct b.first_index + k.ordinal from ledger_conflict c "
-        "join ledger_key k using (source_id, key) join ledger_batch b on b.batch = k.batch"
-    )
-    return identities, roles, _table(cursor.fetchall(), pa.schema([("index", pa.int64())]))
-
-
 def _tagged(cursor: psycopg.Cursor[Any], here: _Process, store: str) -> pa.Table:
     """The classified tables, kept while nobody changes a tag or a catalog."""
     state = (store, *tagged.state(cursor))
     if here.tagged[0] != state:
         here.tagged = state, tagged.places(cursor)
     return here.tagged[1]
-
-
-def _table(rows: Sequence[Sequence[Any]], schema: pa.Schema) -> pa.Table:
-    return pa.Table.from_pylist([dict(zip(schema.names, row, strict=True)) for row in rows], schema=schema)
 
 
 def segment_root() -> Path:
@@ -244,7 +283,9 @@ class Question:
     def __init__(self, snap: Snapshot | None = None, as_of: int | None = None, joined: bool = True) -> None:
         self.snapshot = snap or snapshot()
         self.size = min(as_of, self.snapshot.size) if as_of is not None else self.snapshot.size
-        self.cursor = _here().database.cursor()
+        self.here = _here()
+        self.cursor = self.here.database.cursor()
+        self.joined: _Joined | None = None
         self.watch = _Watch(self.cursor)
         self.watch.start()
         try:
@@ -255,17 +296,19 @@ class Question:
             raise
 
     def _views(self, joined: bool) -> None:
+        self._reported()
+        if joined:
+            keep = self.size == self.snapshot.size
+            self.joined = self.here.joins.take(self.cursor, self.snapshot, self.size, keep)
+            self.cursor.execute(f"set schema = '{self.joined.name}'")
+            if self.snapshot.tagged.num_rows:
+                self.cursor.register("tagged", self.snapshot.tagged)
+                self.cursor.execute(joins.TAGS)
+
+    def _reported(self) -> None:
         snap = self.snapshot
-        for name, table in (
-            ("tail_events", snap.events),
-            ("tail_touches", snap.touches),
-            ("identities", snap.identities),
-            ("context_roles", snap.context_roles),
-            ("conflicted", snap.conflicted),
-            ("tagged", snap.tagged),
-        ):
-            self.cursor.register(name, table)
-        for name in ("events", "touches"):
+        for name, tail in (("events", snap.events), ("touches", snap.touches)):
+            self.cursor.register(f"tail_{name}", tail)
             sealed = ""
             if snap.folders:
                 files = ", ".join(f"'{segment_root() / folder / name}.parquet'" for folder in snap.folders)
@@ -274,8 +317,6 @@ class Question:
                 f"create temp view raw_{name} as {sealed}select * from tail_{name} "  # noqa: S608 - our own names
                 f"where index >= {snap.sealed_to} and index < {self.size}"
             )
-        if joined:
-            self.cursor.execute(joins.TAGS + joins.TRANSACTIONS + joins.ACTIVITY)
 
     def __enter__(self) -> Question:
         return self
@@ -283,6 +324,9 @@ class Question:
     def __exit__(self, *_: object) -> None:
         self.watch.stop()
         self.cursor.close()
+        if self.joined is not None:
+            self.here.joins.give_back(self.joined)
+            self.joined = None
 
     @contextlib.contextmanager
     def _limits(self) -> Iterator[None]:
@@ -303,9 +347,11 @@ class Question:
             return self.cursor.sql(sql, params=list(values)).to_arrow_table()
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
-        """The answer as a list of dicts."""
-        rows: list[dict[str, Any]] = self.arrow(sql, values).to_pylist()
-        return rows
+        """The answer as a list of dicts; a statement is planned once here, twice on the way to Arrow."""
+        with self._limits():
+            answer = self.cursor.execute(sql, list(values))
+            names = [column[0] for column in answer.description]
+            return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
 
 
 def over(tables: Mapping[str, pa.Table], sql: str) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Joined facts: who was behind a transaction, as DuckDB views over `raw_events` (docs/life-of-an-event.md, Joining).
+"""Joined facts: who was behind a transaction, as DuckDB tables and views over `raw_events` (docs/life-of-an-event.md, Joining).
 
 A join is exact or it is none. `transactions` gathers what the lines, claims and changes of one transaction say;
 `activity` is every event with its person, session, outcome and the index of the record that this comes from.
@@ -44,37 +44,37 @@ TOP_LEVEL = "not regexp_matches(coalesce(n.correlation_id, ''), '[.]([2-9]|[1-9]
 """Not what a function did inside a statement: that only the server's log tells."""
 
 TRANSACTIONS = f"""
-create temp view reports as
+create view reports as
     select * replace (nullif(xid, '0') as xid),
            list_contains(flags, 'unauthorised_assertion') as unauthorised,
            list_contains(flags, 'claim') as is_claim
     from raw_events;
 
-create temp table vids as
+create table vids as
     select environment, datasource, db_session_id, vid, max(xid) as xid from reports
     where kind = 'query' and vid is not null and xid is not null and db_session_id is not null and not unauthorised
     group by all;
 
-create temp view lines as
+create view lines as
     select e.*, case when not unauthorised then coalesce(e.xid, v.xid) end as transaction_id
     from reports e left join vids v using (environment, datasource, db_session_id, vid);
 
-create temp table gateway_transactions as {_gateway("xid", "op not in ('read', 'other', 'session')")};
+create table gateway_transactions as {_gateway("xid", "op not in ('read', 'other', 'session')")};
 
-create temp table gateway_sessions as {_gateway("db_session_id")};
+create table gateway_sessions as {_gateway("db_session_id")};
 
-create temp table emissions as
+create table emissions as
     select l.environment, l.datasource, l.transaction_id, l.said, c.db_user is not null as listed,
            l.source, regexp_replace(l.correlation_id, '[.][0-9]+$', '') as call
     from lines l left join context_roles c using (environment, datasource, db_user)
     where l.kind = 'query' and l.emitted is not null and l.transaction_id is not null and l.db_session_id is not null;
 
-create temp table nested as
+create table nested as
     select source, regexp_replace(correlation_id, '[.][0-9]+$', '') as call from raw_events
     where kind = 'query' and call in (select call from emissions)
     group by all having count(distinct correlation_id) > 1;
 
-create temp table claims as
+create table claims as
 with judged as (
     select c.environment, c.datasource, c.xid as transaction_id, c.index, any_value(c) as said_by,
            coalesce(bool_or(e.said = c.said and e.listed and n.call is null), false) as proved,
@@ -92,7 +92,7 @@ select environment, datasource, transaction_id,
        arg_max(said_by, (proved, index)) as best
 from judged group by all;
 
-create temp table transactions as
+create table transactions as
 with line as (
     select environment, datasource, transaction_id,
            min(index) as line_index, arg_min(db_session_id, index) as line_session, arg_min(db_user, index) as line_user,
@@ -117,7 +117,7 @@ from line full join claim using (environment, datasource, transaction_id)
 """  # noqa: S608 - our own conditions
 
 TAGS = """
-set variable tags = coalesce((select map_from_entries(list((place, tags))) from tagged), map([]::varchar[], []::varchar[][]));
+set variable tags = (select map_from_entries(list((place, tags))) from tagged);
 """
 TAGS_OF = (
     "list_distinct(flatten(list_transform(n.relations, "
@@ -126,7 +126,7 @@ TAGS_OF = (
 """A variable and no join: whoever does not ask for tags pays nothing for them."""
 
 ACTIVITY = f"""
-create temp view activity as
+create view activity as
 with named as (
     select l.*, t.* exclude (environment, datasource, transaction_id),
            coalesce(case when not unauthorised then l.db_user end, t.line_user) as login,
@@ -202,7 +202,7 @@ left join identities i on i.datasource = n.datasource and i.db_user = login
     and n.occurred_at >= i.from_at and n.occurred_at < i.to_at
 left join conflicted x on x.index = n.index;
 
-create temp view touches as
+create view touches as
     select a.* exclude (key, key_columns, columns), t.relation, t.key, t.key_columns, t.pairs, t.touch_columns as columns,
            t.access, t.touch_op, t.provenance
     from raw_touches t join activity a using (index);

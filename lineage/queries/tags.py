@@ -63,7 +63,7 @@ def tag_history(viewer: Viewer, datasource: str, relation: str) -> list[dict[str
             "select index, occurred_at as at, decided_by as by, decision_subject as subject, "
             "json_extract_string(decision, '$.transition') as transition, purpose as reason from raw_events "
             "where source = 'touchstone' and decision_type = 'configuration' and starts_with(decision_subject, ?) "
-            f"order by index desc limit {HISTORY_MOST}",
+            f"order by index desc limit {HISTORY_MOST}",  # noqa: S608 - a number
             [start],
         )
     return [{**row, "column": row.pop("subject").removeprefix(start)} for row in rows]

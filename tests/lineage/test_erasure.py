@@ -437,6 +437,9 @@ def test_what_a_process_remembers_of_the_tail_goes_with_the_next_question_or_wit
     here.parts, here.erased_at, here.asked_at = parts, None, here.asked_at - 2 * engine.IDLE_SECONDS
     here.look_when_idle()
     assert here.parts == []
+    assert here.joins.newest is None
+    schemas = here.database.cursor().execute("select count(*) from duckdb_schemas() where schema_name like 'joined%'")
+    assert schemas.fetchall() == [(0,)]
     here.parts, here.erased_at = parts, None
     queries.events(pair[0], "key:12")
     assert not any(SECRET in repr(part[1].to_pylist()) for part in here.parts)
