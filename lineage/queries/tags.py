@@ -60,10 +60,10 @@ def tag_history(viewer: Viewer, datasource: str, relation: str) -> list[dict[str
     start = tagging.subject(datasource, relation, "")
     with Question(joined=False) as question:
         rows = question.rows(
-            "select index, occurred_at as at, decided_by as by, decision_subject as subject, "
+            "select index, occurred_at as at, decided_by as by, decision_subject as subject, "  # noqa: S608 - a number
             "json_extract_string(decision, '$.transition') as transition, purpose as reason from raw_events "
             "where source = 'touchstone' and decision_type = 'configuration' and starts_with(decision_subject, ?) "
-            f"order by index desc limit {HISTORY_MOST}",  # noqa: S608 - a number
+            f"order by index desc limit {HISTORY_MOST}",
             [start],
         )
     return [{**row, "column": row.pop("subject").removeprefix(start)} for row in rows]
