@@ -94,7 +94,8 @@ def ingest_batch(request: HttpRequest, format_name: str) -> HttpResponse:
     if source.format != format_name:
         raise errors.AccessDenied(f"This token is for the format {source.format}.")
     options: dict[str, Any] = {"feed": request.content_type == FEED}
-    options |= {name: request.GET[name] for name in ("line_prefix", "timezone") if name in request.GET}
+    options |= {name: request.GET[name] for name in ("line_prefix", "timezone", "unavailable") if name in request.GET}
+    options["key"] = request.GET.getlist("key")
     accepted = ingest.accept(source, read_body(request), strict=request.GET.get("strict") == "1", **options)
     answer: dict[str, Any] = {
         name: accepted.count(name) for name in ("accepted", "duplicate", "conflict", "quarantined", "skipped")

@@ -2,11 +2,12 @@
 
 from django.urls import path
 
-from lineage import api, exchange, guardrails_api, held_api, queries
+from lineage import api, client_credentials, exchange, guardrails_api, held_api, queries
 
 urlpatterns = [
     path("ingest/<str:format_name>", api.ingest_batch),
     path("heartbeat", api.heartbeat),
+    path("token", client_credentials.token),
     path("events", api.listed(queries.events)),
     path("events/<int:index>", api.event),
     path("touches", api.listed(queries.touches)),

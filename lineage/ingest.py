@@ -33,6 +33,8 @@ from lineage.models import Source
 
 ITEMS_LIMIT = 10_000
 SKEW_SECONDS = 300
+TOLD = frozenset({"events", "teleport", "hoop"})
+"""Formats in which somebody else says who acted and who approved; the others hold what a database or our gateway saw itself."""
 
 
 class Item(msgspec.Struct, omit_defaults=True):
@@ -143,10 +145,11 @@ def _flags(source: Source, event: Event, occurred: dt.datetime | None, now: floa
 def asserted(format_name: str, event: Event) -> Iterator[str]:
     """The kinds of assertion an event makes beyond what its reporter saw itself (docs/access.md).
 
-    What PostgreSQL wrote about its own logins needs no right; a native event that names people, logins, approvals or
-    grants does, and so does one that names a transaction, by which others' records are joined to a person.
+    What a database wrote about its own logins and transactions needs no right; a native event or a proxy's record that
+    names people, logins, approvals or grants does, and so does one that names a transaction, by which others' records are
+    joined to a person.
     """
-    if format_name != "events":
+    if format_name not in TOLD:
         return
     actor, transaction = event.actor, event.transaction
     named = actor and (actor.id or actor.email or actor.name or actor.db_user)

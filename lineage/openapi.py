@@ -73,6 +73,23 @@ def _json(schema: dict[str, Any]) -> dict[str, Any]:
     return {"content": {"application/json": {"schema": schema}}}
 
 
+TOKEN = {
+    "summary": "A source's own token, for senders that only know OAuth 2.0 client credentials",
+    "requestBody": {
+        "content": {
+            "application/x-www-form-urlencoded": {
+                "schema": _object("grant_type:string client_id:string client_secret:string")
+            }
+        }
+    },
+    "responses": {
+        "200": {
+            "description": "The token that was sent",
+            **_json(_object("access_token:string token_type:string expires_in:integer")),
+        },
+        **ERRORS,
+    },
+}
 PLACE = "database:string datasource:string environment:string host:string port:integer user:string lines:object"
 CONNECT = {
     "summary": "A short-lived token for a database behind a gateway, for you or an agent that works for you",
@@ -145,6 +162,7 @@ def document(components: dict[str, Any]) -> dict[str, Any]:
         "/api/v1/heartbeat": {
             "post": {"summary": "The source lives", "responses": {"200": {"description": "OK"}, **ERRORS}}
         },
+        "/api/v1/token": {"post": TOKEN},
         "/api/v1/cosignature": {"post": COSIGNATURE},
         "/api/v1/connect": {"post": CONNECT},
         "/api/v1/guardrails": {

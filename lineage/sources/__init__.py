@@ -13,13 +13,16 @@ from typing import Any
 from lineage.errors import FormatUnknown
 from lineage.events import Event, Quarantined, Skipped
 from lineage.sources import (
+    debezium,
     events,
     gateway,
+    hoop,
     pgoutput,
     pgstate,
     postgres_csvlog,
     postgres_jsonlog,
     postgres_stderr,
+    teleport,
 )
 
 Parse = Callable[..., Iterator[Event | Quarantined | Skipped]]
@@ -32,11 +35,14 @@ FORMATS: dict[str, Parse] = {
     "postgres-stderr": postgres_stderr.parse,
     "pgoutput": pgoutput.parse,
     "pgstate": pgstate.parse,
+    "debezium": debezium.parse,
+    "teleport": teleport.parse,
+    "hoop": hoop.parse,
 }
 
 
 def parse(format: str, body: bytes, **options: Any) -> Iterator[Event | Quarantined | Skipped]:
-    """The outputs of a body in one of `FORMATS`. Options: `feed`, `line_prefix`, `timezone`.
+    """The outputs of a body in one of `FORMATS`. Options: `feed`, `line_prefix`, `timezone`, `key`, `unavailable`.
 
     Raises `FormatUnknown` for a name that is not built; nothing else.
     """

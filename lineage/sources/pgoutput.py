@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import msgspec
 
 from lineage import events
 from lineage.events import (
-    HEAD_BYTES,
-    IMAGE_LIMIT_BYTES,
-    VALUE_LIMIT_BYTES,
     Actor,
     Agent,
     Custody,
@@ -24,45 +21,19 @@ from lineage.events import (
     Resource,
     Skipped,
     Transaction,
-    Value,
-    bounded_value,
-    cut,
 )  # fmt: skip
-from lineage.sources import feed, pgaudit
+from lineage.sources import feed, images, pgaudit
 from lineage.sources.feed import NAME_LIMIT, Item, JsonRefused, short
 
 CLAIM_PREFIX = "touchstone"
 CANARY_PREFIX = "touchstone_canary"
-
-
-class Marker(msgspec.Struct, gc=False):
-    """Stands for a value that the message does not hold, or holds only the head of."""
-
-    state: Literal["unchanged", "unavailable", "truncated"]
-    value: str | None = None
-    sha256: str | None = None
-
-
-class Column(msgspec.Struct, gc=False):
-    name: str
-    type: str | None = None
-
-
-class Relation(msgspec.Struct, gc=False):
-    schema: str
-    name: str
-    columns: list[Column] = []
-    key: list[str] = []
-    replica_identity: str | None = None
+PREFIXES = (CLAIM_PREFIX, CANARY_PREFIX)
 
 
 class Message(msgspec.Struct, gc=False):
     prefix: str
     content_base64: str = ""
     transactional: bool = True
-
-
-Image = list[str | Marker | None]
 
 
 class Change(msgspec.Struct, gc=False):
@@ -76,14 +47,11 @@ class Change(msgspec.Struct, gc=False):
     xid: int = 0
     database: str | None = None
     commit_at: str | None = None
-    relation: Relation | None = None
+    relation: images.Relation | None = None
     old_kind: Literal["key", "full"] | None = None
-    old: Image | None = None
-    new: Image | None = None
+    old: images.Image | None = None
+    new: images.Image | None = None
     message: Message | None = None
-
-
-UNAVAILABLE = Marker("unavailable")
 
 
 def parse(body: bytes, **options: Any) -> Iterator[Event | Quarantined | Skipped]:
@@ -153,15 +121,16 @@ def _change(change: Change, envelope: dict[str, Any], flags: tuple[str, ...]) ->
     columns = relation.columns
     if old is not None and change.old_kind == "key":  # PostgreSQL sends null for what it does not know
         old = [
-            UNAVAILABLE if v is None and c.name not in relation.key else v for c, v in zip(columns, old, strict=True)
+            images.UNAVAILABLE if v is None and c.name not in relation.key else v
+            for c, v in zip(columns, old, strict=True)
         ]
-    before, cut_before = _values(relation, old)
-    after, cut_after = _values(relation, new)
-    key, old_key = _keys(relation, before, after)
+    before, cut_before = images.values(relation, old)
+    after, cut_after = images.values(relation, new)
+    key, old_key = images.keys(relation, before, after)
     changed: tuple[str, ...] = ()
     if old is not None and new is not None and change.old_kind == "full":
         changed = tuple(
-            [c.name[:NAME_LIMIT] for c, was, now in zip(columns, old, new, strict=True) if _differs(was, now)]
+            [c.name[:NAME_LIMIT] for c, was, now in zip(columns, old, new, strict=True) if images.differs(was, now)]
         )
     return Event(
         kind="change",
@@ -185,80 +154,13 @@ def _change(change: Change, envelope: dict[str, Any], flags: tuple[str, ...]) ->
 _NEEDS: dict[str, tuple[bool, bool]] = {"insert": (False, True), "update": (False, True), "delete": (True, False)}
 
 
-def _check(change: Change, relation: Relation) -> None:
+def _check(change: Change, relation: images.Relation) -> None:
     needs_old, needs_new = _NEEDS.get(change.type, (False, False))
     if (needs_old and change.old is None) or (needs_new and change.new is None):
         raise JsonRefused("pgoutput", "an insert or update needs new, a delete needs old")
     for image in (change.old, change.new):
         if image is not None and len(image) != len(relation.columns):
             raise JsonRefused("pgoutput", "an image has another number of values than the relation has columns")
-
-
-def _differs(was: str | Marker | None, now: str | Marker | None) -> bool:
-    return was != now and not (isinstance(now, Marker) and now.state != "truncated")
-
-
-def _values(relation: Relation, image: Image | None) -> tuple[tuple[Value, ...], bool]:
-    """The image as typed values within the limits, and whether something had to be cut."""
-    if image is None:
-        return (), False
-    values = []
-    size = 0
-    clipped = False
-    for column, value in zip(relation.columns, image, strict=True):
-        name, kind = column.name, column.type
-        if len(name) > NAME_LIMIT or len(kind or "") > NAME_LIMIT:
-            name, kind = name[:NAME_LIMIT], short(kind)
-        if value is None:
-            values.append(Value(column=name, type=kind, state="null"))
-        elif isinstance(value, Marker):
-            head = cut(value.value.encode(), HEAD_BYTES) if value.value is not None else None
-            values.append(Value(column=name, type=kind, state=value.state, value=head))
-            clipped = clipped or value.state == "truncated"
-        else:
-            size += len(value)
-            short_enough = len(value) * 4 <= VALUE_LIMIT_BYTES
-            values.append(
-                Value(column=name, type=kind, value=value) if short_enough else bounded_value(name, value, kind)
-            )
-    if size * 4 <= VALUE_LIMIT_BYTES:
-        return tuple(values), clipped
-    return _fit(values, any(value.state == "truncated" for value in values))
-
-
-def _fit(values: Sequence[Value], clipped: bool) -> tuple[tuple[Value, ...], bool]:
-    """Cuts the longest values to their head until the image is within its limit."""
-    sizes = {n: len(value.value.encode()) for n, value in enumerate(values) if value.value is not None}
-    total = sum(sizes.values())
-    fitted = list(values)
-    for n in sorted(sizes, key=lambda n: -sizes[n]):
-        if total <= IMAGE_LIMIT_BYTES:
-            break
-        head = cut((values[n].value or "").encode(), HEAD_BYTES)
-        total -= sizes[n] - len(head.encode())
-        fitted[n] = Value(column=values[n].column, type=values[n].type, state="truncated", value=head)
-        clipped = True
-    return tuple(fitted), clipped
-
-
-def _keys(
-    relation: Relation, before: Sequence[Value], after: Sequence[Value]
-) -> tuple[tuple[Value, ...], tuple[Value, ...]]:
-    """The row's key (as it is after the change), and its key before where that is known and differs."""
-    image = after or before
-    if not image or not relation.key:
-        return (), ()
-    places = {column.name: n for n, column in enumerate(relation.columns)}
-    try:
-        numbers = [places[name] for name in relation.key]
-    except KeyError:
-        raise JsonRefused("pgoutput", "relation.key names a column that relation.columns does not have") from None
-    if not before:
-        return tuple([after[n] for n in numbers]), ()
-    was = tuple([before[n] for n in numbers])
-    key = tuple([before[n] if image[n].state == "unchanged" else image[n] for n in numbers])
-    known = all(value.state != "unavailable" for value in was)
-    return key, was if known and was != key else ()
 
 
 # Messages
@@ -270,13 +172,18 @@ def _message(
     message = change.message
     if message is None:
         raise JsonRefused("pgoutput", "a message item needs its message")
-    if message.prefix not in (CLAIM_PREFIX, CANARY_PREFIX):
+    if message.prefix not in PREFIXES:
         return item.skipped("a logical message of another program")
     try:
         content = base64.b64decode(message.content_base64, validate=True)
     except (binascii.Error, ValueError):
         raise JsonRefused("pgoutput", "content_base64 is not base64") from None
-    if message.prefix == CANARY_PREFIX:
+    return told(message.prefix, content, envelope, flags)
+
+
+def told(prefix: str, content: bytes, envelope: dict[str, Any], flags: tuple[str, ...]) -> Event:
+    """The claim or canary that a message of one of `PREFIXES` is."""
+    if prefix == CANARY_PREFIX:
         text = events.clean_text(content)[0]
         custody = Custody(type="canary", subject="wal", detail=text[: events.TEXT_LIMIT_BYTES])
         return Event(kind="custody", class_="custody", flags=("canary", *flags), custody=custody, **envelope)

@@ -92,7 +92,7 @@ def test_a_decompression_bomb_is_refused(client: Client) -> None:
     [
         ({"headers": {"authorization": "Bearer wrong"}}, 401, "token-invalid"),
         ({"headers": {"content-encoding": "br"}}, 415, "encoding-unknown"),
-        ({"path": "/api/v1/ingest/teleport"}, 404, "format-unknown"),
+        ({"path": "/api/v1/ingest/cloudtrail"}, 404, "format-unknown"),
         ({"path": "/api/v1/ingest/pgoutput"}, 403, "access-denied"),
         ({"body": b"\xff\x00 not json"}, 400, "body-unreadable"),
         ({"body": b"x" * 11_000_000}, 413, "body-too-large"),

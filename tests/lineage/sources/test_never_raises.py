@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 from lineage import events, sources
 from lineage.events import Event, Quarantined, Skipped
 from tests.lineage.sources import golden
+from tests.lineage.sources import test_debezium as debezium
+from tests.lineage.sources import test_hoop as hoop
+from tests.lineage.sources import test_teleport as teleport
 from tests.lineage.sources.test_native_events import QUERY
 from tests.lineage.sources.test_pgoutput import change, message
 from tests.lineage.sources.test_pgstate import SNAPSHOT
@@ -26,6 +29,9 @@ ITEMS = {
         message(b'{"actor": "dana"}'),
     ],
     "pgstate": [SNAPSHOT],
+    "debezium": [debezium.UPDATE, debezium.WITH_SCHEMA, debezium.CLOUD, debezium.CLAIM],
+    "teleport": [teleport.START, teleport.QUERY, teleport.END, teleport.REQUEST, *teleport.PREPARED],
+    "hoop": [hoop.SESSION, hoop.HOOK, hoop.CLOSED],
 }
 FILES = {
     "postgres-csvlog": ("postgresql-15.csv", "prefix-full.csv"),
