@@ -20,6 +20,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from lineage import (
     access,
+    cells,
     connecting,
     connection_lines,
     errors,
@@ -34,13 +35,13 @@ from lineage import (
 )
 from lineage.access import Viewer
 from lineage.answers import evidence_read, log_read
+from lineage.cells import cell
 from lineage.events import Count, parse_time
 from lineage.queries import Answer, Window
 
 BODY_MOST = 10 * 1024 * 1024
 LINES_MOST = 64 * 1024
 FEED = "application/vnd.touchstone.feed+json"
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def read_body(request: HttpRequest) -> bytes:
@@ -186,6 +187,7 @@ def formatted(request: HttpRequest, answer: Answer) -> HttpResponse:
         whole = {
             "items": answer.items,
             "next": answer.next,
+            "previous": answer.previous,
             "total": answer.total,
             "as_of": {"size": answer.as_of},
             "coverage": [covered(c) for c in answer.coverage],
@@ -217,16 +219,6 @@ def _file(body: bytes, content_type: str, ending: str, answer: Answer) -> HttpRe
     return response
 
 
-def cell(value: Any) -> str:
-    """One CSV cell; text that a spreadsheet would run as a formula gets a leading apostrophe (OWASP)."""
-    if value is None:
-        return ""
-    if isinstance(value, (list, dict)):
-        value = msgspec.json.encode(value).decode()
-    text = value.isoformat() if isinstance(value, dt.datetime) else str(value)
-    return f"'{text}" if text.startswith(FORMULA) else text
-
-
 def as_csv(items: list[dict[str, Any]]) -> bytes:
     buffer = io.StringIO()
     columns = list(dict.fromkeys(name for item in items for name in item))
@@ -237,12 +229,8 @@ def as_csv(items: list[dict[str, Any]]) -> bytes:
 
 
 def as_parquet(items: list[dict[str, Any]]) -> bytes:
-    flat = [
-        {k: msgspec.json.encode(v).decode() if isinstance(v, (dict, list)) else v for k, v in item.items()}
-        for item in items
-    ]
     sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(flat), sink, compression="zstd")
+    pq.write_table(pa.Table.from_pylist([cells.flat(item) for item in items]), sink, compression="zstd")
     return sink.getvalue()
 
 

@@ -3,6 +3,7 @@
 from django.urls import path
 
 from lineage import api, client_credentials, exchange, guardrails_api, held_api, queries
+from lineage.views import export
 
 urlpatterns = [
     path("ingest/<str:format_name>", api.ingest_batch),
@@ -19,6 +20,7 @@ urlpatterns = [
     path("relations", api.listed(queries.relations)),
     path("relations/<str:datasource>/<str:relation>/holders", api.holders),
     path("relations/<str:datasource>/<str:relation>/rows/<path:key>", api.row),
+    path("export", export),
     path("approvals", api.listed(queries.approvals)),
     path("findings", api.findings),
     path("guardrails", guardrails_api.guardrails),

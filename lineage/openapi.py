@@ -6,6 +6,7 @@ from typing import Any
 
 LISTS = ("events", "touches", "sessions", "identities", "datasources", "relations", "findings", "approvals")
 WHOLE = {
+    "/api/v1/export": "All of a list in one file with its manifest, as a ZIP (`q`, `by`, `format`, `since`, `until`, `as_of`)",
     "/api/v1/events/{index}": "One event with its leaf and groups",
     "/api/v1/sessions/{id}": "One session with its steps",
     "/api/v1/identities/{id}": "One identity",

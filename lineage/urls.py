@@ -9,6 +9,7 @@ urlpatterns = [
     path("overview/live/", views.overview_live, name="overview-live"),
     path("overview/first/", views.firsts, name="firsts"),
     path("search", views.search, name="search"),
+    path("search/export", views.export, name="export"),
     path("sessions/", views.sessions, name="sessions"),
     path("sessions/live/", views.live, name="live"),
     path("sessions/live/rows/", views.live_rows, name="live-rows"),

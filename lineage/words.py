@@ -80,6 +80,10 @@ RULES = {
 }  # fmt: skip
 
 
+FACETS = {
+    "environment": "Environment", "datasource": "Database", "type": "Kind of actor", "actor": "Identity", "verdict": "Verdict",
+    "op": "Operation", "relation": "Table", "ticket": "Ticket", "agent": "Agent", "kind": "Kind of record",
+}  # fmt: skip
 MANY = {
     "human": ("person", "people"), "service": ("service",), "agent": ("agent",),
     "system": ("system process", "system processes"),

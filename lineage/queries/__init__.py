@@ -1,21 +1,33 @@
 """The only reader: every function takes a `Viewer` first (docs/queries.md has the shapes)."""
 
 from lineage.queries.ask import SECOND, Answer, Coverage, Span, Total, Window
+from lineage.queries.counts import (
+    COMPLETED,
+    FACET_MOST,
+    LISTS,
+    completions,
+    exact_total,
+    kinds_counted,
+    search_counts,
+    tallied,
+)
+from lineage.queries.exporting import Whole
 from lineage.queries.facts import control_facts
 from lineage.queries.glance import firsts, overview
 from lineage.queries.lacking import checkpoint, checkpoints, gaps, quarantined, quarantined_item
 from lineage.queries.people import identities, identity, session, sessions
 from lineage.queries.places import datasources, holders, relation, relations, row
-from lineage.queries.records import event, events, search_counts, touches
+from lineage.queries.records import event, events, touches
 from lineage.queries.rehearsal import TRIAL_MOST, Shift, Trial, dry_run
 from lineage.queries.review import approvals, findings
 from lineage.queries.tags import tag_history, tags, tags_of
 from lineage.queries.whole import alarms, completeness, integrity, population
 
 __all__ = [
-    "SECOND", "TRIAL_MOST", "Answer", "Coverage", "Shift", "Span", "Total", "Trial", "Window", "alarms", "approvals",
-    "checkpoint", "checkpoints", "completeness", "control_facts", "datasources", "dry_run", "event", "events",
-    "findings", "firsts", "gaps", "holders", "identities", "identity", "integrity", "overview", "population", "quarantined",
+    "COMPLETED", "FACET_MOST", "LISTS", "SECOND", "TRIAL_MOST", "Answer", "Coverage", "Shift", "Span", "Total", "Trial",
+    "Whole", "Window", "alarms", "approvals", "checkpoint", "checkpoints", "completeness", "completions",
+    "control_facts", "datasources", "dry_run", "event", "events", "exact_total", "findings", "firsts", "gaps",
+    "holders", "identities", "identity", "integrity", "kinds_counted", "overview", "population", "quarantined",
     "quarantined_item", "relation", "relations", "row", "search_counts", "session", "sessions", "tag_history", "tags",
-    "tags_of", "touches",
+    "tags_of", "tallied", "touches",
 ]  # fmt: skip

@@ -68,6 +68,7 @@ class Answer(msgspec.Struct, frozen=True):
     total: Total
     as_of: int
     coverage: list[Coverage]
+    previous: str | None = None
 
 
 EVENT_COLUMNS = (

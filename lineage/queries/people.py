@@ -12,6 +12,7 @@ import msgspec
 from lineage import errors
 from lineage.access import Viewer
 from lineage.engine import Question
+from lineage.queries import paging
 from lineage.queries.ask import (
     ACCESSES,
     REFUSED_COUNT,
@@ -19,12 +20,11 @@ from lineage.queries.ask import (
     TIMES,
     WRITE_COUNT,
     Answer,
+    Place,
     Window,
     fetch,
     limited,
-    make_cursor,
     names,
-    read_cursor,
     scoped,
     searched,
     total,
@@ -50,25 +50,26 @@ SESSION_COLUMNS = f"""session, any_value(datasource) as datasource, any_value(en
     max(index) as last_index"""
 
 
-def sessions(
-    viewer: Viewer, q: str = "", window: Window = Window(), limit: int | None = None, cursor: str | None = None
-) -> Answer:
-    """Session rows that hold a matching record, the most recently active first."""
-    as_of, last = read_cursor(cursor)
-    count = limited(limit)
-    condition, values = searched(viewer, q, window, "event")
+def session_rows(viewer: Viewer, q: str, window: Window, now: dt.datetime | None = None) -> tuple[str, list[Any]]:
+    """The rows of `sessions` as SQL, and its values. Relative times in `q` count from `now`."""
+    condition, values = searched(viewer, q, window, "event", now)
     scope, scope_values = scoped(viewer, window)
     inner = f"""select {SESSION_COLUMNS} from activity where {scope} and session in
         (select session from activity where session is not null and kind in ('session', 'query', 'change') and {condition})
         group by session"""  # noqa: S608
+    return inner, [*scope_values, *values]
+
+
+def sessions(
+    viewer: Viewer, q: str = "", window: Window = Window(), limit: int | None = None, cursor: str | None = None
+) -> Answer:
+    """Session rows that hold a matching record, the most recently active first."""
+    as_of, place, is_back = paging.asked(cursor, tuple[Place])
+    inner, values = session_rows(viewer, q, window)
     with Question(as_of=as_of) as question:
-        rows = question.rows(
-            f"select * from ({inner}) where last_index < ? order by last_index desc limit {count + 1}",  # noqa: S608
-            [*scope_values, *values, last if last is not None else question.size],
-        )
-        whole = total(question, f"({inner})", "true", [*scope_values, *values])
-        following = make_cursor(question.size, rows[count - 1]["last_index"]) if len(rows) > count else None
-        return Answer(rows[:count], following, whole, question.size, coverage(question, viewer, window))
+        rows, following, previous = paging.keyset(question, inner, values, (), place, is_back, limited(limit))
+        whole = total(question, f"({inner})", "true", values)
+        return Answer(rows, following, whole, question.size, coverage(question, viewer, window), previous)
 
 
 def session(viewer: Viewer, session_key: str) -> dict[str, Any]:
@@ -152,22 +153,23 @@ IDENTITY_COLUMNS = f"""who_id as id, arg_max(who_name, {STRENGTH}) as name, arg_
     list_distinct(list(attribution)) as attributions, max(index) as last_index"""
 
 
+def identity_rows(viewer: Viewer, q: str, window: Window, now: dt.datetime | None = None) -> tuple[str, list[Any]]:
+    """The rows of `identities` as SQL, and its values. Relative times in `q` count from `now`."""
+    condition, values = searched(viewer, q, window, "event", now)
+    inner = f"select {IDENTITY_COLUMNS} from activity where {condition} and who_id is not null and kind <> 'decision' group by who_id"  # noqa: S608
+    return inner, values
+
+
 def identities(
     viewer: Viewer, q: str = "", window: Window = Window(), limit: int | None = None, cursor: str | None = None
 ) -> Answer:
     """Identity rows: everyone behind a matching record, the most recently active first."""
-    as_of, last = read_cursor(cursor)
-    count = limited(limit)
-    condition, values = searched(viewer, q, window, "event")
-    inner = f"select {IDENTITY_COLUMNS} from activity where {condition} and who_id is not null and kind <> 'decision' group by who_id"  # noqa: S608
+    as_of, place, is_back = paging.asked(cursor, tuple[Place])
+    inner, values = identity_rows(viewer, q, window)
     with Question(as_of=as_of) as question:
-        rows = question.rows(
-            f"select * from ({inner}) where last_index < ? order by last_index desc limit {count + 1}",  # noqa: S608
-            [*values, last if last is not None else question.size],
-        )
-        following = make_cursor(question.size, rows[count - 1]["last_index"]) if len(rows) > count else None
+        rows, following, previous = paging.keyset(question, inner, values, (), place, is_back, limited(limit))
         whole = total(question, f"({inner})", "true", values)
-        return Answer(rows[:count], following, whole, question.size, coverage(question, viewer, window))
+        return Answer(rows, following, whole, question.size, coverage(question, viewer, window), previous)
 
 
 def identity(viewer: Viewer, identity_id: str, window: Window = Window()) -> dict[str, Any]:

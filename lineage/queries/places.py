@@ -9,6 +9,7 @@ from lineage import errors
 from lineage.access import Viewer
 from lineage.engine import Question
 from lineage.events import split_key
+from lineage.queries import paging
 from lineage.queries.ask import (
     ACCESSES,
     TIMES,
@@ -19,8 +20,6 @@ from lineage.queries.ask import (
     Window,
     fetch,
     limited,
-    page_of,
-    read_cursor,
     scoped,
     searched,
     total,
@@ -32,13 +31,9 @@ REAL = f"not list_has_any(flags, ['claim', 'canary']) and not {TWICE}"
 ROW_MOST = 500
 
 
-def relations(
-    viewer: Viewer, q: str = "", window: Window = Window(), limit: int | None = None, cursor: str | None = None
-) -> Answer:
-    """Relation rows: every table that a matching record touches, most recently touched first."""
-    as_of, last = read_cursor(cursor, tuple[Place, str, str])
-    count = limited(limit)
-    condition, values = searched(viewer, q, window, "touch")
+def relation_rows(viewer: Viewer, q: str, window: Window, now: dt.datetime | None = None) -> tuple[str, list[Any]]:
+    """The rows of `relations` as SQL, and its values. Relative times in `q` count from `now`."""
+    condition, values = searched(viewer, q, window, "touch", now)
     inner = f"""select datasource, relation, max(index) as last_index, any_value(environment) as environment, min(occurred_at) as first_at,
         max(occurred_at) as last_at,
         count(distinct coalesce(correlation_id, event_id)) filter (access = 'read') as reads,
@@ -48,16 +43,21 @@ def relations(
         count(distinct who_id) filter (access in ('wrote', 'changed')) as writers,
         arg_max(key_columns, index) filter (access = 'changed') as keys
         from touches where {condition} and {REAL} and relation is not null group by datasource, relation"""  # noqa: S608
+    return inner, values
+
+
+def relations(
+    viewer: Viewer, q: str = "", window: Window = Window(), limit: int | None = None, cursor: str | None = None
+) -> Answer:
+    """Relation rows: every table that a matching record touches, most recently touched first."""
+    as_of, place, is_back = paging.asked(cursor, tuple[Place, str, str])
+    inner, values = relation_rows(viewer, q, window)
     # One record may be the last of several tables: index, database and name order them wholly.
-    after, place = ("(-last_index, datasource, relation) > (?, ?, ?)", last) if last else ("true", [])
+    names = ("datasource", "relation")
     with Question(as_of=as_of) as question:
-        rows = question.rows(
-            f"select * from ({inner}) where {after} order by -last_index, datasource, relation limit {count + 1}",  # noqa: S608
-            [*values, *place],
-        )
-        items, following = page_of(rows, count, question.size, "last_index", "datasource", "relation")
+        rows, following, previous = paging.keyset(question, inner, values, names, place, is_back, limited(limit))
         whole = total(question, f"({inner})", "true", values)
-        return Answer(items, following, whole, question.size, coverage(question, viewer, window))
+        return Answer(rows, following, whole, question.size, coverage(question, viewer, window), previous)
 
 
 def relation(viewer: Viewer, datasource: str, relation: str, window: Window = Window()) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Events and touches as lists, one event whole, and the counts beside a search."""
+"""Events and touches as lists, and one event whole."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 
@@ -10,15 +10,12 @@ from lineage import errors, segments
 from lineage.access import Viewer
 from lineage.engine import Question
 from lineage.events import GROUPS
+from lineage.queries import paging
 from lineage.queries.ask import (
     Answer,
-    Place,
     Window,
     fetch,
     limited,
-    make_cursor,
-    page_of,
-    read_cursor,
     scoped,
     searched,
     shown,
@@ -48,30 +45,20 @@ def touches(
 
 
 def _list(viewer: Viewer, q: str, window: Window, limit: int | None, cursor: str | None, by: str) -> Answer:
-    as_of, last = read_cursor(cursor, tuple[Place, Annotated[int, msgspec.Meta(ge=0, le=10**6)]])
-    count = limited(limit)
+    as_of, place, is_back = paging.asked(cursor, paging.Boundary)
     relation, columns = ("touches", TOUCH_COLUMNS) if by == "touch" else ("activity", "index")
     condition, values = searched(viewer, q, window, by)
     with Question(as_of=as_of) as question:
         # One event may have more touches than a page holds: the cursor says how many of its last one were shown.
-        index, shown_of_it = last or (question.size, 0)
-        order = "index desc, relation, key, touch_op, access" if by == "touch" else "index desc"
-        found = question.rows(
-            f"select {columns} from {relation} where {condition} and index <= ? order by {order} "  # noqa: S608
-            f"limit {count + 1} offset {shown_of_it}",
-            [*values, index],
-        )
-        items, following = page_of(found, count, question.size, "index")
-        if following:
-            index_now = items[-1]["index"]
-            before = shown_of_it if index_now == index else 0
-            following = make_cursor(question.size, [index_now, before + sum(i["index"] == index_now for i in items)])
+        select = f"{columns} from {relation}"
+        items, following, previous = paging.records(question, select, condition, values, place, is_back, limited(limit))
         return Answer(
             [shown(item, viewer) for item in items] if by == "touch" else fetch(question, viewer, items),
             following,
             total(question, relation, condition, values),
             question.size,
             coverage(question, viewer, window),
+            previous,
         )
 
 
@@ -107,23 +94,3 @@ def _disclosed(value: bytes | None, group: str, viewer: Viewer) -> Any:
     if group in ("statement", "change") and not viewer.sees_values:
         return "withheld"
     return msgspec.json.decode(value)
-
-
-FACETS = {
-    "environment": "environment", "datasource": "datasource", "actor": "who_name", "type": "who_type",
-    "agent": "agent_name", "op": "op", "verdict": "verdict", "ticket": "ticket", "kind": "kind",
-}  # fmt: skip
-
-
-def search_counts(viewer: Viewer, q: str = "", window: Window = Window()) -> dict[str, list[dict[str, Any]]]:
-    """For each facet the ten most frequent values of what matches, with counts."""
-    condition, values = searched(viewer, q, window, "event")
-    with Question() as question:
-        return {
-            field: question.rows(
-                f"select {column} as name, count(*) as count from activity where {condition} and {column} is not null "  # noqa: S608
-                "group by all order by 2 desc, 1 limit 10",
-                values,
-            )
-            for field, column in FACETS.items()
-        }

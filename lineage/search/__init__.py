@@ -4,12 +4,16 @@
 Pure: no I/O, no Django, no database. Everything that cannot be understood raises `lineage.errors.QueryInvalid`.
 """
 
-from lineage.search.fields import By, fields, to_sql
+from lineage.search.fields import FIELDS, By, fields, to_sql
+from lineage.search.guide import EXAMPLES, HINTS, Unfinished, unfinished
 from lineage.search.headers import HeaderPart, header_part
 from lineage.search.reader import parse
 from lineage.search.terms import And, Chip, Node, Not, Or, Query, Term, chips, names, terms
 
 __all__ = [
+    "EXAMPLES",
+    "FIELDS",
+    "HINTS",
     "And",
     "By",
     "Chip",
@@ -19,6 +23,7 @@ __all__ = [
     "Or",
     "Query",
     "Term",
+    "Unfinished",
     "chips",
     "fields",
     "header_part",
@@ -26,4 +31,5 @@ __all__ = [
     "parse",
     "terms",
     "to_sql",
+    "unfinished",
 ]

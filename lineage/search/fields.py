@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 from lineage import events
+from lineage.search import guide
 from lineage.search.terms import Node, Not, Or, Query, Term
 
 By: TypeAlias = Literal["event", "touch"]
@@ -16,6 +17,14 @@ Sql: TypeAlias = tuple[str, list[Any]]
 Ask: TypeAlias = Callable[[Term, By, dt.datetime], Sql]
 
 NUMBER_LIMIT = 2**53
+
+
+class ValueUnknown(ValueError):
+    """A value outside a closed vocabulary; `nearest` is the one that was probably meant, or ""."""
+
+    def __init__(self, message: str, nearest: str) -> None:
+        super().__init__(message)
+        self.nearest = nearest
 
 
 @dataclass(frozen=True)
@@ -65,7 +74,11 @@ def check(term: Term) -> None:
     except OverflowError:
         raise ValueError(f"This value of {field.label} is out of range") from None
     if field.values and not any(_in_vocabulary(value, term) for value in field.values):
-        raise ValueError(f"{field.label} has no value {term.value}; it is one of {', '.join(field.values)}")
+        near = guide.nearest(term.value, field.values)
+        probably = f"; the nearest is {near}" if near else ""
+        raise ValueUnknown(
+            f"{field.label} has no value {term.value}; it is one of {', '.join(field.values)}{probably}", near
+        )
 
 
 def _in_vocabulary(value: str, term: Term) -> bool:

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from lineage.errors import QueryInvalid
-from lineage.search.fields import FIELDS, check
+from lineage.search.fields import FIELDS, ValueUnknown, check
 from lineage.search.terms import KEYWORD, And, Node, Or, Query, Term, joined, negated, terms
 
 TEXT_LIMIT = 4_000
@@ -42,8 +42,9 @@ def parse(text: str) -> Query:
     return Query(root)
 
 
-def _fault(what: str, place: int) -> QueryInvalid:
-    return QueryInvalid(f"{what} (at character {place + 1}).", q=f"character {place + 1}")
+def _fault(what: str, place: int, meant: str = "") -> QueryInvalid:
+    more = {"meant": meant} if meant else {}
+    return QueryInvalid(f"{what} (at character {place + 1}).", q=f"character {place + 1}", **more)
 
 
 class _Reader:
@@ -102,6 +103,9 @@ class _Reader:
         term = Term(name, value, compare, prefix, column)
         try:
             check(term)
+        except ValueUnknown as error:
+            meant = f"{term.name}:{error.nearest}"
+            raise _fault(str(error), start, self._with(meant, start) if error.nearest else "") from None
         except ValueError as error:
             raise _fault(str(error), start) from None
         return term
@@ -114,7 +118,7 @@ class _Reader:
                 return "", ""
         name, column = match[1].lower(), match[2] or ""
         if name not in FIELDS:
-            raise _unknown_field(match[0].rstrip(":"), self.place)
+            raise self._unknown_field(match[0].rstrip(":"))
         if FIELDS[name].of_column != bool(column):
             raise _fault(f"Write {FIELDS[name].label}:value", self.place)
         self.place = match.end()
@@ -157,9 +161,15 @@ class _Reader:
         self.place += len(word)
         return True
 
+    def _with(self, meant: str, start: int) -> str:
+        """The whole text with `meant` in place of what was read since `start`."""
+        return f"{self.text[:start]}{meant}{self.text[self.place :]}"
 
-def _unknown_field(name: str, place: int) -> QueryInvalid:
-    near = difflib.get_close_matches(name.lower(), FIELDS, n=1, cutoff=0.0)[0]
-    place += 1
-    message = f"There is no field {name} (at character {place}); the nearest is {near}. Quote a text that has a colon."
-    return QueryInvalid(message, q=f"character {place}", nearest=near)
+    def _unknown_field(self, name: str) -> QueryInvalid:
+        near = difflib.get_close_matches(name.lower(), FIELDS, n=1, cutoff=0.0)[0]
+        place = self.place + 1
+        meant = f"{self.text[: self.place]}{near}{self.text[self.place + len(name) :]}"
+        message = (
+            f"There is no field {name} (at character {place}); the nearest is {near}. Quote a text that has a colon."
+        )
+        return QueryInvalid(message, q=f"character {place}", nearest=near, meant=meant)

@@ -192,6 +192,11 @@ def rule(code: str) -> str:
 
 
 @register.filter
+def facet(field: str) -> str:
+    return words.FACETS.get(field, field.replace("_", " ").capitalize())
+
+
+@register.filter
 def spaced(code: str | None) -> str:
     """A code word as words: "self_approved" is "self approved"."""
     return (code or "").replace("_", " ").replace("-", " ")

@@ -33,18 +33,18 @@ from lineage.views.packing import pack
 from lineage.views.people import identities, identity, session, sessions
 from lineage.views.places import databases, row, table, tables
 from lineage.views.proof import integrity, seal
-from lineage.views.records import event, search
+from lineage.views.records import event
 from lineage.views.review import approvals, findings
+from lineage.views.searching import export, search
 from lineage.views.tagging import tags
 from lineage.views.watch import firsts, overview, overview_live
 
 __all__ = [
     "approvals", "approvals_live", "bad_request", "checkpoint", "checkpoints", "connect", "csrf_failed", "databases",
-    "erasure", "erasure_ask", "erasure_decide", "event", "findings", "firsts", "forbidden", "forgetting", "gaps",
-    "guardrail_version", "guardrails", "guardrails_set", "guardrails_try", "held_decide", "held_review",
+    "erasure", "erasure_ask", "erasure_decide", "event", "export", "findings", "firsts", "forbidden", "forgetting",
+    "gaps", "guardrail_version", "guardrails", "guardrails_set", "guardrails_try", "held_decide", "held_review",
     "held_statement", "hold_add", "hold_release", "identities", "identity", "integrity", "live", "live_kill",
     "live_rows", "live_session", "not_found", "overview", "overview_live", "pack", "page_context", "quarantine_retry",
-    "quarantined", "quarantined_bytes", "quarantined_item", "recheck", "recheck_ask", "recheck_cancel",
-    "recheck_live", "row", "seal", "search", "server_error", "session", "sessions", "sign_in", "sign_out", "table",
-    "tables", "tags",
+    "quarantined", "quarantined_bytes", "quarantined_item", "recheck", "recheck_ask", "recheck_cancel", "recheck_live",
+    "row", "seal", "search", "server_error", "session", "sessions", "sign_in", "sign_out", "table", "tables", "tags",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import render
 from django.utils.functional import SimpleLazyObject
 
-from lineage import errors, queries, words
+from lineage import errors, queries, search, words
 from lineage.access import Viewer
 from lineage.models import Source
 
@@ -111,6 +111,14 @@ def environments(viewer: Viewer) -> list[str]:
     return [name for name in known if not viewer.environments or name in viewer.environments]
 
 
+def conditions(q: str) -> list[search.Chip]:
+    """The conditions of a search text, each with what is left without it; none of a text that cannot be understood."""
+    try:
+        return search.chips(search.parse(q))
+    except errors.QueryInvalid:
+        return []
+
+
 def only(coverage: list[queries.Coverage], datasource: str) -> list[queries.Coverage]:
     """The completeness of the sources that report on one database."""
     return [c for c in coverage if c.datasource == datasource]
@@ -148,6 +156,7 @@ def page_context(request: HttpRequest) -> dict[str, Any]:
         "presets": PRESETS,
         "environments": SimpleLazyObject(lambda: environments(viewer)),
         "standing": SimpleLazyObject(lambda: queries.alarms(viewer)),
+        "chips": conditions(request.GET.get("q", "")),
         "own_range": bool(given["until"]) or given["since"] not in dict(PRESETS),
     }
 

@@ -1,0 +1,159 @@
+"""Counts beside a list: by which values it can be narrowed, how many of each kind it finds, and questions counted by period."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lineage.access import Viewer
+from lineage.engine import Question
+from lineage.queries.ask import (
+    COUNT_MOST,
+    OWN,
+    TWICE,
+    Coverage,
+    Total,
+    Window,
+    scoped,
+    searched,
+)
+from lineage.queries.covering import coverage
+from lineage.queries.people import identities, sessions
+from lineage.queries.places import REAL, relations
+from lineage.queries.records import events, touches
+
+LISTS = {"event": events, "touch": touches, "session": sessions, "identity": identities, "relation": relations}
+"""The list questions, by what they answer with."""
+
+FACETS = {
+    "environment": "environment", "datasource": "datasource", "type": "who_type", "actor": "who_name", "verdict": "verdict",
+    "op": "op", "relation": "relation", "ticket": "ticket", "agent": "agent_name", "kind": "kind",
+}  # fmt: skip
+"""The column of each field that a list can be narrowed by."""
+FACET_MOST = 100_000
+"""Values are counted among the newest matches, up to so many."""
+FACET_ROWS = 10
+
+COMPLETED = {
+    "environment": "environment", "datasource": "datasource", "database": "database", "source": "source", "relation": "relation",
+    "actor": "who_name", "for": "on_behalf_of", "agent": "agent_name", "run": "agent_run", "db_user": "db_user", "app": "client_app",
+    "ticket": "ticket", "command": "command", "flag": "flag", "policy": "policy", "role": "role", "column": "column",
+}  # fmt: skip
+"""Fields whose values are offered while somebody writes, from the newest records."""
+UNNESTED = {"relation": "relations", "flag": "flags", "policy": "policies", "role": "roles", "column": '"columns"'}
+COMPLETED_AMONG = 50_000
+
+
+def search_counts(
+    viewer: Viewer, q: str = "", window: Window = Window(), by: str = "event", as_of: int | None = None
+) -> dict[str, list[dict[str, Any]]]:
+    """For each facet the ten most frequent values of what matches, with counts: of accesses by touch, else of records."""
+    relation = "touches" if by in ("touch", "relation") else "activity"
+    condition, values = searched(viewer, q, window, "touch" if relation == "touches" else "event")
+    listed = "relation" if relation == "touches" else "relations"
+    each = "matching" if relation == "touches" else "(select unnest(relations) as relation from matching)"
+    counted = " union all ".join(
+        f"(select '{field}' as field, {column} as name, count(*) as count from "  # noqa: S608 - our own columns
+        f"{each if field == 'relation' else 'matching'} where {column} is not null group by all "
+        f"order by 3 desc, 2 limit {FACET_ROWS})"
+        for field, column in FACETS.items()
+    )
+    columns = ", ".join(column for column in FACETS.values() if column != "relation")
+    with Question(as_of=as_of) as question:
+        rows = question.rows(
+            f"with matching as materialized (select {columns}, {listed} from {relation} where {condition} "  # noqa: S608
+            f"order by index desc limit {FACET_MOST}) {counted}",
+            values,
+        )
+    found: dict[str, list[dict[str, Any]]] = {field: [] for field in FACETS}
+    for row in rows:
+        found[row["field"]].append({"name": row["name"], "count": row["count"]})
+    return found
+
+
+def kinds_counted(viewer: Viewer, q: str, window: Window, as_of: int | None = None) -> dict[str, Total]:
+    """How many records, accesses, sessions, identities and tables a search finds; each exact up to 10,000."""
+    by_event, values = searched(viewer, q, window, "event")
+    by_touch, more = searched(viewer, q, window, "touch")
+
+    def first(select: str, source: str, condition: str) -> str:
+        # What is looked at is bounded as well, so that a count of everything costs no more than one of much.
+        return f"(select {select} from {source} where {condition} limit {10 * COUNT_MOST + 1})"  # noqa: S608
+
+    with Question(as_of=as_of) as question:
+        one = question.rows(
+            f"""select count(*) as event, count(distinct session) filter (kind in ('session', 'query', 'change')) as session,
+                count(distinct who_id) filter (kind <> 'decision') as identity
+            from {first("kind, session, who_id", "activity", by_event)}""",  # noqa: S608
+            values,
+        )[0]
+        one |= question.rows(
+            f"""select count(*) as touch, count(distinct (datasource, relation)) filter (relation is not null and is_real)
+                as relation from {first(f"datasource, relation, ({REAL}) as is_real", "touches", by_touch)}""",  # noqa: S608
+            more,
+        )[0]
+    reached = max(one["event"], one["touch"]) > 10 * COUNT_MOST
+    return {
+        by: Total(min(one[by], COUNT_MOST), one[by] <= COUNT_MOST and not (reached and by not in ("event", "touch")))
+        for by in LISTS
+    }
+
+
+def exact_total(viewer: Viewer, q: str, window: Window, by: str, as_of: int | None = None) -> Total:
+    """How many there are, counted to the end."""
+    relation = "touches" if by in ("touch", "relation") else "activity"
+    condition, values = searched(viewer, q, window, "touch" if relation == "touches" else "event")
+    counted = {
+        "session": "count(distinct session) filter (kind in ('session', 'query', 'change'))",
+        "identity": "count(distinct who_id) filter (kind <> 'decision')",
+        "relation": f"count(distinct (datasource, relation)) filter (relation is not null and {REAL})",
+    }.get(by, "count(*)")
+    with Question(as_of=as_of) as question:
+        found = question.rows(f"select {counted} as n from {relation} where {condition}", values)  # noqa: S608
+        return Total(found[0]["n"], True)
+
+
+def completions(viewer: Viewer, field: str, written: str, most: int = 10) -> list[dict[str, Any]]:
+    """Values of a field that begin so, the most frequent first, among the viewer's newest records: name, count."""
+    if field not in COMPLETED:
+        return []
+    condition, values = scoped(viewer, Window())
+    name = f"unnest({UNNESTED[field]})" if field in UNNESTED else COMPLETED[field]
+    with Question() as question:
+        newest = question.size - COMPLETED_AMONG
+        return question.rows(
+            f"select name, count(*) as count from (select {name} as name from activity where {condition} and index >= ? "  # noqa: S608
+            f"and environment <> '{OWN}' and not list_has_any(flags, ['claim', 'canary']) and not {TWICE}) "
+            "where starts_with(lower(name), lower(?)) or starts_with(lower(substr(name, strpos(name, '.') + 1)), lower(?)) "
+            f"group by all order by 2 desc, 1 limit {int(most)}",
+            [*values, newest, written, written],
+        )
+
+
+def tallied(
+    viewer: Viewer,
+    questions: Mapping[str, str],
+    periods: Sequence[tuple[dt.datetime, dt.datetime]],
+    environment: str | None,
+) -> tuple[dict[str, list[int]], int, list[Coverage]]:
+    """How many records match each question in each period, the log size, and how complete the newest period is."""
+    whole = Window(min(start for start, _ in periods), max(end for _, end in periods), environment)
+    counts: list[str] = []
+    values: list[Any] = []
+    for q in questions.values():
+        condition, given = searched(viewer, q, whole, "event")
+        for start, end in periods:
+            counts.append(f"count(*) filter ({condition} and occurred_at >= ? and occurred_at < ?) as c{len(counts)}")
+            values += [*given, start, end]
+    scope, bounds = scoped(viewer, whole)
+    with Question() as question:
+        found = question.rows(f"select {', '.join(counts)} from activity where {scope}", [*values, *bounds])[0]  # noqa: S608
+        newest = max(periods)
+        told = coverage(question, viewer, Window(*newest, environment))
+        n = len(periods)
+        return (
+            {name: [found[f"c{at * n + p}"] for p in range(n)] for at, name in enumerate(questions)},
+            question.size,
+            told,
+        )

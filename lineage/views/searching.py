@@ -1,0 +1,157 @@
+"""Search: what is found of each kind, how it can be narrowed, what a box may go on with, and the whole list as a file."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any, NamedTuple
+
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.views.decorators.http import require_GET
+
+from lineage import cells, errors, exports, queries, words
+from lineage.access import Viewer
+from lineage.answers import evidence_read
+from lineage.events import format_time, parse_time
+from lineage.search import EXAMPLES, FIELDS, chips, parse
+from lineage.views import frame
+
+
+class Kind(NamedTuple):
+    """How results of one kind are called."""
+
+    tab: str
+    one: str
+    many: str
+
+
+KINDS = {
+    "event": Kind("Records", "record", "records"),
+    "touch": Kind("Rows and tables", "access to a row or table", "accesses to rows and tables"),
+    "session": Kind("Sessions", "session", "sessions"),
+    "identity": Kind("Identities", "identity", "identities"),
+    "relation": Kind("Tables", "table", "tables"),
+}
+QUESTIONS = (
+    ("relation:customers key:4711", "who touched customer 4711"),
+    ("type:agent op:delete", "what agents deleted"),
+    ("verdict:blocked since:24h", "what was refused in the last day"),
+    ("ticket:OPS-42", "what was done under a ticket"),
+    ("op:export rows:>1000", "large exports"),
+)
+LENGTHS = ("50", "200", "1000")
+
+
+@require_GET
+@evidence_read
+def search(request: HttpRequest, viewer: Viewer) -> HttpResponse:
+    """Results for `q`, or how to ask. A question that cannot be understood keeps its text and says where."""
+    q, by = request.GET.get("q", "").strip(), request.GET.get("by", "event")
+    by = by if by in KINDS else "event"
+    context: dict[str, Any] = {
+        "q": q, "by": by, "kinds": KINDS, "examples": QUESTIONS, "fields": fields(), "title": "Search the records",
+    }  # fmt: skip
+    status = 200
+    if q:
+        try:
+            context |= found(request, viewer, q, by)
+        except errors.QueryInvalid as fault:
+            context |= {"fault": fault, "meant": meant(fault), "title": "The search text cannot be understood"}
+            status = fault.status
+    answer = frame.page(request, "lineage/search.html", context)
+    answer.status_code = status
+    return answer
+
+
+def fields() -> list[dict[str, Any]]:
+    """Every field with what it is, an example and, where its vocabulary is closed, its values."""
+    return [
+        {"name": f.label, "what": f.description, "example": EXAMPLES[f.label], "values": f.values}
+        for f in FIELDS.values()
+    ]
+
+
+def meant(fault: errors.QueryInvalid) -> str:
+    """The text that was probably meant, if it can be understood."""
+    text = fault.fields.get("meant", "")
+    try:
+        parse(text)
+    except errors.QueryInvalid:
+        return ""
+    return text
+
+
+def found(request: HttpRequest, viewer: Viewer, q: str, by: str) -> dict[str, Any]:
+    """The answer to a search, with the counts of each kind and of the values by which it can be narrowed."""
+    window, now = frame.window(request), dt.datetime.now(dt.UTC)
+    _, one, many = KINDS[by]
+    answer = queries.LISTS[by](viewer, q, window, frame.limit(request), request.GET.get("cursor"))
+    total = answer.total
+    if request.GET.get("count") == "exact" and not total.exact:
+        total = queries.exact_total(viewer, q, window, by, answer.as_of)
+    counts = queries.search_counts(viewer, q, window, by, answer.as_of)
+    shown = [c["name"] for c in counts["environment"]]
+    return {
+        "answer": answer,
+        "total": total,
+        "counts": queries.kinds_counted(viewer, q, window, answer.as_of) | {by: total},
+        "facets": facets(q, counts),
+        "facets_of": words.number(queries.FACET_MOST) if not total.exact or total.value > queries.FACET_MOST else "",
+        "export": exported(q, by, window, answer.as_of, now),
+        "forms": list(cells.FORMS),
+        "lengths": LENGTHS,
+        "export_most": exports.ROWS_MOST,
+        "title": f"{words.total(total, one, many)} {frame.period(request)}",
+        "simulated": words.simulated(window, shown, frame.SIMULATED),
+    }
+
+
+def facets(q: str, counts: dict[str, list[dict[str, Any]]]) -> list[tuple[str, list[dict[str, Any]]]]:
+    """The values by which a search can be narrowed; one that it names already is taken away by its link."""
+    chosen = {chip.text: chip.without for chip in chips(parse(q))}
+
+    def row(field: str, one: dict[str, Any]) -> dict[str, Any]:
+        condition = words.condition(field, one["name"])
+        return one | {"without": chosen.get(condition), "is_chosen": condition in chosen}
+
+    return [(field, [row(field, one) for one in rows]) for field, rows in counts.items() if rows]
+
+
+def exported(q: str, by: str, window: queries.Window, as_of: int, now: dt.datetime) -> dict[str, str]:
+    """The parameters of an export of exactly this list: times are fixed, and the log size that was shown."""
+    given = {
+        "q": q, "by": by, "since": format_time(window.since) if window.since else "",
+        "until": format_time(window.until) if window.until else "", "environment": window.environment or "",
+        "as_of": str(as_of), "now": format_time(now),
+    }  # fmt: skip
+    return {name: text for name, text in given.items() if text}
+
+
+@require_GET
+@evidence_read
+def export(request: HttpRequest, viewer: Viewer) -> HttpResponseBase:
+    """The whole list of a search as a file with its manifest, in a ZIP that is made while it is sent."""
+    made = exports.Export(viewer, asked(request))
+    answer = StreamingHttpResponse(made.sent(), content_type="application/zip")
+    answer["Content-Disposition"] = f'attachment; filename="{made.name}"'
+    answer["Cache-Control"] = "private, no-store"
+    answer["X-Rows"] = str(made.whole.count)
+    return answer
+
+
+def asked(request: HttpRequest) -> exports.Asked:
+    """What an address asks to be exported. Raises QueryInvalid."""
+    given = request.GET
+    size, now = given.get("as_of", ""), given.get("now", "")
+    if size and not (size.isascii() and size.isdigit() and len(size) < 16):
+        raise errors.QueryInvalid(
+            "The log size (as_of) is a whole number. Leave it out for the newest.", as_of="number"
+        )
+    try:
+        moment = parse_time(now) if now else dt.datetime.now(dt.UTC)
+    except ValueError as error:
+        raise errors.QueryInvalid(
+            "Write the time that relative times count from (now) as RFC 3339.", now="time"
+        ) from error
+    window = frame.window(request)
+    by, form = given.get("by", "event"), given.get("format", "csv")
+    return exports.Asked(given.get("q", "").strip(), by, window, form, moment, int(size) if size else None)

@@ -1,0 +1,241 @@
+"""Results of a search: pages both ways, counts by kind and value, completion, and what stays out of a stranger's sight."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import datetime as dt
+import hashlib
+import io
+import json
+import re
+import zipfile
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from django.core.management import call_command
+from django.test import Client
+
+from lineage import errors, exports, queries, search
+from lineage.access import Viewer
+from lineage.queries import exporting
+from tests import story
+
+NOW = dt.datetime.now(dt.UTC)
+ALL = Viewer("alice@audit.example", "auditor")
+STRANGER = Viewer("sam@other.example", "auditor", datasources=("other-db",))
+
+
+def place(row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(
+        "" if row.get(name) is None else str(row[name])
+        for name in ("index", "relation", "key", "access", "session", "id", "datasource")
+    )
+
+
+def test_results_page_both_ways_and_are_counted_alike(store: str) -> None:
+    story.tell(NOW)
+    for by, ask in queries.LISTS.items():
+        whole = [place(row) for row in ask(ALL, "op:*", limit=1000).items]
+        assert len(whole) > 2, by
+        forwards, pages, cursor = [], [], None
+        size = 2 if by in ("session", "identity", "relation") else 61
+        while True:
+            page = ask(ALL, "op:*", limit=size, cursor=cursor)
+            assert (page.previous is None) == (cursor is None), by
+            pages.append([place(row) for row in page.items])
+            forwards += pages[-1]
+            if page.next is None:
+                break
+            cursor = page.next
+        assert forwards == whole, by
+        story.send(_desk(), story.query(f"late-{by}", NOW, story.DANA, "SELECT 1 FROM public.late", "read"))
+        back = [pages[-1]]
+        while page.previous is not None:
+            page = ask(ALL, "op:*", limit=size, cursor=page.previous)
+            back.append([place(row) for row in page.items])
+            assert page.next is not None
+        assert back[::-1] == pages, by
+        assert queries.exact_total(ALL, "op:*", queries.Window(), by, page.as_of).value == len(whole), by
+        assert queries.kinds_counted(ALL, "op:*", queries.Window(), page.as_of)[by] == queries.Total(len(whole), True)
+
+
+def _desk() -> Any:
+    from lineage.models import Source
+
+    return Source.objects.get(name="desk")
+
+
+@pytest.fixture
+def told(store: str) -> dict[str, int]:
+    return story.tell(NOW)
+
+
+def test_values_by_which_results_can_be_narrowed_are_those_of_the_results(told: dict[str, int]) -> None:
+    by_record = queries.search_counts(ALL, "environment:production op:*")
+    assert {"name": "public.orders", "count": 61} in by_record["relation"]
+    for by in ("event", "touch"):
+        counts = queries.search_counts(ALL, "environment:production op:*", by=by)
+        for field, rows in counts.items():
+            for row in rows[:1]:
+                found = queries.LISTS[by](ALL, f'environment:production op:* {field}:"{row["name"]}"').total.value
+                assert found == row["count"], (by, field, row)
+    assert not any(queries.search_counts(STRANGER, "op:*").values())
+    assert queries.completions(ALL, "actor", "da") == [{"name": "Dana Reyes", "count": 91}]
+    assert [row["name"] for row in queries.completions(ALL, "relation", "cust")] == ["public.customers"]
+    assert queries.completions(STRANGER, "actor", "") == []
+
+
+def signed_in(user: Any) -> Client:
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def test_the_search_page_narrows_widens_corrects_and_pages(told: dict[str, int]) -> None:
+    client = signed_in(story.person())
+
+    def page(path: str, status: int = 200) -> str:
+        answer = client.get(path)
+        assert answer.status_code == status, (path, answer.content[:500])
+        return unescape(str(answer.content.decode()))
+
+    for by in queries.LISTS:
+        html = page(f"/search?q=op:*&by={by}&limit=2")
+        assert ('rel="next"' in html, 'rel="prev"' in html) == (True, False), by
+        older = re.search(r'rel="next" href="(\?[^"]+)"', html)
+        assert older
+        assert 'rel="prev"' in page(f"/search{older[1]}"), by
+    html = page("/search?q=op:insert environment:production")
+    assert 'aria-label="Without op:insert"' in html
+    assert "?q=environment%3Aproduction" in html
+    assert 'aria-current="true" aria-label="Without insert"' in html, "a chosen facet is taken away by its link"
+    html = page("/search?q=type:person", 400)
+    assert "the nearest is human" in html
+    assert "?q=type%3Ahuman" in html
+    assert "?q=actor%3Adana+op%3Aread" in page("/search?q=actr:dana op:read", 400)
+    assert "Write a time such as 24h" in page("/search?q=since:yesterday", 400)
+    empty = page("/search?q=actor:nobody")
+    assert "Nothing matches" in empty
+    assert "Answered as of log size" in empty
+    for field in search.FIELDS.values():
+        assert f"<code>{search.EXAMPLES[field.label]}</code>" in unescape(page("/search")), field.label
+
+
+def test_every_example_and_hint_of_a_field_can_be_asked() -> None:
+    assert set(search.EXAMPLES) == {field.label for field in search.FIELDS.values()}
+    for label, example in search.EXAMPLES.items():
+        (term,) = search.terms(search.parse(example).root)
+        assert search.FIELDS[term.name].label == label
+    for name, hints in search.HINTS.items():
+        for hint in hints:
+            search.parse(f"{name}:{hint}")
+
+
+def opened(body: bytes) -> tuple[str, bytes, dict[str, Any]]:
+    archive = zipfile.ZipFile(io.BytesIO(body))
+    name, manifest = archive.namelist()
+    assert manifest == "manifest.json"
+    assert archive.testzip() is None
+    return name, archive.read(name), json.loads(archive.read(manifest))
+
+
+def rows_of(name: str, body: bytes) -> list[dict[str, Any]]:
+    if name.endswith(".csv"):
+        return list(csv.DictReader(io.StringIO(body.decode())))
+    if name.endswith(".parquet"):
+        rows: list[dict[str, Any]] = pq.read_table(io.BytesIO(body)).to_pylist()
+        return rows
+    return [json.loads(line) for line in body.splitlines()] if name.endswith("ndjson") else json.loads(body)
+
+
+def test_an_export_holds_exactly_what_was_shown_and_its_hash_is_in_the_log(told: dict[str, int]) -> None:
+    client = signed_in(story.person())
+    for by, form in zip(queries.LISTS, ("csv", "json", "ndjson", "parquet", "csv"), strict=True):
+        html = unescape(client.get(f"/search?q=op:* since:30d&by={by}&since=40d").content.decode())
+        given = dict(
+            re.findall(r'<input type="hidden" name="([a-z_]+)" value="([^"]*)">', html[html.index("data-export") :])
+        )
+        shown = queries.LISTS[by](ALL, "op:* since:30d", limit=1000)
+        story.send(_desk(), story.query(f"later-{by}", NOW, story.DANA, "SELECT 1 FROM public.later", "read"))
+        answer = client.get("/search/export", given | {"format": form})
+        assert answer.status_code == 200
+        assert answer["Content-Type"] == "application/zip"
+        name, body, manifest = opened(b"".join(answer.streaming_content))  # type: ignore[attr-defined]
+        rows = rows_of(name, body)
+        assert [place(row) for row in rows] == [place(row) for row in shown.items], (by, form)
+        assert manifest["file"] == {"name": name, "bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
+        assert manifest["rows"]["count"] == len(rows)
+        assert manifest["rows"]["complete"]
+        assert manifest["as_of"]["size"] == int(given["as_of"])
+        assert manifest["coverage"]
+        assert manifest["checkpoint"]
+        assert manifest["viewer"]["email"] == "alice@audit.example"
+        assert manifest["query"]["q"] == "op:* since:30d"
+        custody = queries.event(ALL, manifest["recorded_at_index"])["custody"]
+        assert manifest["file"]["sha256"] in custody["detail"]
+        assert custody["count"] == len(rows)
+
+
+def test_an_export_says_its_limit_and_keeps_to_it(told: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exports, "ROWS_MOST", 7)
+    monkeypatch.setattr(exporting, "PIECE", 3)
+    for by in queries.LISTS:
+        asked = exports.Asked("op:*", by, queries.Window(), "ndjson", NOW)
+        name, body, manifest = opened(b"".join(exports.Export(ALL, asked).sent()))
+        whole = queries.LISTS[by](ALL, "op:*", limit=1000).items
+        assert [place(row) for row in rows_of(name, body)] == [place(row) for row in whole[:7]], by
+        assert manifest["rows"]["total"] == {"value": len(whole), "exact": True}
+        assert manifest["rows"]["complete"] == (len(whole) <= 7)
+
+
+def test_cells_that_look_like_formulas_and_hostile_text_are_exported_as_text(store: str) -> None:
+    story.hostile(NOW)
+    desk = story.source()
+    story.send(desk, story.query("f1", NOW, {"id": "=1+1", "name": "=cmd|'/c calc'!A1"}, "SELECT '\U0001f600'", "read"))
+    asked = exports.Asked("op:*", "event", queries.Window(), "csv", NOW)
+    _, body, _ = opened(b"".join(exports.Export(ALL, asked).sent()))
+    rows = rows_of("x.csv", body)
+    assert {row["who_name"] for row in rows} == {story.HOSTILE, "'=cmd|'/c calc'!A1"}
+    assert "\U0001f600" in rows[0]["statement"] + rows[1]["statement"] + rows[2]["statement"]
+    assert not [v for row in rows for v in row.values() if v.startswith(("=", "+", "@"))]
+
+
+def test_a_stranger_exports_nothing_and_an_operator_no_values(told: dict[str, int]) -> None:
+    asked = exports.Asked("op:*", "event", queries.Window(), "csv", NOW)
+    _, body, manifest = opened(b"".join(exports.Export(STRANGER, asked).sent()))
+    assert len(body.splitlines()) == 1
+    assert manifest["rows"]["count"] == 0
+    assert manifest["coverage"] == []
+    operator = Viewer("op@audit.example", "operator")
+    _, body, manifest = opened(b"".join(exports.Export(operator, asked).sent()))
+    assert b"4711'" not in body
+    assert b"400.00" not in body
+    assert manifest["viewer"]["values"].startswith("withheld")
+    with pytest.raises(errors.AccessDenied):
+        exports.Export(operator, dataclasses.replace(asked, q="after.amount:40.00"))
+
+
+def test_what_cannot_be_exported_is_refused_with_what_to_write(told: dict[str, int]) -> None:
+    client = signed_in(story.person())
+    for params in ("format=xls", "by=thing", "as_of=-1", "now=noon", "q=actr:x", "since=noon"):
+        assert client.get(f"/search/export?{params}").status_code == 400, params
+    assert Client().get("/search/export?q=op:*").status_code == 302
+
+
+def test_the_command_writes_a_manifest_of_what_it_printed(
+    told: dict[str, int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for form in ("json", "csv"):
+        call_command("ask", "actor:dana", "--format", form, "--manifest", str(tmp_path / "m.json"))
+        printed = capsys.readouterr().out
+        manifest = json.loads((tmp_path / "m.json").read_text())
+        assert manifest["file"]["sha256"] == hashlib.sha256(printed.encode()).hexdigest()
+        assert manifest["query"]["q"] == "actor:dana"
+        assert not manifest["rows"]["complete"]
+    with pytest.raises(SystemExit):
+        call_command("ask", "actor:dana", "--manifest", str(tmp_path / "other.json"))
+    assert not (tmp_path / "other.json").exists()
