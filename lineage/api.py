@@ -155,7 +155,7 @@ def _moment(text: str | None) -> dt.datetime | None:
         raise errors.QueryInvalid(f"{text!r} is not a time: {error}") from error
 
 
-def _limit(request: HttpRequest) -> int | None:
+def limit_of(request: HttpRequest) -> int | None:
     text = request.GET.get("limit")
     if text is None:
         return None
@@ -174,7 +174,7 @@ def listed(question: List) -> Callable[..., HttpResponseBase]:
     @evidence_read
     def view(request: HttpRequest, viewer: Viewer) -> HttpResponse:
         answer = question(
-            viewer, request.GET.get("q", ""), window_of(request), _limit(request), request.GET.get("cursor")
+            viewer, request.GET.get("q", ""), window_of(request), limit_of(request), request.GET.get("cursor")
         )
         return formatted(request, answer)
 
@@ -280,7 +280,7 @@ def datasources(request: HttpRequest, viewer: Viewer) -> HttpResponse:
 @require_GET
 @evidence_read
 def findings(request: HttpRequest, viewer: Viewer) -> HttpResponse:
-    return formatted(request, queries.findings(viewer, window_of(request), _limit(request)))
+    return formatted(request, queries.findings(viewer, window_of(request), limit_of(request)))
 
 
 def _number(request: HttpRequest, name: str) -> int:

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from lineage import api, client_credentials, exchange, guardrails_api, held_api, queries
+from lineage import api, client_credentials, exchange, guardrails_api, held_api, people_api, queries
 from lineage.views import export
 
 urlpatterns = [
@@ -16,6 +16,7 @@ urlpatterns = [
     path("sessions/<path:key>", api.session),
     path("identities", api.listed(queries.identities)),
     path("identities/<path:identity_id>", api.identity),
+    path("touched", people_api.touched),
     path("datasources", api.datasources),
     path("relations", api.listed(queries.relations)),
     path("relations/<str:datasource>/<str:relation>/holders", api.holders),

@@ -10,6 +10,7 @@ WHOLE = {
     "/api/v1/events/{index}": "One event with its leaf and groups",
     "/api/v1/sessions/{id}": "One session with its steps",
     "/api/v1/identities/{id}": "One identity",
+    "/api/v1/touched": "Everything one `identity` or agent `run` touched, `by` statements, rows or tables",
     "/api/v1/relations/{datasource}/{relation}/rows/{key}": "One row's life",
     "/api/v1/relations/{datasource}/{relation}/holders": "Who held which right at a time (`at`)",
     "/api/v1/gateway/held": "Held statements in scope, newest first (`state`)",

@@ -323,3 +323,27 @@ def times(one: Holder) -> str:
 
 def minute(at: dt.datetime) -> str:
     return f"{at.astimezone(dt.UTC):%-d %b %Y %H:%M}"
+
+
+def run_title(run: str, found: Mapping[str, Any]) -> str:
+    """ "Run r-9 of the agent report-bot for dana@…: 12 statements, 3 rows changed"."""
+    agent = found["agent_name"] or found["agent_id"] or found["who_name"]
+    behind = listed([str(name) for name in found["worked_for"][:3]]) or "nobody known"
+    wrote = f", {counted(found['rows_changed'], 'row')} changed" if found["rows_changed"] else ""
+    refused = f", {number(found['refused'])} refused" if found["refused"] else ""
+    return f"Run {run} of {agent} for {behind}: {counted(found['statements'], 'statement')}{wrote}{refused}"
+
+
+def without_image(without: Mapping[str, Any]) -> list[str]:
+    """The acts that left no row image, each in a line, for the undo script."""
+    lines = [
+        f"record {act['index']}, {act['command'] or act['class']} on {', '.join(act['relations'] or ()) or 'no table named'}: "
+        + (
+            "a definition or a right was changed"
+            if act["class"] in ("ddl", "privilege")
+            else "no row image was captured for it"
+        )
+        for act in without["acts"]
+    ]
+    more = without["count"] - len(lines)
+    return [*lines, f"and {counted(more, 'more statement')} of that kind"] if more > 0 else lines

@@ -20,14 +20,16 @@ from lineage.queries.places import datasources, holders, relation, relations, ro
 from lineage.queries.records import event, events, touches
 from lineage.queries.rehearsal import TRIAL_MOST, Shift, Trial, dry_run
 from lineage.queries.review import approvals, findings
+from lineage.queries.subjects import Subject, run, touched
 from lineage.queries.tags import tag_history, tags, tags_of
+from lineage.queries.undoing import undoing
 from lineage.queries.whole import alarms, completeness, integrity, population
 
 __all__ = [
-    "COMPLETED", "FACET_MOST", "LISTS", "SECOND", "TRIAL_MOST", "Answer", "Coverage", "Shift", "Span", "Total", "Trial",
-    "Whole", "Window", "alarms", "approvals", "checkpoint", "checkpoints", "completeness", "completions",
-    "control_facts", "datasources", "dry_run", "event", "events", "exact_total", "findings", "firsts", "gaps",
-    "holders", "identities", "identity", "integrity", "kinds_counted", "overview", "population", "quarantined",
-    "quarantined_item", "relation", "relations", "row", "search_counts", "session", "sessions", "tag_history", "tags",
-    "tags_of", "tallied", "touches",
+    "COMPLETED", "FACET_MOST", "LISTS", "SECOND", "TRIAL_MOST", "Answer", "Coverage", "Shift", "Span", "Subject",
+    "Total", "Trial", "Whole", "Window", "alarms", "approvals", "checkpoint", "checkpoints", "completeness",
+    "completions", "control_facts", "datasources", "dry_run", "event", "events", "exact_total", "findings", "firsts",
+    "gaps", "holders", "identities", "identity", "integrity", "kinds_counted", "overview", "population",
+    "quarantined", "quarantined_item", "relation", "relations", "row", "run", "search_counts", "session", "sessions",
+    "tag_history", "tags", "tags_of", "tallied", "touched", "touches", "undoing",
 ]  # fmt: skip

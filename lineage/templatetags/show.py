@@ -47,6 +47,20 @@ def ask(context: template.Context, field: str, value: Any, by: str = "") -> str:
 
 
 @register.simple_tag(takes_context=True)
+def export_of(context: template.Context, subject: Any, by: str, form: str) -> str:
+    """The address of everything that an identity or run touched, within the page's window, as a file."""
+    asked = {
+        "identity": subject.identity,
+        "run": subject.run,
+        "by": by,
+        "format": form,
+        "limit": 1000,
+        **carried(context),
+    }
+    return f"/api/v1/touched?{urlencode({k: v for k, v in asked.items() if v})}"
+
+
+@register.simple_tag(takes_context=True)
 def query_of(context: template.Context, field: str, value: Any) -> str:
     """The query string of a search for one field's value, within the page's window, for the API."""
     asked = carried(context)

@@ -36,6 +36,7 @@ from lineage.views.proof import integrity, seal
 from lineage.views.records import event
 from lineage.views.review import approvals, findings
 from lineage.views.searching import export, search
+from lineage.views.subjects import run, touched, undo_file, undo_page
 from lineage.views.tagging import tags
 from lineage.views.watch import firsts, overview, overview_live
 
@@ -45,6 +46,7 @@ __all__ = [
     "gaps", "guardrail_version", "guardrails", "guardrails_set", "guardrails_try", "held_decide", "held_review",
     "held_statement", "hold_add", "hold_release", "identities", "identity", "integrity", "live", "live_kill",
     "live_rows", "live_session", "not_found", "overview", "overview_live", "pack", "page_context", "quarantine_retry",
-    "quarantined", "quarantined_bytes", "quarantined_item", "recheck", "recheck_ask", "recheck_cancel", "recheck_live",
-    "row", "seal", "search", "server_error", "session", "sessions", "sign_in", "sign_out", "table", "tables", "tags",
+    "quarantined", "quarantined_bytes", "quarantined_item", "recheck", "recheck_ask", "recheck_cancel",
+    "recheck_live", "row", "run", "seal", "search", "server_error", "session", "sessions", "sign_in", "sign_out",
+    "table", "tables", "tags", "touched", "undo_file", "undo_page",
 ]  # fmt: skip

@@ -48,7 +48,7 @@ SECTIONS = {
     "guardrail-version": "guardrails", "guardrails-try": "guardrails", "held": "approvals", "live-session": "live", "firsts": "overview",
 } | dict.fromkeys(
     ("forgetting", "erasure", "checkpoints", "checkpoint", "gaps", "quarantine", "quarantine-item", "recheck", "pack"), "integrity"
-)  # fmt: skip
+) | dict.fromkeys(("run", "touched", "undo"), "identities")  # fmt: skip
 
 MEMBER_PAGES = frozenset({"approvals", "connect"})
 

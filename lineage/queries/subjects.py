@@ -1,0 +1,145 @@
+"""Whom a question is about: one identity, or one run of an agent; and everything that it touched in a window."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from lineage import errors
+from lineage.access import Viewer
+from lineage.engine import Question
+from lineage.queries.ask import (
+    ACCESSES,
+    REFUSED_COUNT,
+    STATEMENT_COUNT,
+    TIMES,
+    TWICE,
+    WRITE_COUNT,
+    Answer,
+    Place,
+    Window,
+    fetch,
+    limited,
+    make_cursor,
+    one,
+    page_of,
+    read_cursor,
+    scoped,
+    total,
+)
+from lineage.queries.covering import coverage
+
+By: TypeAlias = Literal["statements", "rows", "tables"]
+REAL = f"not list_has_any(flags, ['claim', 'canary']) and not {TWICE} and kind <> 'decision'"
+
+
+class Subject(msgspec.Struct, frozen=True):
+    """One identity, or one run of an agent. Exactly one of the two is set."""
+
+    identity: str | None = None
+    run: str | None = None
+
+    def condition(self) -> tuple[str, list[Any]]:
+        """The condition on `activity` or `touches` that a record is theirs, with its parameter."""
+        return ("agent_run = ?", [self.run]) if self.run is not None else ("who_id = ?", [self.identity])
+
+    @property
+    def name(self) -> str:
+        return f"run {self.run}" if self.run is not None else str(self.identity)
+
+
+def theirs(viewer: Viewer, subject: Subject, window: Window) -> tuple[str, list[Any]]:
+    """The condition on records of the subject within scope and window."""
+    mine, own = subject.condition()
+    scope, values = scoped(viewer, window)
+    return f"{mine} and {scope} and {REAL}", [*own, *values]
+
+
+RUN = f"""list_distinct(list(who_id) filter (who_id is not null)) as identities, any_value(who_name) as who_name,
+    any_value(who_id) as who_id, any_value(who_type) as who_type, any_value(agent_id) as agent_id, any_value(agent_name) as agent_name,
+    any_value(attribution) as attribution, list_distinct(list(on_behalf_of) filter (on_behalf_of is not null)) as worked_for,
+    list_distinct(list(environment)) as environments, list_distinct(list(session) filter (session is not null)) as sessions,
+    list_distinct(list(ticket) filter (ticket is not null)) as tickets,
+    list_distinct(list(purpose) filter (purpose is not null)) as purposes,
+    {STATEMENT_COUNT} as statements, {WRITE_COUNT} as writes, count(*) filter (kind = 'change') as rows_changed,
+    {REFUSED_COUNT} as refused, count(*) filter (verdict = 'approved') as approved, min(occurred_at) as first_at,
+    max(occurred_at) as last_at"""
+
+
+def run(viewer: Viewer, run_id: str, window: Window = Window()) -> dict[str, Any]:
+    """One run of an agent: who ran it and for whom, sessions, tickets, counts. Raises NotFound outside scope or window."""
+    mine, values = theirs(viewer, Subject(run=run_id), window)
+    with Question() as question:
+        found = one(question, f"select count(*) as records, {RUN} from activity where {mine}", values)  # noqa: S608
+    if not found["records"]:
+        raise errors.NotFound
+    return found
+
+
+GROUPED = {
+    "tables": ("datasource, relation", "count(distinct key) as rows, "),
+    "rows": ("datasource, relation, key", "arg_max(key_columns, index) as key_columns, "),
+}
+
+
+def touched(
+    viewer: Viewer,
+    subject: Subject,
+    by: By = "statements",
+    window: Window = Window(),
+    limit: int | None = None,
+    cursor: str | None = None,
+) -> Answer:
+    """Everything the subject touched: its statements (event rows), the rows with their keys, or the tables; newest first.
+
+    Rows and tables say how: `ops`, `access`, how many `times`, and the first and last time with the last record's index.
+    """
+    return _statements(viewer, subject, window, limit, cursor) if by == "statements" else _grouped(
+        viewer, subject, by, window, limit, cursor
+    )  # fmt: skip
+
+
+def _statements(viewer: Viewer, subject: Subject, window: Window, limit: int | None, cursor: str | None) -> Answer:
+    as_of, last = read_cursor(cursor)
+    count = limited(limit)
+    mine, values = theirs(viewer, subject, window)
+    with Question(as_of=as_of) as question:
+        found = question.rows(
+            f"select index from activity where {mine} and {ACCESSES} and index < ? order by index desc limit {count + 1}",  # noqa: S608
+            [*values, last if last is not None else question.size],
+        )
+        following = make_cursor(question.size, found[count - 1]["index"]) if len(found) > count else None
+        return Answer(
+            fetch(question, viewer, found[:count]),
+            following,
+            total(question, "activity", f"{mine} and {ACCESSES}", values),
+            question.size,
+            coverage(question, viewer, window),
+        )
+
+
+def _grouped(viewer: Viewer, subject: Subject, by: By, window: Window, limit: int | None, cursor: str | None) -> Answer:
+    as_of, last = read_cursor(cursor, tuple[Place, str, str, str])
+    count = limited(limit)
+    mine, values = theirs(viewer, subject, window)
+    columns, more = GROUPED[by]
+    keyed = " and key is not null" if by == "rows" else ""
+    key = "key" if by == "rows" else "''"
+    inner = f"""select {columns}, {more}any_value(environment) as environment,
+        list_sort(list_distinct(list(touch_op))) as ops, list_sort(list_distinct(list(access))) as access,
+        {TIMES} as times, min(occurred_at) as first_at, max(occurred_at) as last_at, max(index) as last_index
+        from touches where {mine} and relation is not null{keyed} group by {columns}"""  # noqa: S608
+    order = "-last_index, place, relation, row"
+    after, place = (f"({order}) > (?, ?, ?, ?)", last) if last else ("true", [])
+    with Question(as_of=as_of) as question:
+        rows = question.rows(
+            f"select * from (select *, coalesce(datasource, '') as place, {key} as row from ({inner})) where {after} "  # noqa: S608
+            f"order by {order} limit {count + 1}",
+            [*values, *place],
+        )
+        items, following = page_of(rows, count, question.size, "last_index", "place", "relation", "row")
+        for item in items:
+            del item["place"], item["row"]
+        whole = total(question, f"({inner})", "true", values)
+        return Answer(items, following, whole, question.size, coverage(question, viewer, window))
