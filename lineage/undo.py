@@ -96,7 +96,7 @@ class Change(msgspec.Struct, frozen=True):
 class Later(NamedTuple):
     """A change of the same row that is not to be undone."""
 
-    index: int
+    record: int
     who: str
 
 
@@ -131,13 +131,13 @@ def plan(changes: Iterable[Change], later: Mapping[tuple[str, str | None], Seque
     for change in sorted(changes, key=lambda c: -c.index):
         places = [(change.name, key) for key in (*change.rows, None)]
         stays = next((kept[place] for place in places if place in kept), None)
-        others = [one for place in places for one in later.get(place, ()) if one.index > change.index]
+        others = [one for place in places for one in later.get(place, ()) if one.record > change.index]
         reason, because = _reason(change), None
         if reason is None and stays is not None:
             reason, because = "a later change of the same row stays", stays
         elif reason is None and others:
             first = min(others)
-            reason, because = f"{first.who} changed the same row later", first.index
+            reason, because = f"{first.who} changed the same row later", first.record
         if reason is None:
             steps.append(Step(change, _sql(change)))
             continue
