@@ -1,8 +1,22 @@
 """The addresses of the pages; each is a deep link that another page, a report or a ticket may hold."""
 
-from django.urls import path
+from django.urls import path, register_converter
+from django.urls.converters import StringConverter
 
 from lineage import views
+
+
+class NameConverter(StringConverter):
+    """A database's or table's name as one part of an address, whatever it holds: a slash is written %2F once more."""
+
+    def to_python(self, value: str) -> str:
+        return value.replace("%2F", "/").replace("%25", "%")
+
+    def to_url(self, value: str) -> str:
+        return value.replace("%", "%25").replace("/", "%2F")
+
+
+register_converter(NameConverter, "name")
 
 urlpatterns = [
     path("", views.overview, name="overview"),
@@ -23,9 +37,13 @@ urlpatterns = [
     path("undo/", views.undo_page, name="undo"),
     path("undo/script.sql", views.undo_file, name="undo-file"),
     path("tables/", views.tables, name="tables"),
-    path("tables/<str:datasource>/<str:relation>/rows/<path:key>/", views.row, name="row"),
-    path("tables/<str:datasource>/<str:relation>/tags/", views.tags, name="tags"),
-    path("tables/<str:datasource>/<path:relation>/", views.table, name="table"),
+    path("tables/<name:datasource>/<name:relation>/rows/<path:key>/", views.row, name="row"),
+    path("tables/<name:datasource>/<name:relation>/tags/", views.tags, name="tags"),
+    path("tables/<name:datasource>/<path:relation>/", views.table, name="table"),
+    path("lineage/record/<int:index>/", views.record_chain, name="record-chain"),
+    path("lineage/ticket/<path:ticket>/", views.ticket_chain, name="ticket-chain"),
+    path("lineage/session/<path:key>/", views.session_chain, name="session-chain"),
+    path("lineage/row/<name:datasource>/<name:relation>/rows/<path:key>/", views.row_chain, name="row-chain"),
     path("events/<int:index>/", views.event, name="event"),
     path("databases/", views.databases, name="databases"),
     path("connect/", views.connect, name="connect"),

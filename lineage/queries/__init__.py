@@ -1,6 +1,7 @@
 """The only reader: every function takes a `Viewer` first (docs/queries.md has the shapes)."""
 
 from lineage.queries.ask import SECOND, Answer, Coverage, Span, Total, Window
+from lineage.queries.chaining import chain
 from lineage.queries.counts import (
     COMPLETED,
     FACET_MOST,
@@ -27,7 +28,7 @@ from lineage.queries.whole import alarms, completeness, integrity, population
 
 __all__ = [
     "COMPLETED", "FACET_MOST", "LISTS", "SECOND", "TRIAL_MOST", "Answer", "Coverage", "Shift", "Span", "Subject",
-    "Total", "Trial", "Whole", "Window", "alarms", "approvals", "checkpoint", "checkpoints", "completeness",
+    "Total", "Trial", "Whole", "Window", "alarms", "approvals", "chain", "checkpoint", "checkpoints", "completeness",
     "completions", "control_facts", "datasources", "dry_run", "event", "events", "exact_total", "findings", "firsts",
     "gaps", "holders", "identities", "identity", "integrity", "kinds_counted", "overview", "population",
     "quarantined", "quarantined_item", "relation", "relations", "row", "run", "search_counts", "session", "sessions",

@@ -64,7 +64,7 @@ def relation(viewer: Viewer, datasource: str, relation: str, window: Window = Wi
     """One table: its columns, readers, writers, busiest rows, grants. Raises NotFound when nothing touched it."""
     scope, values = scoped(viewer, window)
     here = f"datasource = ? and list_contains(?, relation) and {scope} and {REAL}"
-    here_values = [datasource, _spellings(relation), *values]
+    here_values = [datasource, spellings(relation), *values]
     with Question() as question:
 
         def ask(select: str, tail: str) -> list[dict[str, Any]]:
@@ -99,7 +99,7 @@ def relation(viewer: Viewer, datasource: str, relation: str, window: Window = Wi
         }  # fmt: skip
 
 
-def _spellings(relation: str) -> list[str]:
+def spellings(relation: str) -> list[str]:
     """The full name, and the bare one that a parsed statement may have used."""
     return [relation, relation.rpartition(".")[2]] if "." in relation else [relation, f"public.{relation}"]
 
@@ -116,7 +116,7 @@ def key_columns(question: Question, viewer: Viewer, datasource: str, relation: s
     found = question.rows(
         "select arg_max(key_columns, index) as columns from touches where datasource = ? and list_contains(?, relation) "  # noqa: S608
         f"and access = 'changed' and len(key_columns) > 0 and {scope}",
-        [datasource, _spellings(relation), *values],
+        [datasource, spellings(relation), *values],
     )
     return list(found[0]["columns"] or [])
 
@@ -139,7 +139,7 @@ def row(viewer: Viewer, datasource: str, relation: str, key: str, window: Window
         parts = split_key(key)
         pairs = [f"{c}={v}" for c, v in zip(columns, parts, strict=True)] if len(columns) == len(parts) else []
         here = f"datasource = ? and list_contains(?, relation) and {scope} and {REAL}"
-        here_values = [datasource, _spellings(relation), *values]
+        here_values = [datasource, spellings(relation), *values]
         # The value alone tells nothing: 4711 may be another column's. Only where no key is known it has to do.
         exact = "list_has_all(pairs, ?)" if pairs else "false" if columns else "coalesce(key = ?, false)"
         exact_values: list[Any] = [pairs] if pairs else [] if columns else [key]

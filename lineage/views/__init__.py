@@ -1,6 +1,7 @@
 """The pages: functions that ask `lineage.queries` and render a template of the same name (docs/access.md)."""
 
 from lineage.views.account import sign_in, sign_out
+from lineage.views.chaining import record_chain, row_chain, session_chain, ticket_chain
 from lineage.views.connecting import connect
 from lineage.views.custody import (
     checkpoint,
@@ -47,6 +48,7 @@ __all__ = [
     "held_statement", "hold_add", "hold_release", "identities", "identity", "integrity", "live", "live_kill",
     "live_rows", "live_session", "not_found", "overview", "overview_live", "pack", "page_context", "quarantine_retry",
     "quarantined", "quarantined_bytes", "quarantined_item", "recheck", "recheck_ask", "recheck_cancel",
-    "recheck_live", "row", "run", "seal", "search", "server_error", "session", "sessions", "sign_in", "sign_out",
-    "table", "tables", "tags", "touched", "undo_file", "undo_page",
+    "recheck_live", "record_chain", "row", "row_chain", "run", "seal", "search", "server_error", "session",
+    "session_chain", "sessions", "sign_in", "sign_out", "table", "tables", "tags", "ticket_chain", "touched",
+    "undo_file", "undo_page",
 ]  # fmt: skip

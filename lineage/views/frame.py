@@ -46,6 +46,7 @@ SECTIONS = {
     "session": "sessions", "identity": "identities", "table": "tables", "row": "tables", "tags": "tables",
     "event": "search", "report": "reports",
     "guardrail-version": "guardrails", "guardrails-try": "guardrails", "held": "approvals", "live-session": "live", "firsts": "overview",
+    "record-chain": "search", "ticket-chain": "approvals", "session-chain": "sessions", "row-chain": "tables",
 } | dict.fromkeys(
     ("forgetting", "erasure", "checkpoints", "checkpoint", "gaps", "quarantine", "quarantine-item", "recheck", "pack"), "integrity"
 ) | dict.fromkeys(("run", "touched", "undo"), "identities")  # fmt: skip

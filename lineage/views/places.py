@@ -86,6 +86,9 @@ def row(request: HttpRequest, viewer: Viewer, datasource: str, relation: str, ke
     context = {
         "found": found,
         "title": f"{relation} {key}",
+        "pack_q": " ".join(
+            words.condition(*pair) for pair in (("datasource", datasource), ("relation", relation), ("key", key))
+        ),
         "sentence": words.row_sentence(found["summary"], dt.datetime.now(dt.UTC)),
         "timeline": timeline,
         "version": chosen_version(found["versions"], request.GET.get("at", "")),

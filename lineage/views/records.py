@@ -22,6 +22,7 @@ def event(request: HttpRequest, viewer: Viewer, index: int) -> HttpResponse:
         "groups": [(name, group_text(group)) for name, group in found["groups"].items()],
         "simulated": found["environment"] == frame.SIMULATED,
         "checkpoint_size": queries.integrity(viewer)["checkpoint_size"],
+        "pack_q": words.condition("index", index),
         "stamped": authorities.first_over(index),
     }
     return frame.page(request, "lineage/event.html", context)
