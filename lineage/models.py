@@ -296,3 +296,22 @@ class HeldStatement(models.Model):
     reviewed_by = models.CharField(max_length=254, null=True)
     reviewed_at = models.DateTimeField(null=True)
     review_note = models.TextField(null=True)
+
+
+class SavedSearch(models.Model):
+    """A search that somebody keeps. `role`: whom besides the owner it is shown to; "" nobody. Times stay as they were written.
+
+    `scope` is the owner's when it was saved: who sees less is not shown what the owner wrote.
+    """
+
+    name = models.CharField(max_length=100)
+    owner = models.CharField(max_length=254)
+    role = models.CharField(max_length=16, blank=True, default="")
+    scope = models.JSONField(default=dict)
+    q = models.TextField(blank=True)
+    by = models.CharField(max_length=10, default="event")
+    since = models.CharField(max_length=40, blank=True, default="")
+    until = models.CharField(max_length=40, blank=True, default="")
+    environment = models.CharField(max_length=100, blank=True, default="")
+    changed_at = models.DateTimeField()
+    deleted_at = models.DateTimeField(null=True)

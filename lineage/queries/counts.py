@@ -38,10 +38,17 @@ FACET_ROWS = 10
 COMPLETED = {
     "environment": "environment", "datasource": "datasource", "database": "database", "source": "source", "relation": "relation",
     "actor": "who_name", "for": "on_behalf_of", "agent": "agent_name", "run": "agent_run", "db_user": "db_user", "app": "client_app",
-    "ticket": "ticket", "command": "command", "flag": "flag", "policy": "policy", "role": "role", "column": "column",
+    "ticket": "ticket", "command": "command", "flag": "flag", "tag": "tag", "policy": "policy", "role": "role", "column": "column",
 }  # fmt: skip
 """Fields whose values are offered while somebody writes, from the newest records."""
-UNNESTED = {"relation": "relations", "flag": "flags", "policy": "policies", "role": "roles", "column": '"columns"'}
+UNNESTED = {
+    "relation": "relations",
+    "flag": "flags",
+    "tag": "tags",
+    "policy": "policies",
+    "role": "roles",
+    "column": '"columns"',
+}
 COMPLETED_AMONG = 50_000
 
 

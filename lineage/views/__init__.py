@@ -30,6 +30,7 @@ from lineage.views.faults import bad_request, csrf_failed, forbidden, not_found,
 from lineage.views.forgetting import erasure, erasure_ask, erasure_decide, forgetting, hold_add, hold_release
 from lineage.views.frame import page_context
 from lineage.views.guardrails import guardrail_version, guardrails, guardrails_set, guardrails_try
+from lineage.views.keeping import quarter, saved_add, saved_change, saved_remove, saved_restore, saved_searches
 from lineage.views.packing import pack
 from lineage.views.people import identities, identity, session, sessions
 from lineage.views.places import databases, row, table, tables
@@ -47,8 +48,8 @@ __all__ = [
     "gaps", "guardrail_version", "guardrails", "guardrails_set", "guardrails_try", "held_decide", "held_review",
     "held_statement", "hold_add", "hold_release", "identities", "identity", "integrity", "live", "live_kill",
     "live_rows", "live_session", "not_found", "overview", "overview_live", "pack", "page_context", "quarantine_retry",
-    "quarantined", "quarantined_bytes", "quarantined_item", "recheck", "recheck_ask", "recheck_cancel",
-    "recheck_live", "record_chain", "row", "row_chain", "run", "seal", "search", "server_error", "session",
-    "session_chain", "sessions", "sign_in", "sign_out", "table", "tables", "tags", "ticket_chain", "touched",
-    "undo_file", "undo_page",
+    "quarantined", "quarantined_bytes", "quarantined_item", "quarter", "recheck", "recheck_ask", "recheck_cancel",
+    "recheck_live", "record_chain", "row", "row_chain", "run", "saved_add", "saved_change", "saved_remove",
+    "saved_restore", "saved_searches", "seal", "search", "server_error", "session", "session_chain", "sessions",
+    "sign_in", "sign_out", "table", "tables", "tags", "ticket_chain", "touched", "undo_file", "undo_page",
 ]  # fmt: skip

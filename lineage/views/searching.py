@@ -99,6 +99,7 @@ def found(request: HttpRequest, viewer: Viewer, q: str, by: str) -> dict[str, An
         "export": exported(q, by, window, answer.as_of, now),
         "forms": list(cells.FORMS),
         "lengths": LENGTHS,
+        "kept": {name: request.GET.get(name, "") for name in frame.CARRIED} | {"q": q, "by": by},
         "export_most": exports.ROWS_MOST,
         "title": f"{words.total(total, one, many)} {frame.period(request)}",
         "simulated": words.simulated(window, shown, frame.SIMULATED),
