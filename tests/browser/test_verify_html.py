@@ -17,9 +17,9 @@ from playwright.sync_api import Page, sync_playwright
 from demo import authority as local
 from lineage.events import format_time
 from tests import evidence, packs, vectors
-from tests.browser.conftest import ARGUMENTS, CHROMIUM
 from tests.lineage.test_standalone import agreed, judged_by_ours, stamped, under
 from tests.packs import CASES, HOSTILE, Case
+from tests.serving import ARGUMENTS, CHROMIUM
 
 pytestmark = pytest.mark.slow
 
