@@ -27,6 +27,7 @@ from lineage import (
     health,
     ingest,
     ledger,
+    ocsf,
     queries,
     receipts,
     sources,
@@ -168,7 +169,7 @@ List = Callable[..., Answer]
 
 
 def listed(question: List) -> Callable[..., HttpResponseBase]:
-    """A view that answers a list question in json, csv, ndjson or parquet."""
+    """A view that answers a list question in json, csv, ndjson or parquet; events also as OCSF."""
 
     @require_GET
     @evidence_read
@@ -176,6 +177,9 @@ def listed(question: List) -> Callable[..., HttpResponseBase]:
         answer = question(
             viewer, request.GET.get("q", ""), window_of(request), limit_of(request), request.GET.get("cursor")
         )
+        if question is queries.events and request.GET.get("format") == "ocsf":
+            lines = b"".join(msgspec.json.encode(ocsf.event(item)) + b"\n" for item in answer.items)
+            return _file(lines, "application/x-ndjson", "ocsf.ndjson", answer)
         return formatted(request, answer)
 
     return view
@@ -200,7 +204,7 @@ def formatted(request: HttpRequest, answer: Answer) -> HttpResponse:
         return _file(as_csv(answer.items), "text/csv; charset=utf-8", "csv", answer)
     if form == "parquet":
         return _file(as_parquet(answer.items), "application/vnd.apache.parquet", "parquet", answer)
-    raise errors.QueryInvalid("format is json, csv, ndjson or parquet")
+    raise errors.QueryInvalid("format is json, csv, ndjson or parquet; for events also ocsf")
 
 
 def covered(c: queries.Coverage) -> dict[str, Any]:

@@ -12,6 +12,8 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lineage import ocsf
+
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 Row = Mapping[str, Any]
 
@@ -70,6 +72,13 @@ class Lines:
         """Nothing is due."""
 
 
+class Ocsf(Lines):
+    """One OCSF event a line; of records alone."""
+
+    def write(self, rows: Sequence[Row]) -> None:
+        super().write([ocsf.event(row) for row in rows])
+
+
 class Json:
     """One array of objects, each on a line of its own."""
 
@@ -104,5 +113,11 @@ FORMS: dict[str, Callable[[IO[bytes], pa.Schema], Writer]] = {
     "json": Json,
     "ndjson": Lines,
     "parquet": Parquet,
+    "ocsf": Ocsf,
 }
 """How rows can be written; the name is also the file's ending."""
+
+
+def forms(by: str) -> list[str]:
+    """The forms that rows of this kind can have: OCSF tells of events."""
+    return [name for name in FORMS if name != "ocsf" or by == "event"]

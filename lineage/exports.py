@@ -90,10 +90,10 @@ class Export:
     """One export, ready to be sent. Raises QueryInvalid, AccessDenied, QueryTooLong when it is made."""
 
     def __init__(self, viewer: Viewer, asked: Asked) -> None:
-        if asked.form not in cells.FORMS:
-            raise errors.QueryInvalid(f"The format is one of {', '.join(cells.FORMS)}.", format="unknown")
         if asked.by not in FILES:
             raise errors.QueryInvalid(f"What is listed is one of {', '.join(FILES)}.", by="unknown")
+        if asked.form not in cells.forms(asked.by):
+            raise errors.QueryInvalid(f"The format is one of {', '.join(cells.forms(asked.by))}.", format="unknown")
         self.viewer, self.asked = viewer, asked
         self.whole = queries.Whole(viewer, asked.q, asked.window, asked.by, asked.now, asked.as_of, ROWS_MOST)
 

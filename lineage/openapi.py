@@ -39,7 +39,7 @@ FILTERS = [
     _query("environment", "One environment"),
     _query("limit", "1 to 1000, default 50"),
     _query("cursor", "`next` of the answer before"),
-    _query("format", "json, csv, ndjson or parquet"),
+    _query("format", "json, csv, ndjson or parquet; events also ocsf"),
 ]
 
 

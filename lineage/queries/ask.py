@@ -77,7 +77,7 @@ EVENT_COLUMNS = (
     "attribution_index, claimed, purpose, ticket, client_app, client_ip, session, transaction_id, outcome, verdict, "
     "relations, relations_provenance, rows_returned, rows_affected, duration_us, error_code, error_message, flags, "
     "statement, redacted, statement_state, opaque, fingerprint, key, key_columns, diff, approval, decision, custody, "
-    "correlation_id"
+    "correlation_id, session_phase, db_system"
 )
 
 SECOND = frozenset({"statement_log", "seen_by_gateway"})

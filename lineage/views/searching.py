@@ -97,7 +97,7 @@ def found(request: HttpRequest, viewer: Viewer, q: str, by: str) -> dict[str, An
         "facets": facets(q, counts),
         "facets_of": words.number(queries.FACET_MOST) if not total.exact or total.value > queries.FACET_MOST else "",
         "export": exported(q, by, window, answer.as_of, now),
-        "forms": list(cells.FORMS),
+        "forms": cells.forms(by),
         "lengths": LENGTHS,
         "kept": {name: request.GET.get(name, "") for name in frame.CARRIED} | {"q": q, "by": by},
         "export_most": exports.ROWS_MOST,
