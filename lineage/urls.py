@@ -23,6 +23,7 @@ urlpatterns = [
     path("overview/live/", views.overview_live, name="overview-live"),
     path("overview/first/", views.firsts, name="firsts"),
     path("search", views.search, name="search"),
+    path("search/complete", views.complete, name="complete"),
     path("search/export", views.export, name="export"),
     path("search/quarter/", views.quarter, name="quarter"),
     path("search/saved/", views.saved_searches, name="saved"),

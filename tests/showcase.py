@@ -7,7 +7,7 @@ from typing import Any
 
 from django.test import Client
 
-from lineage import tagging
+from lineage import saved, tagging
 from lineage.access import Viewer
 from lineage.models import User
 from tests import story
@@ -22,6 +22,9 @@ PAGES = {
     "search-rows": "/search?q=relation:customers&by=touch",
     "search-sessions": "/search?q=dana&by=session",
     "search-identities": "/search?q=op:read&by=identity",
+    "search-tables": "/search?q=op:*&by=relation",
+    "search-quarter": "/search/quarter/",
+    "search-saved": "/search/saved/",
     "search-nothing": "/search?q=relation:nowhere",
     "search-fault": "/search?q=relatoin:x",
     "sessions": "/sessions/",
@@ -69,6 +72,8 @@ def tell(now: dt.datetime) -> dict[str, int]:
     carla = Viewer("carla@compliance.example", "compliance")
     for column in ("email", "phone"):
         tagging.establish(carla, "orders-prod", "public.customers", column, "contact", "how to reach people")
+    nightly = {"name": "Agents, last day", "q": "type:agent", "by": "event", "since": "24h"}
+    saved.save(Viewer(READER, "auditor"), nightly, is_shared=True)
     desk.source()
     desk.exchange(
         sessions=[desk.live(), desk.live("s-2", purpose="month end")],

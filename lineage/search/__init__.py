@@ -7,13 +7,14 @@ Pure: no I/O, no Django, no database. Everything that cannot be understood raise
 from lineage.search.fields import FIELDS, By, fields, to_sql
 from lineage.search.guide import EXAMPLES, HINTS, Unfinished, unfinished
 from lineage.search.headers import HeaderPart, header_part
-from lineage.search.reader import parse
+from lineage.search.reader import TEXT_LIMIT, parse
 from lineage.search.terms import And, Chip, Node, Not, Or, Query, Term, chips, names, terms
 
 __all__ = [
     "EXAMPLES",
     "FIELDS",
     "HINTS",
+    "TEXT_LIMIT",
     "And",
     "By",
     "Chip",

@@ -37,13 +37,13 @@ from lineage.views.places import databases, row, table, tables
 from lineage.views.proof import integrity, seal
 from lineage.views.records import event
 from lineage.views.review import approvals, findings
-from lineage.views.searching import export, search
+from lineage.views.searching import complete, export, search
 from lineage.views.subjects import run, touched, undo_file, undo_page
 from lineage.views.tagging import tags
 from lineage.views.watch import firsts, overview, overview_live
 
 __all__ = [
-    "approvals", "approvals_live", "bad_request", "checkpoint", "checkpoints", "connect", "csrf_failed", "databases",
+    "approvals", "approvals_live", "bad_request", "checkpoint", "checkpoints", "complete", "connect", "csrf_failed", "databases",
     "erasure", "erasure_ask", "erasure_decide", "event", "export", "findings", "firsts", "forbidden", "forgetting",
     "gaps", "guardrail_version", "guardrails", "guardrails_set", "guardrails_try", "held_decide", "held_review",
     "held_statement", "hold_add", "hold_release", "identities", "identity", "integrity", "live", "live_kill",

@@ -5,14 +5,14 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any, NamedTuple
 
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
 from django.views.decorators.http import require_GET
 
 from lineage import cells, errors, exports, queries, words
 from lineage.access import Viewer
-from lineage.answers import evidence_read
+from lineage.answers import evidence_read, signed_in
 from lineage.events import format_time, parse_time
-from lineage.search import EXAMPLES, FIELDS, chips, parse
+from lineage.search import EXAMPLES, FIELDS, HINTS, TEXT_LIMIT, Unfinished, chips, parse, unfinished
 from lineage.views import frame
 
 
@@ -38,6 +38,9 @@ QUESTIONS = (
     ("ticket:OPS-42", "what was done under a ticket"),
     ("op:export rows:>1000", "large exports"),
 )
+FIRST = frozenset({"actor", "agent", "relation", "key", "op", "verdict", "type", "ticket", "since"})
+"""The fields that are offered before anything is written."""
+OFFERED_MOST = 12
 LENGTHS = ("50", "200", "1000")
 
 
@@ -156,3 +159,44 @@ def asked(request: HttpRequest) -> exports.Asked:
     window = frame.window(request)
     by, form = given.get("by", "event"), given.get("format", "csv")
     return exports.Asked(given.get("q", "").strip(), by, window, form, moment, int(size) if size else None)
+
+
+@require_GET
+@signed_in
+def complete(request: HttpRequest, viewer: Viewer) -> HttpResponseBase:
+    """What a text may go on with: `{"from", "options": [{"text", "what"}]}`. Values of records are a read of evidence."""
+    text = request.GET.get("text", "")[:TEXT_LIMIT]
+    end = unfinished(text)
+    if end.field in queries.COMPLETED and not FIELDS[end.field].values:
+        return values_of_records(request, end)
+    return _offered(end.begin, _fields_and_words(end))
+
+
+@evidence_read
+def values_of_records(request: HttpRequest, viewer: Viewer, end: Unfinished) -> HttpResponse:
+    """Values in the viewer's newest records; each read is recorded with what was written."""
+    found = queries.completions(viewer, end.field, end.written)
+    options = [
+        {
+            "text": words.condition(end.field, row["name"]).partition(":")[2],
+            "what": f"{words.number(row['count'])} lately",
+        }
+        for row in found
+    ]
+    return _offered(end.begin, options)
+
+
+def _fields_and_words(end: Unfinished) -> list[dict[str, str]]:
+    if end.field:
+        field = FIELDS.get(end.field)
+        offered = [*(field.values if field else ()), *HINTS.get(end.field, ())]
+        return [{"text": one, "what": ""} for one in offered if one.startswith(end.written.lower())]
+    written = end.written.lower()
+    names = [f for f in FIELDS.values() if (f.name.startswith(written) if written else f.name in FIRST)]
+    return [{"text": f"{f.name}{'.' if f.of_column else ':'}", "what": f.description} for f in names]
+
+
+def _offered(begin: int, options: list[dict[str, str]]) -> HttpResponse:
+    answer = JsonResponse({"from": begin, "options": options[:OFFERED_MOST]})
+    answer["Cache-Control"] = "private, no-store"
+    return answer

@@ -239,3 +239,34 @@ def test_the_command_writes_a_manifest_of_what_it_printed(
     with pytest.raises(SystemExit):
         call_command("ask", "actor:dana", "--manifest", str(tmp_path / "other.json"))
     assert not (tmp_path / "other.json").exists()
+
+
+def test_completion_offers_fields_words_and_values_in_scope_and_values_are_a_recorded_read(
+    told: dict[str, int],
+) -> None:
+    alice, stranger = signed_in(story.person()), signed_in(story.person("sam@other.example", datasources=["other-db"]))
+
+    def offered(text: str, client: Client = alice) -> tuple[int, list[str]]:
+        answer = client.get("/search/complete", {"text": text})
+        assert answer.status_code == 200
+        found = answer.json()
+        return found["from"], [option["text"] for option in found["options"]]
+
+    def reads() -> int:
+        return queries.events(ALL, "kind:decision since:1h").total.value
+
+    before = reads()
+    assert offered("op:read -act") == (9, ["actor:"])
+    assert offered("be") == (0, ["before."])
+    assert offered("type:h") == (5, ["human"])
+    assert offered("since:")[1] == ["1h", "24h", "7d", "30d"]
+    assert offered("nofield:x") == (8, [])
+    assert offered('text:"two wo') == (10, [])
+    assert len(offered("")[1]) > 5
+    assert reads() == before, "names of fields and our own words are no evidence"
+    assert offered("actor:da") == (6, ['"Dana Reyes"'])
+    assert offered("relation:pay") == (9, ["public.payments"])
+    assert reads() == before + 2
+    assert offered("actor:", stranger) == (6, [])
+    assert offered("ticket:", stranger) == (7, [])
+    assert Client().get("/search/complete?text=actor:").status_code == 302
