@@ -31,6 +31,7 @@ from lineage import (
     segments,
     witnesses,
 )
+from lineage.findings import judging, telling
 
 LOCK = 7302
 TIDY_SECONDS = 60.0
@@ -70,6 +71,8 @@ def rounds() -> list[Round]:
         Round("held", FORGETTING_SECONDS, held.sweep),
         Round("timestamps", 5, authorities.Asking(), apart=True),
         Round("witnesses", settings.WITNESS_SECONDS, witnesses.Showing(), apart=True),
+        Round("findings", 0, judging.Judging(), apart=True),
+        Round("telling", 0, telling.Tellers(), apart=True),
         Round("drops", DROP_PACE_SECONDS, drops.drop_when_due, apart=True),
     ]
 

@@ -6,6 +6,8 @@ from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
+import lineage.finding_models  # noqa: F401 - tables of this app, in a module of their own
+
 
 class Role(models.TextChoices):
     AUDITOR = "auditor", "Auditor"

@@ -6,6 +6,7 @@ import http.client
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from lineage import errors
@@ -18,7 +19,9 @@ class Reply(NamedTuple):
     body: bytes
 
 
-def post(url: str, body: bytes, content_type: str, seconds: float, most: int) -> Reply:
+def post(
+    url: str, body: bytes, content_type: str, seconds: float, most: int, headers: Mapping[str, str] | None = None
+) -> Reply:
     """The reply, its body at most `most` bytes. Raises StoreUnavailable when it is not whole within so many seconds.
 
     In a thread, because a socket's own time limit would allow a byte now and then for ever.
@@ -28,7 +31,7 @@ def post(url: str, body: bytes, content_type: str, seconds: float, most: int) ->
 
     def work() -> None:
         try:
-            replies.append(_post(url, body, content_type, seconds, most))
+            replies.append(_post(url, body, {"Content-Type": content_type, **(headers or {})}, seconds, most))
         except (OSError, ValueError, http.client.HTTPException) as error:
             faults.append(error)
 
@@ -49,8 +52,8 @@ class _Straight(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def _post(url: str, body: bytes, content_type: str, seconds: float, most: int) -> Reply:
-    request = urllib.request.Request(url, data=body, headers={"Content-Type": content_type})  # noqa: S310 callers allow http(s) only
+def _post(url: str, body: bytes, headers: Mapping[str, str], seconds: float, most: int) -> Reply:
+    request = urllib.request.Request(url, data=body, headers=dict(headers))  # noqa: S310 callers allow http(s) only
     try:
         with urllib.request.build_opener(_Straight).open(request, timeout=seconds) as answer:
             return Reply(answer.status, answer.read(most + 1)[:most])

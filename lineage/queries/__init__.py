@@ -14,6 +14,7 @@ from lineage.queries.counts import (
 )
 from lineage.queries.exporting import Whole
 from lineage.queries.facts import control_facts
+from lineage.queries.found import Narrowed, finding, findings, found
 from lineage.queries.glance import firsts, overview
 from lineage.queries.lacking import checkpoint, checkpoints, gaps, quarantined, quarantined_item
 from lineage.queries.people import identities, identity, session, sessions
@@ -27,10 +28,11 @@ from lineage.queries.undoing import undoing
 from lineage.queries.whole import alarms, completeness, integrity, population
 
 __all__ = [
-    "COMPLETED", "FACET_MOST", "LISTS", "SECOND", "TRIAL_MOST", "Answer", "Coverage", "Shift", "Span", "Subject",
-    "Total", "Trial", "Whole", "Window", "alarms", "approvals", "chain", "checkpoint", "checkpoints", "completeness",
-    "completions", "control_facts", "datasources", "dry_run", "event", "events", "exact_total", "findings", "firsts",
-    "gaps", "holders", "identities", "identity", "integrity", "kinds_counted", "overview", "population",
-    "quarantined", "quarantined_item", "relation", "relations", "row", "run", "search_counts", "session", "sessions",
-    "tag_history", "tags", "tags_of", "tallied", "touched", "touches", "undoing",
+    "COMPLETED", "FACET_MOST", "LISTS", "SECOND", "TRIAL_MOST", "Answer", "Coverage", "Narrowed", "Shift", "Span",
+    "Subject", "Total", "Trial", "Whole", "Window", "alarms", "approvals", "chain", "checkpoint", "checkpoints",
+    "completeness", "completions", "control_facts", "datasources", "dry_run", "event", "events", "exact_total",
+    "finding", "findings", "firsts", "found", "gaps", "holders", "identities", "identity", "integrity",
+    "kinds_counted", "overview", "population", "quarantined", "quarantined_item", "relation", "relations", "row",
+    "run", "search_counts", "session", "sessions", "tag_history", "tags", "tags_of", "tallied", "touched", "touches",
+    "undoing",
 ]  # fmt: skip

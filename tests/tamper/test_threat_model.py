@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lineage import outside
-from lineage.queries import review
+from lineage.findings import rules
 from lineage.verify import checks
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "threat-model.md"
@@ -191,7 +191,7 @@ ALARMS = {
     "signer-state-missing", "log-set-back", "log-rewritten", "record-missing", "checkpoint-unknown", "hashes-damaged",
     "ledger-broken", "fsck-failed", "witness-refused", *outside.LATE,
 }  # fmt: skip
-FINDINGS = {name for name, *_ in review.RULES}
+FINDINGS = {rule.id for rule in rules.load().rules}
 CHECKS = {name for _, name, _ in checks.CHECKS} | {"archive", "members", "manifest", "pdf"}
 
 

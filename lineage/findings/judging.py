@@ -1,0 +1,204 @@
+"""The keeper's round that judges new records by the rules, and keeps each finding once, as a record and as a row.
+
+Records, rows, what is to be told, and how far everything was judged are committed together: a killed keeper finds nothing
+twice and forgets nothing. A log line or row change is judged once it has settled, since a gateway's record that names its
+person may be on its way; what came within `REACH` is judged again, and what does not hold any more is said to be explained.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from typing import Any
+
+from django.db import connection, transaction
+from django.utils import timezone
+
+from lineage import ledger
+from lineage.engine import Question
+from lineage.events import Custody, Event, format_time
+from lineage.finding_models import Finding, FindingProgress
+from lineage.findings import ruling, telling
+from lineage.findings.evaluation import Row, evaluate, say
+from lineage.findings.rules import OWN, Ruleset
+
+REACH = dt.timedelta(minutes=15)
+CONTEXT = REACH + dt.timedelta(hours=1)
+SETTLE = dt.timedelta(seconds=2)
+CHUNK = 20_000
+FIRST_HAND = ("gateway", "events")
+SETTLED = f"(received_at <= ? or source_format in {FIRST_HAND})"
+REAL = (
+    f"(environment <> '{OWN}' or decision_type in ('review', 'break_glass') or custody_subject = 'count-mismatch') "
+    "and coalesce(custody_subject, '') not like 'finding %'"
+)
+
+
+class Judging:
+    """Called each second or so; after a long look it rests as long again, so that it never takes more than half a core."""
+
+    def __init__(self) -> None:
+        self.not_before = 0.0
+        self.quiet_at = -1
+
+    def __call__(self) -> None:
+        began = time.monotonic()
+        if began < self.not_before:
+            return
+        self.quiet_at = judge(quiet_at=self.quiet_at)
+        self.not_before = 2 * time.monotonic() - began
+
+
+def judge(now: dt.datetime | None = None, quiet_at: int = -1) -> int:
+    """Judges what is due. Returns the log size up to which nothing waits, else -1.
+
+    `quiet_at`: what an earlier call returned; without a record since that could be found, nothing is asked.
+    """
+    moment = now or timezone.now()
+    progress, _ = FindingProgress.objects.get_or_create(pk=1)
+    rules = ruling.current()
+    with Question(joined=False) as question:
+        size = question.size
+        fresh = question.rows(
+            f"select count(*) as n from raw_events where index >= ? and {REAL}",  # noqa: S608 - our own words
+            [max(progress.judged_to, quiet_at)],
+        )[0]["n"]
+        seen = question.rows(
+            f"select min(index) filter (received_at >= ?) as again, min(index) filter (index >= ? and not {SETTLED}) as unsettled, "  # noqa: S608
+            "min(index) filter (received_at >= ?) as context from raw_events where received_at >= ? or index >= ?",
+            [
+                moment - REACH,
+                progress.judged_to,
+                moment - SETTLE,
+                moment - CONTEXT,
+                moment - CONTEXT,
+                progress.judged_to,
+            ],
+        )[0]
+    if not fresh and (quiet_at >= 0 or progress.judged_to == size):
+        FindingProgress.objects.filter(pk=1, judged_to=progress.judged_to).update(judged_to=size)
+        return size
+    low = min(progress.judged_to, size if seen["again"] is None else seen["again"])
+    high = min(size, max(progress.judged_to, low) + CHUNK)
+    context = min(low, low if seen["context"] is None else seen["context"])
+    unsettled = high if seen["unsettled"] is None else min(seen["unsettled"], high)
+    with Question(as_of=high) as question:
+        rows = _found(question, rules, context, low, moment)
+        lasting = _lasting(question, rules, low)
+    keep(rules, [*rows, *lasting[0]], low, lasting[1], (progress.judged_to, unsettled), moment)
+    return size if unsettled == size else -1
+
+
+def _found(question: Question, rules: Ruleset, context: int, low: int, now: dt.datetime) -> list[Row]:
+    judged = f"index >= ? and {SETTLED}", [low, now - SETTLE]
+    return evaluate(question, rules, ("index >= ?", [max(0, min(context, low - CHUNK))]), judged)
+
+
+def _lasting(question: Question, rules: Ruleset, low: int) -> tuple[list[Row], list[Finding]]:
+    """Of what lasts and lies before the reach: what still holds, and all of it."""
+    codes = [rule.id for rule in rules.on if rule.lasting]
+    open_ = list(Finding.objects.filter(rule__in=codes, state="open", first_index__lt=low))
+    if not open_:
+        return [], []
+    indexes = ", ".join(str(index) for finding in open_ for index in finding.members)
+    return evaluate(question, rules, (f"index in ({indexes})", []), ("true", [])), open_
+
+
+def keep(
+    rules: Ruleset, rows: list[Row], low: int, lasting: list[Finding], progress: tuple[int, int], now: dt.datetime
+) -> int:
+    """Writes what is new, and ends what is explained; all of it or nothing. Returns how many findings are new.
+
+    Nothing is written when another keeper has been here since `progress[0]` was read.
+    """
+    with transaction.atomic():
+        if not FindingProgress.objects.filter(pk=1, judged_to=progress[0]).update(judged_to=max(progress)):
+            return 0
+        known = {(f.rule, f.about): f for f in Finding.objects.filter(about__in=[row["about"] for row in rows])}
+        fresh = [row for row in reversed(rows) if (row["rule"], row["about"]) not in known]
+        _grow(rows, known)
+        _explain(rules, {(row["rule"], row["about"]) for row in rows}, low, lasting, now)
+        numbers = _numbers(len(fresh))
+        placed = (
+            ledger.record_all([_record(n, row, rules, now) for n, row in zip(numbers, fresh, strict=True)])
+            if fresh
+            else []
+        )
+        made = [
+            _kept(number, say(row, rules), rules, place.index, now)
+            for number, row, place in zip(numbers, fresh, placed, strict=True)
+        ]
+        Finding.objects.bulk_create(made)
+        telling.prepare(list(zip(made, fresh, strict=True)), rules, now)
+    return len(made)
+
+
+def _numbers(count: int) -> list[int]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "select nextval(pg_get_serial_sequence('lineage_finding', 'id')) from generate_series(1, %s)", [count]
+        )
+        return [row[0] for row in cursor.fetchall()]
+
+
+def _record(number: int, row: Row, rules: Ruleset, now: dt.datetime) -> Event:
+    """It names rule and records, and nobody: who did what stands in those records, and is erased with them."""
+    rule = rules.rule(row["rule"])
+    return event(
+        row["environment"], row["datasource"], now, number,
+        detail=f"{rule.title} ({rule.id}, {rule.severity}): record {row['index']}", count=row["records"],
+        first=str(row["index"]), last=str(row["last_index"]), transition="begins",
+    )  # fmt: skip
+
+
+def event(environment: str, datasource: str | None, now: dt.datetime, number: int, **more: Any) -> Event:
+    """A record about a kept finding."""
+    return Event(
+        kind="custody", occurred_at=format_time(now), environment=environment, datasource=datasource,
+        custody=Custody(type=more.pop("type", "finding"), subject=f"finding {number}", **more),
+    )  # fmt: skip
+
+
+def _kept(number: int, row: Row, rules: Ruleset, record: int, now: dt.datetime) -> Finding:
+    return Finding(
+        id=number, rule=row["rule"], about=row["about"], severity=row["severity"], environment=row["environment"],
+        datasource=row["datasource"], occurred_at=row["occurred_at"], first_index=row["index"], last_index=row["last_index"],
+        members=row["members"], records=row["records"], rows=row["rows"], digest=rules.digest, found_at=now, record=record,
+    )  # fmt: skip
+
+
+def _grow(rows: list[Row], known: dict[tuple[str, str], Finding]) -> None:
+    """What goes on has more records than before."""
+    for row in rows:
+        finding = known.get((row["rule"], row["about"]))
+        if finding and row["last_index"] > finding.last_index:
+            members = sorted({*finding.members, *row["members"]})
+            more = max(finding.records, row["records"], len(members))
+            Finding.objects.filter(pk=finding.pk).update(
+                last_index=row["last_index"], members=members[:50], records=more, rows=_most(finding.rows, row["rows"])
+            )
+
+
+def _most(*counts: int | None) -> int | None:
+    return max((count for count in counts if count is not None), default=None)
+
+
+def _explain(rules: Ruleset, holds: set[tuple[str, str]], low: int, lasting: list[Finding], now: dt.datetime) -> None:
+    """Open findings within the reach (or lasting ones) that the same rules do not find any more."""
+    within = Finding.objects.filter(state="open", first_index__gte=low, digest=rules.digest)
+    over = [f for f in [*within, *lasting] if (f.rule, f.about) not in holds and f.rule not in rules.off]
+    if over:
+        ledger.record_all(
+            [
+                event(
+                    f.environment,
+                    f.datasource,
+                    now,
+                    f.pk,
+                    detail="explained by what was recorded since",
+                    transition="ends",
+                )
+                for f in over
+            ]
+        )
+        Finding.objects.filter(pk__in=[f.pk for f in over]).update(state="explained", triaged_at=now)

@@ -1,0 +1,170 @@
+"""Receivers of findings: whom to tell what, checked before it is kept, with a secret that is shown once."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import ipaddress
+import re
+import secrets
+import socket
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlsplit
+
+from cryptography.fernet import Fernet, InvalidToken
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
+from django.db import transaction
+
+from lineage import errors, ledger, rights
+from lineage.access import Viewer
+from lineage.finding_models import Receiver
+from lineage.findings import ruling
+from lineage.findings.rules import SEVERITIES
+
+KINDS = ("webhook", "mail")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,59}")
+SHOWN = ("kind", "address", "severity", "rules", "environments", "datasources", "is_on")
+
+
+def establish(viewer: Viewer, given: dict[str, Any], reason: str) -> tuple[Receiver, str]:
+    """Makes a receiver, or changes the one of this name; returns it and its new secret ("" where the old one stays).
+
+    `given`: name, kind, address, severity, rules, environments, datasources, is_on, new_secret. With another address a
+    webhook gets another secret. Raises AccessDenied and ReceiverInvalid; the refusal is recorded.
+    """
+    try:
+        if not ruling.may(viewer):
+            raise errors.AccessDenied("Receivers of findings are set by security and administrators.")
+        wanted, why = _checked(given), _reason(reason)
+    except errors.TouchstoneError as error:
+        rights.refuse("configuration", None, viewer.email, error.code)
+        raise
+    with transaction.atomic():
+        one = Receiver.objects.select_for_update().filter(name=given["name"]).first()
+        before = _words(one) if one else "none"
+        moved = one is None or (one.kind, one.address) != (wanted["kind"], wanted["address"])
+        one = one or Receiver(name=given["name"])
+        for field in SHOWN:
+            setattr(one, field, wanted[field])
+        one.by, fresh = viewer.email, ""
+        if one.kind == "webhook" and (moved or given.get("new_secret")):
+            fresh = f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
+            one.secret = _vault().encrypt(fresh.encode()).decode()
+        one.save()
+        ledger.record_decision(
+            "configuration", decided_by=viewer.email, subject=f"receiver {one.name}",
+            transition=f"{before} → {_words(one)}{'; new secret' if fresh else ''}", purpose=why,
+        )  # fmt: skip
+    return one, fresh
+
+
+def secret_of(receiver: Receiver) -> bytes:
+    """The bytes that sign for it. Raises ReceiverInvalid when the program's own secret changed meanwhile."""
+    try:
+        text = _vault().decrypt(receiver.secret.encode()).decode()
+    except InvalidToken as error:
+        raise errors.ReceiverInvalid(
+            "The secret cannot be opened: TOUCHSTONE_SECRET_KEY changed. Make a new one on Findings, Receivers."
+        ) from error
+    return base64.b64decode(text.removeprefix("whsec_"))
+
+
+def _vault() -> Fernet:
+    key = hashlib.sha256(b"touchstone receivers\0" + settings.SECRET_KEY.encode()).digest()
+    return Fernet(base64.urlsafe_b64encode(key))
+
+
+def _reason(text: str) -> str:
+    why = text.strip()
+    if not why or len(why) > 1000 or "\0" in why:
+        raise errors.ReceiverInvalid("Say in up to 1,000 characters why. Nothing was changed.", field="reason")
+    return why
+
+
+def _checked(given: dict[str, Any]) -> dict[str, Any]:
+    name, kind, address = (str(given.get(field, "")).strip() for field in ("name", "kind", "address"))
+    if not NAME.fullmatch(str(given.get("name", ""))):
+        raise errors.ReceiverInvalid(
+            "A name is at most 60 letters, digits, spaces, dots or hyphens. Nothing was changed.", field=name[:40]
+        )
+    if kind not in KINDS or given.get("severity") not in SEVERITIES:
+        raise errors.ReceiverInvalid("Choose webhook or mail, and high, medium or low. Nothing was changed.")
+    codes = {rule.id for rule in ruling.current().rules}
+    if unknown := [code for code in given.get("rules", ()) if code not in codes]:
+        raise errors.ReceiverInvalid(f"There is no rule {unknown[0][:40]}. Nothing was changed.", field="rules")
+    if kind == "webhook":
+        check_url(address)
+    else:
+        _check_mail(address)
+    lists = {name: _listed(given.get(name, ())) for name in ("rules", "environments", "datasources")}
+    return {"kind": kind, "address": address, "severity": given["severity"], "is_on": bool(given.get("is_on")), **lists}
+
+
+def _listed(values: Iterable[str]) -> list[str]:
+    found = sorted({value.strip() for value in values if value.strip()})
+    if len(found) > 100 or any(len(value) > 100 or "\0" in value for value in found):
+        raise errors.ReceiverInvalid("Give at most 100 names of at most 100 characters. Nothing was changed.")
+    return found
+
+
+def _check_mail(address: str) -> None:
+    try:
+        validate_email(address)
+    except ValidationError as error:
+        raise errors.ReceiverInvalid("Give one mail address. Nothing was changed.", field="address") from error
+
+
+def check_url(url: str) -> None:
+    """Raises ReceiverInvalid unless it is https, or http to a host of our own network; never a link-local address.
+
+    Asked when it is set and before each sending, since a name may come to mean another address.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        parts, port = urlsplit(""), 0
+    if (
+        parts.scheme not in ("https", "http")
+        or not parts.hostname
+        or parts.username
+        or len(url) > 500
+        or re.search(r"[\s\x00-\x1f]", url)
+    ):
+        raise errors.ReceiverInvalid(
+            "Give an address like https://hooks.example/abc, without user and password in it. Nothing was changed.",
+            field="address",
+        )
+    try:
+        found = {
+            ipaddress.ip_address(a[4][0]) for a in socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
+        }
+    except (OSError, ValueError, UnicodeError) as error:
+        raise errors.ReceiverInvalid(f"The host {parts.hostname[:100]} is not known here.", field="address") from error
+    plain = parts.scheme == "http"
+    for ip in found:
+        if ip.is_link_local or ip.is_multicast or ip.is_unspecified or ip.is_reserved:
+            raise errors.ReceiverInvalid(f"{ip} is no address that findings are sent to.", field="address")
+        if plain and not (ip.is_private or ip.is_loopback):
+            raise errors.ReceiverInvalid("Outside your own network the address begins with https://.", field="address")
+
+
+def _words(receiver: Receiver) -> str:
+    """As a record tells it. Of a webhook's address the host alone: the rest may be a secret."""
+    host = urlsplit(receiver.address).hostname if receiver.kind == "webhook" else receiver.address
+    mark = hashlib.sha256(receiver.address.encode()).hexdigest()[:8]
+    which = [f"{name}={'+'.join(getattr(receiver, name))}" for name in SHOWN[3:6] if getattr(receiver, name)]
+    return " ".join(
+        [receiver.kind, f"{host} ({mark})", f"from {receiver.severity}", *which, "on" if receiver.is_on else "off"]
+    )[:240]
+
+
+def shown_address(receiver: Receiver) -> str:
+    """Without the path of a webhook, which may be a secret."""
+    if receiver.kind == "mail":
+        return receiver.address
+    parts = urlsplit(receiver.address)
+    return f"{parts.scheme}://{parts.netloc}/…"

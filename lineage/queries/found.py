@@ -1,0 +1,256 @@
+"""Findings: those that are kept, and what the rules find in records that are not judged yet."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from django.db.models import Count, Q, QuerySet
+
+from lineage.access import Viewer
+from lineage.engine import Question
+from lineage.finding_models import Finding, FindingProgress, Telling
+from lineage.findings import receivers, ruling, triage
+from lineage.findings.evaluation import Row, evaluate, say, told_again
+from lineage.findings.judging import CHUNK, REAL
+from lineage.findings.rules import Ruleset
+from lineage.queries.ask import (
+    Answer,
+    Place,
+    Total,
+    Window,
+    fetch,
+    limited,
+    make_cursor,
+    read_cursor,
+    scoped,
+    searched,
+    shown,
+)
+from lineage.queries.covering import coverage
+
+DAY, FIRST = dt.timedelta(days=1), dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+FACETS = ("rule", "severity", "state", "environment")
+STATES = ("open", "closed", "explained")
+MATCHED_MOST = 5_000
+
+
+class Narrowed(msgspec.Struct, frozen=True):
+    """Which findings are asked for besides window and scope; empty: all. Explained ones only where `state` says so."""
+
+    rule: str = ""
+    severity: str = ""
+    state: str = ""
+
+    def takes(self, row: Row) -> bool:
+        states = (self.state,) if self.state else ("open", "closed")
+        return (not self.rule or row["rule"] == self.rule) and (
+            not self.severity or row["severity"] == self.severity
+        ) and row["state"] in states  # fmt: skip
+
+
+EVERY = Narrowed()
+
+
+def findings(
+    viewer: Viewer,
+    window: Window = Window(),
+    limit: int | None = None,
+    cursor: str | None = None,
+    q: str = "",
+    narrowed: Narrowed = EVERY,
+) -> Answer:
+    """Findings, newest first, one for each rule and what it is about: rule, severity, sentence, index, number, state …
+
+    `q` keeps those whose records match. One that is not kept yet has no number and is open.
+    """
+    return found(viewer, window, limit, cursor, q, narrowed)[0]
+
+
+def found(
+    viewer: Viewer,
+    window: Window = Window(),
+    limit: int | None = None,
+    cursor: str | None = None,
+    q: str = "",
+    narrowed: Narrowed = EVERY,
+) -> tuple[Answer, dict[str, list[dict[str, Any]]]]:
+    """The same, and for each facet its values with how many findings have them under the other conditions' window."""
+    as_of, last = read_cursor(cursor, tuple[Place, str])
+    count = limited(limit or 200)
+    rules, kept = ruling.current(), _kept(viewer, window)
+    with Question(as_of=as_of) as question:
+        fresh = _unjudged(question, viewer, window, rules)
+        if q:
+            kept, fresh = _matching(question, viewer, q, window, kept, fresh)
+        facets = _facets(kept, fresh)
+        chosen = [row for row in fresh if narrowed.takes(row)]
+        wanted = kept.filter(_condition(narrowed))
+        total = wanted.count() + len(chosen)
+        place = (-last[0], last[1]) if last else None
+        here = [row for row in chosen if place is None or (-row["index"], row["rule"]) > place]
+        stored = _told(question, viewer, list(_after(wanted, last)[: count + 1]), rules)
+        items = sorted([*here, *stored], key=lambda row: (-row["index"], row["rule"]))
+        following = None
+        if len(items) > count:
+            items = items[:count]
+            following = make_cursor(question.size, [items[-1]["index"], items[-1]["rule"]])
+        answer = Answer(items, following, Total(total, True), question.size, coverage(question, viewer, window))
+        return answer, facets
+
+
+def _kept(viewer: Viewer, window: Window) -> QuerySet[Finding]:
+    asked = viewer.within("occurred_at")
+    if window.since:
+        asked &= Q(occurred_at__gte=window.since)
+    if window.until:
+        asked &= Q(occurred_at__lt=window.until)
+    if window.environment:
+        asked &= Q(environment=window.environment)
+    return Finding.objects.filter(asked) if viewer.reads_records else Finding.objects.none()
+
+
+def _condition(narrowed: Narrowed) -> Q:
+    asked = Q(state=narrowed.state) if narrowed.state else ~Q(state="explained")
+    if narrowed.rule:
+        asked &= Q(rule=narrowed.rule)
+    return asked & Q(severity=narrowed.severity) if narrowed.severity else asked
+
+
+def _after(wanted: QuerySet[Finding], last: tuple[int, str] | None) -> QuerySet[Finding]:
+    ordered = wanted.order_by("-first_index", "rule")
+    return ordered.filter(Q(first_index__lt=last[0]) | Q(first_index=last[0], rule__gt=last[1])) if last else ordered
+
+
+def _unjudged(question: Question, viewer: Viewer, window: Window, rules: Ruleset) -> list[Row]:
+    """What the keeper has not come to yet, judged now."""
+    progress = FindingProgress.objects.filter(pk=1).first()
+    start = progress.judged_to if progress else 0
+    real = question.rows(f"select count(*) as n from raw_events where index >= ? and {REAL}", [start])[0]["n"]  # noqa: S608
+    if not real:
+        return []
+    condition, values = scoped(viewer, window)
+    scope, scope_values = _places_of(viewer)
+    base = f"index >= ? and occurred_at >= ? and {scope}"
+    earlier = window.since - DAY if window.since else FIRST
+    rows = evaluate(
+        question,
+        rules,
+        (base, [max(0, start - CHUNK), earlier, *scope_values]),
+        (f"index >= ? and {condition}", [start, *values]),
+    )
+    known = set(Finding.objects.filter(about__in=[row["about"] for row in rows]).values_list("rule", "about"))
+    return [_open(say(row, rules), rules) for row in rows if (row["rule"], row["about"]) not in known]
+
+
+def _places_of(viewer: Viewer) -> tuple[str, list[Any]]:
+    """Databases and environments of the viewer without their times: what a rule may look back at."""
+    return Viewer(viewer.email, viewer.role, viewer.datasources, viewer.environments).scope()
+
+
+def _open(row: Row, rules: Ruleset) -> Row:
+    title = rules.rule(row["rule"]).title
+    return row | {
+        "number": None,
+        "state": "open",
+        "verdict": "",
+        "owner": "",
+        "record": None,
+        "found_at": None,
+        "title": title,
+    }
+
+
+def _told(question: Question, viewer: Viewer, kept: list[Finding], rules: Ruleset) -> list[Row]:
+    """The rows of kept findings, read from their records as far as the viewer may see them."""
+    rows = told_again(question, ((f.pk, f.rule, f.members) for f in kept), viewer.scope())
+    told = []
+    for finding in kept:
+        row = rows.get(finding.pk)
+        if row is None:
+            continue
+        row |= {"records": finding.records, "rows": finding.rows, "about": finding.about, "members": finding.members}
+        row = _open(say(row, rules), rules) | {
+            "number": finding.pk, "state": finding.state, "verdict": finding.verdict, "owner": finding.owner,
+            "record": finding.record, "found_at": finding.found_at, "index": finding.first_index,
+            "severity": finding.severity,
+        }  # fmt: skip
+        told.append(row)
+    return told
+
+
+def _matching(
+    question: Question, viewer: Viewer, q: str, window: Window, kept: QuerySet[Finding], fresh: list[Row]
+) -> tuple[QuerySet[Finding], list[Row]]:
+    """Those of which a record matches the search; of kept ones the newest 5,000 are looked at."""
+    condition, values = searched(viewer, q, window, "event")
+    places = dict(kept.order_by("-first_index").values_list("pk", "members")[:MATCHED_MOST])
+    indexes = {index for members in [*places.values(), *(row["members"] for row in fresh)] for index in members}
+    if not indexes:
+        return kept.none(), []
+    listed = ", ".join(str(index) for index in sorted(indexes))
+    asked = f"select index from activity where index in ({listed}) and {condition}"  # noqa: S608 - numbers
+    match = {row["index"] for row in question.rows(asked, values)}
+    numbers = [number for number, members in places.items() if match & set(members)]
+    return kept.filter(pk__in=numbers), [row for row in fresh if match & set(row["members"])]
+
+
+def _facets(kept: QuerySet[Finding], fresh: Iterable[Row]) -> dict[str, list[dict[str, Any]]]:
+    rows = list(fresh)
+    facets = {}
+    for name in FACETS:
+        counts = Counter({row[name]: row["n"] for row in kept.order_by().values(name).annotate(n=Count("pk"))})
+        counts.update(row[name] for row in rows)
+        facets[name] = [{"name": value, "count": n} for value, n in counts.most_common(40)]
+    return facets
+
+
+def finding(viewer: Viewer, number: int) -> dict[str, Any]:
+    """One kept finding: `finding` (its row), `rule`, `events`, `history` (triage and the rest), `told`. Raises NotFound."""
+    kept = triage.visible(viewer, number)
+    rules = ruling.current()
+    with Question() as question:
+        rows = _told(question, viewer, [kept], rules)
+        scope, values = viewer.scope()
+        listed = ", ".join(str(index) for index in kept.members)
+        asked = f"select index from activity where index in ({listed}) and {scope} order by index"  # noqa: S608 - numbers
+        events = fetch(question, viewer, question.rows(asked, values))
+        history = question.rows(
+            "select index, occurred_at, received_at, actor_id as by, custody from raw_events "
+            "where source = 'touchstone' and kind = 'custody' and custody_subject = ? order by index limit 500",
+            [f"finding {number}"],
+        )
+        size = question.size
+    tellings = Telling.objects.filter(finding=kept).select_related("receiver").order_by("pk")
+    return {
+        "finding": rows[0] if rows else _bare(kept, rules),
+        "rule": rules.rule(kept.rule),
+        "digest": kept.digest,
+        "events": events,
+        "history": [shown(row, viewer) for row in history],
+        "told": [
+            {
+                "receiver": one.receiver.name, "kind": one.receiver.kind, "address": receivers.shown_address(one.receiver),
+                "message_id": one.message_id, "tries": one.tries, "answer": one.answer, "told_at": one.told_at,
+                "waits": one.told_at is None and one.body is not None, "next_at": one.next_at,
+            }
+            for one in tellings
+        ],
+        "may": sorted(triage.may(viewer, kept.rule)),
+        "as_of": size,
+    }  # fmt: skip
+
+
+def _bare(kept: Finding, rules: Ruleset) -> Row:
+    """Of a finding whose records are gone or out of sight: what is kept itself."""
+    rule = rules.rule(kept.rule)
+    return {
+        "number": kept.pk, "rule": kept.rule, "severity": kept.severity, "title": rule.title, "state": kept.state,
+        "verdict": kept.verdict, "owner": kept.owner, "record": kept.record, "found_at": kept.found_at,
+        "occurred_at": kept.occurred_at, "environment": kept.environment, "datasource": kept.datasource,
+        "index": kept.first_index, "records": kept.records, "rows": kept.rows, "session": None, "who_id": None,
+        "sentence": f"{rule.title}: what its records say is not shown.", "relations": [], "members": kept.members,
+    }  # fmt: skip
