@@ -281,12 +281,6 @@ def datasources(request: HttpRequest, viewer: Viewer) -> HttpResponse:
     return formatted(request, queries.datasources(viewer))
 
 
-@require_GET
-@evidence_read
-def findings(request: HttpRequest, viewer: Viewer) -> HttpResponse:
-    return formatted(request, queries.findings(viewer, window_of(request), limit_of(request)))
-
-
 def _number(request: HttpRequest, name: str) -> int:
     text = request.GET.get(name, "")
     if not re.fullmatch(r"[0-9]{1,15}", text):

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from lineage import api, client_credentials, exchange, guardrails_api, held_api, people_api, queries
+from lineage import api, client_credentials, exchange, findings_api, guardrails_api, held_api, people_api, queries
 from lineage.views import export
 
 urlpatterns = [
@@ -23,7 +23,9 @@ urlpatterns = [
     path("relations/<str:datasource>/<str:relation>/rows/<path:key>", api.row),
     path("export", export),
     path("approvals", api.listed(queries.approvals)),
-    path("findings", api.findings),
+    path("findings", findings_api.listing),
+    path("findings/<int:number>", findings_api.one),
+    path("findings/<int:number>/triage", findings_api.said),
     path("guardrails", guardrails_api.guardrails),
     path("proof/inclusion", api.inclusion),
     path("proof/consistency", api.consistency),

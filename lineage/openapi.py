@@ -13,6 +13,7 @@ WHOLE = {
     "/api/v1/touched": "Everything one `identity` or agent `run` touched, `by` statements, rows or tables",
     "/api/v1/relations/{datasource}/{relation}/rows/{key}": "One row's life",
     "/api/v1/relations/{datasource}/{relation}/holders": "Who held which right at a time (`at`)",
+    "/api/v1/findings/{number}": "One finding with evidence, triage and delivery",
     "/api/v1/gateway/held": "Held statements in scope, newest first (`state`)",
     "/api/v1/reports": "Reports in scope, newest first (`limit`, `format`)",
     "/api/v1/proof/inclusion": "Inclusion proof for `index` in the tree of `size`",
@@ -117,6 +118,12 @@ GUARDRAILS = {
         **ERRORS,
     },
 }
+TRIAGE = {
+    "summary": "Say something of a finding: act owner, note, verdict (true, false-alarm, accepted) or reopen",
+    "parameters": [{"name": "number", "in": "path", "required": True, "schema": {"type": "integer"}}],
+    "requestBody": _json(_object("act:string value:string note:string")),
+    "responses": {"200": {"description": "The finding's state, verdict and owner now"}, **ERRORS},
+}
 HELD = {
     "summary": "Decide about a held statement: approve, reject, break-glass, or review what broke glass",
     "parameters": [{"name": "request_id", "in": "path", "required": True, "schema": {"type": "string"}}],
@@ -172,6 +179,7 @@ def document(components: dict[str, Any]) -> dict[str, Any]:
             "post": GUARDRAILS,
         },
         "/api/v1/gateway/exchange": {"post": EXCHANGE},
+        "/api/v1/findings/{number}/triage": {"post": TRIAGE},
         "/api/v1/gateway/held/{request_id}/decision": {"post": HELD},
     }
     paths |= _reads()

@@ -68,7 +68,7 @@ EFFECTS = {
 }  # fmt: skip
 RULES = {
     "forged-log-line": "Forged log line", "false-claim": "False claim", "refused": "Refused access",
-    "privilege-change": "Privilege change", "agent-write": "Write by an agent",
+    "privilege-change": "Privilege change", "agent-write": "Write by an agent, not approved",
     "agent-without-person": "Agent without a person", "bulk-change": "Bulk change", "bulk-export": "Bulk export",
     "truncate-or-drop": "Table emptied or dropped", "gap": "Gap in the records", "capture-alarm": "Capture alarm",
     "conflict": "One id, two contents", "unauthorised-assertion": "Assertion not allowed", "clock-skew": "Wrong clock",
@@ -76,7 +76,9 @@ RULES = {
     "capture-weakened": "Capture weakened", "replication-role": "Triggers switched off", "slot-lost": "Replication slot lost",
     "log-lost": "Server log lost", "canary-missing": "Canary missing", "rows-not-captured": "Rows not captured",
     "changes-without-statement": "Changes without a statement", "count-mismatch": "Counts do not agree",
-    "around-the-gateway": "Around the gateway", "review-due": "Review due",
+    "denied-then-allowed": "Denied, then allowed", "approval-missing": "No approval where one is required",
+    "shared-account": "Shared account", "unbounded-change": "Change of every row",
+    "sensitive-bulk-read": "Bulk read of a sensitive table", "around-the-gateway": "Around the gateway", "review-due": "Review due",
 }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from lineage.queries.people import identities, identity, session, sessions
 from lineage.queries.places import datasources, holders, relation, relations, row
 from lineage.queries.records import event, events, touches
 from lineage.queries.rehearsal import TRIAL_MOST, Shift, Trial, dry_run
-from lineage.queries.review import approvals, findings
+from lineage.queries.review import approvals
 from lineage.queries.subjects import Subject, run, touched
 from lineage.queries.tags import tag_history, tags, tags_of
 from lineage.queries.undoing import undoing

@@ -27,6 +27,7 @@ from lineage.views.desk import (
     live_session,
 )
 from lineage.views.faults import bad_request, csrf_failed, forbidden, not_found, server_error
+from lineage.views.findings import finding, finding_receivers, finding_rules, finding_triage, findings
 from lineage.views.forgetting import erasure, erasure_ask, erasure_decide, forgetting, hold_add, hold_release
 from lineage.views.frame import page_context
 from lineage.views.guardrails import guardrail_version, guardrails, guardrails_set, guardrails_try
@@ -43,13 +44,14 @@ from lineage.views.tagging import tags
 from lineage.views.watch import firsts, overview, overview_live
 
 __all__ = [
-    "approvals", "approvals_live", "bad_request", "checkpoint", "checkpoints", "complete", "connect", "csrf_failed", "databases",
-    "erasure", "erasure_ask", "erasure_decide", "event", "export", "findings", "firsts", "forbidden", "forgetting",
-    "gaps", "guardrail_version", "guardrails", "guardrails_set", "guardrails_try", "held_decide", "held_review",
-    "held_statement", "hold_add", "hold_release", "identities", "identity", "integrity", "live", "live_kill",
-    "live_rows", "live_session", "not_found", "overview", "overview_live", "pack", "page_context", "quarantine_retry",
-    "quarantined", "quarantined_bytes", "quarantined_item", "quarter", "recheck", "recheck_ask", "recheck_cancel",
-    "recheck_live", "record_chain", "row", "row_chain", "run", "saved_add", "saved_change", "saved_remove",
-    "saved_restore", "saved_searches", "seal", "search", "server_error", "session", "session_chain", "sessions",
-    "sign_in", "sign_out", "table", "tables", "tags", "ticket_chain", "touched", "undo_file", "undo_page",
+    "approvals", "approvals_live", "bad_request", "checkpoint", "checkpoints", "complete", "connect", "csrf_failed",
+    "databases", "erasure", "erasure_ask", "erasure_decide", "event", "export", "finding", "finding_receivers",
+    "finding_rules", "finding_triage", "findings", "firsts", "forbidden", "forgetting", "gaps", "guardrail_version",
+    "guardrails", "guardrails_set", "guardrails_try", "held_decide", "held_review", "held_statement", "hold_add",
+    "hold_release", "identities", "identity", "integrity", "live", "live_kill", "live_rows", "live_session",
+    "not_found", "overview", "overview_live", "pack", "page_context", "quarantine_retry", "quarantined",
+    "quarantined_bytes", "quarantined_item", "quarter", "recheck", "recheck_ask", "recheck_cancel", "recheck_live",
+    "record_chain", "row", "row_chain", "run", "saved_add", "saved_change", "saved_remove", "saved_restore",
+    "saved_searches", "seal", "search", "server_error", "session", "session_chain", "sessions", "sign_in", "sign_out",
+    "table", "tables", "tags", "ticket_chain", "touched", "undo_file", "undo_page",
 ]  # fmt: skip

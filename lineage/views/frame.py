@@ -50,6 +50,7 @@ SECTIONS = {
 } | dict.fromkeys(
     ("forgetting", "erasure", "checkpoints", "checkpoint", "gaps", "quarantine", "quarantine-item", "recheck", "pack"), "integrity"
 ) | dict.fromkeys(("run", "touched", "undo"), "identities")  # fmt: skip
+SECTIONS |= dict.fromkeys(("finding", "finding-rules", "finding-receivers"), "findings")
 SECTIONS |= dict.fromkeys(("quarter", "saved", "saved-change"), "search")
 
 MEMBER_PAGES = frozenset({"approvals", "connect"})

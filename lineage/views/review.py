@@ -1,4 +1,4 @@
-"""Findings and approvals: what a reviewer should look at."""
+"""Approvals: what a reviewer holds against what was done."""
 
 from __future__ import annotations
 
@@ -8,25 +8,6 @@ from lineage import queries, words
 from lineage.access import Viewer
 from lineage.answers import evidence_read, for_members
 from lineage.views import desk, frame
-
-
-@evidence_read
-def findings(request: HttpRequest, viewer: Viewer) -> HttpResponse:
-    window = frame.window(request)
-    answer = queries.findings(viewer, window, frame.limit(request))
-    chosen = request.GET.get("rule", "")
-    counts: dict[str, int] = {}
-    for item in answer.items:
-        counts[item["rule"]] = counts.get(item["rule"], 0) + 1
-    context = {
-        "answer": answer,
-        "items": [i for i in answer.items if not chosen or i["rule"] == chosen],
-        "counts": sorted(counts.items(), key=lambda c: -c[1]),
-        "chosen": chosen,
-        "title": f"{words.counted(len(answer.items), 'finding')} {frame.period(request)}",
-        "simulated": frame.shows_simulated(window, answer.items),
-    }
-    return frame.page(request, "lineage/findings.html", context)
 
 
 @evidence_read
