@@ -37,7 +37,7 @@ from lineage.views.people import identities, identity, session, sessions
 from lineage.views.places import databases, row, table, tables
 from lineage.views.proof import integrity, seal
 from lineage.views.records import event
-from lineage.views.review import approvals, findings
+from lineage.views.review import approvals
 from lineage.views.searching import complete, export, search
 from lineage.views.subjects import run, touched, undo_file, undo_page
 from lineage.views.tagging import tags
