@@ -177,6 +177,10 @@ def listed(question: List) -> Callable[..., HttpResponseBase]:
         answer = question(
             viewer, request.GET.get("q", ""), window_of(request), limit_of(request), request.GET.get("cursor")
         )
+        by = next((name for name, one in queries.LISTS.items() if one is question), None)
+        if by and request.GET.get("count") == "exact" and not answer.total.exact:
+            whole = queries.exact_total(viewer, request.GET.get("q", ""), window_of(request), by, answer.as_of)
+            answer = msgspec.structs.replace(answer, total=whole)
         if question is queries.events and request.GET.get("format") == "ocsf":
             lines = b"".join(msgspec.json.encode(ocsf.event(item)) + b"\n" for item in answer.items)
             return _file(lines, "application/x-ndjson", "ocsf.ndjson", answer)

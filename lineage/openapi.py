@@ -39,7 +39,8 @@ FILTERS = [
     _query("until", "Event time until (exclusive)"),
     _query("environment", "One environment"),
     _query("limit", "1 to 1000, default 50"),
-    _query("cursor", "`next` of the answer before"),
+    _query("cursor", "`next` of the answer before, or `previous` for the page before it"),
+    _query("count", "exact: count above 10,000 to the end"),
     _query("format", "json, csv, ndjson or parquet; events also ocsf"),
 ]
 

@@ -10,6 +10,7 @@ from django.test import Client
 from lineage import saved, tagging
 from lineage.access import Viewer
 from lineage.models import User
+from lineage.search import questions
 from tests import story
 from tests.lineage import desk
 
@@ -23,7 +24,7 @@ PAGES = {
     "search-sessions": "/search?q=dana&by=session",
     "search-identities": "/search?q=op:read&by=identity",
     "search-tables": "/search?q=op:*&by=relation",
-    "search-quarter": "/search/quarter/",
+    "search-quarter": f"/search/quarter/?quarter={questions.quarter_of(dt.datetime.now(dt.UTC)).name}",
     "search-saved": "/search/saved/",
     "search-nothing": "/search?q=relation:nowhere",
     "search-fault": "/search?q=relatoin:x",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from typing import Any
 from urllib.parse import urlencode
 
@@ -43,7 +44,17 @@ def shown(viewer: Viewer, one: SavedSearch) -> dict[str, Any]:
     """A saved search with its address; times stay as they were written, so that 24h is always the last day."""
     given = {"q": one.q, "by": one.by, "since": one.since, "until": one.until, "environment": one.environment}
     address = f"{reverse('search')}?{urlencode({name: text for name, text in given.items() if text})}"
-    return {"one": one, "is_own": one.owner == viewer.email, "address": address, "kind": KINDS[one.by].tab}
+    since = (
+        f"last {one.since}" if re.fullmatch(r"[0-9]+[smhdw]", one.since) else f"from {one.since}" if one.since else ""
+    )
+    when = " ".join(filter(None, (since, one.until and f"until {one.until}"))) or "all time"
+    return {
+        "one": one,
+        "is_own": one.owner == viewer.email,
+        "address": address,
+        "kind": KINDS[one.by].tab,
+        "when": when,
+    }
 
 
 @require_POST
@@ -127,7 +138,7 @@ def quarter(request: HttpRequest, viewer: Viewer) -> HttpResponse:
         "as_of": size,
         "coverage": coverage,
         "is_running": chosen.end > now,
-        "title": f"{found} of {len(questions.QUESTIONS)} questions have something to look at in {chosen.name}",
+        "title": f"{found} of {len(questions.QUESTIONS)} questions found something in {chosen.name}",
         "simulated": frame.may_show_simulated(queries.Window(environment=environment), coverage),
     }
     return frame.page(request, "lineage/quarter.html", context)

@@ -114,10 +114,18 @@ def facets(q: str, counts: dict[str, list[dict[str, Any]]]) -> list[tuple[str, l
     chosen = {chip.text: chip.without for chip in chips(parse(q))}
 
     def row(field: str, one: dict[str, Any]) -> dict[str, Any]:
-        condition = words.condition(field, one["name"])
+        condition = canonical(words.condition(field, one["name"]))
         return one | {"without": chosen.get(condition), "is_chosen": condition in chosen}
 
     return [(field, [row(field, one) for one in rows]) for field, rows in counts.items() if rows]
+
+
+def canonical(condition: str) -> str:
+    """A condition as a chip writes it; "" for a value that no search can hold."""
+    try:
+        return parse(condition).text()
+    except errors.QueryInvalid:
+        return ""
 
 
 def exported(q: str, by: str, window: queries.Window, as_of: int, now: dt.datetime) -> dict[str, str]:

@@ -21,7 +21,7 @@ from django.test import Client
 
 from lineage import errors, exports, queries, search
 from lineage.access import Viewer
-from lineage.queries import exporting
+from lineage.queries import ask, counts, exporting
 from tests import story
 
 NOW = dt.datetime.now(dt.UTC)
@@ -38,13 +38,13 @@ def place(row: dict[str, Any]) -> tuple[Any, ...]:
 
 def test_results_page_both_ways_and_are_counted_alike(store: str) -> None:
     story.tell(NOW)
-    for by, ask in queries.LISTS.items():
-        whole = [place(row) for row in ask(ALL, "op:*", limit=1000).items]
+    for by, listed in queries.LISTS.items():
+        whole = [place(row) for row in listed(ALL, "op:*", limit=1000).items]
         assert len(whole) > 2, by
         forwards, pages, cursor = [], [], None
         size = 2 if by in ("session", "identity", "relation") else 61
         while True:
-            page = ask(ALL, "op:*", limit=size, cursor=cursor)
+            page = listed(ALL, "op:*", limit=size, cursor=cursor)
             assert (page.previous is None) == (cursor is None), by
             pages.append([place(row) for row in page.items])
             forwards += pages[-1]
@@ -55,7 +55,7 @@ def test_results_page_both_ways_and_are_counted_alike(store: str) -> None:
         story.send(_desk(), story.query(f"late-{by}", NOW, story.DANA, "SELECT 1 FROM public.late", "read"))
         back = [pages[-1]]
         while page.previous is not None:
-            page = ask(ALL, "op:*", limit=size, cursor=page.previous)
+            page = listed(ALL, "op:*", limit=size, cursor=page.previous)
             back.append([place(row) for row in page.items])
             assert page.next is not None
         assert back[::-1] == pages, by
@@ -78,8 +78,8 @@ def test_values_by_which_results_can_be_narrowed_are_those_of_the_results(told: 
     by_record = queries.search_counts(ALL, "environment:production op:*")
     assert {"name": "public.orders", "count": 61} in by_record["relation"]
     for by in ("event", "touch"):
-        counts = queries.search_counts(ALL, "environment:production op:*", by=by)
-        for field, rows in counts.items():
+        beside = queries.search_counts(ALL, "environment:production op:*", by=by)
+        for field, rows in beside.items():
             for row in rows[:1]:
                 found = queries.LISTS[by](ALL, f'environment:production op:* {field}:"{row["name"]}"').total.value
                 assert found == row["count"], (by, field, row)
@@ -178,6 +178,21 @@ def test_an_export_holds_exactly_what_was_shown_and_its_hash_is_in_the_log(told:
         custody = queries.event(ALL, manifest["recorded_at_index"])["custody"]
         assert manifest["file"]["sha256"] in custody["detail"]
         assert custody["count"] == len(rows)
+
+
+def test_a_total_above_the_limit_is_exact_only_when_asked(
+    told: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (ask, counts):
+        monkeypatch.setattr(module, "COUNT_MOST", 5)
+    client = signed_in(story.person())
+    html = client.get("/search?q=op:*").content.decode()
+    assert "More than 5 records" in html
+    assert "count=exact" in html
+    whole = queries.exact_total(ALL, "op:*", queries.Window(), "event").value
+    assert f"{whole} records" in client.get("/search?q=op:*&count=exact").content.decode()
+    for path, total in (("", {"value": 5, "exact": False}), ("&count=exact", {"value": whole, "exact": True})):
+        assert client.get(f"/api/v1/events?q=op:*{path}").json()["total"] == total
 
 
 def test_an_export_says_its_limit_and_keeps_to_it(told: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:

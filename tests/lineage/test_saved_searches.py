@@ -161,7 +161,7 @@ def test_the_twelve_questions_are_counted_by_quarter_as_the_search_counts_them(s
     assert "1 record" in page(alice, links[0])
     assert "Write a quarter such as 2026-Q4" in page(alice, "/search/quarter/?quarter=spring", 400)
     stranger = signed_in(story.person("sam@other.example", datasources=["other-db"]))
-    assert "0 of 12 questions" in page(stranger, f"/search/quarter/?quarter={this.name}")
+    assert "0 of 12 questions found" in page(stranger, f"/search/quarter/?quarter={this.name}")
 
 
 def test_a_quarter_begins_and_ends_where_the_calendar_says() -> None:
