@@ -88,6 +88,7 @@ urlpatterns = [
     path("integrity/erasures/<int:number>/decide/", views.erasure_decide, name="erasure-decide"),
     path("integrity/holds/add/", views.hold_add, name="hold-add"),
     path("integrity/holds/<int:number>/release/", views.hold_release, name="hold-release"),
+    path("preferences/", views.preferences, name="preferences"),
     path("accounts/login/", views.sign_in, name="login"),
     path("accounts/logout/", views.sign_out, name="logout"),
 ]

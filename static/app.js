@@ -5,16 +5,18 @@ const $ = (selector, within = document) => within.querySelector(selector);
 const $$ = (selector, within = document) => [...within.querySelectorAll(selector)];
 
 // Shown only where a script runs.
-const reveal = (within) => $$("[data-copy], [data-live-toggle]", within).forEach((e) => { e.hidden = false; });
+const SCRIPTED = "[data-copy], [data-live-toggle], [data-dismiss], [data-keys]";
+const reveal = (within) => $$(SCRIPTED, within).forEach((e) => { e.hidden = false; });
 
 document.addEventListener("click", async (event) => {
   const copy = event.target.closest("[data-copy]");
   if (copy) {
+    const copied = $(":scope > pre, :scope > .value", copy.parentElement);
     try {
-      await navigator.clipboard.writeText($("pre", copy.parentElement).textContent);
+      await navigator.clipboard.writeText(copied.textContent);
       copy.textContent = "Copied";
     } catch {
-      getSelection().selectAllChildren($("pre", copy.parentElement));
+      getSelection().selectAllChildren(copied);
       copy.textContent = "Selected: copy with the keyboard";
     }
     setTimeout(() => { copy.textContent = "Copy"; }, 2500);
@@ -98,7 +100,7 @@ function count(time) {
 }
 $$("[data-countdown]").forEach(count);
 
-// --- keyboard: / to the search; j, k, o along the steps of a session
+// --- keyboard: / to the search; j, k, o along the statements of a session or the lines of a list; ? shows the keys
 
 function open(item) {
   if (!item) return;
@@ -107,25 +109,96 @@ function open(item) {
   $("summary", step).focus();
 }
 
-function walk(by) {
+// What j and k go along: statements where there are any, else the lines of the page's first list, each by its own link.
+function stops() {
   const steps = $$(".statements summary");
-  if (!steps.length) return;
-  const at = steps.indexOf(document.activeElement);
-  const next = steps[Math.max(0, Math.min(steps.length - 1, at < 0 ? 0 : at + by))];
+  if (steps.length) return steps;
+  const list = $$("main table").find((table) => $("tbody tr a[href]", table) && table.checkVisibility());
+  return list ? $$("tbody tr", list).map((line) => $(".more a", line) || $("a[href]", line)).filter(Boolean) : [];
+}
+
+function walk(by) {
+  const lines = stops();
+  if (!lines.length) return;
+  const line = document.activeElement.closest("tr");
+  const at = lines.findIndex((one) => one === document.activeElement || (line && line.contains(one)));
+  const next = lines[Math.max(0, Math.min(lines.length - 1, at < 0 ? 0 : at + by))];
   next.focus();
   next.scrollIntoView({ block: "nearest" });
 }
 
+function openFocused() {
+  const step = document.activeElement.closest(".statements details");
+  if (step) step.open = !step.open;
+  else if (stops().includes(document.activeElement)) document.activeElement.click();
+}
+
+const PRESSED = {
+  "/": () => { const search = $("#q"); if (search) { search.focus(); search.select(); } },
+  "?": () => { const keys = $("#keys"); if (keys && !keys.open) keys.showModal(); },
+  j: () => walk(1),
+  k: () => walk(-1),
+  o: openFocused,
+};
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea")) return;
-  const search = $("#q");
-  if (event.key === "/" && search) { event.preventDefault(); search.focus(); search.select(); }
-  if (event.key === "j") walk(1);
-  if (event.key === "k") walk(-1);
-  if (event.key === "o") {
-    const step = document.activeElement.closest(".statements details");
-    if (step) step.open = !step.open;
-  }
+  if (event.key === "Escape" && !$("#progress")?.hidden) stopWaiting();
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea, dialog")) return;
+  if (!(event.key in PRESSED)) return;
+  event.preventDefault();
+  PRESSED[event.key]();
+});
+
+// --- toasts, and a slow answer that can be given up
+
+function say(text) {
+  const line = document.createElement("div");
+  line.className = "toast-line";
+  line.append(Object.assign(document.createElement("p"), { textContent: text }));
+  $(".toasts")?.append(line);
+  setTimeout(() => line.remove(), 8000);
+}
+
+const PATIENCE_MS = 700;
+const ANSWER_MOST_MS = 30_000; // no question takes longer; what still goes on then is a download
+let patience;
+
+function wait() {
+  clearTimeout(patience);
+  patience = setTimeout(() => {
+    $("#progress").hidden = false;
+    patience = setTimeout(() => { $("#progress").hidden = true; }, ANSWER_MOST_MS);
+  }, PATIENCE_MS);
+}
+
+function stopWaiting() {
+  window.stop();
+  clearTimeout(patience);
+  $("#progress").hidden = true;
+  say("Stopped waiting. This page is as it was; nothing was changed.");
+}
+
+const leads = (address) => address.origin === location.origin && !/^\/(api|static)\/|file\.|export|pack|policy/.test(address.pathname);
+document.addEventListener("submit", (event) => {
+  if (!event.defaultPrevented && event.target.method === "get" && leads(new URL(event.target.action))) wait();
+});
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a[href]");
+  const plain = !event.defaultPrevented && event.button === 0 && !(event.ctrlKey || event.metaKey || event.shiftKey || event.altKey);
+  if (link && plain && !link.download && !link.getAttribute("href").startsWith("#") && leads(new URL(link.href))) wait();
+  if (event.target.closest("[data-stop]")) stopWaiting();
+  event.target.closest("[data-dismiss]")?.parentElement.remove();
+  if (event.target.closest("[data-keys]")) PRESSED["?"]();
+});
+window.addEventListener("pageshow", () => { clearTimeout(patience); if ($("#progress")) $("#progress").hidden = true; });
+
+// --- the reader's own zone, offered where pages show another
+
+$$("[data-zone]").forEach((button) => {
+  const own = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  if (button.dataset.zone !== "UTC" || !own || own === "UTC" || !own.includes("/")) return;
+  button.form.elements.zone.value = own;
+  button.textContent = `Show ${own}`;
+  button.hidden = false;
 });
 
 // --- charts: figures come as data; their colours from the stylesheet, so light and dark agree
@@ -152,7 +225,7 @@ function draw(plot) {
   const axis = { color: ink, gridcolor: line, zerolinecolor: line, fixedrange: true };
   const layout = {
     autosize: true, height: 240, margin: { l: 48, r: 8, t: 8, b: 32 }, paper_bgcolor: "rgba(0,0,0,0)",
-    plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink, family: "Inter, system-ui, sans-serif", size: 12 },
+    plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink, family: "Plex Sans, system-ui, sans-serif", size: 12 },
     legend: { orientation: "h", y: 1.15 }, hovermode: "x unified", ...figure.layout,
     hoverlabel: { bgcolor: token("paper"), font: { color: ink } },
   };

@@ -16,6 +16,7 @@ import psycopg
 import pytest
 from django.core.management import call_command
 from django.db import connection, connections
+from django.test import override_settings
 from hypothesis import settings
 from pytest_django.plugin import DjangoDbBlocker
 
@@ -93,7 +94,8 @@ def template(server: Callable[..., dict[str, Any]], django_db_blocker: DjangoDbB
 def _hurry(superuser: dict[str, Any]) -> None:
     """This server never dies (tests/crash has those that do), so it need not wait for its disk; `setup` has seen that it would."""
     with psycopg.connect(**superuser, autocommit=True) as admin:
-        admin.execute("alter system set fsync = off")
+        for name in ("fsync", "full_page_writes"):
+            admin.execute(f"alter system set {name} = off")
         admin.execute("select pg_reload_conf()")
 
 
@@ -119,8 +121,28 @@ def store(
     Commits are real, so that ledger, keeper and engine can be tried as they run. Returns the database's name.
     """
     settings.DATA_DIR = tmp_path
+    with django_db_blocker.unblock(), cloned(template, server) as name:
+        yield name
+
+
+@pytest.fixture(scope="module")
+def shared_store(
+    template: str,
+    server: Callable[..., dict[str, Any]],
+    django_db_blocker: DjangoDbBlocker,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[str]:
+    """A store that all tests of a file share, for those that only look. Not beside `store`: Django knows one database."""
+    folder = tmp_path_factory.mktemp("shared")
+    with override_settings(DATA_DIR=folder), django_db_blocker.unblock(), cloned(template, server) as name:
+        yield name
+
+
+@contextlib.contextmanager
+def cloned(template: str, server: Callable[..., dict[str, Any]]) -> Iterator[str]:
+    """A clone of the template as Django's database for the length of the block."""
     name = f"store_{uuid.uuid4().hex[:12]}"
-    with django_db_blocker.unblock(), psycopg.connect(**server(dbname="touchstone"), autocommit=True) as admin:
+    with psycopg.connect(**server(dbname="touchstone"), autocommit=True) as admin:
         admin.execute(f'create database "{name}" template "{template}"')
         before, connection.settings_dict["NAME"] = connection.settings_dict["NAME"], name
         try:

@@ -97,6 +97,47 @@ def thousand(now: dt.datetime) -> None:
         story.send(busy, *items)
 
 
+ODD = {
+    "markup": '=HYPERLINK("http://evil.example")<script>alert(1)</script><img src=x onerror=alert(2)>"; drop table x; --\'&',
+    "signs": "\u202eשלום\u202c مرحبا\u2067 a\x00b\x1b[31m\x07 \U0001f9e8\U0001f469\u200d\U0001f469\u200d\U0001f467",
+    "long": "unbroken" * 120,
+}
+"""Formula, markup, script and quotes; writing from right to left, NUL, control signs and emoji; one word without end."""
+ODD_PLACE = "odd place"
+WIDE_COLUMNS = 500
+WHOLE_STATEMENT = 64 * 1024
+
+
+def hostile(now: dt.datetime) -> list[int]:
+    """Records that carry hostile text in every field that a source can fill; the indexes of some of every kind."""
+    bad = story.source("odd feed", "production", ODD_PLACE)
+    indexes = []
+    for n, (name, text) in enumerate(ODD.items()):
+        actor = {part: text[:200] for part in ("id", "name", "email", "db_user")} | {"type": "human"}
+        more = {
+            "ticket": text[:200], "purpose": text, "on_behalf_of": {"id": text[:200]}, "agent": {"id": text[:200], "name": text[:200]},
+            "client": {"app": text[:100], "ip": text[:40]}, "transaction": {"id": f"{n}{text[:50]}"}, "db_session_id": f"{n}{text[:100]}",
+        }  # fmt: skip
+        at = now - dt.timedelta(minutes=n + 1)
+        indexes += story.send(
+            bad,
+            story.query(f"{name}-q", at, actor, f"SELECT '{text}'", "read", **more, error={"code": text[:40], "message": text},
+                        resources=[{"schema": "public", "relation": text[:100], "columns": [text[:60]]}]),
+            story.change(f"{name}-c", at, actor, text[:100], text[:100], "update", before={text[:60]: text},
+                         after={text[:60]: text + "x"}, **more),
+        )  # fmt: skip
+    wide = {f"column_{n}_{'wide' * (n % 9)}": f"{n} ={ODD['signs']}" for n in range(WIDE_COLUMNS)}
+    sql = "SELECT '" + "x" * (WHOLE_STATEMENT - 60) + "' FROM public.everything WHERE id = 7"
+    indexes += story.send(
+        bad,
+        story.query("whole", now, story.DANA, sql, "read"),
+        story.change(
+            "wide", now, story.DANA, "everything", "7", "update", before=wide, after=wide | {"column_0_": "new"}
+        ),
+    )
+    return indexes
+
+
 def cookie(email: str, address: str) -> dict[str, Any]:
     """The cookie of a signed-in person, for a browser: the true sign-in takes 0.3 s."""
     client = Client()

@@ -11,9 +11,11 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from lineage import highlighting, words
+from lineage import highlighting, words, zones
 
 register = template.Library()
+LONG_VALUE = 200
+"""Characters of a value that are shown unfolded."""
 
 
 def carried(context: template.Context) -> dict[str, str]:
@@ -81,14 +83,13 @@ def icon(name: str) -> SafeString:
 
 @register.inclusion_tag("components/_time.html")
 def moment(at: dt.datetime | None, form: str = "full") -> dict[str, Any]:
-    """A time in UTC to the second; microseconds and how long ago on hover. `form` is full, clock or ago."""
+    """A time in the reader's zone to the second; the exact UTC and how long ago on hover. `form` is full, clock or ago."""
     if at is None:
         return {"at": None}
-    at = at.astimezone(dt.UTC)
-    now = dt.datetime.now(dt.UTC)
-    since = words.ago(at, now)
-    day = f"{at:%-d %b} " if at.year == now.year else f"{at:%-d %b %Y} "
-    text = {"clock": f"{at:%H:%M:%S}", "ago": since}.get(form, f"{day}{at:%H:%M:%S}")
+    at, now = at.astimezone(dt.UTC), dt.datetime.now(dt.UTC)
+    since, here = words.ago(at, now), zones.shown(at)
+    day = f"{here:%-d %b} " if here.year == now.year else f"{here:%-d %b %Y} "
+    text = {"clock": f"{here:%H:%M:%S}", "ago": since}.get(form, f"{day}{here:%H:%M:%S}")
     return {"at": at, "text": text, "iso": at.isoformat(), "exact": f"{at:%Y-%m-%d %H:%M:%S.%f} UTC", "ago": since}
 
 
@@ -155,7 +156,8 @@ def difference(diff: list[dict[str, Any]]) -> dict[str, Any]:
 
 @register.inclusion_tag("components/_value.html")
 def value(state: str, text: str | None) -> dict[str, Any]:
-    return {"state": state, "text": text, "why": words.UNKNOWN_VALUES.get(state, f"unknown ({state})")}
+    why = words.UNKNOWN_VALUES.get(state, f"unknown ({state})")
+    return {"state": state, "text": text, "why": why, "long": len(str(text or "")) > LONG_VALUE}
 
 
 @register.inclusion_tag("components/_coverage.html")

@@ -35,6 +35,7 @@ from lineage.views.keeping import quarter, saved_add, saved_change, saved_remove
 from lineage.views.packing import pack
 from lineage.views.people import identities, identity, session, sessions
 from lineage.views.places import databases, row, table, tables
+from lineage.views.preferences import preferences
 from lineage.views.proof import integrity, seal
 from lineage.views.records import event
 from lineage.views.review import approvals
@@ -49,9 +50,9 @@ __all__ = [
     "finding_rules", "finding_triage", "findings", "firsts", "forbidden", "forgetting", "gaps", "guardrail_version",
     "guardrails", "guardrails_set", "guardrails_try", "held_decide", "held_review", "held_statement", "hold_add",
     "hold_release", "identities", "identity", "integrity", "live", "live_kill", "live_rows", "live_session",
-    "not_found", "overview", "overview_live", "pack", "page_context", "quarantine_retry", "quarantined",
-    "quarantined_bytes", "quarantined_item", "quarter", "recheck", "recheck_ask", "recheck_cancel", "recheck_live",
-    "record_chain", "row", "row_chain", "run", "saved_add", "saved_change", "saved_remove", "saved_restore",
-    "saved_searches", "seal", "search", "server_error", "session", "session_chain", "sessions", "sign_in", "sign_out",
-    "table", "tables", "tags", "ticket_chain", "touched", "undo_file", "undo_page",
+    "not_found", "overview", "overview_live", "pack", "page_context", "preferences", "quarantine_retry",
+    "quarantined", "quarantined_bytes", "quarantined_item", "quarter", "recheck", "recheck_ask", "recheck_cancel",
+    "recheck_live", "record_chain", "row", "row_chain", "run", "saved_add", "saved_change", "saved_remove",
+    "saved_restore", "saved_searches", "seal", "search", "server_error", "session", "session_chain", "sessions",
+    "sign_in", "sign_out", "table", "tables", "tags", "ticket_chain", "touched", "undo_file", "undo_page",
 ]  # fmt: skip

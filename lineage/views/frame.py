@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import render
 from django.utils.functional import SimpleLazyObject
 
-from lineage import errors, queries, search, words
+from lineage import errors, queries, search, toasts, words, zones
 from lineage.access import Viewer
 from lineage.models import Source
 
@@ -147,6 +147,8 @@ def page_context(request: HttpRequest) -> dict[str, Any]:
         "section": SECTIONS.get(name, name),
         "rail": RAIL,
         "gateway_rail": GATEWAY,
+        "zone": zones.current(),
+        "toasts": SimpleLazyObject(lambda: toasts.said(request)),
     }
     if viewer is None:
         return context

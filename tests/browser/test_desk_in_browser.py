@@ -9,8 +9,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from lineage.models import HeldStatement
 from tests import story
-from tests.browser.conftest import sign_in
-from tests.browser.test_pages_in_browser import apart
+from tests.browser.conftest import apart, sign_in
 from tests.lineage import desk
 
 pytestmark = pytest.mark.slow

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
-from django.db import connections
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from lineage.models import Source
 from tests import story
-from tests.browser.conftest import sign_in
+from tests.browser.conftest import apart, sign_in
 from tests.lineage.test_pages import PAGES
 
 pytestmark = pytest.mark.slow
@@ -49,13 +46,6 @@ def page(address_of_story: str, browser: Browser, complaints: list[str]) -> Iter
     sign_in(opened, address_of_story)
     yield opened
     opened.close()
-
-
-def apart(work: Callable[..., Any], *given: Any) -> None:
-    """Does database work on a thread of its own: this one belongs to the browser's event loop."""
-    with ThreadPoolExecutor(1, initializer=connections.close_all) as pool:
-        pool.submit(work, *given).result()
-        pool.submit(connections.close_all).result()
 
 
 def delete_from(table: str) -> None:
