@@ -176,6 +176,14 @@ class TagInvalid(TouchstoneError):
     default = "The classes cannot be used as they stand. Nothing was changed."
 
 
+class MappingInvalid(TouchstoneError):
+    """Whose a login is cannot be said as somebody wants it."""
+
+    code = "mapping-invalid"
+    status = 422
+    default = "Whose this login is cannot be said so. Nothing was changed."
+
+
 class FindingInvalid(TouchstoneError):
     """What somebody says about a finding, or how the rules of findings shall be set, cannot be used."""
 

@@ -49,8 +49,9 @@ class Snapshot:
 
 def reference(cursor: psycopg.Cursor[Any]) -> tuple[pa.Table, pa.Table, pa.Table]:
     cursor.execute(
-        "select datasource, db_user, person_id, name, nullif(email, ''), type, as_of, "
-        "coalesce(lead(as_of) over (partition by datasource, db_user order by as_of), %s) from lineage_identity",
+        "select * from (select datasource, db_user, person_id, name, nullif(email, ''), type, as_of, "
+        "coalesce(lead(as_of) over (partition by datasource, db_user order by as_of), %s) from lineage_identity) m "
+        "where person_id <> ''",
         (FAR,),
     )
     names = ["datasource", "db_user", "person_id", "name", "email", "type"]

@@ -38,6 +38,7 @@ urlpatterns = [
     path("sessions/live/<int:number>/end/", views.live_kill, name="live-kill"),
     path("sessions/<path:key>/", views.session, name="session"),
     path("identities/", views.identities, name="identities"),
+    path("logins/", views.logins, name="logins"),
     path("identities/<path:identity_id>/", views.identity, name="identity"),
     path("runs/<path:run>/", views.run, name="run"),
     path("touched/", views.touched, name="touched"),

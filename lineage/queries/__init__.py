@@ -17,6 +17,7 @@ from lineage.queries.facts import control_facts
 from lineage.queries.found import Narrowed, finding, findings, found
 from lineage.queries.glance import firsts, overview
 from lineage.queries.lacking import checkpoint, checkpoints, gaps, quarantined, quarantined_item
+from lineage.queries.mapped import login_history, logins
 from lineage.queries.people import identities, identity, session, sessions
 from lineage.queries.places import datasources, holders, relation, relations, row
 from lineage.queries.records import event, events, touches
@@ -32,7 +33,7 @@ __all__ = [
     "Subject", "Total", "Trial", "Whole", "Window", "alarms", "approvals", "chain", "checkpoint", "checkpoints",
     "completeness", "completions", "control_facts", "datasources", "dry_run", "event", "events", "exact_total",
     "finding", "findings", "firsts", "found", "gaps", "holders", "identities", "identity", "integrity",
-    "kinds_counted", "overview", "population", "quarantined", "quarantined_item", "relation", "relations", "row",
-    "run", "search_counts", "session", "sessions", "tag_history", "tags", "tags_of", "tallied", "touched", "touches",
-    "undoing",
+    "kinds_counted", "login_history", "logins", "overview", "population", "quarantined", "quarantined_item",
+    "relation", "relations", "row", "run", "search_counts", "session", "sessions", "tag_history", "tags", "tags_of",
+    "tallied", "touched", "touches", "undoing",
 ]  # fmt: skip

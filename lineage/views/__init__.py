@@ -32,6 +32,7 @@ from lineage.views.forgetting import erasure, erasure_ask, erasure_decide, forge
 from lineage.views.frame import page_context
 from lineage.views.guardrails import guardrail_version, guardrails, guardrails_set, guardrails_try
 from lineage.views.keeping import quarter, saved_add, saved_change, saved_remove, saved_restore, saved_searches
+from lineage.views.logins import logins
 from lineage.views.packing import pack
 from lineage.views.people import identities, identity, session, sessions
 from lineage.views.places import databases, row, table, tables
@@ -49,7 +50,7 @@ __all__ = [
     "databases", "erasure", "erasure_ask", "erasure_decide", "event", "export", "finding", "finding_receivers",
     "finding_rules", "finding_triage", "findings", "firsts", "forbidden", "forgetting", "gaps", "guardrail_version",
     "guardrails", "guardrails_set", "guardrails_try", "held_decide", "held_review", "held_statement", "hold_add",
-    "hold_release", "identities", "identity", "integrity", "live", "live_kill", "live_rows", "live_session",
+    "hold_release", "identities", "identity", "integrity", "live", "live_kill", "live_rows", "live_session", "logins",
     "not_found", "overview", "overview_live", "pack", "page_context", "preferences", "quarantine_retry",
     "quarantined", "quarantined_bytes", "quarantined_item", "quarter", "recheck", "recheck_ask", "recheck_cancel",
     "recheck_live", "record_chain", "row", "row_chain", "run", "saved_add", "saved_change", "saved_remove",

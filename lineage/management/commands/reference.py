@@ -12,9 +12,9 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.db import transaction
 
-from lineage import errors, events, ledger
+from lineage import errors, events, ledger, mappings
 from lineage.management.commands._told import Told, operator
-from lineage.models import Identity, Tag
+from lineage.models import Tag
 
 COLUMNS = ("datasource", "db_user", "id", "name", "email", "type")
 TAG_COLUMNS = ("datasource", "relation", "column", "classes")
@@ -49,14 +49,13 @@ def _check_tag(row: Row) -> str:
 
 
 def _keep_identity(row: Row, as_of: dt.datetime) -> None:
-    Identity.objects.update_or_create(
-        datasource=row["datasource"],
-        db_user=row["db_user"],
-        as_of=as_of,
-        defaults={
-            "person_id": row["id"], "name": row["name"] or row["id"], "email": row["email"], "type": row["type"],
-        },
-    )  # fmt: skip
+    person = mappings.Person(row["id"], row["name"], row["email"], row["type"])
+    try:
+        mappings.keep(row["datasource"], row["db_user"], person, as_of, operator())
+    except errors.MappingInvalid as error:
+        raise errors.MappingInvalid(
+            f"{row['datasource']} {row['db_user']}: {error.message} Nothing was imported."
+        ) from error
 
 
 def _keep_tag(row: Row, as_of: dt.datetime) -> None:

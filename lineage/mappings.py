@@ -1,0 +1,115 @@
+"""Whose login is whose, since when: said by people or imported, never for a time that is over (docs/access.md, Logins)."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any, NamedTuple
+
+from django.db import transaction
+
+from lineage import configuration, errors
+from lineage.access import Viewer
+from lineage.models import Identity, Role
+
+MAPPERS = frozenset({Role.COMPLIANCE, Role.ADMIN})
+TYPES = ("human", "service", "agent", "system")
+NOBODY = ""
+"""The person of a mapping that ended: from then on the login is nobody's."""
+
+
+class Person(NamedTuple):
+    """Who stands behind a login. `NOBODY` as id ends what held before."""
+
+    id: str
+    name: str = ""
+    email: str = ""
+    type: str = "human"
+
+
+def may(viewer: Viewer) -> bool:
+    """Whether the viewer may say whose login is whose."""
+    return viewer.role in MAPPERS
+
+
+def subject(datasource: str, db_user: str) -> str:
+    """What a record about a mapping is about."""
+    return f"mapping {datasource} {db_user}"[:512]
+
+
+def establish(
+    viewer: Viewer, datasource: str, db_user: str, person: Person, from_at: dt.datetime | None, reason: str
+) -> None:
+    """Says whose login this is from now on, or from `from_at`; before a login's first mapping that may be in the past.
+
+    Mapping and record in one transaction. Raises AccessDenied, NotFound (a database outside the viewer's scope) and
+    MappingInvalid; refusals are recorded.
+    """
+    with configuration.asked(viewer.email, subject(datasource, db_user)):
+        if not may(viewer):
+            raise errors.AccessDenied("Whose login is whose is said by compliance and administrators.")
+        if viewer.datasources and datasource not in viewer.datasources:
+            raise errors.NotFound
+        if not reason.strip() or len(reason) > 1000 or "\0" in reason:
+            raise errors.MappingInvalid("Say in up to 1,000 characters why. Nothing was changed.")
+        now = dt.datetime.now(dt.UTC)
+        with transaction.atomic():
+            newest = _newest(datasource, db_user)
+            if newest is not None and from_at is not None and from_at < now:
+                raise errors.MappingInvalid(
+                    "This login was said to be somebody's before: what held until now stays. Name a time to come, or none for now."
+                )
+            if newest is None and person.id == NOBODY:
+                raise errors.MappingInvalid("This login is nobody's already. Nothing was changed.")
+            keep(datasource, db_user, person, from_at or now, viewer.email, reason.strip())
+
+
+def keep(
+    datasource: str, db_user: str, person: Person, from_at: dt.datetime, by: str, reason: str | None = None
+) -> bool:
+    """Adds one mapping with its record, inside the caller's transaction; False where it said so already.
+
+    Raises MappingInvalid for a mapping that is malformed or would change what held before the newest one.
+    """
+    _check(datasource, db_user, person)
+    newest = _newest(datasource, db_user)
+    told = {"person": person.id, "name": person.name or person.id, "email": person.email, "type": person.type}
+    before = _told(newest)
+    if newest is not None and newest.as_of <= from_at and before == told:
+        return False
+    if newest is not None and from_at <= newest.as_of:
+        raise errors.MappingInvalid(
+            f"Something else is said of this login from {newest.as_of:%Y-%m-%dT%H:%MZ} on. Name a later time: what held before stays."
+        )
+    since = {"from": from_at}
+    new = told | since if person.id else None
+    old = before | {"from": newest.as_of} if newest is not None and before is not None and newest.person_id else None
+    configuration.record(by, subject(datasource, db_user), old, new, reason)
+    Identity.objects.create(
+        datasource=datasource, db_user=db_user, person_id=person.id, name=told["name"], email=person.email,
+        type=person.type, as_of=from_at,
+    )  # fmt: skip
+    return True
+
+
+def _newest(datasource: str, db_user: str) -> Identity | None:
+    """The newest mapping of a login, locked: two who say something at once are one after the other."""
+    known = Identity.objects.select_for_update().filter(datasource=datasource, db_user=db_user)
+    return known.order_by("-as_of").first()
+
+
+def _told(known: Identity | None) -> dict[str, Any] | None:
+    return (
+        {"person": known.person_id, "name": known.name, "email": known.email, "type": known.type}
+        if known is not None
+        else None
+    )
+
+
+def _check(datasource: str, db_user: str, person: Person) -> None:
+    names = (datasource, db_user, person.id, person.name, person.email)
+    if not (datasource.strip() and db_user.strip()) or any(len(name) > 200 or "\0" in name for name in names):
+        raise errors.MappingInvalid(
+            "Name a database, a login and a person in up to 200 characters each. Nothing was changed."
+        )
+    if person.type not in TYPES:
+        raise errors.MappingInvalid(f"The kind is one of {', '.join(TYPES)}. Nothing was changed.")
