@@ -16,10 +16,12 @@ from lineage.queries.exporting import Whole
 from lineage.queries.facts import control_facts
 from lineage.queries.found import Narrowed, finding, findings, found
 from lineage.queries.glance import firsts, overview
+from lineage.queries.holding import holders
 from lineage.queries.lacking import checkpoint, checkpoints, gaps, quarantined, quarantined_item
+from lineage.queries.lives import row
 from lineage.queries.mapped import login_history, logins
 from lineage.queries.people import identities, identity, session, sessions
-from lineage.queries.places import datasources, holders, relation, relations, row
+from lineage.queries.places import column, datasources, relation, relations
 from lineage.queries.records import event, events, touches
 from lineage.queries.rehearsal import TRIAL_MOST, Shift, Trial, dry_run
 from lineage.queries.review import approvals
@@ -31,8 +33,8 @@ from lineage.queries.whole import alarms, completeness, integrity, population
 __all__ = [
     "COMPLETED", "FACET_MOST", "LISTS", "SECOND", "TRIAL_MOST", "Answer", "Coverage", "Narrowed", "Shift", "Span",
     "Subject", "Total", "Trial", "Whole", "Window", "alarms", "approvals", "chain", "checkpoint", "checkpoints",
-    "completeness", "completions", "control_facts", "datasources", "dry_run", "event", "events", "exact_total",
-    "finding", "findings", "firsts", "found", "gaps", "holders", "identities", "identity", "integrity",
+    "column", "completeness", "completions", "control_facts", "datasources", "dry_run", "event", "events",
+    "exact_total", "finding", "findings", "firsts", "found", "gaps", "holders", "identities", "identity", "integrity",
     "kinds_counted", "login_history", "logins", "overview", "population", "quarantined", "quarantined_item",
     "relation", "relations", "row", "run", "search_counts", "session", "sessions", "tag_history", "tags", "tags_of",
     "tallied", "touched", "touches", "undoing",

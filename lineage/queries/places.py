@@ -8,7 +8,6 @@ from typing import Any
 from lineage import errors
 from lineage.access import Viewer
 from lineage.engine import Question
-from lineage.events import split_key
 from lineage.queries import paging
 from lineage.queries.ask import (
     ACCESSES,
@@ -18,17 +17,20 @@ from lineage.queries.ask import (
     Place,
     Total,
     Window,
-    fetch,
     limited,
     scoped,
     searched,
     total,
 )
 from lineage.queries.covering import coverage, source_rows
+from lineage.queries.holding import held
 from lineage.queries.people import latest_states
 
+PEOPLE = (
+    "who_id, any_value(who_name) as who_name, any_value(who_type) as who_type, any_value(on_behalf_of) as on_behalf_of, "
+    f"{TIMES} as count, max(occurred_at) as last_at"
+)
 REAL = f"not list_has_any(flags, ['claim', 'canary']) and not {TWICE}"
-ROW_MOST = 500
 
 
 def relation_rows(viewer: Viewer, q: str, window: Window, now: dt.datetime | None = None) -> tuple[str, list[Any]]:
@@ -60,8 +62,13 @@ def relations(
         return Answer(rows, following, whole, question.size, coverage(question, viewer, window), previous)
 
 
-def relation(viewer: Viewer, datasource: str, relation: str, window: Window = Window()) -> dict[str, Any]:
-    """One table: its columns, readers, writers, busiest rows, grants. Raises NotFound when nothing touched it."""
+def relation(
+    viewer: Viewer, datasource: str, relation: str, window: Window = Window(), at: dt.datetime | None = None
+) -> dict[str, Any]:
+    """One table: its columns, readers, writers, busiest rows, and who held which right (now, or at a time).
+
+    Raises NotFound when nothing touched it in the window.
+    """
     scope, values = scoped(viewer, window)
     here = f"datasource = ? and list_contains(?, relation) and {scope} and {REAL}"
     here_values = [datasource, spellings(relation), *values]
@@ -76,11 +83,6 @@ def relation(viewer: Viewer, datasource: str, relation: str, window: Window = Wi
         )[0]
         if not head["touches"]:
             raise errors.NotFound
-        people = (
-            "who_id, any_value(who_name) as who_name, any_value(who_type) as who_type, "
-            f"any_value(on_behalf_of) as on_behalf_of, {TIMES} as count, "
-            "max(occurred_at) as last_at"
-        )
         grouped = "group by who_id order by 5 desc limit 100"
         return {
             "relation": {"datasource": datasource, "relation": relation, **head},
@@ -88,12 +90,16 @@ def relation(viewer: Viewer, datasource: str, relation: str, window: Window = Wi
                 "unnest(columns) as column, count(*) filter (access = 'read') as reads, "
                 "count(*) filter (access in ('wrote', 'changed')) as writes", "group by 1 order by 1"
             ),
-            "readers": ask(people, f"and access = 'read' {grouped}"),
-            "writers": ask(people, f"and access in ('wrote', 'changed') {grouped}"),
+            "readers": ask(PEOPLE, f"and access = 'read' {grouped}"),
+            "writers": ask(PEOPLE, f"and access in ('wrote', 'changed') {grouped}"),
             "hours": ask("date_trunc('hour', occurred_at) as hour, access, count(*) as count", "group by 1, 2 order by 1"),
+            "logins": ask(
+                "db_user as login, count(*) filter (access = 'read') as reads, count(*) filter (access <> 'read') as others, "
+                "max(occurred_at) as last_at", "and db_user is not null group by 1"
+            ),
             "busiest": ask("key, count(*) as count, max(occurred_at) as last_at", "and key is not null group by 1 order by 2 desc limit 10"),  # noqa: E501
             "keys": key_columns(question, viewer, datasource, relation),
-            "grants": _grants(question, viewer, datasource, relation, None),
+            **held(question, viewer, datasource, relation, at),
             "as_of": question.size,
             "coverage": coverage(question, viewer, window),
         }  # fmt: skip
@@ -121,130 +127,22 @@ def key_columns(question: Question, viewer: Viewer, datasource: str, relation: s
     return list(found[0]["columns"] or [])
 
 
-# A condition on part of the key with the same value may still have met the row; with another it cannot.
-ANOTHER_KEY = (
-    "coalesce(list_bool_or(list_transform(pairs, lambda p: list_contains(?::varchar[], split_part(p, '=', 1)) "
-    "and not list_contains(?::varchar[], p))), false)"
-)
-
-
-def row(viewer: Viewer, datasource: str, relation: str, key: str, window: Window = Window()) -> dict[str, Any]:
-    """One row's life: who changed it, who read it by key, who could have read it, and what cannot be told.
-
-    `changed` comes from row images; `uncertain` are writes by statement whose rows no image accounts for.
-    """
+def column(
+    viewer: Viewer, datasource: str, relation: str, name: str, window: Window = Window()
+) -> dict[str, list[dict[str, Any]]]:
+    """Who read and who wrote one column: as far as a record names it, or a statement all columns (`*`)."""
     scope, values = scoped(viewer, window)
+    here = (
+        f"datasource = ? and list_contains(?, relation) and {scope} and {REAL} and list_has_any(columns, [?, '*']) "
+        "and access in ('read', 'wrote', 'changed')"
+    )
     with Question() as question:
-        columns = key_columns(question, viewer, datasource, relation)
-        parts = split_key(key)
-        pairs = [f"{c}={v}" for c, v in zip(columns, parts, strict=True)] if len(columns) == len(parts) else []
-        here = f"datasource = ? and list_contains(?, relation) and {scope} and {REAL}"
-        here_values = [datasource, spellings(relation), *values]
-        # The value alone tells nothing: 4711 may be another column's. Only where no key is known it has to do.
-        exact = "list_has_all(pairs, ?)" if pairs else "false" if columns else "coalesce(key = ?, false)"
-        exact_values: list[Any] = [pairs] if pairs else [] if columns else [key]
-        other_values = [columns if pairs else [], pairs]
-
-        def ask(condition: str, more: list[Any]) -> list[dict[str, Any]]:
-            found = question.rows(
-                f"select distinct index, occurred_at from touches where {here} and {condition} "  # noqa: S608
-                f"order by occurred_at desc, index desc limit {ROW_MOST}",
-                [*here_values, *more],
-            )
-            return fetch(question, viewer, found)
-
-        changed = ask("access = 'changed' and key = ?", [key])
-        done = "verdict not in ('blocked', 'error')"
-        read = ask(f"access = 'read' and {done} and {exact}", exact_values)
-        could = ask(f"access = 'read' and {done} and not {exact} and not {ANOTHER_KEY}", [*exact_values, *other_values])
-        captured = (
-            f"select transaction_id from touches where {here} and access = 'changed' and transaction_id is not null"  # noqa: S608
+        rows = question.rows(
+            f"select access = 'read' as reading, {PEOPLE}, bool_and(not list_contains(columns, ?)) as by_star from touches "  # noqa: S608
+            f"where {here} group by reading, who_id order by count desc limit 200",
+            [name, datasource, spellings(relation), *values, name],
         )
-        uncertain = ask(
-            f"((access = 'wrote' and {done} and outcome <> 'rolled_back' and not {ANOTHER_KEY} "
-            f"and (transaction_id is null or transaction_id not in ({captured}))) or (access = 'changed' and key is null))",
-            [*other_values, *here_values],
-        )
-        refused = ask(f"verdict in ('blocked', 'error') and {exact}", exact_values)
-        if not (changed or read or uncertain or refused) and not could:
-            raise errors.NotFound
-        return {
-            "datasource": datasource, "relation": relation, "key": key, "key_columns": columns,
-            "changed": changed, "read": read, "could_have_read": could, "uncertain": uncertain, "refused": refused,
-            "versions": versions(changed, key), "summary": _summary(changed, read, could), "as_of": question.size,
-            "coverage": coverage(question, viewer, window),
-        }  # fmt: skip
-
-
-def versions(changed: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
-    """The row as it stood after each change, newest first; a column is None-stated until an image shows it.
-
-    A change that gave the row another key is the end of the row under this one: `renamed_to` names it.
-    """
-    state: dict[str, dict[str, Any]] = {}
-    built = []
-    for event in sorted(changed, key=lambda r: (r["occurred_at"], r["index"])):
-        for column in event["diff"]:
-            if column["state_after"] not in ("unchanged", "unavailable"):
-                state[column["column"]] = {"state": column["state_after"], "value": column["after"]}
-            elif column["state_before"] not in ("unchanged", "unavailable"):
-                state.setdefault(column["column"], {"state": column["state_before"], "value": column["before"]})
-        gone = event["op"] in ("delete", "truncate")
-        renamed = event["key"] if event["key"] != key else None
-        built.append(
-            {
-                "index": event["index"],
-                "at": event["occurred_at"],
-                "deleted": gone,
-                "renamed_to": renamed,
-                "row": dict(state),
-            }
-        )
-        if gone or renamed:
-            state = {}
-    return built[::-1]
-
-
-def _summary(changed: list[dict[str, Any]], read: list[dict[str, Any]], could: list[dict[str, Any]]) -> dict[str, Any]:
-    by_type: dict[str, set[str]] = {}
-    for event in changed:
-        by_type.setdefault(event["who_type"], set()).add(event["who_id"] or event["who_name"])
-    return {
-        "changes": len(changed),
-        "changed_by": {kind: len(people) for kind, people in by_type.items()},
-        "last_changed_by": changed[0]["who_name"] if changed else None,
-        "last_changed_at": changed[0]["occurred_at"] if changed else None,
-        "reads": len({r["correlation_id"] or r["event_id"] for r in read}),
-        "could_have_read": len({r["correlation_id"] or r["event_id"] for r in could}),
-    }
-
-
-def holders(viewer: Viewer, datasource: str, relation: str, at: dt.datetime | None = None) -> dict[str, Any]:
-    """Who held which right on a table at a time, from the newest state snapshot at or before it."""
-    if viewer.datasources and datasource not in viewer.datasources:
-        raise errors.NotFound
-    with Question() as question:
-        return {
-            "datasource": datasource,
-            "relation": relation,
-            "at": at,
-            "grants": _grants(question, viewer, datasource, relation, at),
-            "as_of": question.size,
-        }
-
-
-def _grants(
-    question: Question, viewer: Viewer, datasource: str, relation: str, at: dt.datetime | None
-) -> list[dict[str, Any]]:
-    schema, _, name = relation.rpartition(".")
-    for snapshot in latest_states(question, viewer, at):
-        if snapshot["datasource"] == datasource:
-            return [
-                {**grant, "as_of": snapshot["occurred_at"], "index": snapshot["index"]}
-                for grant in snapshot["state"].get("grants", ())
-                if grant.get("relation") == name and grant.get("schema") == (schema or "public")
-            ]
-    return []
+    return {"readers": [r for r in rows if r["reading"]], "writers": [r for r in rows if not r["reading"]]}
 
 
 ANSWERS = {

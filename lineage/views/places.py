@@ -36,40 +36,48 @@ def tables(request: HttpRequest, viewer: Viewer) -> HttpResponse:
 
 @evidence_read
 def table(request: HttpRequest, viewer: Viewer, datasource: str, relation: str) -> HttpResponse:
-    window = frame.window(request)
-    found = queries.relation(viewer, datasource, relation, window)
+    """A table; `?column=` adds who read and wrote that column, `?held=` moves the rights to a time."""
+    window, given = frame.window(request), request.GET.get("held", "").strip()
+    at = frame.moment(given, dt.datetime.now(dt.UTC)) if given else None
+    found = queries.relation(viewer, datasource, relation, window, at)
     readers = words.counted(len(found["readers"]), "identity", "identities")
     writers = words.counted(len(found["writers"]), "identity", "identities")
+    chosen = request.GET.get("column", "")
+    people = holders(found["people"], found["logins"])
     context = {
         "found": found,
         "relation": found["relation"],
         "title": f"{relation}: read by {readers}, written by {writers} {frame.period(request)}",
         "chart": charts.table_activity(found["hours"]),
-        "holders": holders(
-            found["grants"], logins_at(viewer, datasource, relation, window) if found["grants"] else set()
-        ),
+        "columns": columns(found["columns"], queries.tags_of(viewer, datasource, relation)),
+        "column": chosen,
+        "touched": queries.column(viewer, datasource, relation, chosen, window) if chosen else None,
+        "holders": people,
+        "idle": sum(1 for one in people if not one["used"]),
+        "given_at": given,
+        "at": at,
         "coverage": frame.only(found["coverage"], datasource),
         "simulated": found["relation"]["environment"] == frame.SIMULATED,
     }
     return frame.page(request, "lineage/table.html", context)
 
 
-def holders(grants: list[dict[str, Any]], active: set[str]) -> list[dict[str, Any]]:
-    """Who may do what, one line a holder and grantor; `used` says whether that name was seen at the table."""
-    lines: dict[tuple[str, str], dict[str, Any]] = {}
-    for grant in grants:
-        name = (grant["grantee"], grant.get("grantor") or "")
-        line = lines.setdefault(name, grant | {"rights": [], "used": grant["grantee"] in active})
-        column = f" ({grant['column']})" if grant.get("column") else ""
-        passing = ", may pass it on" if grant.get("grantable") else ""
-        line["rights"].append(f"{grant['privilege']}{column}{passing}")
-    return sorted(lines.values(), key=lambda line: (not line["used"], line["grantee"]))
+def columns(touched: list[dict[str, Any]], tags: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each column that a record or a class names, with its counts and classes; sensitive ones first."""
+    counted = {one["column"]: one for one in touched}
+    nothing = {"reads": 0, "writes": 0}
+    rows = [
+        {"column": name, **nothing, **counted.get(name, {}), "classes": tags.get(name, {}).get("classes", [])}
+        for name in {**counted, **tags}
+    ]
+    return sorted(rows, key=lambda one: (not one["classes"], one["column"] == "*", one["column"]))
 
 
-def logins_at(viewer: Viewer, datasource: str, relation: str, window: queries.Window) -> set[str]:
-    """The database logins seen at a table in the window."""
-    q = f"{words.condition('datasource', datasource)} {words.condition('relation', relation)}"
-    return {login for who in queries.identities(viewer, q, window, 1000).items for login in who["logins"]}
+def holders(people: list[dict[str, Any]], seen: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Every login with a right, and what it did here in the window; those that did nothing last."""
+    active = {one["login"]: one for one in seen}
+    lines = [one | {"used": active.get(one["login"])} for one in people]
+    return sorted(lines, key=lambda line: (not line["used"], line["login"]))
 
 
 @evidence_read
@@ -91,7 +99,7 @@ def row(request: HttpRequest, viewer: Viewer, datasource: str, relation: str, ke
         ),
         "sentence": words.row_sentence(found["summary"], dt.datetime.now(dt.UTC)),
         "timeline": timeline,
-        "version": chosen_version(found["versions"], request.GET.get("at", "")),
+        **scrubbed(found, request.GET.get("at", ""), request.GET.get("time", "").strip()),
         "coverage": frame.only(found["coverage"], datasource),
         "simulated": frame.shows_simulated(window, everything),
     }
@@ -123,9 +131,31 @@ def explain(viewer: Viewer, datasource: str, relation: str, events: list[dict[st
         event["approved"] = approval and {**approval, "word": words.APPROVALS[approval["state"]][0]}
 
 
-def chosen_version(versions: list[dict[str, Any]], index: str) -> dict[str, Any] | None:
-    """The version that the scrubber stands on: the one of record `index`, else the newest."""
-    return next((v for v in versions if str(v["index"]) == index), versions[0] if versions else None)
+ORIGINAL = "original"
+
+
+def scrubbed(found: dict[str, Any], index: str, time: str) -> dict[str, Any]:
+    """What the row was: after record `index`, or at a time, or before the first known change; by itself as it is now.
+
+    `version` is None where nothing is known of it then; `later` and `earlier` are the neighbours' addresses.
+    """
+    versions: list[dict[str, Any]] = list(found["versions"])
+    if found["original"]:
+        versions.append(
+            {"index": ORIGINAL, "at": None, "row": found["original"], "deleted": False, "under": found["names"][-1]}
+        )
+    asked = frame.moment(time, dt.datetime.now(dt.UTC)) if time else None
+    place = 0
+    if asked:
+        place = next((n for n, v in enumerate(versions) if v["at"] is None or v["at"] <= asked), len(versions))
+    elif index:
+        place = next((n for n, v in enumerate(versions) if str(v["index"]) == index), 0)
+    return {
+        "scrub": versions, "asked_at": asked, "time": time,
+        "version": versions[place] if place < len(versions) else None,
+        "later": versions[place - 1]["index"] if 0 < place <= len(versions) else None,
+        "earlier": versions[place + 1]["index"] if place + 1 < len(versions) else None,
+    }  # fmt: skip
 
 
 @evidence_read
