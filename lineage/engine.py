@@ -81,7 +81,8 @@ class _Joins:
             for name, table in zip(names, fresh.reference, strict=True):
                 cursor.register(f"given_{name}", table)
                 cursor.execute(f"create table {name} as select * from given_{name}")  # noqa: S608 - our own names
-            cursor.execute(joins.TRANSACTIONS + joins.ACTIVITY)
+            gateways, claims = cursor.execute(joins.PRESENT).fetchone() or (True, True)
+            cursor.execute(joins.statements(gateways, claims))
         except BaseException:
             self._drop(fresh)
             raise

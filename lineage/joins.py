@@ -39,11 +39,21 @@ def _gateway(place: str, *writing: str) -> str:
     group by all"""  # noqa: S608 - our own columns
 
 
+PERSON = (
+    "gateway struct(id varchar, name varchar, email varchar, type varchar, behalf varchar, agent_id varchar, "
+    'agent_name varchar, "at" bigint), gateway_session varchar, gateway_purpose varchar, gateway_ticket varchar, '
+    "gateway_run varchar, gateway_outcome varchar"
+)
+"""What `_gateway` gives, where no gateway told of anything."""
+SAYS = "actor_id actor_name actor_email actor_type on_behalf_of agent_id agent_name agent_run purpose ticket".split()
+SAID = ", ".join(f"{name} := c.{name}" for name in ("index", *SAYS))
+BEST = ", ".join(("index bigint", *(f"{name} varchar" for name in SAYS)))
+
 LINE = f"n.kind = 'query' and n.source_format in ({', '.join(repr(name) for name in sorted(LOGS))})"
 TOP_LEVEL = "not regexp_matches(coalesce(n.correlation_id, ''), '[.]([2-9]|[1-9][0-9]+)$')"
 """Not what a function did inside a statement: that only the server's log tells."""
 
-TRANSACTIONS = f"""
+REPORTED = """
 create view reports as
     select * replace (nullif(xid, '0') as xid),
            list_contains(flags, 'unauthorised_assertion') as unauthorised,
@@ -58,11 +68,20 @@ create table vids as
 create view lines as
     select e.*, case when not unauthorised then coalesce(e.xid, v.xid) end as transaction_id
     from reports e left join vids v using (environment, datasource, db_session_id, vid);
+"""
 
+GATEWAYS = f"""
 create table gateway_transactions as {_gateway("xid", "op not in ('read', 'other', 'session')")};
 
 create table gateway_sessions as {_gateway("db_session_id")};
+"""
 
+NO_GATEWAYS = f"""
+create table gateway_transactions (environment varchar, datasource varchar, xid varchar, {PERSON});
+create table gateway_sessions (environment varchar, datasource varchar, db_session_id varchar, {PERSON});
+"""
+
+CLAIMS = f"""
 create table emissions as
     select l.environment, l.datasource, l.transaction_id, l.said, c.db_user is not null as listed,
            l.source, regexp_replace(l.correlation_id, '[.][0-9]+$', '') as call
@@ -76,7 +95,7 @@ create table nested as
 
 create table claims as
 with judged as (
-    select c.environment, c.datasource, c.xid as transaction_id, c.index, any_value(c) as said_by,
+    select c.environment, c.datasource, c.xid as transaction_id, c.index, any_value(struct_pack({SAID})) as said_by,
            coalesce(bool_or(e.said = c.said and e.listed and n.call is null), false) as proved,
            coalesce(bool_or(e.said = c.said or not e.listed), false) as told,
            coalesce(any_value(c.actor_id in (g.gateway.id, coalesce(g.gateway.email, g.gateway.id))), false) as vouched,
@@ -91,7 +110,13 @@ select environment, datasource, transaction_id,
             when bool_or(vouched) then 'vouched' when bool_or(told) then 'refused' else 'waiting' end as claim_state,
        arg_max(said_by, (proved, index)) as best
 from judged group by all;
+"""  # noqa: S608 - our own columns
 
+NO_CLAIMS = f"""
+create table claims (environment varchar, datasource varchar, transaction_id varchar, claim_state varchar, best struct({BEST}));
+"""
+
+TRANSACTIONS = """
 create table transactions as
 with line as (
     select environment, datasource, transaction_id,
@@ -114,7 +139,7 @@ select environment, datasource, transaction_id, line.* exclude (environment, dat
        case when changes > 0 or claim_index is not null then 'committed' when undone then 'rolled_back' end as joined_outcome
 from line full join claim using (environment, datasource, transaction_id)
     full join change using (environment, datasource, transaction_id);
-"""  # noqa: S608 - our own conditions
+"""
 
 TAGS = """
 set variable tags = (select map_from_entries(list((place, tags))) from tagged);
@@ -207,3 +232,17 @@ create view touches as
            t.access, t.touch_op, t.provenance
     from raw_touches t join activity a using (index);
 """  # noqa: S608 - our own conditions
+
+
+PRESENT = """
+select coalesce(bool_or(source_format = 'gateway'), false) as gateways,
+       coalesce(bool_or(list_contains(flags, 'claim')), false) as claims from raw_events
+"""
+"""What there is to join with; planning a join with nothing takes as long as one with something."""
+
+
+def statements(gateways: bool, claims: bool) -> str:
+    """Makes the tables and views in the present schema, over `raw_events` and `raw_touches`, by what is `PRESENT`."""
+    return "".join(
+        (REPORTED, GATEWAYS if gateways else NO_GATEWAYS, CLAIMS if claims else NO_CLAIMS, TRANSACTIONS, ACTIVITY)
+    )

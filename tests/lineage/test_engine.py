@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
+from typing import Any
 
 import pytest
 
@@ -100,3 +101,34 @@ def test_joins_that_cannot_be_made_leave_nothing_behind(told: None, monkeypatch:
     monkeypatch.undo()
     with Question() as question:
         assert _people(question)
+
+
+def test_where_nobody_told_of_gateways_or_claims_the_joins_have_the_same_shape_and_answers(told: None) -> None:
+    """What is left out to plan less is what would have been empty: here, the whole is made in spite of it."""
+    made = {}
+    with Question(joined=False) as question:
+        cursor = question.cursor
+        for name, table in zip(("identities", "context_roles", "conflicted"), _reference(question), strict=True):
+            cursor.register(name, table)
+        for present in (True, False):
+            cursor.execute(f"create schema joined_{present}; set schema = 'joined_{present}'")
+            cursor.execute(engine.joins.statements(present, present))
+            shapes = [
+                cursor.execute(f"describe {table}").fetchall()
+                for table in (
+                    "gateway_transactions",
+                    "gateway_sessions",
+                    "claims",
+                    "transactions",
+                    "activity",
+                    "touches",
+                )
+            ]
+            made[present] = shapes, question.rows("select * from activity order by index")
+            cursor.execute(f"drop schema joined_{present} cascade")
+    assert made[True] == made[False]
+
+
+def _reference(question: Question) -> tuple[Any, ...]:
+    snap = question.snapshot
+    return snap.identities, snap.context_roles, snap.conflicted
