@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import datetime as dt
 import io
 import re
@@ -36,7 +35,6 @@ from lineage import (
 )
 from lineage.access import Viewer
 from lineage.answers import evidence_read, log_read
-from lineage.cells import cell
 from lineage.events import Count, parse_time
 from lineage.queries import Answer, Window
 
@@ -205,7 +203,7 @@ def formatted(request: HttpRequest, answer: Answer) -> HttpResponse:
         lines = b"".join(msgspec.json.encode(item) + b"\n" for item in answer.items)
         return _file(lines, "application/x-ndjson", "ndjson", answer)
     if form == "csv":
-        return _file(as_csv(answer.items), "text/csv; charset=utf-8", "csv", answer)
+        return _file(cells.as_csv(answer.items), "text/csv; charset=utf-8", "csv", answer)
     if form == "parquet":
         return _file(as_parquet(answer.items), "application/vnd.apache.parquet", "parquet", answer)
     raise errors.QueryInvalid("format is json, csv, ndjson or parquet; for events also ocsf")
@@ -225,15 +223,6 @@ def _file(body: bytes, content_type: str, ending: str, answer: Answer) -> HttpRe
     if answer.next:
         response["X-Next-Cursor"] = answer.next
     return response
-
-
-def as_csv(items: list[dict[str, Any]]) -> bytes:
-    buffer = io.StringIO()
-    columns = list(dict.fromkeys(name for item in items for name in item))
-    writer = csv.writer(buffer)
-    writer.writerow(columns)
-    writer.writerows([cell(item.get(name)) for name in columns] for item in items)
-    return buffer.getvalue().encode()
 
 
 def as_parquet(items: list[dict[str, Any]]) -> bytes:

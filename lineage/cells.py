@@ -33,6 +33,16 @@ def flat(row: Row) -> dict[str, Any]:
     return {k: msgspec.json.encode(v).decode() if isinstance(v, (dict, list)) else v for k, v in row.items()}
 
 
+def as_csv(rows: Sequence[Row]) -> bytes:
+    """All rows at once; the columns are those that any of them has."""
+    buffer = io.StringIO()
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.writer(buffer)
+    writer.writerow(columns)
+    writer.writerows([cell(row.get(name)) for name in columns] for row in rows)
+    return buffer.getvalue().encode()
+
+
 class Writer(Protocol):
     """Takes rows piece by piece and writes them to a file; `end` writes what is still due."""
 

@@ -12,7 +12,7 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from lineage import errors, queries, saved, words
+from lineage import cells, errors, queries, saved, words
 from lineage.access import Viewer
 from lineage.answers import evidence_read, signed_in
 from lineage.models import SavedSearch
@@ -121,6 +121,8 @@ def quarter(request: HttpRequest, viewer: Viewer) -> HttpResponse:
         [(one.start, one.end) for one in periods],
         environment,
     )
+    if request.GET.get("format") == "csv":
+        return sheet(chosen, periods, counts, size)
     found = sum(counts[one.id][0] > 0 for one in questions.QUESTIONS)
     context = {
         "rows": [
@@ -142,6 +144,21 @@ def quarter(request: HttpRequest, viewer: Viewer) -> HttpResponse:
         "simulated": frame.may_show_simulated(queries.Window(environment=environment), coverage),
     }
     return frame.page(request, "lineage/quarter.html", context)
+
+
+def sheet(
+    chosen: questions.Quarter, periods: list[questions.Quarter], counts: dict[str, list[int]], size: int
+) -> HttpResponse:
+    """The counts as CSV, with the search behind each."""
+    rows = [
+        {"question": one.title, "search": one.q, "as_of_log_size": size}
+        | {period.name: count for period, count in zip(periods, counts[one.id], strict=True)}
+        for one in questions.QUESTIONS
+    ]
+    answer = HttpResponse(cells.as_csv(rows), content_type="text/csv; charset=utf-8")
+    answer["Content-Disposition"] = f'attachment; filename="touchstone-{chosen.name}-{size}.csv"'
+    answer["Cache-Control"] = "private, no-store"
+    return answer
 
 
 def asked_quarter(request: HttpRequest, now: dt.datetime) -> questions.Quarter:

@@ -91,13 +91,14 @@ def found(request: HttpRequest, viewer: Viewer, q: str, by: str) -> dict[str, An
     total = answer.total
     if request.GET.get("count") == "exact" and not total.exact:
         total = queries.exact_total(viewer, q, window, by, answer.as_of)
-    counts = queries.search_counts(viewer, q, window, by, answer.as_of)
-    shown = [c["name"] for c in counts["environment"]]
+    counts, kinds = counted(viewer, q, window, by, answer.as_of)
+    shown = [c["name"] for c in counts.get("environment", ())]
     return {
         "answer": answer,
         "total": total,
-        "counts": queries.kinds_counted(viewer, q, window, answer.as_of) | {by: total},
+        "counts": kinds | {by: total},
         "facets": facets(q, counts),
+        "is_uncounted": not kinds,
         "facets_of": words.number(queries.FACET_MOST) if not total.exact or total.value > queries.FACET_MOST else "",
         "export": exported(q, by, window, answer.as_of, now),
         "forms": cells.forms(by),
@@ -107,6 +108,17 @@ def found(request: HttpRequest, viewer: Viewer, q: str, by: str) -> dict[str, An
         "title": f"{words.total(total, one, many)} {frame.period(request)}",
         "simulated": words.simulated(window, shown, frame.SIMULATED),
     }
+
+
+def counted(
+    viewer: Viewer, q: str, window: queries.Window, by: str, as_of: int
+) -> tuple[dict[str, list[dict[str, Any]]], dict[str, queries.Total]]:
+    """Counts by value and by kind; empty where counting takes too long: the list itself is there all the same."""
+    try:
+        counts = queries.search_counts(viewer, q, window, by, as_of)
+        return counts, queries.kinds_counted(viewer, q, window, as_of)
+    except errors.QueryTooLong:
+        return {}, {}
 
 
 def facets(q: str, counts: dict[str, list[dict[str, Any]]]) -> list[tuple[str, list[dict[str, Any]]]]:

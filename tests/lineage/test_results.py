@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from django.core.management import call_command
+from django.db import connection
 from django.test import Client
 
 from lineage import errors, exports, queries, search
@@ -205,6 +206,27 @@ def test_an_export_says_its_limit_and_keeps_to_it(told: dict[str, int], monkeypa
         assert [place(row) for row in rows_of(name, body)] == [place(row) for row in whole[:7]], by
         assert manifest["rows"]["total"] == {"value": len(whole), "exact": True}
         assert manifest["rows"]["complete"] == (len(whole) <= 7)
+
+
+def exports_recorded() -> int:
+    return queries.events(ALL, "kind:custody environment:touchstone").total.value
+
+
+def test_an_export_that_is_cancelled_or_cannot_be_recorded_is_no_file(told: dict[str, int]) -> None:
+    asked = exports.Asked("op:*", "event", queries.Window(), "csv", NOW)
+    before = exports_recorded()
+    cancelled = exports.Export(ALL, asked).sent()
+    next(cancelled)
+    cancelled.close()
+    assert exports_recorded() == before
+    coming = exports.Export(ALL, asked).sent()
+    with connection.cursor() as cursor:
+        cursor.execute("alter table ledger_batch add constraint nothing_more check (n < 0) not valid")
+    sent = []
+    with pytest.raises(errors.EvidenceReadUnrecorded):
+        sent.extend(coming)
+    assert not zipfile.is_zipfile(io.BytesIO(b"".join(sent)))
+    assert exports_recorded() == before
 
 
 def test_cells_that_look_like_formulas_and_hostile_text_are_exported_as_text(store: str) -> None:

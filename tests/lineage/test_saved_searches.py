@@ -160,6 +160,9 @@ def test_the_twelve_questions_are_counted_by_quarter_as_the_search_counts_them(s
     links = re.findall(r'href="(/search\?q=verdict%3Ablocked&since=[^"]+)"', html)
     assert "1 record" in page(alice, links[0])
     assert "Write a quarter such as 2026-Q4" in page(alice, "/search/quarter/?quarter=spring", 400)
+    sheet = page(alice, f"/search/quarter/?quarter={this.name}&format=csv").splitlines()
+    assert sheet[0].startswith(f"question,search,as_of_log_size,{this.name},{this.moved(-1).name}")
+    assert len(sheet) == 13
     stranger = signed_in(story.person("sam@other.example", datasources=["other-db"]))
     assert "0 of 12 questions found" in page(stranger, f"/search/quarter/?quarter={this.name}")
 

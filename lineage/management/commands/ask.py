@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from django.core.management.base import CommandParser
 
-from lineage import api, cells, errors, exports, ledger, queries
+from lineage import cells, errors, exports, ledger, queries
 from lineage.management.commands._told import Told, viewer
 
 COLUMNS = {
@@ -42,7 +42,7 @@ class Command(Told):
         if options["format"] == "table":
             self._table(answer, COLUMNS[by])
             return
-        body = api.as_csv(answer.items) if options["format"] == "csv" else msgspec.json.encode(answer.items) + b"\n"
+        body = cells.as_csv(answer.items) if options["format"] == "csv" else msgspec.json.encode(answer.items) + b"\n"
         if options["manifest"]:
             asked = exports.Asked(options["query"], by, queries.Window(), options["format"], now, answer.as_of)
             options["manifest"].write_bytes(exports.of_answer(who, asked, answer, body, asked.file))
