@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from demo import auditor, evidence, gateway, hiding, shop, simulated
+from demo import auditor, evidence, gateway, hiding, oncall, shop, simulated
 from demo.monitored import Monitored
 from demo.promises import Broken, Promise, Untested, expect
 from demo.store import PATIENCE_SECONDS
@@ -229,6 +229,7 @@ PROMISES = [
     _promise("A schema change outside working hours is a finding", out_of_hours),
     _promise("Generated records stay apart", kept_apart),
     _promise("A visitor's UPDATE is on the page within 5 s", visitor),
+    *oncall.PROMISES,
     *gateway.PROMISES,
     *auditor.PROMISES,
     *evidence.PROMISES,

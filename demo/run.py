@@ -27,6 +27,7 @@ from demo.desk import serve as serve_desk
 from demo.door import APPROVER, SERVICES, Door, private
 from demo.door import PEOPLE as WORKERS
 from demo.monitored import Monitored
+from demo.oncall import OnCall
 from demo.store import BASE_DIR, Store
 from demo.story import Story, working_hours
 
@@ -57,10 +58,12 @@ class Demo:
         environment = {
             "TOUCHSTONE_DATA": str(folder / "store"),
             "TOUCHSTONE_BIND": f"127.0.0.1:{port}",
+            "TOUCHSTONE_URL": f"http://127.0.0.1:{port}",
             "TOUCHSTONE_WORKING_HOURS": working_hours(self.began_at),
         }
         self.store = Store(f"http://127.0.0.1:{port}", environment)
         self.monitored = Monitored(folder / "shop")
+        self.on_call = OnCall(folder / "oncall.ndjson")
 
     def start(self) -> None:
         """Store and order database; called by the main thread, because children die with the thread that made them."""
@@ -142,7 +145,9 @@ class Demo:
         commands += [["user", "add", email, "--role", "member", *limits] for email in WORKERS]
         commands += [["user", "add", name, "--role", "service", *limits] for name in SERVICES]
         commands += [["reference", "import", "identities", str(identities), "--as-of", _text(self.began_at)]]
+        commands += [self.on_call.words(ENVIRONMENT)]
         printed = self.store.manage_all(commands)
+        self.on_call.secret = printed[-1]
         self.signins = dict(zip(people, printed, strict=False))
         self.tokens = dict(zip(SOURCES, printed[len(people) :], strict=False))
         self.store.token, *others = printed[len(people) + len(SOURCES) :]
@@ -232,6 +237,7 @@ def say_where(demo: Demo) -> None:
                                        TOUCHSTONE_DATA={demo.folder / "store"} bin/manage policy > policy
                                        .venv/bin/python -m lineage.verify pack.zip --policy policy
 
+  What on call is told: {url}/findings/ and {demo.on_call.file}
   The records of environment {ENVIRONMENT} are real and happen now; those of {simulated.ENVIRONMENT} are generated.
   Ctrl-C stops everything.
 """, flush=True)  # fmt: skip

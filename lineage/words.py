@@ -76,6 +76,7 @@ RULES = {
     "capture-weakened": "Capture weakened", "replication-role": "Triggers switched off", "slot-lost": "Replication slot lost",
     "log-lost": "Server log lost", "canary-missing": "Canary missing", "rows-not-captured": "Rows not captured",
     "changes-without-statement": "Changes without a statement", "count-mismatch": "Counts do not agree",
+    "agent-destructive": "Destructive act by an agent",
     "denied-then-allowed": "Denied, then allowed", "approval-missing": "No approval where one is required",
     "shared-account": "Shared account", "unbounded-change": "Change of every row",
     "sensitive-bulk-read": "Bulk read of a sensitive table", "around-the-gateway": "Around the gateway", "review-due": "Review due",

@@ -82,7 +82,7 @@ def tell_story() -> dict[str, int]:
 EXPECTED = {
     "unbounded-change": ["u1"], "bulk-change": ["u3"], "sensitive-bulk-read": ["s1"], "refused": ["d1"],
     "denied-then-allowed": ["d2"], "privilege-change": ["g1"], "approval-missing": ["g1"], "truncate-or-drop": ["t1"],
-    "agent-write": ["a1"], "agent-without-person": ["a2"], "shared-account": ["c0"],
+    "agent-write": ["a1"], "agent-destructive": ["a1"], "agent-without-person": ["a2"], "shared-account": ["c0"],
 }  # fmt: skip
 
 
@@ -121,7 +121,11 @@ def _pages_and_scope(kept: dict[str, list[dict[str, Any]]]) -> None:
     second = queries.findings(ALL, limit=100, cursor=first.next)
     assert [i["number"] for i in [*first.items, *second.items]] == [i["number"] for i in queries.findings(ALL).items]
     assert first.total.value == len(EXPECTED)
-    assert set(by_rule(q="agent:report-bot or actor:report-bot")) == {"agent-write", "agent-without-person"}
+    assert set(by_rule(q="agent:report-bot or actor:report-bot")) == {
+        "agent-write",
+        "agent-destructive",
+        "agent-without-person",
+    }
     client = Client()
     client.force_login(story.person("alice@audit.example", "auditor"))
     page = client.get("/findings/?severity=high").content.decode()
