@@ -241,7 +241,7 @@ def _whole(answer: dict[str, Any]) -> HttpResponse:
 @require_GET
 @evidence_read
 def session(request: HttpRequest, viewer: Viewer, key: str) -> HttpResponse:
-    return _whole(queries.session(viewer, key))
+    return _whole(queries.session(viewer, key, request.GET.get("q", ""), limit=5000))
 
 
 @require_GET

@@ -102,24 +102,47 @@ def table_activity(hours: Sequence[Row]) -> Chart | None:
     return _stacked("table-activity", "Reads and writes over time", _binned(hours, "access", step), ACCESS_WORDS, step)
 
 
+TICKS_MOST = 400
+GRAVITY = ("blocked", "error", "pending", "approved", "masked", "unknown", "allowed")
+
+
+def identity_activity(hours: Sequence[Row]) -> Chart | None:
+    """One identity's accesses over time by verdict, from `identity()["hours"]`; None without any."""
+    if not hours:
+        return None
+    step = hour_step([row["hour"] for row in hours])
+    return _stacked("verdicts", "Accesses over time by verdict", _binned(hours, "verdict", step), VERDICT_WORDS, step)
+
+
 def strip(steps: Sequence[Row]) -> dict[str, Any]:
-    """The session in time: one tick a statement, placed by time, coloured by verdict, as high as its rows (log scale)."""
-    ticks: list[dict[str, Any]] = []
+    """The session in time: a tick a statement, placed by time, coloured by verdict, as high as its rows (log scale).
+
+    Beyond 400 statements those that fall on one place share a tick: of the gravest verdict and the most rows.
+    """
+    whole = {"ticks": [], "width": STRIP_WIDTH, "height": STRIP_HEIGHT, "statements": len(steps)}
     if not steps:
-        return {"ticks": ticks, "width": STRIP_WIDTH, "height": STRIP_HEIGHT}
+        return whole
     first, last = steps[0]["occurred_at"], max(s["occurred_at"] for s in steps)
     span = max((last - first).total_seconds(), 0.001)
-    for step in steps:
+    grain = 1 if len(steps) <= TICKS_MOST else STRIP_WIDTH / TICKS_MOST
+    ticks: dict[Any, dict[str, Any]] = {}
+    for place, step in enumerate(steps, 1):
+        x = 6 + (step["occurred_at"] - first).total_seconds() / span * (STRIP_WIDTH - 12)
         rows = step["rows_affected"] or step["rows_returned"] or len(step["changes"]) or 0
-        height = min(STRIP_HEIGHT - 8, 10 + 6 * len(str(rows)) * bool(rows))
-        ticks.append(
-            {
-                "index": step["index"], "verdict": step["verdict"] or "unknown", "height": height,
-                "x": round(6 + (step["occurred_at"] - first).total_seconds() / span * (STRIP_WIDTH - 12), 1),
-                "y": STRIP_HEIGHT - height, "label": step["command"] or step["op"] or step["kind"], "at": step["occurred_at"],
-            }
-        )  # fmt: skip
-    return {"ticks": ticks, "width": STRIP_WIDTH, "height": STRIP_HEIGHT, "first": first, "last": last}
+        verdict = step["verdict"] if step["verdict"] in GRAVITY else "unknown"
+        tick = {
+            "index": step["index"], "verdict": verdict, "rows": rows, "x": round(x, 1), "at": step["occurred_at"], "count": 1,
+            "label": step["command"] or step["op"] or step["kind"], "place": place,
+        }  # fmt: skip
+        here = place if len(steps) <= TICKS_MOST else int(x / grain)
+        there = ticks.setdefault(here, tick)
+        if there is not tick:
+            graver = min(there, tick, key=lambda t: GRAVITY.index(str(t["verdict"])))
+            ticks[here] = {**graver, "rows": max(there["rows"], rows), "count": there["count"] + 1}
+    for tick in ticks.values():
+        height = min(STRIP_HEIGHT - 8, 10 + 6 * len(str(tick["rows"])) * bool(tick["rows"]))
+        tick |= {"height": height, "y": STRIP_HEIGHT - height}
+    return whole | {"ticks": list(ticks.values()), "first": first, "last": last}
 
 
 def heat(weeks: Sequence[Row]) -> dict[str, Any]:

@@ -31,6 +31,11 @@ ATTRIBUTIONS = {
     "db_login": "Only the database login is known, not the person behind it.",
     "none": "Not attributed: the source cannot tell who did this.",
 }
+STRENGTHS = {
+    "gateway": "signed in at the gateway", "context_message": "claimed in the transaction, and proven",
+    "asserted_by_proxy": "asserted by the source", "asserted_by_client": "asserted by the client alone",
+    "mapped_login": "by the login's registration", "db_login": "only the login is known", "none": "not attributed",
+}  # fmt: skip
 CLAIMED = "A claim that is not proven yet: the log line of the statement that made it has not arrived."
 
 UNKNOWN_VALUES = {

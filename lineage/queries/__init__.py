@@ -12,6 +12,7 @@ from lineage.queries.counts import (
     search_counts,
     tallied,
 )
+from lineage.queries.course import session
 from lineage.queries.exporting import Whole
 from lineage.queries.facts import control_facts
 from lineage.queries.found import Narrowed, finding, findings, found
@@ -20,7 +21,7 @@ from lineage.queries.holding import holders
 from lineage.queries.lacking import checkpoint, checkpoints, gaps, quarantined, quarantined_item
 from lineage.queries.lives import row
 from lineage.queries.mapped import login_history, logins
-from lineage.queries.people import identities, identity, session, sessions
+from lineage.queries.people import identities, identity, session_facets, sessions
 from lineage.queries.places import column, datasources, relation, relations
 from lineage.queries.records import event, events, touches
 from lineage.queries.rehearsal import TRIAL_MOST, Shift, Trial, dry_run
@@ -36,6 +37,6 @@ __all__ = [
     "column", "completeness", "completions", "control_facts", "datasources", "dry_run", "event", "events",
     "exact_total", "finding", "findings", "firsts", "found", "gaps", "holders", "identities", "identity", "integrity",
     "kinds_counted", "login_history", "logins", "overview", "population", "quarantined", "quarantined_item",
-    "relation", "relations", "row", "run", "search_counts", "session", "sessions", "tag_history", "tags", "tags_of",
-    "tallied", "touched", "touches", "undoing",
+    "relation", "relations", "row", "run", "search_counts", "session", "session_facets", "sessions", "tag_history",
+    "tags", "tags_of", "tallied", "touched", "touches", "undoing",
 ]  # fmt: skip

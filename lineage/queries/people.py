@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections import Counter
 from typing import Any
 
 import msgspec
@@ -24,7 +23,6 @@ from lineage.queries.ask import (
     Window,
     fetch,
     limited,
-    names,
     scoped,
     searched,
     total,
@@ -47,71 +45,43 @@ SESSION_COLUMNS = f"""session, any_value(datasource) as datasource, any_value(en
     count(*) filter (verdict = 'masked') as masked,
     list_sort(list_distinct(flatten(list(relations)))) as relations,
     list_distinct(list(ticket) filter (ticket is not null)) as tickets, any_value(close_reason) as close_reason,
+    list_distinct(list(verdict) filter (kind in ('query', 'change'))) as verdicts,
     max(index) as last_index"""
 
 
-def session_rows(viewer: Viewer, q: str, window: Window, now: dt.datetime | None = None) -> tuple[str, list[Any]]:
-    """The rows of `sessions` as SQL, and its values. Relative times in `q` count from `now`."""
+STATES = {
+    "open": " having max(occurred_at) filter (session_phase = 'end') is null",
+    "ended": " having max(occurred_at) filter (session_phase = 'end') is not null",
+}
+
+
+def session_rows(
+    viewer: Viewer, q: str, window: Window, now: dt.datetime | None = None, state: str = ""
+) -> tuple[str, list[Any]]:
+    """The rows of `sessions` as SQL, and its values. Relative times in `q` count from `now`; `state` is open, ended or empty."""
     condition, values = searched(viewer, q, window, "event", now)
     scope, scope_values = scoped(viewer, window)
     inner = f"""select {SESSION_COLUMNS} from activity where {scope} and session in
         (select session from activity where session is not null and kind in ('session', 'query', 'change') and {condition})
-        group by session"""  # noqa: S608
+        group by session{STATES.get(state, "")}"""  # noqa: S608
     return inner, [*scope_values, *values]
 
 
 def sessions(
-    viewer: Viewer, q: str = "", window: Window = Window(), limit: int | None = None, cursor: str | None = None
+    viewer: Viewer,
+    q: str = "",
+    window: Window = Window(),
+    limit: int | None = None,
+    cursor: str | None = None,
+    state: str = "",
 ) -> Answer:
-    """Session rows that hold a matching record, the most recently active first."""
+    """Session rows that hold a matching record, the most recently active first; `state` open or ended narrows them."""
     as_of, place, is_back = paging.asked(cursor, tuple[Place])
-    inner, values = session_rows(viewer, q, window)
+    inner, values = session_rows(viewer, q, window, state=state)
     with Question(as_of=as_of) as question:
         rows, following, previous = paging.keyset(question, inner, values, (), place, is_back, limited(limit))
         whole = total(question, f"({inner})", "true", values)
         return Answer(rows, following, whole, question.size, coverage(question, viewer, window), previous)
-
-
-def session(viewer: Viewer, session_key: str) -> dict[str, Any]:
-    """One session: its row and its steps in order, each statement with the row changes of its transaction.
-
-    Changes are put under a statement only when it is the transaction's only write to that table; else they stand
-    under the transaction as `unplaced`. `lines`: how many statements the server's log has a second record of. Raises NotFound.
-    """
-    scope, values = scoped(viewer, Window())
-    with Question() as question:
-        head = question.rows(
-            f"select {SESSION_COLUMNS} from activity where session = ? and {scope} group by session",  # noqa: S608
-            [session_key, *values],
-        )
-        if not head:
-            raise errors.NotFound
-        found = question.rows(
-            f"select index from activity where session = ? and {scope} "  # noqa: S608
-            "and not list_has_any(flags, ['claim', 'canary']) order by occurred_at, index limit 5000",
-            [session_key, *values],
-        )
-        rows = fetch(question, viewer, found)
-        once = [row for row in rows if "seen_by_gateway" not in row["flags"]]
-        return {
-            "session": head[0] | {"masked_types": _masked(once)},
-            "steps": _steps(once),
-            "lines": len(_acts(rows)) - len(_acts(once)),
-            "as_of": question.size,
-            "coverage": coverage(question, viewer, Window()),
-        }
-
-
-def _acts(rows: list[dict[str, Any]]) -> set[str]:
-    return {row["correlation_id"] or row["event_id"] for row in rows}
-
-
-def _masked(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """How many values of each type were masked, the most first."""
-    counts: Counter[str] = Counter()
-    for row in rows:
-        counts.update({kind["name"]: kind["count"] for kind in (row["masked"] or {}).get("types", ())})
-    return [{"name": name, "count": count} for name, count in counts.most_common()]
 
 
 def bare(relation: str) -> str:
@@ -119,27 +89,31 @@ def bare(relation: str) -> str:
     return relation.rpartition(".")[2]
 
 
-def _steps(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Statements in order, one a correlation id, with the changes that can only be theirs."""
-    steps: dict[str, dict[str, Any]] = {}
-    for row in (r for r in rows if r["kind"] != "change"):
-        key = row["correlation_id"] or row["event_id"]
-        if key in steps:
-            steps[key]["relations"] = names([*steps[key]["relations"], *(row["relations"] or [])])
-        else:
-            steps[key] = row | {"relations": list(row["relations"] or []), "changes": []}
-    writers: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for step in (s for s in steps.values() if s["class"] == "write" and s["transaction_id"]):
-        for relation in step["relations"]:
-            writers.setdefault((step["transaction_id"], bare(relation)), []).append(step)
-    unplaced = []
-    for change in (r for r in rows if r["kind"] == "change"):
-        owners = writers.get((change["transaction_id"], bare((change["relations"] or [""])[0])), [])
-        if len(owners) == 1:
-            owners[0]["changes"].append(change)
-        else:
-            unplaced.append(change | {"changes": []})
-    return sorted([*steps.values(), *unplaced], key=lambda r: (r["occurred_at"], r["index"]))
+SESSION_FACETS = {
+    "environment": "[environment]", "datasource": "[datasource]", "type": "[who_type]", "actor": "[who_name]",
+    "verdict": "verdicts", "app": "[client_app]", "ticket": "tickets", "agent": "[agent_name]",
+    "state": "[case when ended_at is null then 'open' else 'ended' end]",
+}  # fmt: skip
+"""What sessions can be narrowed by: the values of each session, as SQL."""
+FACET_ROWS = 8
+
+
+def session_facets(
+    viewer: Viewer, q: str = "", window: Window = Window(), state: str = ""
+) -> dict[str, list[dict[str, Any]]]:
+    """For each facet its most frequent values with the number of sessions (not of records) that hold them."""
+    inner, values = session_rows(viewer, q, window, state=state)
+    counted = " union all ".join(
+        f"(select '{field}' as field, name, count(*) as count from (select session, unnest(list_distinct({column})) as name from found) "  # noqa: S608
+        f"where name is not null group by all order by 3 desc, 2 limit {FACET_ROWS})"
+        for field, column in SESSION_FACETS.items()
+    )
+    with Question() as question:
+        rows = question.rows(f"with found as materialized ({inner}) {counted}", values)
+    facets: dict[str, list[dict[str, Any]]] = {field: [] for field in SESSION_FACETS}
+    for row in rows:
+        facets[row["field"]].append({"name": row["name"], "count": row["count"]})
+    return facets
 
 
 IDENTITY_COLUMNS = f"""who_id as id, arg_max(who_name, {STRENGTH}) as name, arg_max(who_type, {STRENGTH}) as type,

@@ -9,6 +9,7 @@ import msgspec
 from lineage import errors
 from lineage.access import Viewer
 from lineage.engine import Question
+from lineage.queries import paging
 from lineage.queries.ask import (
     ACCESSES,
     REFUSED_COUNT,
@@ -21,10 +22,7 @@ from lineage.queries.ask import (
     Window,
     fetch,
     limited,
-    make_cursor,
     one,
-    page_of,
-    read_cursor,
     scoped,
     total,
 )
@@ -101,45 +99,33 @@ def touched(
 
 
 def _statements(viewer: Viewer, subject: Subject, window: Window, limit: int | None, cursor: str | None) -> Answer:
-    as_of, last = read_cursor(cursor)
-    count = limited(limit)
+    as_of, place, is_back = paging.asked(cursor, paging.Boundary)
     mine, values = theirs(viewer, subject, window)
+    condition = f"{mine} and {ACCESSES}"
     with Question(as_of=as_of) as question:
-        found = question.rows(
-            f"select index from activity where {mine} and {ACCESSES} and index < ? order by index desc limit {count + 1}",  # noqa: S608
-            [*values, last if last is not None else question.size],
+        found, following, previous = paging.records(
+            question, "index from activity", condition, values, place, is_back, limited(limit)
         )
-        following = make_cursor(question.size, found[count - 1]["index"]) if len(found) > count else None
-        return Answer(
-            fetch(question, viewer, found[:count]),
-            following,
-            total(question, "activity", f"{mine} and {ACCESSES}", values),
-            question.size,
-            coverage(question, viewer, window),
-        )
+        whole = total(question, "activity", condition, values)
+        rows = fetch(question, viewer, found)
+        return Answer(rows, following, whole, question.size, coverage(question, viewer, window), previous)
 
 
 def _grouped(viewer: Viewer, subject: Subject, by: By, window: Window, limit: int | None, cursor: str | None) -> Answer:
-    as_of, last = read_cursor(cursor, tuple[Place, str, str, str])
-    count = limited(limit)
+    as_of, place, is_back = paging.asked(cursor, tuple[Place, str, str, str])
     mine, values = theirs(viewer, subject, window)
     columns, more = GROUPED[by]
     keyed = " and key is not null" if by == "rows" else ""
-    key = "key" if by == "rows" else "''"
     inner = f"""select {columns}, {more}any_value(environment) as environment,
         list_sort(list_distinct(list(touch_op))) as ops, list_sort(list_distinct(list(access))) as access,
-        {TIMES} as times, min(occurred_at) as first_at, max(occurred_at) as last_at, max(index) as last_index
+        {TIMES} as times, min(occurred_at) as first_at, max(occurred_at) as last_at, max(index) as last_index,
+        coalesce(datasource, '') as place, relation as name, {"key" if by == "rows" else "''"} as row
         from touches where {mine} and relation is not null{keyed} group by {columns}"""  # noqa: S608
-    order = "-last_index, place, relation, row"
-    after, place = (f"({order}) > (?, ?, ?, ?)", last) if last else ("true", [])
     with Question(as_of=as_of) as question:
-        rows = question.rows(
-            f"select * from (select *, coalesce(datasource, '') as place, {key} as row from ({inner})) where {after} "  # noqa: S608
-            f"order by {order} limit {count + 1}",
-            [*values, *place],
+        rows, following, previous = paging.keyset(
+            question, inner, values, ("place", "name", "row"), place, is_back, limited(limit)
         )
-        items, following = page_of(rows, count, question.size, "last_index", "place", "relation", "row")
-        for item in items:
-            del item["place"], item["row"]
+        for row in rows:
+            del row["place"], row["name"], row["row"]
         whole = total(question, f"({inner})", "true", values)
-        return Answer(items, following, whole, question.size, coverage(question, viewer, window))
+        return Answer(rows, following, whole, question.size, coverage(question, viewer, window), previous)

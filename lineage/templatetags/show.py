@@ -76,6 +76,22 @@ def narrow(context: template.Context, q: str, field: str, value: Any) -> str:
     return here(context, q=f"{f'({q})' if ' or ' in q.lower() else q} {words.condition(field, value)}".strip())
 
 
+@register.simple_tag(takes_context=True)
+def step_at(context: template.Context, place: int, steps: int, shown: dict[str, int]) -> str:
+    """The address of the page of a session on which its statement of this place is; "" where that is this page."""
+    narrowed = bool(context["request"].GET.get("q"))
+    if shown["first"] <= place <= shown["last"] and not narrowed:
+        return ""
+    asked = {"from": (place - 1) // steps * steps + 1, **carried(context)}
+    return f"?{urlencode(asked)}"
+
+
+@register.filter
+def known(attribution: str | None) -> str:
+    """How strongly a link of an identity chain is known, in a few words."""
+    return words.STRENGTHS.get(attribution or "none", "not attributed")
+
+
 @register.simple_tag
 def icon(name: str) -> SafeString:
     return format_html('<svg class="icon" aria-hidden="true"><use href="#i-{}"></use></svg>', name)
