@@ -99,7 +99,9 @@ def between(
         if (span.to_at is None or span.to_at >= start) and (span.from_at is None or span.from_at <= end)
     ]
     spans = [(max(at, start), one) for at, one in spans if at >= start or is_first]
-    merged = [(step["occurred_at"], 1, n, {"step": step}) for n, step in enumerate(steps)]
+    merged: list[tuple[dt.datetime, int, int, dict[str, Any]]] = [
+        (step["occurred_at"], 1, n, {"step": step}) for n, step in enumerate(steps)
+    ]
     merged += [(at, 0, n, one) for n, (at, one) in enumerate(spans)]
     return [item[3] for item in sorted(merged, key=lambda item: item[:3])]
 
