@@ -70,6 +70,17 @@ class Viewer:
         """Whether it is who runs a command of ours: they hold the data folder. No seat has such a name."""
         return self.email.endswith("@command-line")
 
+    def covers(self, other: Viewer) -> bool:
+        """Whether everything in the other's scope is in this one."""
+        return (
+            (not self.datasources or (bool(other.datasources) and set(other.datasources) <= set(self.datasources)))
+            and (
+                not self.environments or (bool(other.environments) and set(other.environments) <= set(self.environments))
+            )
+            and (self.from_at is None or (other.from_at is not None and other.from_at >= self.from_at))
+            and (self.until_at is None or (other.until_at is not None and other.until_at <= self.until_at))
+        )
+
     @property
     def label(self) -> str:
         """Role and scope in words, such as "Auditor · orders-prod · until 30 Nov"."""
@@ -110,6 +121,14 @@ def viewer_of(user: User) -> Viewer:
         groups=tuple(user.groups),
         ends_at=user.ends_at,
     )
+
+
+def sees_asked_by(viewer: Viewer, email: str) -> bool:
+    """Whether what somebody asked for lies in the viewer's scope: it reaches as far as their seat does today."""
+    if not viewer.is_narrowed or email.lower() == viewer.email.lower():
+        return True
+    user = User.objects.filter(email__iexact=email).first()
+    return user is not None and viewer.covers(viewer_of(user))
 
 
 def is_open(user: User) -> bool:

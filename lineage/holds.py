@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 from django.db import connection, transaction
 
-from lineage import errors, ledger, rights, search
+from lineage import access, errors, ledger, rights, search
 from lineage.access import Viewer
 from lineage.engine import Question
 from lineage.queries import Window
@@ -45,6 +45,11 @@ def listing() -> list[Hold]:
         return [Hold(*row) for row in cursor.fetchall()]
 
 
+def in_scope(viewer: Viewer) -> list[Hold]:
+    """Those that the viewer may know of: a hold reaches as far as who placed it."""
+    return [hold for hold in listing() if access.sees_asked_by(viewer, hold.placed_by)]
+
+
 def add(viewer: Viewer, query: str, reason: str, first: int | None = None, last: int | None = None) -> int:
     """Holds what matches now, and what will when it is looked at; or a range of indexes. Returns its number.
 
@@ -72,6 +77,8 @@ def add(viewer: Viewer, query: str, reason: str, first: int | None = None, last:
 def release(viewer: Viewer, number: int) -> bool:
     """The first person asks for the release, another one gives it: True. Raises AccessDenied and NotFound."""
     with rights.asked(viewer, "hold", number), transaction.atomic():
+        if number not in [hold.id for hold in in_scope(viewer)]:
+            raise errors.NotFound(f"No hold {number} waits for this. `bin/manage hold list` shows what does.")
         released = bool(rights.call("select ledger_release_hold(%s, %s)", number, viewer.email))
         hold = next(hold for hold in listing() if hold.id == number)
         ledger.record_decision(

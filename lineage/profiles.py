@@ -59,9 +59,12 @@ def newest() -> Version:
     return versions()[0]
 
 
-def held() -> list[Gateway]:
-    """The gateways whose token is good, each with the version that it said it holds."""
-    return list(Gateway.objects.filter(source__revoked_at__isnull=True).order_by("name"))
+def held(viewer: Viewer) -> list[Gateway]:
+    """The gateways in scope whose token is good, each with the version that it said it holds."""
+    found = Gateway.objects.filter(source__revoked_at__isnull=True).order_by("name")
+    if viewer.datasources:
+        found = found.filter(source__datasource__in=viewer.datasources)
+    return list(found.filter(source__environment__in=viewer.environments) if viewer.environments else found)
 
 
 def current() -> Guardrails:

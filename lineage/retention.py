@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from django.db import connection, transaction
 from django.utils import timezone
 
-from lineage import erasures, errors, ledger, rights, search
+from lineage import access, erasures, errors, ledger, rights, search
 from lineage.access import Viewer
 from lineage.erasures import selection
 from lineage.events import GROUPS
@@ -52,6 +52,11 @@ def listing() -> list[Policy]:
     with connection.cursor() as cursor:
         cursor.execute(f"select {COLUMNS} from ledger_retention order by id desc")  # noqa: S608 - our own names
         return [Policy(*row) for row in cursor.fetchall()]
+
+
+def in_scope(viewer: Viewer) -> list[Policy]:
+    """Those that the viewer may know of: set by somebody whose scope is within theirs."""
+    return [policy for policy in listing() if access.sees_asked_by(viewer, policy.set_by)]
 
 
 def propose(viewer: Viewer, query: str, days: int, *, reason: str, ground: str, groups: Sequence[str] = GROUPS) -> int:

@@ -5,11 +5,22 @@ from __future__ import annotations
 from lineage.erasures.covering import covered, erased_by, unsaid
 from lineage.erasures.execution import execute
 from lineage.erasures.pending import Still, finish, still
-from lineage.erasures.requests import Asked, Erasure, approve, listing, one, preview, reject, request
+from lineage.erasures.requests import (
+    Asked,
+    Erasure,
+    approve,
+    in_scope,
+    listing,
+    one,
+    preview,
+    reject,
+    request,
+    seen,
+)
 
 __all__ = [
-    "Asked", "Erasure", "Still", "approve", "covered", "erased_by", "execute", "finish", "listing", "one", "preview", "reject", "request",
-    "run_due", "still", "unsaid",
+    "Asked", "Erasure", "Still", "approve", "covered", "erased_by", "execute", "finish", "in_scope", "listing", "one", "preview",
+    "reject", "request", "run_due", "seen", "still", "unsaid",
 ]  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import msgspec
 from django.db import connection, transaction
 from django.utils import timezone
 
-from lineage import errors, holds, ledger, rights, segments
+from lineage import access, errors, holds, ledger, rights, segments
 from lineage.access import Viewer
 from lineage.erasures import quarantine, selection
 from lineage.events import GROUPS, Group, HeaderCount
@@ -102,6 +102,19 @@ def one(number: int) -> Erasure:
     return found[0]
 
 
+def in_scope(viewer: Viewer) -> list[Erasure]:
+    """Those that the viewer may know of: an erasure reaches as far as who asked for it."""
+    return [erasure for erasure in listing() if access.sees_asked_by(viewer, erasure.requested_by)]
+
+
+def seen(viewer: Viewer, number: int) -> Erasure:
+    """One of them. Raises NotFound."""
+    found = one(number)
+    if not access.sees_asked_by(viewer, found.requested_by):
+        raise errors.NotFound(f"There is no erasure {number} in your scope.")
+    return found
+
+
 def request(
     viewer: Viewer,
     query: str,
@@ -181,7 +194,7 @@ def reject(viewer: Viewer, number: int) -> None:
 
 def _decide(viewer: Viewer, number: int, approved: bool) -> None:
     with rights.asked(viewer, "erasure", number):
-        found = one(number)
+        found = seen(viewer, number)
         if found.state != "requested":
             raise errors.NotFound(f"Erasure {number} does not wait for a decision; it is {found.state}.")
         if approved and viewer.email.lower() == found.requested_by.lower():

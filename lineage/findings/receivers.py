@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import ipaddress
 import re
@@ -29,6 +30,16 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,59}")
 SHOWN = ("kind", "address", "severity", "rules", "environments", "datasources", "is_on")
 
 
+def in_scope(viewer: Viewer) -> list[Receiver]:
+    """Those that are told of nothing outside the viewer's scope, by name."""
+    return [one for one in Receiver.objects.order_by("name") if _within(viewer, one.datasources, one.environments)]
+
+
+def _within(viewer: Viewer, datasources: list[str], environments: list[str]) -> bool:
+    told = dataclasses.replace(viewer, datasources=tuple(datasources), environments=tuple(environments))
+    return viewer.covers(told)
+
+
 def establish(viewer: Viewer, given: dict[str, Any], reason: str) -> tuple[Receiver, str]:
     """Makes a receiver, or changes the one of this name; returns it and its new secret ("" where the old one stays).
 
@@ -39,6 +50,9 @@ def establish(viewer: Viewer, given: dict[str, Any], reason: str) -> tuple[Recei
         if not ruling.may(viewer):
             raise errors.AccessDenied("Receivers of findings are set by security and administrators.")
         wanted, why = _checked(given), _reason(reason)
+        there = Receiver.objects.filter(name=given["name"]).values(*SHOWN)
+        if not all(_within(viewer, one["datasources"], one["environments"]) for one in (wanted, *there)):
+            raise errors.AccessDenied(f"A receiver is told of what is in your scope alone ({viewer.label}): name its databases.")
     except errors.TouchstoneError as error:
         rights.refuse("configuration", None, viewer.email, error.code)
         raise

@@ -11,7 +11,6 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from lineage import errors, queries, words
 from lineage.access import Viewer
 from lineage.answers import evidence_read, signed_in
-from lineage.finding_models import Receiver
 from lineage.findings import receivers, ruling, triage
 from lineage.findings.rules import SEVERITIES, Rule, Ruleset, Threshold
 from lineage.queries.found import STATES
@@ -130,7 +129,7 @@ def finding_receivers(request: HttpRequest, viewer: Viewer) -> HttpResponse:
     if request.method == "POST":
         one, secret = receivers.establish(viewer, _wanted(request), request.POST.get("reason", ""))
         context = {"changed": one, "secret": secret}
-    everybody = list(Receiver.objects.order_by("name"))
+    everybody = receivers.in_scope(viewer)
     on = sum(1 for one in everybody if one.is_on)
     context |= {
         "receivers": [(one, receivers.shown_address(one)) for one in everybody],

@@ -23,13 +23,13 @@ STATES = {
 @require_GET
 @evidence_read
 def forgetting(request: HttpRequest, viewer: Viewer) -> HttpResponse:
-    """All erasures. Only those who may decide see the search of one that waits: it names what shall go."""
-    found = erasures.listing()
+    """The erasures in scope. Only those who may decide see the search of one that waits: it names what shall go."""
+    found = erasures.in_scope(viewer)
     waiting = sum(1 for each in found if each.state in ("requested", "approved", "pending"))
     context = {
         "erasures": [{"one": each, "still": [s for s in erasures.still(each) if s.ours]} for each in found],
-        "holds": holds.listing(),
-        "policies": retention.listing(),
+        "holds": holds.in_scope(viewer),
+        "policies": retention.in_scope(viewer),
         "refusals": rights.refusals(),
         "may": rights.may(viewer),
         "groups": GROUPS,
@@ -42,7 +42,7 @@ def forgetting(request: HttpRequest, viewer: Viewer) -> HttpResponse:
 @evidence_read
 def erasure(request: HttpRequest, viewer: Viewer, number: int) -> HttpResponse:
     """One request that waits: what it would take now, by count and headers, never by value."""
-    found = erasures.one(number)
+    found = erasures.seen(viewer, number)
     asked = erasures.preview(viewer, found) if found.state == "requested" and rights.may(viewer) else None
     context = {
         "one": found,

@@ -45,7 +45,7 @@ def guardrails(request: HttpRequest, viewer: Viewer) -> HttpResponse:
         "newest": newest,
         "rules": told(rules),
         "history": history(versions),
-        "gateways": profiles.held(),
+        "gateways": profiles.held(viewer),
         "may": profiles.may(viewer),
         "title": f"{words.counted(len(rules.rules), 'guardrail')} hold, version {newest.number}",
     }

@@ -1,0 +1,148 @@
+"""Every address of the product, with what it is to whom: the table that `tests/lineage/test_strangers.py` walks.
+
+A new address needs a line here: its route as in the URL conf, a path whose names `{…}` stand for things that the test made
+(`furnish` there), and what it is. A route without a line fails the test.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+RECORDLESS = ("witness", "service", "member")
+READERS = ("auditor", "security", "compliance", "operator", "admin")
+DECIDERS = ("security", "admin")
+FORGETTERS = ("compliance", "admin")
+MEMBERS_TOO = (*READERS, "member")
+EVERYBODY = (*READERS, *RECORDLESS)
+
+LIST, OBJECT, SHARED, OPEN, SOURCE = "list", "object", "shared", "open", "source"
+"""A list or count of records; one thing of a team; what is the same for all teams; what needs no viewer; what needs a
+source's token."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Address:
+    route: str
+    path: str
+    kind: str = LIST
+    roles: tuple[str, ...] = READERS
+    post: dict[str, Any] | None = None
+    """What is posted; None: it is read."""
+    stranger: tuple[int, ...] = ()
+    """What a viewer of another team is answered, where it is not 200 for lists and 404 for objects."""
+
+    @property
+    def is_api(self) -> bool:
+        return self.path.startswith(("/api/", "/checkpoint", "/tile/", "/log/"))
+
+    @property
+    def is_again(self) -> bool:
+        """Whether it is a list in another form than the one that stands for all."""
+        return "format=" in self.path and "format=json" not in self.path
+
+    @property
+    def expected(self) -> tuple[int, ...]:
+        return self.stranger or ((404,) if self.kind == OBJECT else (200,))
+
+    def __str__(self) -> str:
+        return f"{'POST' if self.post is not None else 'GET'} {self.path}"
+
+
+def at(route: str, path: str, kind: str = LIST, **more: Any) -> Address:
+    return Address(route, path, kind, **more)
+
+
+API = "api/v1/"
+FORMATS = ("json", "csv", "ndjson", "parquet")
+LISTS = ("events", "touches", "sessions", "identities", "relations", "approvals", "findings", "datasources", "reports")
+CELL = f"{API}relations/<str:datasource>/<str:relation>/"
+WHERE = "/api/v1/relations/{datasource}/{relation}/"
+PAGE = "tables/<str:datasource>/"
+REASON = {"reason": "zealous"}
+
+ADDRESSES = (
+    # pages of records
+    at("", "/"),
+    at("overview/live/", "/overview/live/"),
+    at("search", "/search?q=op:read"),
+    at("search", "/search?q=op:read&by=touch"),
+    at("search", "/search?q=op:read&by=session"),
+    at("search", "/search?q=op:read&by=identity"),
+    at("sessions/", "/sessions/"),
+    at("sessions/<path:key>/", "/sessions/{session}/", OBJECT),
+    at("sessions/live/", "/sessions/live/"),
+    at("sessions/live/rows/", "/sessions/live/rows/"),
+    at("sessions/live/<int:number>/", "/sessions/live/{live}/", OBJECT),
+    at("sessions/live/<int:number>/end/", "/sessions/live/{live}/end/", OBJECT, roles=(*DECIDERS, "operator"), post=REASON),
+    at("identities/", "/identities/"),
+    at("identities/<path:identity_id>/", "/identities/{identity}/", OBJECT),
+    at("tables/", "/tables/"),
+    at(f"{PAGE}<path:relation>/", "/tables/{datasource}/{relation}/", OBJECT),
+    at(f"{PAGE}<str:relation>/rows/<path:key>/", "/tables/{datasource}/{relation}/rows/{key}/", OBJECT),
+    at("events/<int:index>/", "/events/{index}/", OBJECT),
+    at("databases/", "/databases/"),
+    at("findings/", "/findings/"),
+    at("approvals/", "/approvals/", roles=MEMBERS_TOO),
+    at("approvals/live/", "/approvals/live/", roles=MEMBERS_TOO),
+    at("approvals/held/<str:request_id>/", "/approvals/held/{held}/", OBJECT, roles=MEMBERS_TOO),
+    at("approvals/held/<str:request_id>/decide/", "/approvals/held/{held}/decide/", OBJECT, roles=DECIDERS,
+       post={"decision": "reject", **REASON}),
+    at("approvals/held/<str:request_id>/review/", "/approvals/held/{held}/review/", OBJECT, roles=DECIDERS, post={"note": "x"}),
+    # the log
+    at("integrity/", "/integrity/"),
+    at("integrity/seal/", "/integrity/seal/"),
+    at("integrity/erasures/", "/integrity/erasures/"),
+    at("integrity/erasures/ask/", "/integrity/erasures/ask/", OBJECT, roles=FORGETTERS,
+       post={"q": "relation:{relation}", "groups": ["change"], "ground": "Article 17", **REASON}),
+    at("integrity/erasures/<int:number>/", "/integrity/erasures/{erasure}/", OBJECT),
+    at("integrity/erasures/<int:number>/decide/", "/integrity/erasures/{erasure}/decide/", OBJECT, roles=FORGETTERS,
+       post={"decision": "approve"}),
+    at("integrity/holds/add/", "/integrity/holds/add/", SHARED, roles=FORGETTERS, post={"q": "", "reason": ""}, stranger=(400,)),
+    at("integrity/holds/<int:number>/release/", "/integrity/holds/{hold}/release/", OBJECT, roles=FORGETTERS, post={}),
+    # what is the same for everybody
+    at("connect/", "/connect/", roles=tuple(role for role in EVERYBODY if role not in ("witness", "service"))),
+    at("guardrails/", "/guardrails/", SHARED),
+    at("guardrails/try/", "/guardrails/try/", SHARED),
+    at("guardrails/set/", "/guardrails/set/", SHARED, roles=DECIDERS, post={}, stranger=(422,)),
+    at("guardrails/<int:number>/", "/guardrails/0/", SHARED),
+    at("accounts/login/", "/accounts/login/", OPEN),
+    at("accounts/logout/", "/accounts/logout/", OPEN, post={}),
+    # reports
+    at("reports/", "/reports/"),
+    at("reports/ask", "/reports/ask", OBJECT, roles=tuple(role for role in READERS if role != "operator"), stranger=(403, 404),
+       post={"kind": "privileged-access", "from": "2026-01-01", "to": "2026-02-01", "datasources": "{datasource}"}),
+    at("reports/schedule", "/reports/schedule", SHARED, roles=FORGETTERS, post={"name": ""}, stranger=(400, 422)),
+    at("reports/<int:report_id>/", "/reports/{report}/", OBJECT),
+    at(r"reports/^(?P<report_id>\d+)/file\.(?P<form>pdf|json)$", "/reports/{report}/file.json", OBJECT),
+    # the API
+    *(at(f"{API}{name}", f"/api/v1/{name}?format={form}") for name in LISTS for form in FORMATS),
+    at(f"{API}events/<int:index>", "/api/v1/events/{index}", OBJECT),
+    at(f"{API}sessions/<path:key>", "/api/v1/sessions/{session}", OBJECT),
+    at(f"{API}identities/<path:identity_id>", "/api/v1/identities/{identity}", OBJECT),
+    at(f"{CELL}holders", f"{WHERE}holders", stranger=(200, 404)),
+    at(f"{CELL}rows/<path:key>", f"{WHERE}rows/{{key}}", OBJECT),
+    at(f"{API}guardrails", "/api/v1/guardrails", SHARED),
+    at(f"{API}proof/inclusion", "/api/v1/proof/inclusion?index=0", SHARED, roles=EVERYBODY),
+    at(f"{API}proof/consistency", "/api/v1/proof/consistency?from=1&to=2", SHARED, roles=EVERYBODY),
+    at(f"{API}cosignature", "/api/v1/cosignature?size=1", SHARED, roles=EVERYBODY, post={}, stranger=(400, 404, 422)),
+    at(f"{API}connect", "/api/v1/connect", OBJECT, roles=tuple(role for role in EVERYBODY if role != "witness"),
+       post={"database": "{place}"}),
+    at(f"{API}gateway/held", "/api/v1/gateway/held", roles=MEMBERS_TOO),
+    at(f"{API}gateway/held/<str:request_id>/decision", "/api/v1/gateway/held/{held}/decision", OBJECT, roles=DECIDERS,
+       post={"decision": "reject", "reason": "x"}),
+    at("checkpoint", "/checkpoint", SHARED, roles=EVERYBODY),
+    at("tile/<path:name>", "/tile/0/000.p/1", SHARED, roles=EVERYBODY),
+    at("tile/entries/<path:name>", "/tile/entries/000.p/1", OBJECT, stranger=(403,)),
+    # what needs no viewer
+    at(f"{API}gateway/keys", "/api/v1/gateway/keys", OPEN),
+    at("healthz", "/healthz", OPEN),
+    at("readyz", "/readyz", OPEN),
+    at("metrics", "/metrics", OPEN),
+    at("log/key", "/log/key", OPEN),
+    at("api/schema", "/api/schema", OPEN),
+    # what needs a source's token
+    at(f"{API}ingest/<str:format_name>", "/api/v1/ingest/events", SOURCE, post={}),
+    at(f"{API}heartbeat", "/api/v1/heartbeat", SOURCE, post={}),
+    at(f"{API}gateway/exchange", "/api/v1/gateway/exchange", SOURCE, post={}),
+)  # fmt: skip

@@ -1,0 +1,248 @@
+"""Who gets what at every address: a viewer of another team, a seat that has ended, nobody, and each role (docs/access.md)."""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from django.db import connection
+from django.test import Client
+from django.urls import URLPattern, URLResolver, get_resolver
+from django.utils import timezone
+
+from lineage import access, checkpoints, erasures, holds
+from lineage.models import ApiToken, GatewaySession, User
+from reports.models import Report, Status
+from tests import addresses, conftest, story
+from tests.addresses import ADDRESSES, EVERYBODY, OPEN, READERS, SOURCE, Address
+from tests.lineage import desk
+
+pytestmark = pytest.mark.slow
+
+WORD = "zqxjv"
+"""Stands in every name, key, statement, address and ticket of the one team; no random token holds it."""
+WANDA = {
+    "id": f"{WORD}-wanda@a.example",
+    "name": f"{WORD} Wanda",
+    "email": f"{WORD}-wanda@a.example",
+    "type": "human",
+    "db_user": f"{WORD}w",
+}
+ZOE = {"id": "zoe@hr.example", "name": "Zoe", "type": "human", "db_user": "zoe"}
+BOT = {"id": f"{WORD}-bot", "name": f"{WORD}-bot", "type": "agent"}
+HOME, TABLE = f"{WORD}-orders", f"public.{WORD}_payments"
+STRANGER, EXPIRED = "stranger@hr.example", "expired@audit.example"
+FORGETTER = f"{WORD}-carla@a.example"
+
+
+def furnish(now: dt.datetime) -> dict[str, Any]:
+    """Two teams' databases; what the first has of everything that has an address, by the names that the paths use."""
+    feed = story.source(f"{WORD}-feed", f"{WORD}-env", HOME)
+    update = f"update {TABLE} set note = '{WORD}' where id = '{WORD}-9'"
+    more = {
+        "transaction": {"id": "801"},
+        "ticket": f"{WORD}-42",
+        "purpose": f"{WORD} refund",
+        "agent": {"id": BOT["id"], "name": BOT["name"]},
+    }
+    index, *_ = story.send(
+        feed,
+        story.query("q1", now, WANDA, update, "update", rows={"affected": 1}, **more),
+        story.query("q2", now, WANDA, f"select * from {TABLE} where id = '{WORD}-9'", "read", rows={"returned": 1}),
+        story.change("c1", now, WANDA, f"{WORD}_payments", f"{WORD}-9", "update", before={"note": WORD}, after={"note": "2"}, **more),
+        story.query("q3", now, WANDA, f"select * from public.{WORD}_salaries", "read", verdict="blocked",
+                    error={"code": "42501", "message": f"permission denied for {WORD}_salaries"}),
+        {"kind": "decision", "source_event_id": "d1", "ticket": f"{WORD}-42",
+         "decision": {"type": "approval", "subject": WANDA["id"], "decided_by": f"{WORD}-lea@a.example"},
+         "approval": {"request_id": f"{WORD}-42", "state": "approved", "approvers": [f"{WORD}-lea@a.example"],
+                      "requested_by": WANDA["id"], "reason": f"{WORD} refund"}},
+    )  # fmt: skip
+    story.send(
+        story.source("hr", "production", "hr-prod"), story.query("z1", now, ZOE, "select * from public.staff", "read")
+    )
+    checkpoints.checkpoint()
+    return {
+        "index": index, "session": f"{HOME}~s-{WANDA['id']}", "identity": WANDA["id"], "datasource": HOME, "relation": TABLE,
+        "key": f"{WORD}-9", "report": _report(now), **_desk(), **_forgetting(),
+    }  # fmt: skip
+
+
+def _report(now: dt.datetime) -> int:
+    return Report.objects.create(
+        kind="privileged-access", period_from=now, period_to=now, datasources=[HOME], status=Status.FAILED,
+        reasons=[f"{WORD} failed"], created_by=FORGETTER,
+    ).pk  # fmt: skip
+
+
+def _desk() -> dict[str, Any]:
+    """A gateway of the first team with a live session and a held statement."""
+    desk.source(f"{WORD}-gate", f"{WORD}-env", HOME)
+    there = {"datasource": HOME, "environment": f"{WORD}-env", "database": f"{WORD}-shop"}
+    place = desk.database(name=f"{WORD}-shop", datasource=HOME, environment=f"{WORD}-env")
+    live = desk.live(
+        f"{WORD}-s",
+        actor=BOT,
+        on_behalf_of={name: WANDA[name] for name in ("id", "name", "email", "type")},
+        agent=None,
+        **there,
+    )
+    held = desk.hold(
+        f"{WORD}-req", session_id=f"{WORD}-s", requested_by=BOT["id"], on_behalf_of=WANDA["id"], agent="", ticket=f"{WORD}-42",
+        statement=f"delete from {TABLE}", redacted=f"delete from {TABLE}", effects=[], **there,
+    )  # fmt: skip
+    answer = desk.post(f"{WORD}-gate", gateway=f"{WORD}-gw", databases=[place], sessions=[live], held=[held])
+    assert answer.status_code == 200, answer.content
+    return {"live": GatewaySession.objects.get().pk, "held": f"{WORD}-req", "place": f"{WORD}-shop"}
+
+
+def _forgetting() -> dict[str, Any]:
+    carla = access.viewer_of(story.person(FORGETTER, "compliance", datasources=[HOME]))
+    hold = holds.add(carla, f"relation:{WORD}_salaries", f"{WORD} lawsuit")
+    asked = erasures.request(carla, f"relation:{TABLE}", ["change"], reason=f"{WORD} asked", ground="Article 17")
+    return {"hold": hold, "erasure": asked.number}
+
+
+@pytest.fixture(scope="module")
+def made(
+    template: str, server: Any, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Any]]:
+    """One store for all: what is refused changes nothing, and what is read adds records of reads alone."""
+    folder: Path = tmp_path_factory.mktemp("strangers")
+    with conftest.a_store(template, server, django_db_blocker, folder):
+        found = furnish(timezone.now())
+        for role in EVERYBODY:
+            story.person(f"{role}@everybody.example", role)
+        story.person(STRANGER, "admin", datasources=["hr-prod"], environments=["production"])
+        story.person(EXPIRED, "admin", ends_at=timezone.now() - dt.timedelta(days=1))
+        for user in User.objects.all():
+            ApiToken.objects.create(user=user, token_hash=access.token_hash(user.email))
+        yield found
+
+
+def filled(value: Any, made: dict[str, Any]) -> Any:
+    if isinstance(value, dict):
+        return {name: filled(one, made) for name, one in value.items()}
+    return value.format(**made) if isinstance(value, str) else value
+
+
+def asks(email: str, address: Address, made: dict[str, Any]) -> Any:
+    """The answer to somebody: by token at the API, signed in on pages, as nobody for ""."""
+    client = Client()
+    if email and address.is_api:
+        client = Client(headers={"authorization": f"Bearer {email}"})
+    elif email:
+        client.force_login(User.objects.get(email=email))
+    path = address.path.format(**made)
+    if address.post is None:
+        return client.get(path)
+    body = filled(address.post, made)
+    return (
+        client.post(path, json.dumps(body), content_type="application/json")
+        if address.is_api
+        else client.post(path, body)
+    )
+
+
+def said(answer: Any) -> str:
+    """All that an answer tells, headers too; a Parquet file opened."""
+    body = answer.getvalue()
+    if body[:4] == b"PAR1":
+        body = json.dumps(pq.read_table(io.BytesIO(body)).to_pylist(), default=str).encode()
+    return (body.decode("utf-8", "replace") + str(answer.headers)).lower()
+
+
+def routes(patterns: Any, before: str = "") -> Iterator[str]:
+    for one in patterns:
+        if isinstance(one, URLResolver):
+            yield from routes(one.url_patterns, before + str(one.pattern))
+        elif isinstance(one, URLPattern):
+            yield before + str(one.pattern)
+
+
+def needs_a_viewer(address: Address) -> bool:
+    return address.kind not in (OPEN, SOURCE)
+
+
+def stands_alone(address: Address) -> bool:
+    return needs_a_viewer(address) and not address.is_again
+
+
+def for_each(kinds: Any = needs_a_viewer) -> Any:
+    return pytest.mark.parametrize("address", [a for a in ADDRESSES if kinds(a)], ids=str)
+
+
+def size() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("select size from ledger_head")
+        return int(cursor.fetchone()[0])
+
+
+def test_every_address_stands_in_the_table_with_what_it_is() -> None:
+    there = set(routes(get_resolver().url_patterns))
+    told = {address.route for address in ADDRESSES}
+    assert there - told == set(), "add a line to tests/addresses.py for these"
+    assert told - there == set(), "these are no addresses any more: take their lines out of tests/addresses.py"
+
+
+@for_each()
+def test_a_viewer_of_another_team_finds_no_object_and_reads_no_word(made: dict[str, Any], address: Address) -> None:
+    answer = asks(STRANGER, address, made)
+    assert answer.status_code in address.expected, said(answer)[:600]
+    text = said(answer)
+    assert WORD not in text, text[max(0, text.find(WORD) - 200) : text.find(WORD) + 200]
+
+
+@for_each(lambda a: stands_alone(a) and a.kind != addresses.SHARED and a.post is None and not a.stranger)
+def test_what_a_stranger_does_not_get_is_there_for_its_own_team(made: dict[str, Any], address: Address) -> None:
+    answer = asks(FORGETTER, address, made)
+    if address.path == "/reports/{report}/file.json":
+        return  # it failed, so it has no file
+    assert answer.status_code == 200, said(answer)[:600]
+    assert address.kind == addresses.LIST or WORD in said(answer)
+
+
+@for_each()
+def test_a_seat_that_has_ended_and_nobody_get_nothing(made: dict[str, Any], address: Address) -> None:
+    for email, why in ((EXPIRED, "seat-ended"), ("", "")):
+        answer = asks(email, address, made)
+        if answer.status_code == 302:
+            assert answer["Location"].startswith("/accounts/login/")
+            assert ("why=seat-ended" in answer["Location"]) == bool(why)
+        else:
+            assert answer.status_code == 401, said(answer)[:300]
+            assert not why or answer.json()["code"] == why
+        assert WORD not in said(answer).replace("%20", "").split("location")[0]
+
+
+@for_each(stands_alone)
+def test_each_role_gets_what_the_page_on_access_says(made: dict[str, Any], address: Address) -> None:
+    for role in EVERYBODY:
+        if role in address.roles and (address.post is not None or (role in READERS and role != "operator")):
+            continue  # done for real in the tests of that deed; what an auditor reads is asked above
+        answer = asks(f"{role}@everybody.example", address, made)
+        if role not in address.roles:
+            assert answer.status_code == 403, (role, answer.status_code)
+            assert WORD not in said(answer)
+        else:
+            assert answer.status_code not in (401, 403, 500), (role, said(answer)[:300])
+
+
+@for_each(lambda a: a.kind == SOURCE)
+def test_what_sources_send_is_not_taken_from_a_viewers_token(made: dict[str, Any], address: Address) -> None:
+    before = size()
+    for email in (STRANGER, "admin@everybody.example", ""):
+        assert asks(email, address, made).status_code == 401
+    assert size() == before
+
+
+@for_each(lambda a: a.kind == OPEN)
+def test_what_is_open_to_all_names_nobody(made: dict[str, Any], address: Address) -> None:
+    answer = asks("", address, made)
+    assert answer.status_code in (200, 302)
+    assert WORD not in said(answer)
