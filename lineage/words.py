@@ -336,7 +336,7 @@ def minute(at: dt.datetime) -> str:
 def run_title(run: str, found: Mapping[str, Any]) -> str:
     """ "Run r-9 of the agent report-bot for dana@…: 12 statements, 3 rows changed"."""
     agent = found["agent_name"] or found["agent_id"] or found["who_name"]
-    behind = listed([str(name) for name in found["worked_for"][:3]]) or "nobody known"
+    behind = listed([str(name) for name in (found["worked_for"] or [])[:3]]) or "nobody known"
     wrote = f", {counted(found['rows_changed'], 'row')} changed" if found["rows_changed"] else ""
     refused = f", {number(found['refused'])} refused" if found["refused"] else ""
     return f"Run {run} of {agent} for {behind}: {counted(found['statements'], 'statement')}{wrote}{refused}"

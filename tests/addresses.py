@@ -11,6 +11,7 @@ from typing import Any
 
 RECORDLESS = ("witness", "service", "member")
 READERS = ("auditor", "security", "compliance", "operator", "admin")
+VALUES = ("auditor", "security", "compliance", "admin")
 DECIDERS = ("security", "admin")
 FORGETTERS = ("compliance", "admin")
 MEMBERS_TOO = (*READERS, "member")
@@ -69,6 +70,8 @@ ADDRESSES = (
     at("search", "/search?q=op:read&by=touch"),
     at("search", "/search?q=op:read&by=session"),
     at("search", "/search?q=op:read&by=identity"),
+    at("overview/first/", "/overview/first/"),
+    at("search/export", "/search/export?q=op:read&by=event"),
     at("sessions/", "/sessions/"),
     at("sessions/<path:key>/", "/sessions/{session}/", OBJECT),
     at("sessions/live/", "/sessions/live/"),
@@ -77,7 +80,13 @@ ADDRESSES = (
     at("sessions/live/<int:number>/end/", "/sessions/live/{live}/end/", OBJECT, roles=(*DECIDERS, "operator"), post=REASON),
     at("identities/", "/identities/"),
     at("identities/<path:identity_id>/", "/identities/{identity}/", OBJECT),
+    at("runs/<path:run>/", "/runs/{run}/", OBJECT),
+    at("touched/", "/touched/?identity={identity}&by=rows"),
+    at("touched/", "/touched/?run={run}"),
+    at("undo/", "/undo/?run={run}", OBJECT, roles=VALUES),
+    at("undo/script.sql", "/undo/script.sql?run={run}", OBJECT, roles=VALUES),
     at("tables/", "/tables/"),
+    at(f"{PAGE}<str:relation>/tags/", "/tables/{datasource}/{relation}/tags/", OBJECT),
     at(f"{PAGE}<path:relation>/", "/tables/{datasource}/{relation}/", OBJECT),
     at(f"{PAGE}<str:relation>/rows/<path:key>/", "/tables/{datasource}/{relation}/rows/{key}/", OBJECT),
     at("events/<int:index>/", "/events/{index}/", OBJECT),
@@ -92,6 +101,19 @@ ADDRESSES = (
     # the log
     at("integrity/", "/integrity/"),
     at("integrity/seal/", "/integrity/seal/"),
+    at("integrity/checkpoints/", "/integrity/checkpoints/", SHARED),
+    at("integrity/checkpoints/<int:size>/", "/integrity/checkpoints/{size}/", SHARED),
+    at("integrity/gaps/", "/integrity/gaps/"),
+    at("integrity/quarantine/", "/integrity/quarantine/"),
+    at("integrity/quarantine/<int:number>/", "/integrity/quarantine/{item}/", OBJECT),
+    at("integrity/quarantine/<int:number>/bytes", "/integrity/quarantine/{item}/bytes", OBJECT, roles=VALUES),
+    at("integrity/quarantine/<int:number>/retry/", "/integrity/quarantine/{item}/retry/", OBJECT, roles=(*DECIDERS, "operator"), post={}),
+    at("integrity/checks/", "/integrity/checks/", SHARED, post={}, stranger=(302,)),
+    at("integrity/checks/<int:number>/", "/integrity/checks/{check}/", SHARED),
+    at("integrity/checks/<int:number>/live/", "/integrity/checks/{check}/live/", SHARED),
+    at("integrity/checks/<int:number>/cancel/", "/integrity/checks/{check}/cancel/", SHARED, post={}, stranger=(302,)),
+    at("integrity/pack/", "/integrity/pack/?q=op:read"),
+    at("integrity/pack/", "/integrity/pack/", OBJECT, post={"q": "relation:payroll"}),
     at("integrity/erasures/", "/integrity/erasures/"),
     at("integrity/erasures/ask/", "/integrity/erasures/ask/", OBJECT, roles=FORGETTERS,
        post={"q": "relation:{relation}", "groups": ["change"], "ground": "Article 17", **REASON}),
@@ -110,7 +132,8 @@ ADDRESSES = (
     at("accounts/logout/", "/accounts/logout/", OPEN, post={}),
     # reports
     at("reports/", "/reports/"),
-    at("reports/ask", "/reports/ask", OBJECT, roles=tuple(role for role in READERS if role != "operator"), stranger=(403, 404),
+    at("reports/policy", "/reports/policy", SHARED),
+    at("reports/ask", "/reports/ask", OBJECT, roles=VALUES, stranger=(403, 404),
        post={"kind": "privileged-access", "from": "2026-01-01", "to": "2026-02-01", "datasources": "{datasource}"}),
     at("reports/schedule", "/reports/schedule", SHARED, roles=FORGETTERS, post={"name": ""}, stranger=(400, 422)),
     at("reports/<int:report_id>/", "/reports/{report}/", OBJECT),
@@ -122,6 +145,8 @@ ADDRESSES = (
     at(f"{API}identities/<path:identity_id>", "/api/v1/identities/{identity}", OBJECT),
     at(f"{CELL}holders", f"{WHERE}holders", stranger=(200, 404)),
     at(f"{CELL}rows/<path:key>", f"{WHERE}rows/{{key}}", OBJECT),
+    at(f"{API}touched", "/api/v1/touched?run={run}"),
+    at(f"{API}export", "/api/v1/export?q=op:read"),
     at(f"{API}guardrails", "/api/v1/guardrails", SHARED),
     at(f"{API}proof/inclusion", "/api/v1/proof/inclusion?index=0", SHARED, roles=EVERYBODY),
     at(f"{API}proof/consistency", "/api/v1/proof/consistency?from=1&to=2", SHARED, roles=EVERYBODY),
@@ -143,6 +168,7 @@ ADDRESSES = (
     at("api/schema", "/api/schema", OPEN),
     # what needs a source's token
     at(f"{API}ingest/<str:format_name>", "/api/v1/ingest/events", SOURCE, post={}),
+    at(f"{API}token", "/api/v1/token", SOURCE, post={}),
     at(f"{API}heartbeat", "/api/v1/heartbeat", SOURCE, post={}),
     at(f"{API}gateway/exchange", "/api/v1/gateway/exchange", SOURCE, post={}),
 )  # fmt: skip
