@@ -59,7 +59,7 @@ FORMATS = ("json", "csv", "ndjson", "parquet")
 LISTS = ("events", "touches", "sessions", "identities", "relations", "approvals", "findings", "datasources", "reports")
 CELL = f"{API}relations/<str:datasource>/<str:relation>/"
 WHERE = "/api/v1/relations/{datasource}/{relation}/"
-PAGE = "tables/<str:datasource>/"
+PAGE = "tables/<name:datasource>/"
 REASON = {"reason": "zealous"}
 
 ADDRESSES = (
@@ -72,6 +72,17 @@ ADDRESSES = (
     at("search", "/search?q=op:read&by=identity"),
     at("overview/first/", "/overview/first/"),
     at("search/export", "/search/export?q=op:read&by=event"),
+    at("search/complete", "/search/complete?q=rel"),
+    at("search/quarter/", "/search/quarter/"),
+    at("search/saved/", "/search/saved/"),
+    at("search/saved/add/", "/search/saved/add/", SHARED, post={"name": ""}, stranger=(400,)),
+    at("search/saved/<int:number>/", "/search/saved/{saved}/", OBJECT),
+    at("search/saved/<int:number>/remove/", "/search/saved/{saved}/remove/", OBJECT, post={}),
+    at("search/saved/<int:number>/restore/", "/search/saved/{saved}/restore/", OBJECT, post={}),
+    at("lineage/record/<int:index>/", "/lineage/record/{index}/", OBJECT),
+    at("lineage/ticket/<path:ticket>/", "/lineage/ticket/{ticket}/", OBJECT),
+    at("lineage/session/<path:key>/", "/lineage/session/{session}/", OBJECT),
+    at("lineage/row/<name:datasource>/<name:relation>/rows/<path:key>/", "/lineage/row/{datasource}/{relation}/rows/{key}/", OBJECT),
     at("sessions/", "/sessions/"),
     at("sessions/<path:key>/", "/sessions/{session}/", OBJECT),
     at("sessions/live/", "/sessions/live/"),
@@ -86,9 +97,9 @@ ADDRESSES = (
     at("undo/", "/undo/?run={run}", OBJECT, roles=VALUES),
     at("undo/script.sql", "/undo/script.sql?run={run}", OBJECT, roles=VALUES),
     at("tables/", "/tables/"),
-    at(f"{PAGE}<str:relation>/tags/", "/tables/{datasource}/{relation}/tags/", OBJECT),
+    at(f"{PAGE}<name:relation>/tags/", "/tables/{datasource}/{relation}/tags/", OBJECT),
     at(f"{PAGE}<path:relation>/", "/tables/{datasource}/{relation}/", OBJECT),
-    at(f"{PAGE}<str:relation>/rows/<path:key>/", "/tables/{datasource}/{relation}/rows/{key}/", OBJECT),
+    at(f"{PAGE}<name:relation>/rows/<path:key>/", "/tables/{datasource}/{relation}/rows/{key}/", OBJECT),
     at("events/<int:index>/", "/events/{index}/", OBJECT),
     at("databases/", "/databases/"),
     at("findings/", "/findings/"),

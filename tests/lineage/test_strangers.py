@@ -18,7 +18,7 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
 
-from lineage import access, checkpoints, erasures, holds, ingest, rechecks, tree
+from lineage import access, checkpoints, erasures, holds, ingest, rechecks, saved, tree
 from lineage.models import ApiToken, GatewaySession, User
 from reports.models import Report, Status
 from tests import addresses, conftest, story
@@ -115,7 +115,19 @@ def _forgetting() -> dict[str, Any]:
     carla = access.viewer_of(story.person(FORGETTER, "compliance", datasources=[HOME]))
     hold = holds.add(carla, f"relation:{WORD}_salaries", f"{WORD} lawsuit")
     asked = erasures.request(carla, f"relation:{TABLE}", ["change"], reason=f"{WORD} asked", ground="Article 17")
-    return {"hold": hold, "erasure": asked.number}
+    kept = saved.save(
+        carla,
+        {
+            "name": f"{WORD} refunds",
+            "q": f"ticket:{WORD}-42",
+            "by": "event",
+            "since": "",
+            "until": "",
+            "environment": "",
+        },
+        True,
+    )
+    return {"hold": hold, "erasure": asked.number, "saved": kept.pk, "ticket": f"{WORD}-42"}
 
 
 @pytest.fixture(scope="module")
