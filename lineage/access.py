@@ -75,7 +75,8 @@ class Viewer:
         return (
             (not self.datasources or (bool(other.datasources) and set(other.datasources) <= set(self.datasources)))
             and (
-                not self.environments or (bool(other.environments) and set(other.environments) <= set(self.environments))
+                not self.environments
+                or (bool(other.environments) and set(other.environments) <= set(self.environments))
             )
             and (self.from_at is None or (other.from_at is not None and other.from_at >= self.from_at))
             and (self.until_at is None or (other.until_at is not None and other.until_at <= self.until_at))

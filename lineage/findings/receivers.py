@@ -52,7 +52,9 @@ def establish(viewer: Viewer, given: dict[str, Any], reason: str) -> tuple[Recei
         wanted, why = _checked(given), _reason(reason)
         there = Receiver.objects.filter(name=given["name"]).values(*SHOWN)
         if not all(_within(viewer, one["datasources"], one["environments"]) for one in (wanted, *there)):
-            raise errors.AccessDenied(f"A receiver is told of what is in your scope alone ({viewer.label}): name its databases.")
+            raise errors.AccessDenied(
+                f"A receiver is told of what is in your scope alone ({viewer.label}): name its databases."
+            )
     except errors.TouchstoneError as error:
         rights.refuse("configuration", None, viewer.email, error.code)
         raise
