@@ -18,6 +18,7 @@ from lineage.queries.facts import control_facts
 from lineage.queries.found import Narrowed, finding, findings, found
 from lineage.queries.glance import firsts, overview
 from lineage.queries.holding import holders
+from lineage.queries.inventory import inventory, owners
 from lineage.queries.lacking import checkpoint, checkpoints, gaps, quarantined, quarantined_item
 from lineage.queries.lives import row
 from lineage.queries.mapped import login_history, logins
@@ -36,7 +37,7 @@ __all__ = [
     "Subject", "Total", "Trial", "Whole", "Window", "alarms", "approvals", "chain", "checkpoint", "checkpoints",
     "column", "completeness", "completions", "control_facts", "datasources", "dry_run", "event", "events",
     "exact_total", "finding", "findings", "firsts", "found", "gaps", "holders", "identities", "identity", "integrity",
-    "kinds_counted", "login_history", "logins", "overview", "population", "quarantined", "quarantined_item",
-    "relation", "relations", "row", "run", "search_counts", "session", "session_facets", "sessions", "tag_history",
-    "tags", "tags_of", "tallied", "touched", "touches", "undoing",
+    "inventory", "kinds_counted", "login_history", "logins", "overview", "owners", "population", "quarantined",
+    "quarantined_item", "relation", "relations", "row", "run", "search_counts", "session", "session_facets",
+    "sessions", "tag_history", "tags", "tags_of", "tallied", "touched", "touches", "undoing",
 ]  # fmt: skip

@@ -14,6 +14,7 @@ from lineage.queries.ask import (
     TIMES,
     TWICE,
     Answer,
+    Coverage,
     Place,
     Total,
     Window,
@@ -24,6 +25,7 @@ from lineage.queries.ask import (
 )
 from lineage.queries.covering import coverage, source_rows
 from lineage.queries.holding import held
+from lineage.queries.inventory import inventory, owners
 from lineage.queries.people import latest_states
 
 PEOPLE = (
@@ -156,6 +158,38 @@ ANSWERS = {
 }
 
 
+def _with_inventory(
+    rows: list[dict[str, Any]], said: list[dict[str, Any]], feeds: list[dict[str, Any]], covered: list[Coverage]
+) -> list[dict[str, Any]]:
+    """Adds databases that have no record yet, and to each where it stands: `state` and the inventory's `entry`.
+
+    reporting; nothing received (a source, no record); no source (the inventory names it as active); retired; retired, still
+    reporting; not in the inventory (where there is one).
+    """
+    entries = {entry["datasource"]: entry for entry in said}
+    sent = {row["datasource"] for row in rows}
+    heard = {f["datasource"]: f for f in feeds if f["datasource"] and f["revoked_at"] is None}
+    for name in sorted({*entries, *heard} - sent):
+        environment = (entries.get(name) or heard[name])["environment"]
+        rows.append({
+            "datasource": name, "environment": environment, "events": 0, "attributed": 0, "attributable": 0, "last_at": None,
+            "gaps": 0, "settings": {}, "sources": [f for f in feeds if f["datasource"] == name],
+            "coverage": [c for c in covered if c.datasource == name], **{f"can_{answer}": False for answer in ANSWERS},
+        })  # fmt: skip
+    for row in rows:
+        entry = row["entry"] = entries.get(row["datasource"])
+        retired = entry is not None and entry["state"] == "retired"
+        if row["datasource"] in sent:
+            row["state"] = (
+                "retired, still reporting" if retired and row["sources"] else "retired" if retired else "reporting"
+            )
+            if said and entry is None:
+                row["state"] = "not in the inventory"
+        else:
+            row["state"] = "retired" if retired else "nothing received" if row["datasource"] in heard else "no source"
+    return sorted(rows, key=lambda row: (row["state"] != "no source", row["state"] == "retired", row["datasource"]))
+
+
 def datasources(viewer: Viewer) -> Answer:
     """One row for each database: what its sources can answer, the last record, gaps, and settings from its catalogs."""
     scope, values = scoped(viewer, Window())
@@ -177,4 +211,7 @@ def datasources(viewer: Viewer) -> Answer:
             found["settings"] = {s["name"]: s["value"] for s in state["state"].get("settings", ())} if state else {}
             found["sources"] = [s for s in feeds if s["datasource"] == found["datasource"]]
             found["coverage"] = [c for c in covered if c.datasource == found["datasource"]]
+        rows = _with_inventory(rows, inventory(viewer), feeds, covered)
+        for found in rows:
+            found["owners"] = owners(viewer, found["datasource"])
         return Answer(rows, None, Total(len(rows), True), question.size, covered)

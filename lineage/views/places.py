@@ -55,6 +55,7 @@ def table(request: HttpRequest, viewer: Viewer, datasource: str, relation: str) 
         "holders": people,
         "idle": sum(1 for one in people if not one["used"]),
         "given_at": given,
+        "owners": queries.owners(viewer, datasource, relation),
         "at": at,
         "coverage": frame.only(found["coverage"], datasource),
         "simulated": found["relation"]["environment"] == frame.SIMULATED,
@@ -166,11 +167,16 @@ def databases(request: HttpRequest, viewer: Viewer) -> HttpResponse:
     for item in items:
         item["answers"] = [(item[name], word, fix, code) for name, word, fix, code in ANSWERS]
         item["observed"] = item["attributed"] * 100 // item["attributable"] if item["attributable"] else None
-    whole = [i for i in items if all(can for can, *_ in i["answers"])]
-    title = f"{len(whole)} of {words.counted(len(items), 'database')} can answer every question"
+    in_use = [i for i in items if i["state"] != "retired"]
+    whole = [i for i in in_use if all(can for can, *_ in i["answers"])]
+    unseen = sum(1 for i in items if i["state"] == "no source")
+    title = f"{len(whole)} of {words.counted(len(in_use), 'database')} can answer every question"
+    if unseen:
+        title += f"; of {words.number(unseen)} in the inventory nothing is recorded"
     context = {
         "items": items,
         "answer": answer,
+        "has_inventory": any(i["entry"] for i in items),
         "title": title,
         "simulated": frame.shows_simulated(frame.window(request), items),
     }

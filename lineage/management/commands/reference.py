@@ -1,18 +1,23 @@
-"""`manage.py reference import identities|tags FILE --as-of T`: whose login is whose; which classes columns have."""
+"""`manage.py reference import identities|tags|databases|owners FILE --as-of T`, CSV or JSON.
+
+Whose login is whose; which classes columns have; which databases there are; who answers for them.
+"""
 
 from __future__ import annotations
 
 import csv
 import datetime as dt
 import hashlib
+import io
 import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from django.core.management.base import CommandParser
 from django.db import transaction
 
-from lineage import errors, events, ledger, mappings
+from lineage import errors, events, inventory, ledger, mappings
 from lineage.management.commands._told import Told, operator
 from lineage.models import Tag
 
@@ -69,7 +74,29 @@ def _keep_tag(row: Row, as_of: dt.datetime) -> None:
     )
 
 
-IMPORTS = {"identities": (_check_identity, _keep_identity), "tags": (_check_tag, _keep_tag)}
+def _keep_database(row: Row, as_of: dt.datetime) -> None:
+    inventory.keep_database(row, as_of, operator())
+
+
+def _keep_owner(row: Row, as_of: dt.datetime) -> None:
+    inventory.keep_owner(row, as_of, operator())
+
+
+IMPORTS = {
+    "identities": (_check_identity, _keep_identity), "tags": (_check_tag, _keep_tag),
+    "databases": (inventory.check_database, _keep_database), "owners": (inventory.check_owner, _keep_owner),
+}  # fmt: skip
+
+
+def _rows(raw: bytes, is_json: bool) -> list[Row]:
+    """The rows of a CSV with a header line, or of a JSON array of objects with text members. Raises ValueError."""
+    text = raw.decode("utf-8-sig")
+    if "\0" in text:
+        raise ValueError("it holds a NUL character")
+    if not is_json:
+        return [{k: v or "" for k, v in row.items() if isinstance(k, str)} for row in csv.DictReader(io.StringIO(text))]
+    found = msgspec.json.decode(text, type=list[dict[str, str | None]])
+    return [{name: value or "" for name, value in row.items()} for row in found]
 
 
 class Command(Told):
@@ -90,7 +117,7 @@ class Command(Told):
         try:
             as_of = events.parse_time(options["as_of"])
             raw = options["file"].read_bytes()
-            rows = list(csv.DictReader(raw.decode("utf-8-sig").splitlines()))
+            rows = _rows(raw, options["file"].suffix.lower() == ".json")
         except (OSError, ValueError) as error:
             raise errors.SettingsInvalid(f"The file or --as-of cannot be read: {error}") from error
         for line, row in enumerate(rows, 2):
