@@ -229,6 +229,11 @@ def facet(field: str) -> str:
 
 
 @register.filter
+def has_chosen(rows: list[dict[str, Any]]) -> bool:
+    return any(row.get("is_chosen") for row in rows)
+
+
+@register.filter
 def spaced(code: str | None) -> str:
     """A code word as words: "self_approved" is "self approved"."""
     return (code or "").replace("_", " ").replace("-", " ")

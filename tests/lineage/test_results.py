@@ -20,7 +20,7 @@ from django.core.management import call_command
 from django.db import connection
 from django.test import Client
 
-from lineage import errors, exports, queries, search
+from lineage import errors, exports, queries, search, tagging
 from lineage.access import Viewer
 from lineage.queries import ask, counts, exporting
 from tests import story
@@ -307,3 +307,43 @@ def test_completion_offers_fields_words_and_values_in_scope_and_values_are_a_rec
     assert offered("actor:", stranger) == (6, [])
     assert offered("ticket:", stranger) == (7, [])
     assert Client().get("/search/complete?text=actor:").status_code == 302
+
+
+def test_every_field_of_the_language_finds_a_record_that_has_it(store: str) -> None:
+    desk = story.source()
+    ana = {"id": "ana@shop.example", "name": "Ana Ruiz", "type": "agent", "db_user": "ana_bot", "roles": ["support_ro"]}
+    story.send(
+        desk,
+        story.query(
+            "q1", NOW, ana, "UPDATE public.customers SET email = 'new' WHERE id = 4711", "update",
+            rows={"affected": 150}, duration_us=2_000_000, ticket="OPS-42", purpose="Refund for Dana",
+            on_behalf_of={"id": "dana@shop.example"}, agent={"id": "a-1", "name": "helper", "run_id": "run-9"},
+            transaction={"id": "742", "outcome": "rolled_back"}, policy=[{"id": "pii", "rule": "one", "effect": "mask"}],
+            masked={"columns": ["phone"], "types": []}, approval={"request_id": "R1", "state": "approved"}, verdict="masked",
+            error={"code": "23505", "message": "duplicate value in a unique index"}, flags=["odd_one"],
+        ) | {"class": "write"},
+        story.change("c1", NOW, ana, "customers", "4711", "update", before={"id": "4711", "email": "old"},
+                     after={"id": "4711", "email": "new"}, transaction={"id": "743", "outcome": "committed"}),
+    )  # fmt: skip
+    tagging.establish(
+        Viewer("sec@shop.example", "security"), "orders-prod", "public.customers", "email", "contact", "it is"
+    )
+    print_of_it = queries.events(ALL, "ticket:OPS-42").items[0]["fingerprint"]
+    asked = (
+        "kind:query class:write actor:ana type:agent role:support_ro for:dana agent:helper run:run-9 attribution:asserted_by_proxy "
+        "db_user:ana_bot session:s-ana@shop.example transaction:742 outcome:rolled_back source:desk environment:production "
+        "datasource:orders-prod database:shop relation:customers column:email key:4711 op:update command:UPDATE verdict:masked "
+        "masked:phone approval:approved policy:pii ticket:OPS-42 purpose:refund app:psql ip:10.1.4.* error:23505 flag:odd_one "
+        "tag:contact rows:>100 duration:>1s index:<2 received:>=1h since:1h until:2100-01-01 text:customers "
+        f"fingerprint:{print_of_it}"
+    ).split()
+    images = ["before.email:old", "after.email:new"]
+    named = {search.terms(search.parse(one).root)[0].name for one in [*asked, *images]}
+    assert named == set(search.FIELDS)
+    hour = [(NOW - dt.timedelta(hours=1), NOW + dt.timedelta(hours=1))]
+    every = {one: f"{one} ticket:OPS-42" for one in asked} | {f"-{one}": f"-{one} ticket:OPS-42" for one in asked}
+    counted, _, _ = queries.tallied(ALL, every | {one: one for one in images}, hour, None)
+    assert {one: n for one, (n,) in counted.items() if n != (0 if one.startswith("-") else 1)} == {}
+    for one in ("key:4711", "column:email", "tag:contact"):
+        assert [row["index"] for row in queries.touches(ALL, f"{one} ticket:OPS-42").items] == [0], one
+        assert not queries.touches(ALL, f"-{one} ticket:OPS-42").items, one
