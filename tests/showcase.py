@@ -9,6 +9,7 @@ from django.test import Client
 
 from lineage import saved, tagging
 from lineage.access import Viewer
+from lineage.findings import judging, receivers, triage
 from lineage.models import User
 from lineage.search import questions
 from tests import story
@@ -41,6 +42,10 @@ PAGES = {
     "tags": "/tables/orders-prod/public.customers/tags/",
     "databases": "/databases/",
     "findings": "/findings/",
+    "findings-all": "/findings/?state=all",
+    "finding": "/findings/1/",
+    "finding-rules": "/findings/rules/",
+    "finding-receivers": "/findings/receivers/",
     "approvals": "/approvals/",
     "held": "/approvals/held/req-1/",
     "reports": "/reports/",
@@ -69,7 +74,19 @@ PAGES = {
     "refused-window": "/?since=yesterday-ish",
 }
 """Name to address; a new page stands here too (tests/browser/test_craft_in_browser.py)."""
-ADMIN_PAGES = ("held", "live", "live-session", "guardrails", "guardrails-try", "erasures", "approvals", "reports")
+ADMIN_PAGES = (
+    "held",
+    "live",
+    "live-session",
+    "guardrails",
+    "guardrails-try",
+    "erasures",
+    "approvals",
+    "reports",
+    "finding",
+    "finding-rules",
+    "finding-receivers",
+)
 """Pages that show an administrator more than a reader."""
 
 
@@ -85,6 +102,18 @@ def tell(now: dt.datetime) -> dict[str, int]:
     carla = Viewer("carla@compliance.example", "compliance")
     for column in ("email", "phone"):
         tagging.establish(carla, "orders-prod", "public.customers", column, "contact", "how to reach people")
+    ada = Viewer(ADMIN, "admin")
+    webhook = {
+        "name": "on call",
+        "kind": "webhook",
+        "address": "http://127.0.0.1:9/x",
+        "severity": "low",
+        "is_on": True,
+    }
+    receivers.establish(ada, webhook, "on call wants to know")
+    judging.judge(now + dt.timedelta(minutes=1))
+    triage.establish(ada, 1, "owner", ADMIN, "")
+    triage.establish(ada, 2, "verdict", "accepted", "planned in CHG-7")
     nightly = {"name": "Agents, last day", "q": "type:agent", "by": "event", "since": "24h"}
     saved.save(Viewer(READER, "auditor"), nightly, is_shared=True)
     desk.source()

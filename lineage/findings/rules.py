@@ -116,7 +116,9 @@ def _outside(text: str) -> str:
         return "false"
     days, opens, closes = stated
     inside = f"list_contains([{', '.join(str(day + 1) for day in sorted(days))}], isodow(occurred_at))"
-    return f"not ({inside} and cast(occurred_at as time) >= time '{opens}' and cast(occurred_at as time) < time '{closes}')"
+    minute = "(hour(occurred_at) * 60 + minute(occurred_at))"
+    first, end = (time.hour * 60 + time.minute for time in (opens, closes))
+    return f"not ({inside} and {minute} >= {first} and {minute} < {end})"
 
 
 @functools.cache

@@ -65,6 +65,7 @@ def tell_story() -> dict[str, int]:
         story.query("d2", at(19), dana, "select * from salaries", "read"),
         story.query("d3", at(25), dana, "select * from salaries", "read"),
         story.query("d4", at(6), omar, "select * from salaries", "read"),
+        story.query("x1", at(7), omar, "create table extra (id int)", "ddl", **{"class": "ddl"}),
         story.query("g1", at(7), omar, "grant select on payments to dana", "privilege", **{"class": "privilege"}),
         story.query("t1", at(8), omar, "truncate payments", "truncate"),
         story.query("a1", at(9), bot, "delete from payments where id = 1", "delete", on_behalf_of={"id": "dana@shop.example"}),
@@ -75,20 +76,22 @@ def tell_story() -> dict[str, int]:
             for n, (ip, app) in enumerate([("10.0.0.1", "psql"), ("10.0.0.2", "psql"), ("10.0.0.2", "dbeaver")])
         ),
     )  # fmt: skip
-    names = "u1 u2 u3 s1 s2 s3 d1 d2 d3 d4 g1 t1 a1 a2 c0 c1 c2".split()
+    names = "u1 u2 u3 s1 s2 s3 d1 d2 d3 d4 x1 g1 t1 a1 a2 c0 c1 c2".split()
     return dict(zip(names, indexes, strict=True))
 
 
 EXPECTED = {
     "unbounded-change": ["u1"], "bulk-change": ["u3"], "sensitive-bulk-read": ["s1"], "refused": ["d1"],
-    "denied-then-allowed": ["d2"], "privilege-change": ["g1"], "approval-missing": ["g1"], "truncate-or-drop": ["t1"],
+    "denied-then-allowed": ["d2"], "privilege-change": ["g1"], "approval-missing": ["x1", "g1"], "ddl-outside-hours": ["x1"],
+    "truncate-or-drop": ["t1"],
     "agent-write": ["a1"], "agent-destructive": ["a1"], "agent-without-person": ["a2"], "shared-account": ["c0"],
 }  # fmt: skip
 
 
-def test_each_rule_finds_its_act_the_same_before_and_after_it_is_kept_and_once(store: str) -> None:
+def test_each_rule_finds_its_act_the_same_before_and_after_it_is_kept_and_once(store: str, settings: Any) -> None:
+    settings.MAINTENANCE_HOURS = f"{rules.DAYS[NOW.weekday() - 2]}-{rules.DAYS[NOW.weekday() - 2]} 08:00-18:00"
     place = tell_story()
-    expected = {rule: [place[name] for name in names] for rule, names in EXPECTED.items()}
+    expected = {rule: [place[name] for name in reversed(names)] for rule, names in EXPECTED.items()}
     before = by_rule()
     assert {rule: [one["index"] for one in found] for rule, found in before.items()} == expected
     assert all(one["number"] is None for found in before.values() for one in found)
@@ -106,8 +109,8 @@ def test_each_rule_finds_its_act_the_same_before_and_after_it_is_kept_and_once(s
     assert "read 100 rows of public.customers, which holds email" in kept["sensitive-bulk-read"][0]["sentence"]
     told = queries.events(ALL, "kind:custody source:touchstone", limit=500).items
     records = [row for row in told if row["custody"]["type"] == "finding"]
-    assert len(records) == len(expected), "one record each, although it was judged twice"
-    assert {row["index"] for row in records} == {found[0]["record"] for found in kept.values()}
+    assert len(records) == sum(map(len, expected.values())), "one record each, although it was judged twice"
+    assert {row["index"] for row in records} == {one["record"] for found in kept.values() for one in found}
     assert not any("Dana" in row["custody"]["detail"] for row in records), "a record of a finding names nobody"
     _pages_and_scope(kept)
 
@@ -120,7 +123,7 @@ def _pages_and_scope(kept: dict[str, list[dict[str, Any]]]) -> None:
     first = queries.findings(ALL, limit=4)
     second = queries.findings(ALL, limit=100, cursor=first.next)
     assert [i["number"] for i in [*first.items, *second.items]] == [i["number"] for i in queries.findings(ALL).items]
-    assert first.total.value == len(EXPECTED)
+    assert first.total.value == sum(map(len, EXPECTED.values()))
     assert set(by_rule(q="agent:report-bot or actor:report-bot")) == {
         "agent-write",
         "agent-destructive",
