@@ -355,3 +355,14 @@ def without_image(without: Mapping[str, Any]) -> list[str]:
     ]
     more = without["count"] - len(lines)
     return [*lines, f"and {counted(more, 'more statement')} of that kind"] if more > 0 else lines
+
+
+def hours_of_day(hours: Sequence[int]) -> str:
+    """ "08–12, 14–18 UTC" of the hours 8 to 11 and 14 to 17; empty without any."""
+    spans: list[list[int]] = []
+    for hour in hours:
+        if spans and spans[-1][1] == hour:
+            spans[-1][1] = hour + 1
+        else:
+            spans.append([hour, hour + 1])
+    return f"{', '.join(f'{first:02}–{last:02}' for first, last in spans)} UTC" if spans else ""

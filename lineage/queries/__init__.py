@@ -2,6 +2,7 @@
 
 from lineage.queries.ask import SECOND, Answer, Coverage, Span, Total, Window
 from lineage.queries.chaining import chain
+from lineage.queries.conduct import conduct
 from lineage.queries.counts import (
     COMPLETED,
     FACET_MOST,
@@ -35,7 +36,7 @@ from lineage.queries.whole import alarms, completeness, integrity, population
 __all__ = [
     "COMPLETED", "FACET_MOST", "LISTS", "SECOND", "TRIAL_MOST", "Answer", "Coverage", "Narrowed", "Shift", "Span",
     "Subject", "Total", "Trial", "Whole", "Window", "alarms", "approvals", "chain", "checkpoint", "checkpoints",
-    "column", "completeness", "completions", "control_facts", "datasources", "dry_run", "event", "events",
+    "column", "completeness", "completions", "conduct", "control_facts", "datasources", "dry_run", "event", "events",
     "exact_total", "finding", "findings", "firsts", "found", "gaps", "holders", "identities", "identity", "integrity",
     "inventory", "kinds_counted", "login_history", "logins", "overview", "owners", "population", "quarantined",
     "quarantined_item", "relation", "relations", "row", "run", "search_counts", "session", "session_facets",

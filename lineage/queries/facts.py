@@ -104,11 +104,11 @@ def _owners(
         {"datasource": datasource, "relation": relation, "role": role, "owner": key["owner"], **span}
         for relation, key in sorted(keys.items())
         if key.get("owner")
-        for role in sorted({key["owner"], *(n for n in held if key["owner"] in _memberships(n, held))})
+        for role in sorted({key["owner"], *(n for n in held if key["owner"] in memberships(n, held))})
     ]
 
 
-def _memberships(name: str, held: dict[str, dict[str, Any]]) -> set[str]:
+def memberships(name: str, held: dict[str, dict[str, Any]]) -> set[str]:
     """Every role that `name` is a member of, directly or through others."""
     reached: set[str] = set()
     waiting = list(held.get(name, {}).get("member_of", ()))

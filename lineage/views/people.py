@@ -146,6 +146,7 @@ def identities(request: HttpRequest, viewer: Viewer) -> HttpResponse:
 def identity(request: HttpRequest, viewer: Viewer, identity_id: str) -> HttpResponse:
     window = frame.window(request)
     found = queries.identity(viewer, identity_id, window)
+    conduct = queries.conduct(viewer, identity_id, window)
     rows = [*found["sessions"], *found["recent"]]
     context = {
         "found": found,
@@ -153,6 +154,11 @@ def identity(request: HttpRequest, viewer: Viewer, identity_id: str) -> HttpResp
         "title": words.identity_title(found["identity"], frame.period(request)),
         "sentence": words.identity_sentence(found),
         "heat": charts.heat(found["weeks"]),
+        "chart": charts.identity_activity(conduct["hours"]),
+        "conduct": conduct,
+        "rights": conduct["rights"],
+        "unusual": conduct["unusual"],
+        "usual": words.hours_of_day(conduct["unusual"]["usual_hours"]),
         "simulated": frame.shows_simulated(window, rows),
     }
     return frame.page(request, "lineage/identity.html", context)

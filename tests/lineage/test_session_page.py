@@ -98,7 +98,7 @@ def test_a_session_leads_to_those_around_it_and_says_who_for_whom_and_by_whose_l
         "dana@shop.example asserted by the source",
         "run r1",
         "OPS-7",
-        "Approval approved by lea@shop.example for OPS-7",
+        "Approved by lea@shop.example for OPS-7",
     ):
         assert said in text, said
 
