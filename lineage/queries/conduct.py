@@ -167,7 +167,8 @@ def _unusual(
     base = f"with {MINE.format(condition=f'{mine} and {scope} and {REAL}')}"
     given = [start, *own, *values, start - BASE, end]
     hours = question.rows(
-        f"{base} select judged, date_trunc('hour', acted_at) as hour, count(*) as count, min(index) as index from mine group by all order by 2",  # noqa: S608
+        f"{base} select judged, date_trunc('hour', acted_at) as hour, count(*) as count, min(index) as index "  # noqa: S608 - our own words
+        "from mine group by all order by 2",
         given,
     )
     before = [row for row in hours if not row["judged"]]
