@@ -53,12 +53,14 @@ def people(state: Mapping[str, Any], grants: Iterable[Mapping[str, Any]], owner:
 
     A role acts as the roles that it is a member of, and as theirs (without regard to NOINHERIT: it may SET ROLE).
     """
-    roles = {role["name"]: role for role in state.get("roles", ())}
+    roles: dict[str, Mapping[str, Any]] = {role["name"]: role for role in state.get("roles", ())}
     member_of: dict[str, set[str]] = {name: set(role.get("member_of", ())) for name, role in roles.items()}
     for grant in state.get("grants", ()):
         if grant.get("role"):
             member_of.setdefault(grant["grantee"], set()).add(grant["role"])
     given = list(grants)
+    # A catalog that lists no roles names its holders all the same.
+    roles |= {g["grantee"]: {} for g in given if g["grantee"] not in roles and g["grantee"] not in PUBLIC}
     found = []
     for name, role in roles.items():
         if role.get("login") is False:

@@ -53,6 +53,7 @@ def table(request: HttpRequest, viewer: Viewer, datasource: str, relation: str) 
         "column": chosen,
         "touched": queries.column(viewer, datasource, relation, chosen, window) if chosen else None,
         "holders": people,
+        "granted": granted(found["grants"], {one["login"] for one in found["logins"]}),
         "idle": sum(1 for one in people if not one["used"]),
         "given_at": given,
         "owners": queries.owners(viewer, datasource, relation),
@@ -72,6 +73,18 @@ def columns(touched: list[dict[str, Any]], tags: dict[str, dict[str, Any]]) -> l
         for name in {**counted, **tags}
     ]
     return sorted(rows, key=lambda one: (not one["classes"], one["column"] == "*", one["column"]))
+
+
+def granted(grants: list[dict[str, Any]], active: set[str]) -> list[dict[str, Any]]:
+    """The grants themselves, one line a holder and grantor; `used` says whether that name was seen at the table."""
+    lines: dict[tuple[str, str], dict[str, Any]] = {}
+    for grant in grants:
+        name = (grant["grantee"], grant.get("grantor") or "")
+        line = lines.setdefault(name, grant | {"rights": [], "used": grant["grantee"] in active})
+        column = f" ({grant['column']})" if grant.get("column") else ""
+        passing = ", may pass it on" if grant.get("grantable") else ""
+        line["rights"].append(f"{grant['privilege']}{column}{passing}")
+    return sorted(lines.values(), key=lambda line: (not line["used"], line["grantee"]))
 
 
 def holders(people: list[dict[str, Any]], seen: list[dict[str, Any]]) -> list[dict[str, Any]]:
