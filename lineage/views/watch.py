@@ -17,6 +17,7 @@ from lineage.views import frame, proof
 WATCH_SECONDS = 60
 WATCH_SALT = "touchstone.watch"
 LOOKS = 6
+FINDINGS_MOST = 50
 
 
 def watch_token(request: HttpRequest, viewer: Viewer) -> str:
@@ -37,18 +38,29 @@ def watching(request: HttpRequest) -> bool:
 def counted(request: HttpRequest, viewer: Viewer) -> dict[str, Any]:
     window = frame.window(request)
     found = queries.overview(viewer, window)
-    rated = queries.findings(viewer, window)
+    rated = open_findings(viewer, window)
     shown = [e["name"] for e in found["by_environment"]]
     return {
         "counts": found,
         "charts": charts.activity(found["hours"]),
         "findings": rated,
-        "high": sum(1 for item in rated.items if item["severity"] == "high"),
+        "high": _high(viewer, window, rated),
         "now": dt.datetime.now(dt.UTC),
         "simulated": words.simulated(window, shown, frame.SIMULATED),
         "only_simulated": shown == [frame.SIMULATED],
         "window": window,
     }
+
+
+def open_findings(viewer: Viewer, window: queries.Window, severity: str = "") -> queries.Answer:
+    return queries.findings(viewer, window, FINDINGS_MOST, narrowed=queries.Narrowed(severity=severity, state="open"))
+
+
+def _high(viewer: Viewer, window: queries.Window, rated: queries.Answer) -> int:
+    """How many of the open findings are high."""
+    if rated.total.value > len(rated.items):
+        return open_findings(viewer, window, "high").total.value
+    return sum(1 for item in rated.items if item["severity"] == "high")
 
 
 def looks(viewer: Viewer, window: queries.Window, found: queries.Answer, shown: list[str]) -> list[dict[str, Any]]:
@@ -57,7 +69,7 @@ def looks(viewer: Viewer, window: queries.Window, found: queries.Answer, shown: 
     real = [name for name in shown if name != frame.SIMULATED]
     if frame.SIMULATED in shown and real and not window.environment:
         asked = [msgspec.structs.replace(window, environment=name) for name in real]
-        items = [item for each in asked for item in queries.findings(viewer, each).items]
+        items = [item for each in asked for item in open_findings(viewer, each).items]
     return sorted(items, key=lambda i: (i["severity"] != "high", -i["index"]))[:LOOKS]
 
 

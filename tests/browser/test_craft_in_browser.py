@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response, expect
 
 from tests import serving, showcase
 from tests.browser.conftest import launched
@@ -153,3 +153,99 @@ def test_hostile_words_in_every_field_are_shown_as_text_and_break_no_page(reader
         reader.go(path)
         faults += reader.misfits(path)
     assert "\n".join(faults + reader.complaints) == ""
+
+
+MOST_BYTES = 300_000
+READ_WITHOUT_SCRIPT = {
+    "overview": "Newest accesses", "search-records": "public.customers", "session": "UPDATE", "identity": "Dana Reyes",
+    "table": "Omar Haddad", "row": "400.00", "databases": "orders-prod", "findings": "Severity", "approvals": "OPS-42", "integrity": "checkpoint",
+    "record": "OPS-42", "lineage-ticket": "OPS-42", "reports": "report",
+}  # fmt: skip
+MOVED = """() => new Promise((done) => new PerformanceObserver((list) =>
+    done(list.getEntries().filter((one) => !one.hadRecentInput).reduce((sum, one) => sum + one.value, 0))
+).observe({ type: "layout-shift", buffered: true }) || setTimeout(() => done(0), 300))"""
+
+
+def test_the_main_pages_can_be_read_without_a_script(filled: str, chromium: Browser, cookies: dict[str, Any]) -> None:
+    for visited in visiting(filled, chromium, cookies[showcase.READER], java_script_enabled=False):
+        for name, words in READ_WITHOUT_SCRIPT.items():
+            page = visited.go(showcase.PAGES[name])
+            expect(page.locator("main")).to_contain_text(words)
+        page = visited.go(showcase.PAGES["overview"])
+        page.get_by_text("Show as table").first.click()
+        expect(page.get_by_role("region", name="Accesses over time by kind of actor, as a table")).to_be_visible()
+        page.locator("#q").fill("op:update")
+        page.locator("#q").press("Enter")
+        expect(page.locator("main")).to_contain_text("UPDATE")
+
+
+def test_a_second_view_transfers_little_and_nothing_moves_while_a_page_comes(reader: Visited) -> None:
+    for path in ("/", "/search?q=relation:customers", "/sessions/"):
+        reader.go(path)
+    wire = reader.context.new_cdp_session(reader.page)
+    wire.send("Network.enable")
+    sizes: list[float] = []
+    wire.on("Network.loadingFinished", lambda told: sizes.append(told["encodedDataLength"]))
+    for path in ("/", "/search?q=relation:customers", "/sessions/"):
+        sizes.clear()
+        page = reader.go(path)
+        if page.locator(".plot").count():
+            expect(page.locator(".plot .bars .point").first).to_be_attached()
+        assert 0 < sum(sizes) <= MOST_BYTES, (path, sizes)
+        assert page.evaluate(MOVED) < 0.05, path
+
+
+def test_times_are_shown_in_the_zone_that_the_reader_chose_with_utc_at_hand_and_a_way_back(reader: Visited) -> None:
+    page = reader.go(showcase.PAGES["record"])
+    time = page.locator("main time").first
+    utc = dt.datetime.fromisoformat(str(time.get_attribute("datetime")))
+    page.get_by_role("link", name="UTC", exact=True).click()
+    page.get_by_label("Zone of times on pages").select_option("Asia/Kolkata")
+    page.get_by_role("button", name="Show times in this zone").click()
+    expect(page.locator(".toasts")).to_contain_text("Times on pages are in Asia/Kolkata now.")
+    reader.go(showcase.PAGES["record"])
+    expect(time).to_contain_text(f"{utc + dt.timedelta(hours=5, minutes=30):%H:%M:%S}")
+    assert f"{utc:%H:%M:%S}" in str(time.get_attribute("title"))
+    expect(page.locator(".toasts")).to_be_empty()
+    page.get_by_role("button", name="Show UTC").click()
+    expect(time).to_contain_text(f"{utc:%H:%M:%S}")
+    page.get_by_role("button", name="Undo").click()
+    expect(time).to_contain_text(f"{utc + dt.timedelta(hours=5, minutes=30):%H:%M:%S}")
+
+
+def test_keys_go_along_a_list_open_its_line_and_are_told_by_a_question_mark(reader: Visited) -> None:
+    page = reader.go("/search?q=op:update")
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog", name="Keys")).to_be_hidden()
+    lines = page.locator("main table.events tbody tr")
+    for key, at in (("j", 0), ("j", 1), ("k", 0)):
+        page.keyboard.press(key)
+        expect(lines.nth(at).locator(".more a")).to_be_focused()
+    page.keyboard.press("o")
+    page.wait_for_url("**/events/*/")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="To the content")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#content")).to_be_focused()
+
+
+def test_a_slow_answer_can_be_given_up_and_the_page_stays(reader: Visited) -> None:
+    page = reader.go("/tables/")
+    page.route("**/sessions/", lambda route: None)
+    page.get_by_role("link", name="Sessions", exact=True).click(no_wait_after=True)
+    expect(page.locator("#progress")).to_be_visible()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("#progress")).to_be_hidden()
+    expect(page.locator(".toasts")).to_contain_text("Stopped waiting.")
+    assert page.url.endswith("/tables/")
+
+
+def test_the_printed_page_says_where_it_is_from_and_whose_it_is(reader: Visited) -> None:
+    page = reader.go(showcase.PAGES["row"])
+    page.emulate_media(media="print")
+    expect(page.locator(".printed")).to_contain_text(f"rows/9001/ · printed by {showcase.READER}")
+    for hidden in (".rail", ".top", ".zone"):
+        expect(page.locator(hidden)).to_be_hidden()
+    expect(page.locator("main")).to_contain_text("400.00")

@@ -42,7 +42,7 @@ def test_every_number_of_the_overview_leads_to_its_list_with_the_same_window(tol
     auditor = signed_in(story.person())
     html = page(auditor, "/?since=24h&environment=production")
     found = numbers(html)
-    assert list(found) == ["Sensitive accesses", "Refused", "AI agents", "First time on a table", "Findings"]
+    assert list(found) == ["Sensitive accesses", "Refused", "AI agents", "First time on a table", "Open findings"]
     for name, (address, _) in found.items():
         assert parse_qs(urlsplit(address).query)["since"] == ["24h"], name
         assert parse_qs(urlsplit(address).query)["environment"] == ["production"], name
@@ -51,6 +51,9 @@ def test_every_number_of_the_overview_leads_to_its_list_with_the_same_window(tol
     assert found["Sensitive accesses"][1] == "2"
     assert plain(page(auditor, found["Sensitive accesses"][0])).count("2 records in the last 24 hours") == 2
     assert plain(page(auditor, found["Refused"][0])).count("1 record in the last 24 hours") == 2
+    assert re.search(
+        rf"{found['Open findings'][1]} open findings? in the last 24 hours", page(auditor, found["Open findings"][0])
+    )
     assert "6 first accesses of an identity to a table in the last 24 hours" in plain(
         page(auditor, found["First time on a table"][0])
     )
