@@ -10,6 +10,8 @@ class LineageConfig(AppConfig):
 
     def ready(self) -> None:
         from lineage import reach, saved
+        from lineage.findings import forgetting
 
-        if saved.PLACE not in reach.places:
-            reach.places.append(saved.PLACE)
+        for place in (saved.PLACE, forgetting.PLACE):
+            if place not in reach.places:
+                reach.places.append(place)

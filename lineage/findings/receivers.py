@@ -48,7 +48,9 @@ def establish(viewer: Viewer, given: dict[str, Any], reason: str) -> tuple[Recei
     """
     try:
         if not ruling.may(viewer):
-            raise errors.AccessDenied("Receivers of findings are set by security and administrators.")
+            raise errors.AccessDenied(
+                "Receivers of findings are set by security and administrators whose scope is everything."
+            )
         wanted, why = _checked(given), _reason(reason)
         there = Receiver.objects.filter(name=given["name"]).values(*SHOWN)
         if not all(_within(viewer, one["datasources"], one["environments"]) for one in (wanted, *there)):

@@ -39,8 +39,8 @@ class Version:
 
 
 def may(viewer: Viewer) -> bool:
-    """Whether the viewer may set rules and receivers."""
-    return viewer.role in SETTERS
+    """Whether the viewer may set rules and receivers: they reach every database, so only who sees all of them."""
+    return viewer.role in SETTERS and not viewer.is_narrowed
 
 
 def versions() -> list[Version]:
@@ -75,7 +75,9 @@ def establish(viewer: Viewer, values: dict[str, Any], off: list[str], reason: st
     """
     try:
         if not may(viewer):
-            raise errors.AccessDenied("Rules of findings are set by security and administrators.")
+            raise errors.AccessDenied(
+                "Rules of findings are set by security and administrators whose scope is everything."
+            )
         text = rules.write(values, off)
         ruleset, before, why = rules.load(text, settings.MAINTENANCE_HOURS), newest(), reason.strip()
         if not why or len(why) > 1000 or "\0" in why:

@@ -40,7 +40,7 @@ def findings(request: HttpRequest, viewer: Viewer) -> HttpResponse:
         "facets": facets,
         "chosen": {"rule": narrowed.rule, "severity": narrowed.severity, "state": state},
         "q": asked.get("q", ""),
-        "state_words": STATE_WORDS,
+        "may_set": ruling.may(viewer),
         "title": f"{words.counted(answer.total.value, what)} {frame.period(request)}",
         "simulated": frame.shows_simulated(window, answer.items),
     }
@@ -124,7 +124,9 @@ def _shown(value: Any) -> str:
 def finding_receivers(request: HttpRequest, viewer: Viewer) -> HttpResponse:
     """Who is told of what; a new secret is on the answer to the form, and never again."""
     if not ruling.may(viewer):
-        raise errors.AccessDenied("Receivers of findings are shown to security and administrators, who set them.")
+        raise errors.AccessDenied(
+            "Receivers of findings are shown to security and administrators whose scope is everything."
+        )
     context: dict[str, Any] = {}
     if request.method == "POST":
         one, secret = receivers.establish(viewer, _wanted(request), request.POST.get("reason", ""))

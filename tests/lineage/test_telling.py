@@ -20,10 +20,10 @@ from django.core import mail
 from django.db import connections
 from django.test import Client
 
-from lineage import errors, keeper, queries
+from lineage import errors, keeper, queries, reach
 from lineage.access import Viewer
 from lineage.finding_models import Finding, Receiver, Telling
-from lineage.findings import judging, receivers, telling
+from lineage.findings import forgetting, judging, receivers, telling
 from tests import story
 
 pytestmark = pytest.mark.slow
@@ -217,6 +217,12 @@ def test_mail_is_told_too_and_the_keeper_does_both_rounds(store: str) -> None:
     assert sent.subject == "[medium] Write by an agent, not approved: orders-prod"
     assert SECRET_VALUE not in sent.body
     assert sent.extra_headers["Message-ID"] == f"<{Telling.objects.get().message_id}@touchstone>"
+    act(2)
+    judging.judge()
+    forgetting.PLACE.forget_texts(["dana@shop.example"])
+    assert telling.tell_one(one.pk) is False
+    assert Telling.objects.get(told_at=None).answer == forgetting.GONE
+    assert forgetting.PLACE in reach.places
     assert {"findings", "telling"} <= {each.name for each in keeper.rounds() if each.apart}
 
 
@@ -224,6 +230,7 @@ def test_mail_is_told_too_and_the_keeper_does_both_rounds(store: str) -> None:
     ("viewer", "change", "code"),
     [
         (ALL, {}, "access-denied"),
+        (Viewer("s@x.test", "security", ("orders-prod",)), {}, "access-denied"),
         (SIGRID, {"address": "http://169.254.169.254/latest"}, "receiver-invalid"),
         (SIGRID, {"address": "file:///etc/passwd"}, "receiver-invalid"),
         (SIGRID, {"address": "http://user:word@127.0.0.1/"}, "receiver-invalid"),
