@@ -81,8 +81,8 @@ class _Joins:
             for name, table in zip(names, fresh.reference, strict=True):
                 cursor.register(f"given_{name}", table)
                 cursor.execute(f"create table {name} as select * from given_{name}")  # noqa: S608 - our own names
-            gateways, claims = cursor.execute(joins.PRESENT).fetchone() or (True, True)
-            cursor.execute(joins.statements(gateways, claims))
+            present = cursor.execute(joins.PRESENT).fetchone() or (True, True, True)
+            cursor.execute(joins.statements(*present))
         except BaseException:
             self._drop(fresh)
             raise

@@ -6,12 +6,13 @@ Nothing is matched by time or text, and nothing is written back into an event.
 
 A gateway names the person of a transaction by its id, and of everything in a database session: it has one upstream
 session for each client's, so that a session is one person's. What the server's log says of such a session is the second
-record of an act that the gateway told of; it is marked `seen_by_gateway` and not counted again.
+record of an act that the gateway told of; it is marked `seen_by_gateway` and not counted again. What proxies say of the
+database sessions behind theirs is in `lineage.proxied`.
 """
 
 from __future__ import annotations
 
-from lineage.coverage import LOGS
+from lineage import proxied
 
 
 def _agreed(column: str, records: str = "true") -> str:
@@ -49,9 +50,7 @@ SAYS = "actor_id actor_name actor_email actor_type on_behalf_of agent_id agent_n
 SAID = ", ".join(f"{name} := c.{name}" for name in ("index", *SAYS))
 BEST = ", ".join(("index bigint", *(f"{name} varchar" for name in SAYS)))
 
-LINE = f"n.kind = 'query' and n.source_format in ({', '.join(repr(name) for name in sorted(LOGS))})"
-TOP_LEVEL = "not regexp_matches(coalesce(n.correlation_id, ''), '[.]([2-9]|[1-9][0-9]+)$')"
-"""Not what a function did inside a statement: that only the server's log tells."""
+LINE, TOP_LEVEL = proxied.LINE, proxied.TOP_LEVEL
 
 REPORTED = """
 create view reports as
@@ -160,9 +159,10 @@ with named as (
            coalesce(t.claim_state = 'proved', false) as believed,
            case when l.source_format is distinct from 'gateway' and not asserted
                 then case when gt.xid is not null then gt.gateway else gs.gateway end end as g,
-           struct_extract(g, 'id') is not null as vouched,
+           coalesce(gs.by_proxy, false) and gt.xid is null as by_proxy,
+           struct_extract(g, 'id') is not null and not (by_proxy and believed and t.claim_id is not null) as vouched,
            case when not asserted then coalesce(gt.gateway_session, gs.gateway_session) end as gateway_session,
-           gs.db_session_id is not null as watched, gt.gateway_outcome,
+           gs.db_session_id is not null and not gs.by_proxy as watched, gt.gateway_outcome,
            coalesce(gt.gateway_purpose, gs.gateway_purpose) as gateway_purpose,
            coalesce(gt.gateway_ticket, gs.gateway_ticket) as gateway_ticket,
            coalesce(gt.gateway_run, gs.gateway_run) as gateway_run
@@ -196,7 +196,7 @@ select n.index, n.event_id, n.kind, n.class, n.op, n.command, n.occurred_at, n.r
        login as db_user, n.roles,
        case when asserted and n.source_format = 'gateway' then 'gateway'
             when asserted then 'asserted_by_proxy'
-            when vouched then 'gateway'
+            when vouched then case when by_proxy then 'asserted_by_proxy' else 'gateway' end
             when believed and claim_id is not null then 'context_message'
             when i.person_id is not null then 'mapped_login'
             when login is not null then 'db_login' else 'none' end as attribution,
@@ -213,7 +213,8 @@ select n.index, n.event_id, n.kind, n.class, n.op, n.command, n.occurred_at, n.r
        n.relations, n.relations_provenance, n.columns, n.keys, n.rows_returned, n.rows_affected, n.bytes_returned,
        n.duration_us, n.error_code, n.error_message,
        list_concat(list_concat(n.flags,
-           case when watched and {LINE} and {TOP_LEVEL} then ['seen_by_gateway'] else []::varchar[] end), list_concat(
+           case when (watched and {LINE} and {TOP_LEVEL}) or w.index is not null
+                then ['seen_by_gateway'] else []::varchar[] end), list_concat(
            case when x.index is not null and not list_contains(n.flags, 'duplicate_conflict')
                 then ['duplicate_conflict'] else []::varchar[] end,
            case when claim_state = 'refused' then ['suspected_forgery'] else []::varchar[] end)) as flags,
@@ -225,7 +226,8 @@ select n.index, n.event_id, n.kind, n.class, n.op, n.command, n.occurred_at, n.r
 from named n
 left join identities i on i.datasource = n.datasource and i.db_user = login
     and n.occurred_at >= i.from_at and n.occurred_at < i.to_at
-left join conflicted x on x.index = n.index;
+left join conflicted x on x.index = n.index
+left join told_twice w on w.index = n.index;
 
 create view touches as
     select a.* exclude (key, key_columns, columns), t.relation, t.key, t.key_columns, t.pairs, t.touch_columns as columns,
@@ -234,15 +236,18 @@ create view touches as
 """  # noqa: S608 - our own conditions
 
 
-PRESENT = """
+PRESENT = f"""
 select coalesce(bool_or(source_format = 'gateway'), false) as gateways,
-       coalesce(bool_or(list_contains(flags, 'claim')), false) as claims from raw_events
-"""
+       coalesce(bool_or(list_contains(flags, 'claim')), false) as claims, {proxied.PRESENT} as proxies from raw_events
+"""  # noqa: S608 - our own conditions
 """What there is to join with; planning a join with nothing takes as long as one with something."""
 
 
-def statements(gateways: bool, claims: bool) -> str:
+def statements(gateways: bool, claims: bool, proxies: bool) -> str:
     """Makes the tables and views in the present schema, over `raw_events` and `raw_touches`, by what is `PRESENT`."""
-    return "".join(
-        (REPORTED, GATEWAYS if gateways else NO_GATEWAYS, CLAIMS if claims else NO_CLAIMS, TRANSACTIONS, ACTIVITY)
+    told = (
+        GATEWAYS if gateways else NO_GATEWAYS,
+        proxied.SESSIONS if proxies else proxied.NO_SESSIONS,
+        CLAIMS if claims else NO_CLAIMS,
     )
+    return "".join((REPORTED, *told, TRANSACTIONS, ACTIVITY))
