@@ -45,7 +45,9 @@ with reached as (
            try_cast('0x' || split_part(db_session_id, '.', 1) as bigint) as began
     from reports
     where source_format in {_LOGS} and db_session_id is not null and not unauthorised
-      and (environment, datasource) in (select (environment, datasource) from proxied)
+      and (split_part(db_session_id, '.', 2) in (select printf('%x', try_cast(named[5:] as bigint)) from proxied where named[:4] = 'pid:')
+        or client_port in (select try_cast(regexp_extract(named, '[0-9]+$') as bigint) from proxied where named[:7] = 'client:')
+        or db_session_id in (select named from proxied))
     group by environment, datasource, db_session_id)
 select p.*, r.db_session_id
 from proxied p join reached r on r.environment = p.environment and r.datasource = p.datasource and r.named = p.named
