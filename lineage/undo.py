@@ -267,7 +267,7 @@ def _sql(change: Change) -> str:
 def script(made: Plan, about: Sequence[str], more: Sequence[str] = ()) -> str:
     """The whole script. `about`: sentences for its head; `more`: further things that it cannot restore."""
     lines = [comment(text) for text in (*about, "Read it whole before you run it. Touchstone never runs it.", "")]
-    lines += [comment(f"It takes back {len(made.steps)} row changes, newest first, all or none.")]
+    lines += [comment(f"Row changes that it takes back: {len(made.steps)}, newest first, all or none.")]
     lines += [comment("It does not restore:")]
     lines += [comment(f"  {text}") for text in (*map(told, made.left), *more, *LIMITS)]
     if not made.steps:

@@ -114,7 +114,7 @@ def tell(now: dt.datetime) -> dict[str, int]:
     send(desk, *written)
     agent = {
         "on_behalf_of": {"id": "dana@shop.example", "name": "Dana Reyes"},
-        "agent": {"id": "report-bot", "name": "report-bot"},
+        "agent": {"id": "report-bot", "name": "report-bot", "run_id": "run-7"},
     }
     export = (
         "COPY (SELECT id, name, email, phone\n FROM public.customers\n JOIN public.orders o\n ON o.customer_id = customers.id\n"

@@ -145,12 +145,14 @@ def _without(held: Mapping[str, Mapping[str, str]], done: Iterable[Mapping[str, 
     ]
 
 
+# A statement counts once; the row changes of a session are its statements' own.
 ACT = "coalesce(correlation_id, event_id)"
 MINE = f"""
 mine as (select {ACT} as act, min(index) as index, min(occurred_at) as acted_at, any_value(datasource) as datasource,
     list_distinct(flatten(list(relations))) as relations, max(greatest(rows_returned, rows_affected)) as rows,
     min(occurred_at) >= ? as judged
-    from activity where {{condition}} and {ACCESSES} and {DONE} and occurred_at >= ? and occurred_at < ? group by 1),
+    from activity where {{condition}} and {ACCESSES} and {DONE} and (kind = 'query' or session is null)
+    and occurred_at >= ? and occurred_at < ? group by 1),
 places as (select * exclude (relations), case when contains(relation, '.') then relation else 'public.' || relation end as relation
     from (select *, unnest(relations) as relation from mine))
 """  # noqa: S608 - our own conditions

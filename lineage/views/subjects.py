@@ -65,10 +65,8 @@ def _undo(request: HttpRequest, viewer: Viewer) -> dict[str, Any]:
             f"Undo scripts are written for PostgreSQL; {place['datasource']} is {place['db_system']}. Its changes are in the search."
         )
     plan = undo.plan(found["changes"], found["later"])
-    about = [
-        f"Undo script for {subject.name} in {place['datasource'] or 'an unnamed database'} {place['database']}, "
-        f"{frame.period(request)}, as of log size {found['as_of']}."
-    ]
+    where = " / ".join(part for part in (place["datasource"], place["database"]) if part) or "an unnamed database"
+    about = [f"Undo script for {subject.name} in {where}, {frame.period(request)}, as of log size {found['as_of']}."]
     if found["is_cut"]:
         about.append(
             f"There are more changes: only the newest {len(found['changes'])} are in this script. Narrow the time range."
