@@ -90,6 +90,12 @@ urlpatterns = [
     path("integrity/holds/add/", views.hold_add, name="hold-add"),
     path("integrity/holds/<int:number>/release/", views.hold_release, name="hold-release"),
     path("preferences/", views.preferences, name="preferences"),
+    path("access/", views.seats_page, name="access"),
+    path("access/seats/<int:number>/", views.seat_page, name="access-seat"),
+    path("access/tokens/", views.tokens_page, name="access-tokens"),
+    path("access/tokens/<int:number>/revoke/", views.token_revoke, name="token-revoke"),
+    path("access/sources/", views.sources_page, name="access-sources"),
+    path("account/", views.account, name="account"),
     path("accounts/login/", views.sign_in, name="login"),
     path("accounts/logout/", views.sign_out, name="logout"),
 ]

@@ -151,6 +151,12 @@ ADDRESSES = (
     at("guardrails/try/", "/guardrails/try/", SHARED),
     at("guardrails/set/", "/guardrails/set/", SHARED, roles=DECIDERS, post={}, stranger=(422,)),
     at("guardrails/<int:number>/", "/guardrails/0/", SHARED),
+    at("access/", "/access/", SHARED, roles=("admin", "operator"), stranger=(302,)),
+    at("access/seats/<int:number>/", "/access/seats/{seat}/", OBJECT, roles=("admin",), stranger=(403,)),
+    at("access/tokens/", "/access/tokens/", SHARED, roles=("admin",), stranger=(403,)),
+    at("access/tokens/<int:number>/revoke/", "/access/tokens/{token}/revoke/", OBJECT, roles=READERS, post={}),
+    at("access/sources/", "/access/sources/", roles=("admin", "operator")),
+    at("account/", "/account/", roles=MEMBERS_TOO),
     at("accounts/login/", "/accounts/login/", OPEN),
     at("accounts/logout/", "/accounts/logout/", OPEN, post={}),
     # reports

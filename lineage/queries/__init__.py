@@ -23,6 +23,7 @@ from lineage.queries.inventory import inventory, owners
 from lineage.queries.lacking import checkpoint, checkpoints, gaps, quarantined, quarantined_item
 from lineage.queries.lives import row
 from lineage.queries.mapped import login_history, logins
+from lineage.queries.own import own_reads
 from lineage.queries.people import identities, identity, session_facets, sessions
 from lineage.queries.places import column, datasources, relation, relations
 from lineage.queries.records import event, events, touches
@@ -38,7 +39,7 @@ __all__ = [
     "Subject", "Total", "Trial", "Whole", "Window", "alarms", "approvals", "chain", "checkpoint", "checkpoints",
     "column", "completeness", "completions", "conduct", "control_facts", "datasources", "dry_run", "event", "events",
     "exact_total", "finding", "findings", "firsts", "found", "gaps", "holders", "identities", "identity", "integrity",
-    "inventory", "kinds_counted", "login_history", "logins", "overview", "owners", "population", "quarantined",
+    "inventory", "kinds_counted", "login_history", "logins", "overview", "own_reads", "owners", "population", "quarantined",
     "quarantined_item", "relation", "relations", "row", "run", "search_counts", "session", "session_facets",
     "sessions", "tag_history", "tags", "tags_of", "tallied", "touched", "touches", "undoing",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Signing in and out."""
+"""Signing in and out, and the page of one's own seat."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
-from django.views.decorators.debug import sensitive_post_parameters
-from django.views.decorators.http import require_POST
+from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
+from django.views.decorators.http import require_http_methods, require_POST
 
-from lineage import errors
+from lineage import api_tokens, errors, queries, seats
 from lineage import sign_in as signing
-from lineage.models import Role
+from lineage.access import Viewer
+from lineage.answers import for_members, signed_in
+from lineage.models import Role, User
+from lineage.views import frame
+from lineage.views.access import TOKEN_DAYS, in_person, wanted_token
 
 BACKEND = "django.contrib.auth.backends.ModelBackend"
 
@@ -47,3 +51,36 @@ def sign_in(request: HttpRequest) -> HttpResponse:
 def sign_out(request: HttpRequest) -> HttpResponse:
     auth.logout(request)
     return redirect("login")
+
+
+@require_http_methods(["GET", "POST"])
+@signed_in
+@for_members
+@in_person
+@sensitive_variables("secret", "context")
+def account(request: HttpRequest, viewer: Viewer) -> HttpResponse:
+    """Your own seat: role and scope in words, your tokens and password, and what you read lately."""
+    user = User.objects.get(email=viewer.email)
+    secret = _changed(request, viewer, user) if request.method == "POST" else ""
+    if request.method == "POST" and not secret:
+        return redirect("account")
+    context = {
+        "secret": secret,
+        "tokens": api_tokens.own(viewer),
+        "has_password": user.has_usable_password(),
+        "reads": queries.own_reads(viewer),
+        "days": TOKEN_DAYS,
+        "title": f"Your seat: {viewer.label}",
+    }
+    return frame.page(request, "access/account.html", context)
+
+
+def _changed(request: HttpRequest, viewer: Viewer, user: User) -> str:
+    """Does what one of the page's forms asks for; a secret where one was made."""
+    if request.POST.get("do") == "token":
+        return api_tokens.make(viewer, user, wanted_token(request.POST))
+    if request.POST.get("do") != "password":
+        raise errors.QueryInvalid("Send one of the forms of this page.")
+    seats.set_own_password(user, request.POST.get("old", ""), request.POST.get("new", ""))
+    auth.update_session_auth_hash(request, user)
+    return ""

@@ -12,7 +12,7 @@ from django.utils.functional import SimpleLazyObject
 
 from lineage import errors, queries, search, toasts, words, zones
 from lineage.access import Viewer
-from lineage.models import Source
+from lineage.models import Role, Source
 
 CARRIED = ("since", "until", "environment")
 SIMULATED = "simulated"
@@ -52,6 +52,12 @@ SECTIONS = {
 ) | dict.fromkeys(("run", "touched", "undo"), "identities")  # fmt: skip
 SECTIONS |= dict.fromkeys(("finding", "finding-rules", "finding-receivers"), "findings")
 SECTIONS |= dict.fromkeys(("quarter", "saved", "saved-change"), "search")
+
+KEEPERS: dict[str, tuple[tuple[str, str, str], ...]] = {
+    Role.ADMIN: (("access", "Access", "human"),),
+    Role.OPERATOR: (("access-sources", "Sources", "service"),),
+}
+"""Who keeps the house finds this too."""
 
 MEMBER_PAGES = frozenset({"approvals", "connect"})
 
@@ -156,6 +162,7 @@ def page_context(request: HttpRequest) -> dict[str, Any]:
         return context | {part: [p for p in context[part] if p[0] in MEMBER_PAGES] for part in ("rail", "gateway_rail")}
     given = {part: request.GET.get(part, "") for part in CARRIED}
     return context | {
+        "rail": RAIL + KEEPERS.get(viewer.role, ()),
         "given": given,
         "carried": carried(request.GET),
         "presets": PRESETS,

@@ -147,7 +147,8 @@ def made(shared_store: str) -> dict[str, Any]:
     story.person(EXPIRED, "admin", ends_at=timezone.now() - dt.timedelta(days=1))
     for user in User.objects.all():
         ApiToken.objects.create(user=user, token_hash=access.token_hash(user.email))
-    return found
+    carla = User.objects.get(email=FORGETTER)
+    return found | {"seat": carla.pk, "token": ApiToken.objects.get(user=carla).pk}
 
 
 def filled(value: Any, made: dict[str, Any]) -> Any:
