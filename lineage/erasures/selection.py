@@ -139,18 +139,21 @@ def names_one(texts: Collection[str], *places: str | None) -> bool:
 
 
 def _own(question: Question, texts: Sequence[str]) -> dict[int, tuple[Group, ...]]:
-    """The store's own records that name one of the texts, and the group in which they do: reads, and what was found."""
+    """The store's own records that name one of the texts, and the group in which they do: reads, what was found, and shared searches."""
     if not texts:
         return {}
     rows = question.rows(
-        f"select index, purpose, decision_subject, custody from raw_events where source = '{OWN}' "  # noqa: S608
+        "select index, purpose, decision_subject, custody, case when decision_type = 'configuration' then decision end as told, "  # noqa: S608
+        f"case when decision_type = 'configuration' then statement end as whole from raw_events where source = '{OWN}' "
         "and (decision_type = 'evidence_read' and (purpose is not null or contains(decision_subject, '/')) "
+        "or decision_type = 'configuration' and starts_with(decision_subject, 'saved search') "
         "or kind = 'custody' and custody_type not in ('heartbeat', 'count_commitment'))"
     )
     found: dict[int, tuple[Group, ...]] = {}
     for row in rows:
-        groups: list[Group] = ["actor"] if names_one(texts, row["decision_subject"]) else []
+        groups: list[Group] = ["actor"] if names_one(texts, row["decision_subject"], row["told"]) else []
         groups += ["action"] if names_one(texts, row["purpose"], row["custody"]) else []
+        groups += ["statement"] if names_one(texts, row["whole"]) else []
         if groups:
             found[row["index"]] = tuple(groups)
     return found

@@ -14,6 +14,8 @@ from django.test import Client
 
 from lineage import errors, queries, saved, search
 from lineage.access import Viewer
+from lineage.engine import Question
+from lineage.erasures import selection
 from lineage.models import SavedSearch
 from lineage.search import questions
 from tests import story
@@ -119,7 +121,12 @@ def test_a_fault_in_the_form_keeps_what_was_written(store: str) -> None:
 def test_an_erasure_reaches_saved_searches(store: str) -> None:
     kept = saved.save(ALL, FORM | {"q": "before.email:dana@shop.example"}, False)
     other = saved.save(ALL, FORM, False)
+    shared = saved.save(ALL, FORM | {"q": "before.email:dana@shop.example"}, True)
+    with Question() as question:
+        named = selection._own(question, ["dana@shop.example"])
+    assert list(named.values()) == [("actor", "statement")], "the record of a shared search tells its text"
     saved.PLACE.forget_texts(["dana@shop.example"])
+    assert saved.one(ALL, shared.pk).q == "(erased)"
     assert saved.one(ALL, kept.pk).q == "(erased)"
     assert saved.one(ALL, other.pk).q == "type:agent"
 
