@@ -17,7 +17,7 @@ from lineage import statements
 from lineage.events import key_text, parse_time
 from lineage.statements import capture
 
-VERSION = "3"
+VERSION = "4"
 """Raise it with every change of what is derived; `fsck` compares only what the same version made."""
 TIME = pa.timestamp("us", tz="UTC")
 TEXTS = pa.list_(pa.string())
@@ -350,7 +350,7 @@ def _change_touches(base: dict[str, Any], f: Mapping[str, Any], reported: list[s
                 "key_columns": [v["column"] for v in key],
                 "pairs": [f"{v['column']}={v.get('value')}" for v in key],
                 "touch_columns": list(f.get("changed_columns", ())),
-                "access": "changed",
+                "access": "snapshot" if f.get("op") == "snapshot" else "changed",
                 "touch_op": f.get("op"),
                 "provenance": "reported",
             }

@@ -66,6 +66,18 @@ def test_no_record_of_debezium_is_ever_answered_with_anything_but_2xx(store: str
     assert queries.events(ALL, "op:update").total.value == 1
 
 
+def test_what_a_snapshot_read_of_a_row_is_no_change_of_it(store: str) -> None:
+    client = sender("debezium")
+    for op in ("r", "u"):
+        post(client, "debezium", {**debezium.UPDATE, "op": op}, "?key=public.customers:id")
+    whole = queries.row(ALL, "orders-prod", "public.customers", "4711", queries.Window())
+    assert [change["op"] for change in whole["changed"]] == ["update"]
+    assert sorted(touch["access"] for touch in queries.touches(ALL, "relation:customers").items) == [
+        "changed",
+        "snapshot",
+    ]
+
+
 def test_a_proxy_names_people_only_where_its_token_may(store: str) -> None:
     silent = sender("teleport")
     assert post(silent, "teleport", [teleport.START, teleport.QUERY]).json()["accepted"] == 2
