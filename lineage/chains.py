@@ -28,6 +28,7 @@ CITED = {
     "gateway": "gateway", "context_message": "proved", "asserted_by_proxy": "asserted", "asserted_by_client": "asserted",
 }  # fmt: skip
 SHOWN = 12
+FOLDED = {"more statements", "more rows"}
 WIDTH, COLUMN, NODE, HEIGHT, STEP, TOP = 1180, 246, 192, 48, 62, 34
 
 
@@ -74,9 +75,14 @@ class Chain:
         return node.id
 
     def join(self, start: str, end: str, strength: str, by: str) -> None:
-        """The strongest of several says how the two are joined."""
+        """The strongest of several says how the two are joined; of what is only counted, the weakest: it holds for all."""
         known, order = self.joins.get((start, end)), list(STRENGTHS)
-        if known is None or order.index(strength) < order.index(known.strength):
+        folded = bool({start, end} & FOLDED)
+        by = "several joins, the weakest is named" if folded and known else by
+        if known is None or folded:
+            strength = max(known.strength, strength, key=order.index) if known else strength
+            self.joins[start, end] = Join(start, end, strength, by)
+        elif order.index(strength) < order.index(known.strength):
             self.joins[start, end] = Join(start, end, strength, by)
 
     def node(self, name: str) -> Node:
