@@ -26,6 +26,7 @@ REACH = dt.timedelta(minutes=15)
 CONTEXT = REACH + dt.timedelta(hours=1)
 SETTLE = dt.timedelta(seconds=2)
 CHUNK = 20_000
+AGAIN_SECONDS = 30.0
 FIRST_HAND = ("gateway", "events")
 SETTLED = f"(received_at <= ? or source_format in {FIRST_HAND})"
 REAL = (
@@ -35,18 +36,27 @@ REAL = (
 
 
 class Judging:
-    """Called each second or so; after a long look it rests as long again, so that it never takes more than half a core."""
+    """Called each second or so: judges what is new, and now and then once more what came within `REACH`.
+
+    After a look it rests as long again, so that it never takes more than half a core.
+    """
 
     def __init__(self) -> None:
-        self.not_before = 0.0
+        self.not_before = self.again_at = 0.0
         self.quiet_at = -1
+        self.is_new = True
 
     def __call__(self) -> None:
         began = time.monotonic()
-        if began < self.not_before or _size() == self.quiet_at:
+        again = self.is_new and began >= self.again_at
+        if began < self.not_before or (_size() == self.quiet_at and not again):
             return
-        self.quiet_at = judge(quiet_at=self.quiet_at)
-        self.not_before = 2 * time.monotonic() - began
+        self.quiet_at = judge(quiet_at=self.quiet_at, again=again)
+        took = time.monotonic() - began
+        self.not_before = began + 2 * took
+        self.is_new = not again
+        if again:
+            self.again_at = began + max(AGAIN_SECONDS, 10 * took)
 
 
 def _size() -> int:
@@ -55,10 +65,11 @@ def _size() -> int:
         return int(cursor.fetchone()[0])
 
 
-def judge(now: dt.datetime | None = None, quiet_at: int = -1) -> int:
+def judge(now: dt.datetime | None = None, quiet_at: int = -1, again: bool = True) -> int:
     """Judges what is due. Returns the log size up to which nothing waits, else -1.
 
-    `quiet_at`: what an earlier call returned; without a record since that could be found, nothing is asked.
+    `quiet_at`: what an earlier call returned; without a record since that could be found, nothing new is asked.
+    `again`: what came within `REACH` (of the newest 200,000 records) is judged once more.
     """
     moment = now or timezone.now()
     progress, _ = FindingProgress.objects.get_or_create(pk=1)
@@ -81,12 +92,13 @@ def judge(now: dt.datetime | None = None, quiet_at: int = -1) -> int:
                 progress.judged_to,
             ],
         )[0]
-    if not fresh and (quiet_at >= 0 or progress.judged_to == size):
+    if not fresh and not again and (quiet_at >= 0 or progress.judged_to == size):
         FindingProgress.objects.filter(pk=1, judged_to=progress.judged_to).update(judged_to=size)
         return size
-    low = min(progress.judged_to, size if seen["again"] is None else seen["again"])
+    since = max(size if seen["again"] is None else seen["again"], size - 10 * CHUNK)
+    low = min(progress.judged_to, since) if again else progress.judged_to
     high = min(size, max(progress.judged_to, low) + CHUNK)
-    context = min(low, low if seen["context"] is None else seen["context"])
+    context = max(low - CHUNK, min(low, low if seen["context"] is None else seen["context"]))
     unsettled = high if seen["unsettled"] is None else min(seen["unsettled"], high)
     with Question(as_of=high) as question:
         rows = _found(question, rules, context, low, moment)
@@ -97,7 +109,7 @@ def judge(now: dt.datetime | None = None, quiet_at: int = -1) -> int:
 
 def _found(question: Question, rules: Ruleset, context: int, low: int, now: dt.datetime) -> list[Row]:
     judged = f"index >= ? and {SETTLED}", [low, now - SETTLE]
-    return evaluate(question, rules, ("index >= ?", [max(0, min(context, low - CHUNK))]), judged)
+    return evaluate(question, rules, ("index >= ?", [max(0, context)]), judged)
 
 
 def _lasting(question: Question, rules: Ruleset, low: int) -> tuple[list[Row], list[Finding]]:
