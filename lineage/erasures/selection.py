@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
 import hashlib
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from urllib.parse import unquote_plus
 
+import msgspec
 import pyarrow as pa
 
 from lineage import commitment, errors, holds, rights, search, segments
@@ -139,24 +141,38 @@ def names_one(texts: Collection[str], *places: str | None) -> bool:
 
 
 def _own(question: Question, texts: Sequence[str]) -> dict[int, tuple[Group, ...]]:
-    """The store's own records that name one of the texts, and the group in which they do: reads, what was found, and shared searches."""
+    """The store's own records that name one of the texts, and the groups in which they do: reads, what was set, what was found."""
     if not texts:
         return {}
     rows = question.rows(
-        "select index, purpose, decision_subject, custody, case when decision_type = 'configuration' then decision end as told, "  # noqa: S608
-        f"case when decision_type = 'configuration' then statement end as whole from raw_events where source = '{OWN}' "
+        "select index, purpose, decision_subject, custody, statement, "  # noqa: S608 - our own name
+        f"json_extract_string(decision, '$.transition') as transition from raw_events where source = '{OWN}' "
         "and (decision_type = 'evidence_read' and (purpose is not null or contains(decision_subject, '/')) "
-        "or decision_type = 'configuration' and starts_with(decision_subject, 'saved search') "
-        "or kind = 'custody' and custody_type not in ('heartbeat', 'count_commitment'))"
+        "or decision_type = 'configuration' or kind = 'custody' and custody_type not in ('heartbeat', 'count_commitment'))"
     )
     found: dict[int, tuple[Group, ...]] = {}
     for row in rows:
-        groups: list[Group] = ["actor"] if names_one(texts, row["decision_subject"], row["told"]) else []
-        groups += ["action"] if names_one(texts, row["purpose"], row["custody"]) else []
-        groups += ["statement"] if names_one(texts, row["whole"]) else []
+        places: dict[Group, Iterable[str]] = {
+            "actor": [row["decision_subject"] or "", row["transition"] or ""],
+            "action": [row["purpose"] or "", row["custody"] or "", *strings(row["custody"])],
+            "statement": [row["statement"] or "", *strings(row["statement"])],
+        }
+        groups = tuple(group for group, words in places.items() if names_one(texts, *words))
         if groups:
-            found[row["index"]] = tuple(groups)
+            found[row["index"]] = groups
     return found
+
+
+def strings(text: str | None) -> Iterator[str]:
+    """The strings of a JSON text as they were before it was written; none of a text that is no JSON."""
+    with contextlib.suppress(msgspec.DecodeError):
+        waiting = [msgspec.json.decode(text or "null")]
+        while waiting:
+            one = waiting.pop()
+            if isinstance(one, str):
+                yield one
+            elif isinstance(one, (list, dict)):
+                waiting.extend([*one.values(), *one] if isinstance(one, dict) else one)
 
 
 def spans(taken: Taken) -> list[Erased]:

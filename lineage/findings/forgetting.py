@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Sequence
 
 from lineage import reach
+from lineage.erasures import selection
 from lineage.events import Erased
 from lineage.finding_models import Telling
 
@@ -15,15 +16,16 @@ GONE = "not told: its records were erased"
 def forget_texts(texts: Sequence[str]) -> None:
     """Messages that wait and hold one of the texts lose it."""
     for one in Telling.objects.exclude(body=None):
-        if any(text and text in (one.body or "") for text in texts):
+        if selection.names_one(texts, *selection.strings(one.body)):
             _drop(one.pk)
 
 
 def forget_records(spans: Sequence[Erased], before: dt.datetime) -> list[str]:
     """Messages made before that time of records within the spans lose their text. Nothing has to be kept."""
     for one in Telling.objects.exclude(body=None).filter(finding__found_at__lt=before).select_related("finding"):
-        members = one.finding.members
-        if any(span.first <= index <= span.last for span in spans for index in members):
+        # Not all records of a finding that went on are kept with it: what lies between its first and last may be one.
+        first, last = one.finding.first_index, one.finding.last_index
+        if any(span.first <= last and first <= span.last for span in spans):
             _drop(one.pk)
     return []
 

@@ -35,7 +35,9 @@ from lineage import (
     packs,
     queries,
     rights,
+    saved,
     segments,
+    tagging,
     tree,
 )
 from lineage.access import Viewer, token_hash
@@ -270,6 +272,29 @@ def test_records_of_reads_lose_the_question_that_names_the_value_and_others_keep
     assert groups_of(by_text)["actor"] is not None
     assert groups_of(by_address)["actor"] is None
     assert None not in groups_of(other).values()
+
+
+def test_what_was_set_loses_the_groups_that_name_the_value_and_says_still_that_it_was_set(
+    pair: tuple[Viewer, Viewer],
+) -> None:
+    def newest() -> int:
+        return int(forgetting.rows("select size - 1 from ledger_head")[0][0])
+
+    kept = dict.fromkeys(saved.FIELDS, "") | {"by": "event"}
+    places = []
+    for name, q in (("Island", 'purpose:"to Zanzibar"'), ("Other", "ticket:OPS-1")):
+        saved.save(pair[0], kept | {"name": name, "q": q}, True)
+        places.append(newest())
+    tagging.establish(pair[1], "orders-prod", "public.customers", "email", "email", "Asked by zanzibar.")
+    search, other, tag = [*places, newest()]
+    erased(pair, groups=["change"], texts=["Zanzibar"])
+    assert groups_of(search)["statement"] is None
+    assert groups_of(tag)["action"] is None
+    assert None not in groups_of(other).values()
+    for index in (search, tag):
+        left = b"".join(value or b"" for value in groups_of(index).values())
+        assert b"zanzibar" not in left.lower()
+        assert b"configuration" in left or groups_of(index)["actor"] is None
 
 
 def test_what_matches_only_after_the_request_is_taken_too_and_the_record_says_so(pair: tuple[Viewer, Viewer]) -> None:
