@@ -23,8 +23,19 @@ EXACT = frozenset(
         "smallint", "integer", "bigint", "numeric", "real", "double precision", "text", "character varying", "character", "boolean",
         "uuid", "bytea", "jsonb", "date", "time without time zone", "time with time zone", "timestamp without time zone",
         "timestamp with time zone", "interval", "inet", "cidr", "oid",
+        "bytes", "io.debezium.data.Uuid", "io.debezium.data.VariableScaleDecimal", "org.apache.kafka.connect.data.Decimal",
+        "io.debezium.time.Date", "io.debezium.time.Time", "io.debezium.time.MicroTime", "io.debezium.time.NanoTime",
+        "io.debezium.time.Timestamp", "io.debezium.time.MicroTimestamp", "io.debezium.time.NanoTimestamp",
+        "io.debezium.time.ZonedTime", "io.debezium.time.ZonedTimestamp", "org.apache.kafka.connect.data.Date",
     }
 )  # fmt: skip
+
+# Debezium's further names whose text is what PostgreSQL prints. All others, such as MicroDuration, Bits or double, may stand
+# for a value that was encoded or rounded on its way.
+PRINTED = frozenset(
+    {"int8", "int16", "int32", "int64", "string", "io.debezium.data.Json", "io.debezium.data.Enum"}
+)  # fmt: skip
+CONNECT = frozenset({"array", "map", "struct", "float", "float32", "float64", "double", "bytes"})
 
 LIMITS = (
     "Sequences keep their place: numbers that were used stay used.",
@@ -174,7 +185,8 @@ def _reason(change: Change) -> str | None:
     if images is not None:
         if not images:
             return "there is no image of the row"
-        return _unknown(images, "after it" if change.op == "insert" else "before it")
+        when = "after it" if change.op == "insert" else "before it"
+        return _unknown(images, when) or _untold((*images, *(change.key if change.op == "delete" else ())))
     return _update_reason(change)
 
 
@@ -185,7 +197,10 @@ def _update_reason(change: Change) -> str | None:
     reason = _unknown([v for v in change.after if v.state != "unchanged"], "after it") or _unknown(
         [v for v in change.before if v.column in named], "before it"
     )
-    return reason or (None if _differing(change) else NOTHING)
+    if reason is not None:
+        return reason
+    restored = _differing(change)
+    return _untold((*change.after, *restored)) if restored else NOTHING
 
 
 def _unknown(values: Iterable[Value], when: str) -> str | None:
@@ -193,6 +208,24 @@ def _unknown(values: Iterable[Value], when: str) -> str | None:
         if value.state not in KNOWN:
             return f"the value of {value.column} {when} {UNKNOWN.get(value.state, 'is not known')}"
     return None
+
+
+def _untold(values: Iterable[Value]) -> str | None:
+    """Why a value cannot be written or compared as the database has it: what it stands for depends on its type."""
+    for value in values:
+        if value.state == "present" and value.value is not None and not _is_told(value.type, value.value):
+            named = f" well enough ({value.type[:100]})" if value.type else ""
+            return f"the source does not say its type{named}: {value.column}"
+    return None
+
+
+def _is_told(kind: str | None, text: str) -> bool:
+    if kind == "bytes":
+        return text.startswith("\\x")
+    if kind in EXACT or kind in PRINTED:
+        # A time that has no date, such as infinity, stays the number that it came as.
+        return not (kind or "").startswith("io.debezium.time.") or not text.lstrip("-").isdigit()
+    return bool(kind) and kind not in CONNECT and ('"' in (kind or "") or (kind or "").count(".") < 2)
 
 
 def _differing(change: Change) -> list[Value]:
@@ -237,7 +270,10 @@ def comment(text: str) -> str:
 
 
 def _value(value: Value) -> str:
-    return "null" if value.state == "null" or value.value is None else literal(value.value)
+    if value.state == "null" or value.value is None:
+        return "null"
+    # So a connector that sends bytes as text makes the script fail, instead of writing the letters as bytes.
+    return literal(value.value) + ("::text" if value.type == "string" else "")
 
 
 def _is(value: Value) -> str:

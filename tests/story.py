@@ -75,14 +75,14 @@ def change(
 ) -> dict[str, Any]:
     """One row change; `before` and `after` are dicts of column to text."""
     values = {
-        side: [{"column": c, "state": "null" if v is None else "present"} | ({} if v is None else {"value": v})
+        side: [{"column": c, "state": "null" if v is None else "present", "type": "text"} | ({} if v is None else {"value": v})
                for c, v in images.pop(side).items()]
         for side in ("before", "after") if side in images
     }  # fmt: skip
     return {
         "kind": "change", "source_event_id": id_, "occurred_at": format_time(at), "actor": actor, "op": op,
         "verdict": "allowed", "resources": [{"schema": "public", "relation": table, "access": "write"}],
-        "db_session_id": f"s-{actor['id']}", "key": [{"column": "id", "value": key}], **values, **images,
+        "db_session_id": f"s-{actor['id']}", "key": [{"column": "id", "type": "text", "value": key}], **values, **images,
     }  # fmt: skip
 
 

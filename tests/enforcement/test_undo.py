@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import json
 from typing import Any
@@ -17,6 +18,7 @@ from tests import story
 from tests.enforcement.capture import Make, arrived, ready
 from tests.enforcement.conftest import Database
 from tests.enforcement.sink import Sink
+from tests.lineage.sources.golden import one
 
 pytestmark = pytest.mark.slow
 
@@ -118,3 +120,90 @@ def test_the_script_brings_every_table_back_and_names_what_it_cannot(
     with database.connect() as connection, pytest.raises(psycopg.errors.RaiseException, match="Nothing was undone"):
         connection.execute(script.encode())
     assert whole(database) == after
+
+
+# Debezium
+
+MICROS, DURATION = "io.debezium.time.MicroTimestamp", "io.debezium.time.MicroDuration"
+FIELDS = {
+    "id": ("int32", None, 7), "note": ("string", None, "it's"), "paid": ("boolean", None, True),
+    "made_at": ("int64", MICROS, 1795225772500000), "due": ("int32", "io.debezium.time.Date", 20778),
+    "opens": ("int64", "io.debezium.time.MicroTime", 3600500000), "seal": ("bytes", None, "3q2+7w=="),
+    "total": ("bytes", "org.apache.kafka.connect.data.Decimal", base64.b64encode(b"\x04\xd2").decode()),
+    "seen": ("string", "io.debezium.time.ZonedTimestamp", "2026-01-02T03:04:05.5Z"),
+}  # fmt: skip
+BOUGHT = (
+    "create table bought(id int primary key, note text, paid bool, made_at timestamp, due date, opens time, seal bytea, "
+    "total numeric(10, 2), seen timestamptz)"
+)
+
+
+def debezium(op: str, fields: dict[str, tuple[str, str | None, Any]], with_schema: bool = True) -> undo.Change:
+    """The change of a row as a connector tells it."""
+    row = {name: value for name, (_, _, value) in fields.items()}
+    told = [
+        {"type": kind, "name": named, "field": name, "parameters": {"scale": "2"}}
+        for name, (kind, named, _) in fields.items()
+    ]
+    sides = [{"type": "struct", "fields": told, "field": side} for side in ("before", "after")]
+    source = {
+        "connector": "postgresql",
+        "name": "shop",
+        "db": "shop",
+        "schema": "public",
+        "table": "bought",
+        "txId": 1,
+        "lsn": 2,
+    }
+    payload = {
+        "before": row if op == "d" else None,
+        "after": row if op == "c" else None,
+        "source": source,
+        "op": op,
+        "ts_ms": 1,
+    }
+    said = {"schema": {"type": "struct", "fields": sides}, "payload": payload} if with_schema else payload
+    event = one("debezium", json.dumps(said).encode(), key=["public.bought:id"])
+    images = {name: getattr(event, name) for name in ("key", "before", "after")}
+    return undo.Change(index=1, at=NOW, who="dana", op=event.op, schema="public", relation="bought", **images)
+
+
+def test_what_debezium_tells_with_types_is_taken_back_as_it_was(database: Database) -> None:
+    database.run(BOUGHT)
+    with database.connect() as connection:
+        connection.execute(undo.script(undo.plan([debezium("d", FIELDS)], {}), []).encode())
+    with database.connect() as connection:
+        (row,) = connection.execute("select t::text from bought t").fetchall()
+    assert row == (
+        '(7,it\'s,t,"2026-11-21 01:49:32.5",2026-11-21,01:00:00.5,"\\\\xdeadbeef",12.34,"2026-01-02 03:04:05.5+00")',
+    )
+    with database.connect() as connection:
+        connection.execute(undo.script(undo.plan([debezium("c", FIELDS)], {}), []).encode())
+    with database.connect() as connection:
+        assert connection.execute("select count(*) from bought").fetchone() == (0,)
+
+
+def test_bytes_that_a_connector_sends_as_text_are_never_written_as_letters(database: Database) -> None:
+    database.run("create table bought(id int primary key, seal bytea)")
+    script = undo.script(undo.plan([debezium("d", {"id": FIELDS["id"], "seal": ("string", None, "3q2+7w==")})], {}), [])
+    with database.connect() as connection, pytest.raises(psycopg.errors.DatatypeMismatch):
+        connection.execute(script.encode())
+
+
+@pytest.mark.parametrize("op", ["c", "d"])
+@pytest.mark.parametrize(
+    "field",
+    [
+        ("int64", DURATION, 3600000000), ("double", None, 0.1), ("bytes", "io.debezium.data.Bits", "Bg=="), ("array", None, ["a"]),
+        ("int64", "org.apache.kafka.connect.data.Timestamp", 1), ("int64", MICROS, 9223372036825200000), ("struct", "com.a.x.Y", {}),
+    ],
+)  # fmt: skip
+def test_a_change_is_left_where_the_source_does_not_say_what_a_value_is(
+    op: str, field: tuple[str, str | None, Any]
+) -> None:
+    for change in (
+        debezium(op, {"id": FIELDS["id"], "x": field}),
+        debezium(op, {"id": FIELDS["id"]}, with_schema=False),
+    ):
+        (left,) = undo.plan([change], {}).left
+        assert left.reason.startswith("the source does not say its type"), left.reason

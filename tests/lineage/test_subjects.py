@@ -86,7 +86,7 @@ def test_the_undo_page_shows_the_script_and_says_what_stays(store: str) -> None:
     assert "TRUNCATE on public.drafts: no row image was captured for it" in text
     assert Markup(html).risky == []
     script = auditor.get("/undo/script.sql?run=r%2F9%20%C3%BC").content.decode()
-    assert 'update "public"."customers" set "name" = \'A\' where "id"::text = \'4712\'' in script
+    assert 'update "public"."customers" set "name" = \'A\' where "id" = \'4712\'' in script
     assert 'insert into "public"."notes" ("id", "body")' in script
     assert "4711" not in script
     assert reads_recorded() == before + 2
@@ -110,7 +110,7 @@ def test_an_undo_script_is_for_those_who_see_values_and_hold_the_database_in_sco
 
 def values(**columns: str | None) -> tuple[Value, ...]:
     return tuple(
-        Value(column=name, state="null") if text is None else Value(column=name, value=text)
+        Value(column=name, state="null") if text is None else Value(column=name, type="text", value=text)
         for name, text in columns.items()
     )
 
