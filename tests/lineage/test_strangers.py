@@ -220,6 +220,8 @@ def test_a_viewer_of_another_team_finds_no_object_and_reads_no_word(made: dict[s
     text = said(answer)
     for name in re.findall(r"[?&]\w+=\{(\w+)\}", address.path):
         text = text.replace(str(made[name]).lower(), "")  # said back to who asked for it
+    if address.route == "account/":
+        text = text.split("what you read lately")[0]  # below stands what the stranger asked above, in their own words
     assert WORD not in text, text[max(0, text.find(WORD) - 200) : text.find(WORD) + 200]
 
 
