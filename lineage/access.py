@@ -110,6 +110,25 @@ class Viewer:
         return " and ".join(conditions), values
 
 
+def databases_of(viewer: Viewer) -> frozenset[str] | None:
+    """The databases in the viewer's scope by name, for what is kept by database alone; None: all.
+
+    For a scope of environments those that a source of them reports for.
+    """
+    named = frozenset(viewer.datasources)
+    if not viewer.environments:
+        return named or None
+    there = Source.objects.filter(environment__in=viewer.environments).exclude(datasource="")
+    reported = frozenset(there.values_list("datasource", flat=True))
+    return reported & named if named else reported
+
+
+def holds_database(viewer: Viewer, datasource: str) -> bool:
+    """Whether the database is in the viewer's scope."""
+    allowed = databases_of(viewer)
+    return allowed is None or datasource in allowed
+
+
 def viewer_of(user: User) -> Viewer:
     """The viewer that a signed-in user is."""
     return Viewer(

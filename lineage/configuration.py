@@ -16,9 +16,16 @@ NOTHING = "nothing"
 
 
 def record(
-    who: str, subject: str, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None, purpose: str | None = None
+    who: str,
+    subject: str,
+    old: Mapping[str, Any] | None,
+    new: Mapping[str, Any] | None,
+    purpose: str | None = None,
+    datasource: str | None = None,
 ) -> None:
     """Appends the record: in words what differs, and old and new value whole. No old value: it was added; no new: removed.
+
+    `datasource`: the database that it is about, whose viewers see it.
 
     Call it inside the transaction of the change. Raises StoreUnavailable, so that nothing changes unrecorded.
     """
@@ -31,7 +38,7 @@ def record(
         purpose=purpose,
     )
     whole = msgspec.json.encode({"old": old, "new": new}, order="sorted").decode()
-    ledger.record(msgspec.structs.replace(said, statement=bounded_statement(whole)))
+    ledger.record(msgspec.structs.replace(said, statement=bounded_statement(whole), datasource=datasource))
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
@@ -52,13 +59,14 @@ def worded(value: Any) -> str:
 
 
 @contextlib.contextmanager
-def asked(who: str, subject: str) -> Iterator[None]:
+def asked(who: str, subject: str, datasource: str | None = None) -> Iterator[None]:
     """Around a wish to change something: what is refused inside is recorded, by its code alone."""
     try:
         yield
     except errors.TouchstoneError as error:
         if error.status < 500:
-            ledger.record_decision(
+            said = ledger.decision(
                 "configuration", decided_by=who, subject=subject, transition="refused", purpose=error.code
             )
+            ledger.record(msgspec.structs.replace(said, datasource=datasource))
         raise

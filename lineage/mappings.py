@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 from django.db import transaction
 
 from lineage import configuration, errors
-from lineage.access import Viewer
+from lineage.access import Viewer, holds_database
 from lineage.models import Identity, Role
 
 MAPPERS = frozenset({Role.COMPLIANCE, Role.ADMIN})
 TYPES = ("human", "service", "agent", "system")
+AHEAD = dt.timedelta(days=366)
+"""How far in the future a mapping may begin."""
 NOBODY = ""
 """The person of a mapping that ended: from then on the login is nobody's."""
 
@@ -44,21 +46,22 @@ def establish(
     Mapping and record in one transaction. Raises AccessDenied, NotFound (a database outside the viewer's scope) and
     MappingInvalid; refusals are recorded.
     """
-    with configuration.asked(viewer.email, subject(datasource, db_user)):
+    place = datasource if 0 < len(datasource) <= 200 and "\0" not in datasource else None
+    with configuration.asked(viewer.email, subject(datasource, db_user), place):
         if not may(viewer):
             raise errors.AccessDenied("Whose login is whose is said by compliance and administrators.")
-        if viewer.datasources and datasource not in viewer.datasources:
+        if not holds_database(viewer, datasource):
             raise errors.NotFound
         if not reason.strip() or len(reason) > 1000 or "\0" in reason:
             raise errors.MappingInvalid("Say in up to 1,000 characters why. Nothing was changed.")
         now = dt.datetime.now(dt.UTC)
         with transaction.atomic():
-            newest = _newest(datasource, db_user)
-            if newest is not None and from_at is not None and from_at < now:
+            known = _known(datasource, db_user)
+            if from_at is not None and from_at < now and any(one.as_of <= now for one in known):
                 raise errors.MappingInvalid(
                     "This login was said to be somebody's before: what held until now stays. Name a time to come, or none for now."
                 )
-            if newest is None and person.id == NOBODY:
+            if not known and person.id == NOBODY:
                 raise errors.MappingInvalid("This login is nobody's already. Nothing was changed.")
             keep(datasource, db_user, person, from_at or now, viewer.email, reason.strip())
 
@@ -66,24 +69,32 @@ def establish(
 def keep(
     datasource: str, db_user: str, person: Person, from_at: dt.datetime, by: str, reason: str | None = None
 ) -> bool:
-    """Adds one mapping with its record, inside the caller's transaction; False where it said so already.
+    """Adds one mapping with its record, inside the caller's transaction; False where an import says what is known already.
 
-    Raises MappingInvalid for a mapping that is malformed or would change what held before the newest one.
+    What was planned for `from_at` or later never held: it is replaced, and stands in the record's old value. Raises
+    MappingInvalid for a mapping that is malformed, begins too far ahead, or would change what held before the newest one.
     """
     _check(datasource, db_user, person)
-    newest = _newest(datasource, db_user)
+    now = dt.datetime.now(dt.UTC)
+    if from_at > now + AHEAD:
+        raise errors.MappingInvalid("Name a time within a year from now. Nothing was changed.")
+    known = _known(datasource, db_user)
+    planned = [one for one in known if one.as_of > now and one.as_of >= from_at]
+    newest = next((one for one in known if one not in planned), None)
     told = {"person": person.id, "name": person.name or person.id, "email": person.email, "type": person.type}
     before = _told(newest)
-    if newest is not None and newest.as_of <= from_at and before == told:
+    if newest is not None and newest.as_of <= from_at and before == told and not (planned and reason):
         return False
     if newest is not None and from_at <= newest.as_of:
         raise errors.MappingInvalid(
             f"Something else is said of this login from {newest.as_of:%Y-%m-%dT%H:%MZ} on. Name a later time: what held before stays."
         )
-    since = {"from": from_at}
-    new = told | since if person.id else None
-    old = before | {"from": newest.as_of} if newest is not None and before is not None and newest.person_id else None
-    configuration.record(by, subject(datasource, db_user), old, new, reason)
+    new = told | {"from": from_at} if person.id else None
+    old = before | {"from": newest.as_of} if newest is not None and before is not None and newest.person_id else {}
+    if planned:
+        old = old | {"planned": [_worded(one) for one in planned]}
+    configuration.record(by, subject(datasource, db_user), old or None, new, reason, datasource)
+    Identity.objects.filter(pk__in=[one.pk for one in planned]).delete()
     Identity.objects.create(
         datasource=datasource, db_user=db_user, person_id=person.id, name=told["name"], email=person.email,
         type=person.type, as_of=from_at,
@@ -91,10 +102,16 @@ def keep(
     return True
 
 
-def _newest(datasource: str, db_user: str) -> Identity | None:
-    """The newest mapping of a login, locked: two who say something at once are one after the other."""
+def _known(datasource: str, db_user: str) -> list[Identity]:
+    """What is said of a login, newest first, locked: two who say something at once are one after the other."""
     known = Identity.objects.select_for_update().filter(datasource=datasource, db_user=db_user)
-    return known.order_by("-as_of").first()
+    return list(known.order_by("-as_of"))
+
+
+def _worded(one: Identity) -> str:
+    """A mapping whole, for the record."""
+    who = ", ".join(filter(None, (one.person_id or "nobody", one.name, one.email, one.type)))
+    return f"{who} from {configuration.worded(one.as_of)}"
 
 
 def _told(known: Identity | None) -> dict[str, Any] | None:

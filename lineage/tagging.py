@@ -9,7 +9,7 @@ import msgspec
 from django.db import transaction
 
 from lineage import errors, ledger, rights
-from lineage.access import Viewer
+from lineage.access import Viewer, holds_database
 from lineage.models import Role, Tag
 
 SETTERS = frozenset({Role.SECURITY, Role.COMPLIANCE, Role.ADMIN})
@@ -49,7 +49,7 @@ def establish(viewer: Viewer, datasource: str, relation: str, column: str, text:
     try:
         if not may(viewer):
             raise errors.AccessDenied("Columns are tagged by security, compliance and administrators.")
-        if viewer.datasources and datasource not in viewer.datasources:
+        if not holds_database(viewer, datasource):
             raise errors.NotFound
         classes, why = classes_of(text), reason.strip()
         if not _are_names([datasource], 200) or not RELATION.fullmatch(relation) or not _are_names([column], 200):

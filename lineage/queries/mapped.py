@@ -6,8 +6,7 @@ from typing import Any
 
 from django.db import connection
 
-from lineage import mappings
-from lineage.access import Viewer
+from lineage.access import Viewer, databases_of
 from lineage.engine import Question
 
 MOST = 1000
@@ -19,9 +18,10 @@ def logins(viewer: Viewer, datasource: str = "", db_user: str = "") -> list[dict
     if not viewer.reads_records:
         return []
     conditions, values = ["true"], list[Any]()
-    if viewer.datasources:
+    allowed = databases_of(viewer)
+    if allowed is not None:
         conditions.append("datasource = any(%s)")
-        values.append(list(viewer.datasources))
+        values.append(list(allowed))
     for column, value in (("datasource", datasource), ("db_user", db_user)):
         if value:
             conditions.append(f"{column} = %s")
@@ -42,13 +42,13 @@ def login_history(viewer: Viewer) -> list[dict[str, Any]]:
     if not viewer.reads_records:
         return []
     start = "mapping "
-    mine = " or ".join("starts_with(decision_subject, ?)" for _ in viewer.datasources) or "true"
+    allowed = databases_of(viewer)
     with Question(joined=False) as question:
         rows = question.rows(
             "select index, occurred_at as at, decided_by as by, decision_subject as subject, "  # noqa: S608 - our own words
             "json_extract_string(decision, '$.transition') as transition, purpose as reason from raw_events "
             "where source = 'touchstone' and decision_type = 'configuration' and starts_with(decision_subject, ?) "
-            f"and ({mine}) order by index desc limit {HISTORY_MOST}",
-            [start, *(mappings.subject(datasource, "") for datasource in viewer.datasources)],
+            f"and {'true' if allowed is None else 'list_contains(?, datasource)'} order by index desc limit {HISTORY_MOST}",
+            [start, *([] if allowed is None else [list(allowed)])],
         )
     return [{**row, "login": row.pop("subject").removeprefix(start)} for row in rows]

@@ -200,7 +200,8 @@ def datasources(viewer: Viewer) -> Answer:
             "count(*) filter (attribution <> 'none' and kind in ('query', 'change')) as attributed, "
             "count(*) filter (kind in ('query', 'change')) as attributable, "
             "max(occurred_at) as last_at, count(*) filter (custody_type = 'gap') as gaps "
-            f"from activity where datasource is not null and {scope} group by datasource order by datasource",
+            "from activity where datasource is not null and not (source = 'touchstone' and kind = 'decision') "
+            f"and {scope} group by datasource order by datasource",
             values,
         )
         states = {s["datasource"]: s for s in latest_states(question, viewer)}

@@ -8,7 +8,7 @@ import msgspec
 from django.db import connection
 
 from lineage import tagged, tagging
-from lineage.access import Viewer
+from lineage.access import Viewer, databases_of, holds_database
 from lineage.engine import Question
 
 HISTORY_MOST = 200
@@ -22,9 +22,10 @@ def tags(viewer: Viewer, datasource: str | None = None, relation: str | None = N
     if not viewer.reads_records:
         return []
     conditions, values = ["true"], list[Any]()
-    if viewer.datasources:
+    allowed = databases_of(viewer)
+    if allowed is not None:
         conditions.append("datasource = any(%s)")
-        values.append(list(viewer.datasources))
+        values.append(list(allowed))
     if datasource is not None:
         conditions.append("datasource = %s")
         values.append(datasource)
@@ -55,7 +56,7 @@ def tags_of(viewer: Viewer, datasource: str, relation: str) -> dict[str, dict[st
 
 def tag_history(viewer: Viewer, datasource: str, relation: str) -> list[dict[str, Any]]:
     """Who changed the classes of a table's columns, newest first: index, at, by, column, transition, reason."""
-    if not viewer.reads_records or (viewer.datasources and datasource not in viewer.datasources):
+    if not viewer.reads_records or not holds_database(viewer, datasource):
         return []
     start = tagging.subject(datasource, relation, "")
     with Question(joined=False) as question:
@@ -63,7 +64,7 @@ def tag_history(viewer: Viewer, datasource: str, relation: str) -> list[dict[str
             "select index, occurred_at as at, decided_by as by, decision_subject as subject, "  # noqa: S608 - a number
             "json_extract_string(decision, '$.transition') as transition, purpose as reason from raw_events "
             "where source = 'touchstone' and decision_type = 'configuration' and starts_with(decision_subject, ?) "
-            f"order by index desc limit {HISTORY_MOST}",
-            [start],
+            f"and datasource = ? order by index desc limit {HISTORY_MOST}",
+            [start, datasource],
         )
     return [{**row, "column": row.pop("subject").removeprefix(start)} for row in rows]

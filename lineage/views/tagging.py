@@ -9,7 +9,7 @@ from django.shortcuts import redirect
 from django.views.decorators.http import require_http_methods
 
 from lineage import errors, queries, tagging, words
-from lineage.access import Viewer
+from lineage.access import Viewer, holds_database
 from lineage.answers import evidence_read
 from lineage.views import frame
 
@@ -18,7 +18,7 @@ from lineage.views import frame
 @evidence_read
 def tags(request: HttpRequest, viewer: Viewer, datasource: str, relation: str) -> HttpResponse:
     """The columns of one table with their classes. A table of another's scope is not found."""
-    if viewer.datasources and datasource not in viewer.datasources:
+    if not holds_database(viewer, datasource):
         raise errors.NotFound
     if request.method == "POST":
         given = {name: request.POST.get(name, "") for name in ("column", "classes", "reason")}

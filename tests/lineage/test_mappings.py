@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
+from django.db import transaction
 from django.test import Client
 
-from lineage import errors, mappings, queries
+from lineage import errors, mappings, queries, tagging
 from lineage.access import Viewer
 from lineage.mappings import Person
 from lineage.models import Identity
@@ -135,3 +136,50 @@ def test_the_page_lists_says_and_ends_for_those_who_may(store: str, client: Clie
     assert "Say whose a login is" not in page
     assert client.post("/logins/", given).status_code == 403
     assert len(queries.logins(ALL)) == 2
+
+
+def test_what_was_planned_and_never_held_is_replaced_and_stands_in_the_record(store: str) -> None:
+    plan = NOW + dt.timedelta(days=300)
+    mappings.establish(CARLA, *LOGIN, OMAR, plan, "a slip of the year")
+    for far in (NOW + dt.timedelta(days=400), dt.datetime.max.replace(tzinfo=dt.UTC)):
+        with pytest.raises(errors.MappingInvalid, match="within a year"):
+            mappings.establish(CARLA, *LOGIN, OMAR, far, "far")
+    assert [row["from_at"] for row in queries.logins(ALL)] == [plan]
+    mappings.establish(CARLA, *LOGIN, DANA, NOW - dt.timedelta(days=30), "the register")
+    assert [row["person_id"] for row in queries.logins(ALL)] == [DANA.id]
+    newest = queries.login_history(ALL)[0]
+    assert f"planned omar@shop.example, Omar, human from {plan:%Y-%m-%dT%H:%MZ} → nothing" in newest["transition"]
+    mappings.establish(CARLA, *LOGIN, OMAR, plan, "Dana leaves")
+    mappings.establish(CARLA, *LOGIN, OMAR, NOW + dt.timedelta(days=1), "Dana leaves tomorrow")
+    assert [row["person_id"] for row in queries.logins(ALL)] == [OMAR.id, DANA.id]
+    mappings.establish(CARLA, *LOGIN, DANA, None, "Dana stays")
+    assert {row["person_id"] for row in queries.logins(ALL)} == {DANA.id}
+    with transaction.atomic():
+        assert not mappings.keep(*LOGIN, DANA, dt.datetime.now(dt.UTC), "import")
+
+
+def test_logins_and_tags_are_seen_within_databases_and_environments_alone(store: str) -> None:
+    for name, environment in (("orders", "production"), ("orders eu", "europe")):
+        story.source(f"feed-{environment}", environment, name)
+        mappings.establish(CARLA, name, "rw", DANA, None, f"of {name}")
+        tagging.establish(CARLA, name, "public.t", "mail", "email", "addresses")
+    narrowed = (
+        {"datasources": ("orders",)},
+        {"environments": ("production",)},
+        {"datasources": ("orders", "orders eu"), "environments": ("production",)},
+    )
+    for scope in narrowed:
+        viewer = Viewer("v@example.test", "compliance", **scope)
+        assert [row["datasource"] for row in queries.logins(viewer)] == ["orders"]
+        assert [row["login"] for row in queries.login_history(viewer)] == ["orders rw"]
+        assert [row["datasource"] for row in queries.tags(viewer)] == ["orders"]
+        assert len(queries.tag_history(viewer, "orders", "public.t")) == 1
+        assert queries.tag_history(viewer, "orders eu", "public.t") == []
+        with pytest.raises(errors.NotFound):
+            mappings.establish(viewer, "orders eu", "rw", OMAR, None, "why")
+        with pytest.raises(errors.NotFound):
+            tagging.establish(viewer, "orders eu", "public.t", "mail", "none", "why")
+    nowhere = Viewer("v@example.test", "compliance", environments=("nowhere",))
+    assert (queries.logins(nowhere), queries.login_history(nowhere), queries.tags(nowhere)) == ([], [], [])
+    assert len(queries.logins(ALL)) == len(queries.tags(ALL)) == 2
+    assert [row["datasource"] for row in queries.datasources(ALL).items if row["environment"] == "touchstone"] == []

@@ -17,7 +17,7 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
 
-from lineage import access, checkpoints, erasures, holds, ingest, rechecks, saved, tree
+from lineage import access, checkpoints, erasures, holds, ingest, mappings, rechecks, saved, tagging, tree
 from lineage.finding_models import Finding
 from lineage.findings import judging, receivers
 from lineage.models import ApiToken, GatewaySession, User
@@ -41,6 +41,8 @@ ZOE = {"id": "zoe@hr.example", "name": "Zoe", "type": "human", "db_user": "zoe"}
 BOT = {"id": f"{WORD}-bot", "name": f"{WORD}-bot", "type": "agent"}
 HOME, TABLE = f"{WORD}-orders", f"public.{WORD}_payments"
 STRANGER, EXPIRED = "stranger@hr.example", "expired@audit.example"
+ELSEWHERE = "elsewhere@hr.example"
+"""Narrowed by environment alone."""
 FORGETTER = f"{WORD}-carla@a.example"
 
 
@@ -114,6 +116,8 @@ def _desk() -> dict[str, Any]:
 
 def _forgetting() -> dict[str, Any]:
     carla = access.viewer_of(story.person(FORGETTER, "compliance", datasources=[HOME]))
+    mappings.establish(carla, HOME, f"{WORD}-rw", mappings.Person(f"{WORD}-rita"), None, f"{WORD} register")
+    tagging.establish(carla, HOME, TABLE, f"{WORD}_note", "email", f"{WORD} addresses")
     hold = holds.add(carla, f"relation:{WORD}_salaries", f"{WORD} lawsuit")
     asked = erasures.request(carla, f"relation:{TABLE}", ["change"], reason=f"{WORD} asked", ground="Article 17")
     kept = saved.save(
@@ -144,6 +148,7 @@ def made(shared_store: str) -> dict[str, Any]:
     for role in EVERYBODY:
         story.person(f"{role}@everybody.example", role)
     story.person(STRANGER, "admin", datasources=["hr-prod"], environments=["production"])
+    story.person(ELSEWHERE, "admin", environments=["production"])
     story.person(EXPIRED, "admin", ends_at=timezone.now() - dt.timedelta(days=1))
     for user in User.objects.all():
         ApiToken.objects.create(user=user, token_hash=access.token_hash(user.email))
@@ -223,6 +228,30 @@ def test_a_viewer_of_another_team_finds_no_object_and_reads_no_word(made: dict[s
     if address.route == "account/":
         text = text.split("what you read lately")[0]  # below stands what the stranger asked above, in their own words
     assert WORD not in text, text[max(0, text.find(WORD) - 200) : text.find(WORD) + 200]
+
+
+BY_DATABASE = (
+    "logins/",
+    "tables/<name:datasource>/<name:relation>/tags/",
+    "databases/",
+    "tables/",
+    "findings/",
+    "connect/",
+)
+
+
+def test_a_viewer_of_another_environment_reads_no_word_of_what_is_kept_by_database(made: dict[str, Any]) -> None:
+    for address in (a for a in ADDRESSES if a.route in BY_DATABASE):
+        answer = asks(ELSEWHERE, address, made)
+        assert answer.status_code in address.expected, (str(address), said(answer)[:300])
+        assert WORD not in said(answer), str(address)
+    tag = {"column": "x", "classes": "email", "reason": "r"}
+    login = {"datasource": HOME, "db_user": "x", "person": "x", "type": "human", "reason": "r"}
+    for route, post in ((BY_DATABASE[1], tag), ("logins/", login)):
+        path = "/tables/{datasource}/{relation}/tags/" if post is tag else "/logins/"
+        assert asks(ELSEWHERE, addresses.at(route, path, post=post), made).status_code == 404
+    assert asked(f"select count(*) from lineage_tag where datasource = '{HOME}'") == 1
+    assert asked(f"select count(*) from lineage_identity where datasource = '{HOME}'") == 1
 
 
 @for_each(
