@@ -83,7 +83,13 @@ def keep(
     newest = next((one for one in known if one not in planned), None)
     told = {"person": person.id, "name": person.name or person.id, "email": person.email, "type": person.type}
     before = _told(newest)
-    if newest is not None and newest.as_of <= from_at and before == told and not (planned and reason):
+    then = planned[-1] if planned and planned[-1].as_of == from_at else newest
+    if (
+        then is not None
+        and then.as_of <= from_at
+        and _told(then) == told
+        and not (reason and planned not in ([], [then]))
+    ):
         return False
     if newest is not None and from_at <= newest.as_of:
         raise errors.MappingInvalid(

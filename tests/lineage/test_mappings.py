@@ -156,6 +156,7 @@ def test_what_was_planned_and_never_held_is_replaced_and_stands_in_the_record(st
     assert {row["person_id"] for row in queries.logins(ALL)} == {DANA.id}
     with transaction.atomic():
         assert not mappings.keep(*LOGIN, DANA, dt.datetime.now(dt.UTC), "import")
+        assert [mappings.keep(*LOGIN, OMAR, plan, "import") for _ in range(2)] == [True, False]
 
 
 def test_logins_and_tags_are_seen_within_databases_and_environments_alone(store: str) -> None:
