@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 import psycopg
 from django.conf import settings
 from django.contrib import auth
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, DataError, transaction
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import redirect, render
@@ -28,6 +28,8 @@ from lineage.models import Role, User
 
 View = Callable[..., HttpResponseBase]
 log = logging.getLogger("touchstone")
+FEEDS = ("/api/v1/ingest/", "/api/v1/heartbeat", "/api/v1/gateway/exchange")
+"""What feeds send is kept and sent again: it is never told to be at fault where only the database says so."""
 REFUSED_AGAIN = dt.timedelta(hours=1)
 RECORDLESS: dict[str, str] = {
     Role.WITNESS: "A witness reads checkpoints, tiles and proofs, and no records.",
@@ -81,6 +83,11 @@ class ErrorMiddleware:
             if isinstance(exception, errors.SeatEnded):
                 _record_ended(request, exception)
             return error_answer(request, exception)
+        if isinstance(exception, (DataError, psycopg.DataError)) and not request.path.startswith(FEEDS):
+            # A NUL, say, which no text in the database can hold: what was asked is at fault, and nothing was done.
+            return error_answer(
+                request, errors.QueryInvalid("The address holds a character or number that cannot be looked for.")
+            )
         if isinstance(exception, (DatabaseError, psycopg.Error)):
             log.error("database error %s at %s", type(exception).__name__, route(request))
             return error_answer(request, errors.StoreUnavailable())

@@ -36,7 +36,7 @@ def may_look(viewer: Viewer) -> bool:
 
 
 def listed(viewer: Viewer) -> QuerySet[Source]:
-    """The sources in the viewer's scope, by name; one that speaks for any database is in everybody's. Raises AccessDenied."""
+    """The sources in the viewer's scope, by name; one that speaks for any database is not in that of a few. Raises AccessDenied."""
     if not may_look(viewer):
         raise errors.AccessDenied("Sources are for operators and administrators. The refusal is recorded.")
     found = Source.objects.exclude(name=OWN).order_by("name")

@@ -77,9 +77,15 @@ def retry(viewer: Viewer, number: int, **options: str) -> Retried:
             decided_by=viewer.email,
             subject=f"quarantined item {number} of {source.name}",
             transition=f"{item['code']} → {done.status}",
-            purpose=f"record {done.first_index}" if done.first_index is not None else None,
+            purpose=_purpose(done, options),
         )
         return done
+
+
+def _purpose(done: Retried, options: dict[str, str]) -> str | None:
+    """Which record it became, and what the person who asked said of its form: that decides who acted, and when."""
+    given = [f"{name}={options[name]}" for name in OPTIONS if options.get(name)]
+    return "; ".join([f"record {done.first_index}"] * (done.first_index is not None) + given) or None
 
 
 def _read(source: Source, number: int, body: bytes, sequence: int | None, options: dict[str, str]) -> list[Parsed]:

@@ -50,7 +50,12 @@ def by_password(request: HttpRequest, email: str, password: str) -> User:
     except errors.SeatEnded:
         _record(user, "sign-in refused: the seat has ended")
         raise
-    SignInAttempt.objects.filter(key=next(iter(keys))).delete()
+    by_email, by_address = keys
+    SignInAttempt.objects.filter(key=by_email).delete()
+    # Only tries that failed count against an address that many share.
+    mine = SignInAttempt.objects.filter(key=by_address, is_refusal=False).order_by("-at", "-pk").first()
+    if mine is not None:
+        mine.delete()
     return user
 
 

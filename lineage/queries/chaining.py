@@ -63,7 +63,7 @@ def chain(viewer: Viewer, start: Start, *of: str) -> dict[str, Any]:
             "acts": [_shown(act, viewer) for act in acts],
             "total": total,
             "keys": _keys(question, [act["index"] for act in acts if act["kind"] == "query"]),
-            "decisions": _decisions(question, sorted(cited)),
+            "decisions": _decisions(question, sorted(cited), scope, values),
             "cited": sorted(cited),
             "as_of": question.size,
             "coverage": coverage(question, viewer, Window()),
@@ -133,13 +133,14 @@ def _keys(question: Question, indexes: list[int]) -> list[dict[str, Any]]:
     )
 
 
-def _decisions(question: Question, cited: list[str]) -> list[dict[str, Any]]:
-    """Decisions on tickets and requests that acts in scope cite: they carry no database of their own."""
+def _decisions(question: Question, cited: list[str], scope: str, values: list[Any]) -> list[dict[str, Any]]:
+    """Decisions on tickets and requests that acts in scope cite. Who names no database is put in scope by what cites it."""
     if not cited:
         return []
     rows = question.rows(
         f"select {DECISIONS} from activity where kind = 'decision' and (list_contains(?, ticket) or list_contains(?, approval_request)) "  # noqa: S608
+        f"and not list_contains(flags, 'unauthorised_assertion') and (({scope}) or datasource is null) "
         "order by occurred_at, index limit 200",
-        [cited, cited],
+        [cited, cited, *values],
     )
     return [row | {"approval": msgspec.json.decode(row["approval"]) if row["approval"] else {}} for row in rows]

@@ -52,6 +52,23 @@ def test_the_way_from_request_to_row_is_the_same_from_every_end(told: dict[str, 
     assert joins("session", "orders-prod~s-omar@shop.example") == WHOLE
 
 
+def test_a_decision_of_another_teams_database_is_not_in_the_picture(told: dict[str, int]) -> None:
+    other = story.source("hr-desk", datasource="hr-prod")
+    approval = {
+        "request_id": "OPS-42",
+        "state": "approved",
+        "approvers": ["eve@hr.example"],
+        "reason": "payroll secret",
+    }
+    story.send(other, {
+        "kind": "decision", "occurred_at": NOW.isoformat(), "source_event_id": "hr1", "ticket": "OPS-42", "approval": approval,
+        "datasource": "hr-prod", "decision": {"type": "approval", "subject": "OPS-42", "decided_by": "eve@hr.example"},
+    })  # fmt: skip
+    narrow = access.Viewer("n@example.org", "auditor", datasources=("orders-prod",))
+    for viewer, is_there in ((AUDITOR, True), (narrow, False)):
+        assert ("payroll secret" in str(queries.chain(viewer, "ticket", "OPS-42"))) is is_there
+
+
 def test_what_no_record_joins_is_said_and_drawn_not_left_out(told: dict[str, int]) -> None:
     found = joins("row", "orders-prod", "public.customers", "4711")
     assert found["No statement reported", "public.customers 4711"] == "none"

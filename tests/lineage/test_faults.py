@@ -52,3 +52,19 @@ def test_refused_unreadable_and_unknown_addresses_say_what_to_do_under_an_id(sto
         assert re.search(r"id <code>[0-9a-f]{12}</code>", html), path
         assert html.count("<h1>") == 1
         assert 'class="btn"' in html, path
+
+
+def test_a_nul_in_an_address_is_a_fault_of_the_address_and_not_of_the_store(store: str) -> None:
+    admin = signed_in(story.person("root@shop.example", "admin"))
+    for path in (
+        "/findings/?rule=%00",
+        "/api/v1/findings?rule=%00",
+        "/logins/?datasource=%00",
+        "/integrity/quarantine/?source=%00",
+        "/tables/a%00b/x.y/tags/",
+    ):
+        assert admin.get(path).status_code in (400, 404), path
+    answer = Client().post(
+        "/api/v1/token", {"grant_type": "client_credentials", "client_id": "\0", "client_secret": "x"}
+    )
+    assert answer.status_code in (400, 401)
