@@ -342,7 +342,8 @@ def test_what_ran_under_an_approval_counts_for_its_request_and_the_attempt_befor
 
 def test_security_decides_by_program_and_only_with_an_api_token(three: tuple[Viewer, ...]) -> None:
     as_owner(
-        "insert into lineage_apitoken (token_hash, created_at, user_id) select %s, now(), id from lineage_user where email = %s",
+        "insert into lineage_apitoken (token_hash, name, datasources, environments, created_at, user_id) "
+        "select %s, '', '{}', '{}', now(), id from lineage_user where email = %s",
         access.token_hash("sec"), desk.SEVERIN,
     )  # fmt: skip
     bearer = {"Authorization": "Bearer sec"}
@@ -368,7 +369,8 @@ def test_the_command_lists_approves_rejects_and_refuses_a_stranger(
     three: tuple[Viewer, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     as_owner(
-        "insert into lineage_apitoken (token_hash, created_at, user_id) select %s, now(), id from lineage_user where email = %s",
+        "insert into lineage_apitoken (token_hash, name, datasources, environments, created_at, user_id) "
+        "select %s, '', '{}', '{}', now(), id from lineage_user where email = %s",
         access.token_hash("sec"), desk.SEVERIN,
     )  # fmt: skip
     monkeypatch.setenv("TOUCHSTONE_TOKEN", "nobody")
