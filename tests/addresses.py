@@ -109,7 +109,7 @@ ADDRESSES = (
     at("findings/<int:number>/", "/findings/{finding}/", OBJECT),
     at("findings/<int:number>/triage/", "/findings/{finding}/triage/", OBJECT, roles=READERS, post={"act": "note", "note": "x"}),
     at("findings/rules/", "/findings/rules/", SHARED),
-    at("findings/receivers/", "/findings/receivers/", roles=DECIDERS, stranger=(200, 403)),
+    at("findings/receivers/", "/findings/receivers/", roles=DECIDERS, stranger=(403,)),
     at(f"{API}findings/<int:number>", "/api/v1/findings/{finding}", OBJECT),
     at(f"{API}findings/<int:number>/triage", "/api/v1/findings/{finding}/triage", OBJECT, roles=EVERYBODY,
        post={"act": "note", "note": "x"}),

@@ -19,7 +19,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.db import transaction
 
-from lineage import errors, ledger, rights
+from lineage import configuration, errors, rights
 from lineage.access import Viewer
 from lineage.finding_models import Receiver
 from lineage.findings import ruling
@@ -61,8 +61,8 @@ def establish(viewer: Viewer, given: dict[str, Any], reason: str) -> tuple[Recei
         rights.refuse("configuration", None, viewer.email, error.code)
         raise
     with transaction.atomic():
-        one = Receiver.objects.select_for_update().filter(name=given["name"]).first()
-        before = _words(one) if one else "none"
+        one = Receiver.objects.select_for_update(no_key=True).filter(name=given["name"]).first()
+        before = _value(one) if one else None
         moved = one is None or (one.kind, one.address) != (wanted["kind"], wanted["address"])
         one = one or Receiver(name=given["name"])
         for field in SHOWN:
@@ -72,10 +72,7 @@ def establish(viewer: Viewer, given: dict[str, Any], reason: str) -> tuple[Recei
             fresh = f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
             one.secret = _vault().encrypt(fresh.encode()).decode()
         one.save()
-        ledger.record_decision(
-            "configuration", decided_by=viewer.email, subject=f"receiver {one.name}",
-            transition=f"{before} → {_words(one)}{'; new secret' if fresh else ''}", purpose=why,
-        )  # fmt: skip
+        configuration.record(viewer.email, f"receiver {one.name}", before, _value(one), why)
     return one, fresh
 
 
@@ -148,7 +145,7 @@ def check_url(url: str) -> None:
     if (
         parts.scheme not in ("https", "http")
         or not parts.hostname
-        or parts.username
+        or "@" in parts.netloc
         or len(url) > 500
         or re.search(r"[\s\x00-\x1f]", url)
     ):
@@ -161,23 +158,30 @@ def check_url(url: str) -> None:
             ipaddress.ip_address(a[4][0]) for a in socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
         }
     except (OSError, ValueError, UnicodeError) as error:
-        raise errors.ReceiverInvalid(f"The host {parts.hostname[:100]} is not known here.", field="address") from error
+        raise errors.ReceiverInvalid("The host of the address is not known here.", field="address") from error
     plain = parts.scheme == "http"
     for ip in found:
         if ip.is_link_local or ip.is_multicast or ip.is_unspecified or ip.is_reserved:
-            raise errors.ReceiverInvalid(f"{ip} is no address that findings are sent to.", field="address")
+            raise errors.ReceiverInvalid("Findings are not sent to link-local or reserved addresses.", field="address")
         if plain and not (ip.is_private or ip.is_loopback):
             raise errors.ReceiverInvalid("Outside your own network the address begins with https://.", field="address")
 
 
-def _words(receiver: Receiver) -> str:
-    """As a record tells it. Of a webhook's address the host alone: the rest may be a secret."""
-    host = urlsplit(receiver.address).hostname if receiver.kind == "webhook" else receiver.address
-    mark = hashlib.sha256(receiver.address.encode()).hexdigest()[:8]
-    which = [f"{name}={'+'.join(getattr(receiver, name))}" for name in SHOWN[3:6] if getattr(receiver, name)]
-    return " ".join(
-        [receiver.kind, f"{host} ({mark})", f"from {receiver.severity}", *which, "on" if receiver.is_on else "off"]
-    )[:240]
+def _value(receiver: Receiver) -> dict[str, Any]:
+    """As a record tells it. Of a webhook's address the host alone: the rest may be a secret. Marks tell that one changed."""
+    where = shown_address(receiver)
+    return {
+        "on": receiver.is_on,
+        "kind": receiver.kind,
+        "address": f"{where} ({_mark(receiver.address)})",
+        "severity": receiver.severity,
+        "secret": _mark(receiver.secret),
+        **{name: list(getattr(receiver, name)) for name in ("rules", "environments", "datasources")},
+    }
+
+
+def _mark(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8] if text else ""
 
 
 def shown_address(receiver: Receiver) -> str:
@@ -185,4 +189,4 @@ def shown_address(receiver: Receiver) -> str:
     if receiver.kind == "mail":
         return receiver.address
     parts = urlsplit(receiver.address)
-    return f"{parts.scheme}://{parts.netloc}/…"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/…"

@@ -219,12 +219,13 @@ def finding(viewer: Viewer, number: int) -> dict[str, Any]:
         asked = f"select index from activity where index in ({listed}) and {scope} order by index"  # noqa: S608 - numbers
         events = fetch(question, viewer, question.rows(asked, values))
         history = question.rows(
-            "select index, occurred_at, received_at, actor_id as by, custody from raw_events "
-            "where source = 'touchstone' and kind = 'custody' and custody_subject = ? order by index limit 500",
-            [f"finding {number}"],
+            "select index, occurred_at, received_at, actor_id as by, custody from raw_events "  # noqa: S608 - our own words
+            f"where source = 'touchstone' and kind = 'custody' and custody_subject = ? and {scope} order by index limit 500",
+            [f"finding {number}", *values],
         )
         size = question.size
     tellings = Telling.objects.filter(finding=kept).select_related("receiver").order_by("pk")
+    shows_where = ruling.may(viewer)
     return {
         "finding": rows[0] if rows else _bare(kept, rules),
         "rule": rules.rule(kept.rule),
@@ -233,7 +234,8 @@ def finding(viewer: Viewer, number: int) -> dict[str, Any]:
         "history": [shown(row, viewer) for row in history],
         "told": [
             {
-                "receiver": one.receiver.name, "kind": one.receiver.kind, "address": receivers.shown_address(one.receiver),
+                "receiver": one.receiver.name, "kind": one.receiver.kind,
+                "address": receivers.shown_address(one.receiver) if shows_where else None,
                 "message_id": one.message_id, "tries": one.tries, "answer": one.answer, "told_at": one.told_at,
                 "waits": one.told_at is None and one.body is not None, "next_at": one.next_at,
             }

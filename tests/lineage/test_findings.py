@@ -179,6 +179,8 @@ def test_triage_is_a_record_each_and_for_those_who_may(store: str) -> None:
     assert said == [
         ("cora@example.test", "note"), ("sigrid@example.test", "owner"), ("sigrid@example.test", "verdict"), ("t@x.example", "reopen"),
     ]  # fmt: skip
+    before = Viewer("early@example.test", "auditor", until_at=NOW)
+    assert queries.finding(before, number)["history"] == [], "what was said after the end of one's scope is out of it"
     listed = client.get("/api/v1/findings?state=open&q=op:truncate", HTTP_AUTHORIZATION="Bearer t").json()
     assert [item["number"] for item in listed["items"]] == [number]
     client.force_login(story.person("sigrid2@example.test", "security"))

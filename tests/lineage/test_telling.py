@@ -147,12 +147,15 @@ def test_an_agents_act_reaches_the_webhook_once_signed_without_values_and_the_pa
     assert Finding.objects.count() == 2, "what was there before the receiver is kept, and not told"
     proof = queries.finding(ALL, told["touchstone"]["finding"])
     assert [(t["receiver"], t["tries"], t["answer"]) for t in proof["told"]] == [("on call", 1, "HTTP 200")]
-    assert proof["told"][0]["address"] == f"http://127.0.0.1:{on_call.port}/…"
+    assert [(t["kind"], t["address"]) for t in proof["told"]] == [("webhook", None)], "where is for who sets receivers"
+    assert queries.finding(SIGRID, ours["finding"])["told"][0]["address"] == f"http://127.0.0.1:{on_call.port}/…"
     assert "told to on call: HTTP 200" in [row["custody"]["detail"] for row in proof["history"]]
     assert Telling.objects.get().body is None
     client = Client()
     client.force_login(story.person("alice@audit.example", "auditor"))
-    assert headers["webhook-id"] in client.get(f"/findings/{told['touchstone']['finding']}/").content.decode()
+    page = client.get(f"/findings/{told['touchstone']['finding']}/").content.decode()
+    assert headers["webhook-id"] in page
+    assert "127.0.0.1" not in page
 
 
 def test_a_receiver_that_was_away_is_told_afterwards_once_and_holds_up_nobody(store: str, on_call: OnCall) -> None:
@@ -234,6 +237,8 @@ def test_mail_is_told_too_and_the_keeper_does_both_rounds(store: str) -> None:
         (SIGRID, {"address": "http://169.254.169.254/latest"}, "receiver-invalid"),
         (SIGRID, {"address": "file:///etc/passwd"}, "receiver-invalid"),
         (SIGRID, {"address": "http://user:word@127.0.0.1/"}, "receiver-invalid"),
+        (SIGRID, {"address": "http://:word@127.0.0.1/"}, "receiver-invalid"),
+        (SIGRID, {"address": "http://@127.0.0.1/"}, "receiver-invalid"),
         (SIGRID, {"address": "http://8.8.8.8/x"}, "receiver-invalid"),
         (SIGRID, {"rules": ["no-such-rule"]}, "receiver-invalid"),
         (SIGRID, {"name": "<script>"}, "receiver-invalid"),
@@ -272,6 +277,19 @@ def test_a_receivers_secret_is_shown_once_and_its_change_is_a_record_without_it(
         if row["decision"]["type"] == "configuration"
     ]
     assert [row["decision"]["subject"] for row in told] == ["receiver on call"] * 2
-    assert "from high" in told[0]["decision"]["transition"]
-    assert "→ webhook 127.0.0.1" in told[0]["decision"]["transition"]
+    assert told[0]["decision"]["transition"] == "changed: severity high → low"
+    assert told[1]["decision"]["transition"].startswith("added: on yes; kind webhook; address http://127.0.0.1:9/… (")
     assert not any(secret in str(row) or "hooks/abc" in str(row) for row in told)
+
+
+def test_a_change_of_a_receiver_with_many_databases_is_told_whole(store: str) -> None:
+    names = [f"database-number-{n}" for n in range(30)]
+    receiver("http://127.0.0.1:9/hooks/abc", datasources=names)
+    receiver("http://127.0.0.1:9/hooks/abc", datasources=names, is_on=False)
+    receiver("http://127.0.0.1:9/hooks/abc", datasources=names[:-1], is_on=False, new_secret=True)
+    said, off, _ = queries.events(SIGRID, "kind:decision source:touchstone").items
+    assert off["decision"]["transition"] == "changed: on yes → no"
+    assert "secret" in said["decision"]["transition"]
+    whole = json.loads(said["statement"])
+    assert (whole["old"]["datasources"], whole["new"]["datasources"]) == (sorted(names), sorted(names[:-1]))
+    assert "hooks/abc" not in str((said, off))
