@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from lineage import errors, ledger
-from lineage.events import bounded_statement
+from lineage.events import Statement, bounded_statement
 
 NOTHING = "nothing"
 
@@ -37,8 +37,12 @@ def record(
         transition=f"{word}: {difference(old or {}, new or {})}",
         purpose=purpose,
     )
-    whole = msgspec.json.encode({"old": old, "new": new}, order="sorted").decode()
-    ledger.record(msgspec.structs.replace(said, statement=bounded_statement(whole), datasource=datasource))
+    ledger.record(msgspec.structs.replace(said, statement=whole(old, new), datasource=datasource))
+
+
+def whole(old: Any, new: Any) -> Statement:
+    """Old and new value as a record's statement, where its words may be cut."""
+    return bounded_statement(msgspec.json.encode({"old": old, "new": new}, order="sorted").decode())
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

@@ -10,7 +10,9 @@ import datetime as dt
 from collections.abc import Mapping
 from typing import Any
 
-from lineage import ledger
+import msgspec
+
+from lineage import configuration, ledger
 from lineage.models import InventoryEntry, Owner
 
 STATES = ("active", "retired")
@@ -77,10 +79,11 @@ def _told(subject: str, was: Mapping[str, str] | None, now: Mapping[str, str], a
         return
     changed = [f"{name}: {(was or {}).get(name) or 'nothing'} → {text or 'nothing'}" for name, text in now.items()
                if (was or {}).get(name, "") != text]  # fmt: skip
-    ledger.record_decision(
+    told = ledger.decision(
         "configuration",
         decided_by=who,
         subject=subject,
         transition="; ".join(changed),
         purpose=f"as of {as_of.isoformat()}",
     )
+    ledger.record(msgspec.structs.replace(told, statement=configuration.whole(was, now)))

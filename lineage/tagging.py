@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import msgspec
 from django.db import transaction
 
-from lineage import errors, ledger, rights
+from lineage import configuration, errors, ledger, rights
 from lineage.access import Viewer, holds_database
 from lineage.models import Role, Tag
 
@@ -66,7 +66,8 @@ def establish(viewer: Viewer, datasource: str, relation: str, column: str, text:
             "configuration", decided_by=viewer.email, subject=subject(datasource, relation, column),
             transition=f"{_words(before.classes) if before else 'not tagged'} → {_words(classes)}", purpose=why,
         )  # fmt: skip
-        ledger.record(msgspec.structs.replace(told, datasource=datasource))
+        whole = configuration.whole(before.classes if before else None, classes)
+        ledger.record(msgspec.structs.replace(told, datasource=datasource, statement=whole))
         Tag.objects.update_or_create(
             datasource=datasource, relation=relation, column=column, defaults={"classes": classes, "by": viewer.email}
         )

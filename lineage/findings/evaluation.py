@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
+from django.conf import settings
 
 from lineage.engine import Question
 from lineage.findings.rules import OWN, SEEN, Rule, Ruleset
@@ -50,7 +52,7 @@ def evaluate(
 ) -> list[Row]:
     """Findings among the records that meet `judged`, newest first; `base` is what conditions may look at besides.
 
-    One row for each rule and what it is about, with `about` (a digest that stays the same) and `members` (indexes).
+    One row for each rule and what it is about, with `about` (a keyed digest that stays the same) and `members` (indexes).
     """
     if not rules.on:
         return []
@@ -65,8 +67,10 @@ def evaluate(
         from ruled where {ONCE} group by rule, about order by index desc, rule""",  # noqa: S608 - our own rules
         [*base[1], *judged[1]],
     )
+    key = f"finding {settings.SECRET_KEY}".encode()
     for row in rows:
-        row["about"] = hashlib.sha256(row["about"].encode("utf-8", "surrogatepass")).hexdigest()
+        # Keyed, since who guesses a person's id must not find it in the digest.
+        row["about"] = hmac.new(key, row["about"].encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
     return rows
 
 

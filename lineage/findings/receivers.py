@@ -18,13 +18,15 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.db import transaction
+from django.db.models import QuerySet
 
 from lineage import configuration, errors, rights
 from lineage.access import Viewer
-from lineage.finding_models import Receiver
+from lineage.finding_models import Receiver, Telling
 from lineage.findings import ruling
 from lineage.findings.rules import SEVERITIES
 
+OFF = "not told: the receiver was switched off"
 KINDS = ("webhook", "mail")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,59}")
 SHOWN = ("kind", "address", "severity", "rules", "environments", "datasources", "is_on")
@@ -72,8 +74,15 @@ def establish(viewer: Viewer, given: dict[str, Any], reason: str) -> tuple[Recei
             fresh = f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
             one.secret = _vault().encrypt(fresh.encode()).decode()
         one.save()
+        if not one.is_on:
+            drop_waiting(Telling.objects.filter(receiver=one))
         configuration.record(viewer.email, f"receiver {one.name}", before, _value(one), why)
     return one, fresh
+
+
+def drop_waiting(tellings: QuerySet[Telling]) -> None:
+    """Of these, messages that wait lose their text and are told no more."""
+    tellings.filter(told_at=None).exclude(body=None).update(body=None, answer=OFF)
 
 
 def secret_of(receiver: Receiver) -> bytes:

@@ -96,6 +96,9 @@ class Tellers:
         self.threads: dict[int, threading.Thread] = {}
 
     def __call__(self) -> None:
+        # What was found while it was being switched off.
+        old = timezone.now() - GIVE_UP
+        receivers.drop_waiting(Telling.objects.filter(receiver__is_on=False, finding__found_at__lt=old))
         for receiver in _due():
             thread = self.threads.get(receiver)
             if thread is None or not thread.is_alive():

@@ -36,6 +36,9 @@ DAY, FIRST = dt.timedelta(days=1), dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 FACETS = ("rule", "severity", "state", "environment")
 STATES = ("open", "closed", "explained")
 MATCHED_MOST = 5_000
+ABSENT: dict[str, Any] = dict.fromkeys(
+    ("last_index", "received_at", "who_name", "who_type", "on_behalf_of", "op", "command", "source", "ticket")
+) | {"tags": []}
 
 
 class Narrowed(msgspec.Struct, frozen=True):
@@ -171,6 +174,7 @@ def _told(question: Question, viewer: Viewer, kept: list[Finding], rules: Rulese
     for finding in kept:
         row = rows.get(finding.pk)
         if row is None:
+            told.append(ABSENT | _bare(finding, rules) | {"about": finding.about})
             continue
         row |= {"records": finding.records, "rows": finding.rows, "about": finding.about, "members": finding.members}
         row = _open(say(row, rules), rules) | {
@@ -227,7 +231,7 @@ def finding(viewer: Viewer, number: int) -> dict[str, Any]:
     tellings = Telling.objects.filter(finding=kept).select_related("receiver").order_by("pk")
     shows_where = ruling.may(viewer)
     return {
-        "finding": rows[0] if rows else _bare(kept, rules),
+        "finding": rows[0],
         "rule": rules.rule(kept.rule),
         "digest": kept.digest,
         "events": events,

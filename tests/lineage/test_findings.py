@@ -11,7 +11,7 @@ from django.test import Client
 from lineage import access, errors, ledger, queries, tagging
 from lineage.access import Viewer
 from lineage.events import Decision, Event
-from lineage.finding_models import Finding, FindingRules
+from lineage.finding_models import Finding, FindingProgress, FindingRules
 from lineage.findings import judging, rules, ruling, triage
 from lineage.models import ApiToken
 from tests import story
@@ -260,3 +260,22 @@ def test_a_killed_judge_keeps_nothing_half_and_forgets_nothing(store: str, monke
     assert queries.events(ALL, "kind:custody source:touchstone").items == []
     judge()
     assert Finding.objects.count() == 1
+
+
+def test_findings_whose_records_are_gone_stay_in_the_list_and_its_next_page(store: str, settings: Any) -> None:
+    desk = story.source()
+    acts = [story.query(f"g{n}", at(n), story.OMAR, f"truncate t{n}", "truncate") for n in range(3)]
+    story.send(desk, *acts)
+    judge()
+    newest, *_ = whole = queries.findings(ALL).items
+    Finding.objects.filter(pk=newest["number"]).update(members=[10**9])
+    first = queries.findings(ALL, limit=2)
+    assert [row["number"] for row in first.items] == [row["number"] for row in whole[:2]]
+    assert first.items[0].keys() == first.items[1].keys()
+    assert "is not shown" in first.items[0]["sentence"]
+    assert [r["number"] for r in queries.findings(ALL, limit=2, cursor=first.next).items] == [whole[2]["number"]]
+    about = Finding.objects.get(pk=newest["number"]).about
+    settings.SECRET_KEY = "another key of this program, long enough"
+    FindingProgress.objects.update(judged_to=0)
+    Finding.objects.all().delete()
+    assert about not in {row["about"] for row in queries.findings(ALL).items}, "a digest of people is keyed"

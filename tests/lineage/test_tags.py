@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 
 import pytest
 from django.test import Client
@@ -77,3 +78,11 @@ def test_a_refused_tag_changes_nothing_and_is_recorded(
     (record,) = queries.events(ALL, "kind:decision source:touchstone").items
     assert record["decision"]["transition"] == "refused"
     assert record["purpose"] == code
+
+
+def test_a_change_of_many_long_classes_is_told_whole(store: str) -> None:
+    many = [f"{chr(97 + n)}{'x' * 39}" for n in range(20)]
+    tagging.establish(SIGRID, *PLACE, " ".join(many), "all of them")
+    tagging.establish(SIGRID, *PLACE, " ".join(many[:-1]), "one less")
+    record = queries.events(SIGRID, "kind:decision source:touchstone").items[0]
+    assert json.loads(record["statement"]) == {"old": many, "new": many[:-1]}

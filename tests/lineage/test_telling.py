@@ -225,6 +225,19 @@ def test_mail_is_told_too_and_the_keeper_does_both_rounds(store: str) -> None:
     forgetting.PLACE.forget_texts(["dana@shop.example"])
     assert telling.tell_one(one.pk) is False
     assert Telling.objects.get(told_at=None).answer == forgetting.GONE
+    act(3)
+    judging.judge()
+    receivers.establish(SIGRID, given | {"rules": ["agent-write"], "is_on": False}, "holidays")
+    receivers.establish(SIGRID, given | {"rules": ["agent-write"]}, "back")
+    off = Telling.objects.latest("pk")
+    assert (off.body, off.answer, telling.tell_one(one.pk)) == (None, receivers.OFF, False)
+    Receiver.objects.update(is_on=False)
+    Telling.objects.filter(pk=off.pk).update(body="late", answer="")
+    telling.Tellers()()
+    assert Telling.objects.get(pk=off.pk).body == "late"
+    Finding.objects.update(found_at=dt.datetime.now(dt.UTC) - telling.GIVE_UP)
+    telling.Tellers()()
+    assert not Telling.objects.exclude(body=None).exists()
     assert forgetting.PLACE in reach.places
     assert {"findings", "telling"} <= {each.name for each in keeper.rounds() if each.apart}
 
