@@ -11,7 +11,7 @@ from pathlib import Path
 import plotly
 from environs import Env
 
-from config import database, mail
+from config import database, mail, openid
 
 env = Env()
 
@@ -76,6 +76,12 @@ WAL_HOURS = env.int("TOUCHSTONE_WAL_HOURS", 24)
 EMBEDDED = not env.str("DATABASE_URL", "")
 PUBLIC_URL = env.str("TOUCHSTONE_URL", (CSRF_TRUSTED_ORIGINS or [""])[0]).rstrip("/")
 MAINTENANCE_HOURS = env.str("TOUCHSTONE_WORKING_HOURS", "")
+OPENID = openid.Provider(
+    issuer=env.str("TOUCHSTONE_OIDC_ISSUER", "").strip(),
+    client_id=env.str("TOUCHSTONE_OIDC_CLIENT_ID", "").strip(),
+    client_secret=secret("TOUCHSTONE_OIDC_CLIENT_SECRET") or "",
+    name=env.str("TOUCHSTONE_OIDC_NAME", "").strip() or openid.Provider.name,
+)
 
 INSTALLED_APPS = [
     "django.contrib.auth",
@@ -89,6 +95,10 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "csp",
     "procrastinate.contrib.django",
+    "allauth",
+    "allauth.account",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
     "lineage",
     "reports",
 ]
@@ -103,6 +113,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
     "lineage.zones.ZoneMiddleware",
     "lineage.answers.ErrorMiddleware",
 ]
@@ -126,6 +137,12 @@ TEMPLATES = [
 DATABASES = {"default": database.settings(DATA_DIR, role=env.str("TOUCHSTONE_DB_ROLE", "web"))}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTH_USER_MODEL = "lineage.User"
+# allauth fetches and exchanges for us and keeps nothing: it has no tables here, no pages, no sign-up (docs/decisions/010).
+MIGRATION_MODULES: dict[str, str | None] = {"account": None, "socialaccount": None}
+ACCOUNT_USER_MODEL_USERNAME_FIELD = None
+ACCOUNT_LOGIN_METHODS = {"email"}
+ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]
+SOCIALACCOUNT_REQUESTS_TIMEOUT = 5
 LOGIN_URL = "/accounts/login/"
 LOGIN_REDIRECT_URL = "/"
 LOGOUT_REDIRECT_URL = "/accounts/login/"

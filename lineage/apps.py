@@ -9,6 +9,7 @@ class LineageConfig(AppConfig):
     name = "lineage"
 
     def ready(self) -> None:
+        from config import checks  # noqa: F401 - registers them
         from lineage import reach, saved
         from lineage.findings import forgetting
 

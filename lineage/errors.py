@@ -79,6 +79,25 @@ class SeatEnded(TokenInvalid):
         self.email = email
 
 
+class SignInRefused(TokenInvalid):
+    """Who came from the OpenID provider is not let in. `why` goes into the log, the message to the person; `email`: whose seat."""
+
+    code = "sign-in-refused"
+    default = "Your provider's word does not open a seat here. Begin again, or sign in with your password."
+
+    def __init__(self, why: str, message: str, email: str = "") -> None:
+        super().__init__(f"{message} The refusal is recorded.")
+        self.why, self.email = why, email
+
+
+class ProviderUnavailable(TouchstoneError):
+    """The OpenID provider does not answer, or not as one."""
+
+    code = "provider-unavailable"
+    status = 503
+    default = "Your provider does not answer now. Sign in with your password, or try again in a few minutes."
+
+
 class SignInPutOff(TouchstoneError):
     """Too many tries to sign in with one e-mail address or from one network address."""
 

@@ -71,6 +71,21 @@ class SignInAttempt(models.Model):
         indexes = [models.Index(fields=["key", "at"], name="sign_in_attempt_key")]
 
 
+class OpenIdAccount(models.Model):
+    """The account at an OpenID provider that is a person's, since they first came by it."""
+
+    user = models.ForeignKey(User, on_delete=models.PROTECT)
+    issuer = models.CharField(max_length=500)
+    subject = models.CharField(max_length=255)
+    bound_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["issuer", "subject"], name="openid_subject_once"),
+            models.UniqueConstraint(fields=["user", "issuer"], name="openid_user_once"),
+        ]
+
+
 class Source(models.Model):
     """A feed: its format, what its token stands for, and what it may assert. The token's SHA-256 is kept."""
 

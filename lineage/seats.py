@@ -21,7 +21,7 @@ from django.utils import timezone
 
 from lineage import configuration, errors
 from lineage.access import Viewer
-from lineage.models import Role, User
+from lineage.models import OpenIdAccount, Role, User
 
 AUDITOR_DAYS = 90
 """An auditor's seat ends by itself: after so many days, unless another end is given."""
@@ -177,6 +177,19 @@ def set_own_password(user: User, old: str, new: str) -> None:
         with transaction.atomic():
             user.save(update_fields=["password"])
             configuration.record(user.email, subject, {"password": "as it was"}, {"password": "new"})
+
+
+def release(viewer: Viewer, user: User) -> None:
+    """Takes the account at an OpenID provider off a seat: the next with its address is theirs. AccessDenied, AccessInvalid."""
+    subject = f"user {user.email}"
+    with configuration.asked(viewer.email, subject), transaction.atomic():
+        check(viewer)
+        theirs = OpenIdAccount.objects.select_for_update().filter(user=user)
+        issuers = [one.issuer for one in theirs]
+        if not issuers:
+            raise errors.AccessInvalid("No account at a provider is bound to this seat.")
+        theirs.delete()
+        configuration.record(viewer.email, subject, {"account at": issuers}, {"account at": []})
 
 
 def new_password() -> str:

@@ -1,4 +1,4 @@
-"""Signing in by password: how often it may be tried, and the record of each try that failed (docs/access.md).
+"""Signing in by password (by OpenID Connect: `openid`): how often it may be tried, and the record of each try that failed (docs/access.md).
 
 Tries are counted for the e-mail address and for the network address, in the database, so that all processes count together.
 A try is counted before the password is looked at: many at once are not more than their number.
@@ -41,22 +41,33 @@ def by_password(request: HttpRequest, email: str, password: str) -> User:
     _count(keys, known)
     user = auth.authenticate(request, username=email, password=password.replace("\0", ""))
     if not isinstance(user, User):
-        _record(known, "sign-in refused: the password is another one, or the seat is closed")
+        record(known, "sign-in refused: the password is another one, or the seat is closed")
         raise errors.TokenInvalid(
             "Address and password do not go together, or the seat is closed. The refusal is recorded."
         )
     try:
         access.check_seat(user)
     except errors.SeatEnded:
-        _record(user, "sign-in refused: the seat has ended")
+        record(user, "sign-in refused: the seat has ended")
         raise
     by_email, by_address = keys
     SignInAttempt.objects.filter(key=by_email).delete()
-    # Only tries that failed count against an address that many share.
+    uncount(by_address)
+    return user
+
+
+def count_from(request: HttpRequest) -> bytes:
+    """Counts a try for its network address alone, under the key that it returns. Raises SignInPutOff, recorded."""
+    key = _key("address", address_of(request))
+    _count({key: MOST_FROM_ADDRESS}, None)
+    return key
+
+
+def uncount(by_address: bytes) -> None:
+    """Only tries that failed count against an address that many share."""
     mine = SignInAttempt.objects.filter(key=by_address, is_refusal=False).order_by("-at", "-pk").first()
     if mine is not None:
         mine.delete()
-    return user
 
 
 def _key(kind: str, value: str) -> bytes:
@@ -79,7 +90,7 @@ def _count(keys: dict[bytes, int], known: User | None) -> None:
         is_first = not SignInAttempt.objects.filter(key__in=list(keys), is_refusal=True).exists()
         if is_first:
             SignInAttempt.objects.bulk_create(SignInAttempt(key=key, at=now, is_refusal=True) for key in keys)
-            _record(known, "sign-in put off: too many tries")
+            record(known, "sign-in put off: too many tries")
     raise errors.SignInPutOff(max(1, int(max(waits))))
 
 
@@ -94,7 +105,7 @@ def _times(key: bytes) -> list[dt.datetime]:
     return list(SignInAttempt.objects.filter(key=key, is_refusal=False).order_by("at").values_list("at", flat=True))
 
 
-def _record(user: User | None, detail: str) -> None:
-    """The refusal in the log; somebody unknown is not named, since what was typed may be anything."""
+def record(user: User | None, detail: str) -> None:
+    """A coming or a refusal in the log; somebody unknown is not named, since what was typed may be anything."""
     actor = Actor(id=user.email, type="human") if user else Actor(type="unknown")
     ledger.record(Event(kind="custody", actor=actor, custody=Custody(type="access", subject="sign-in", detail=detail)))

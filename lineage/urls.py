@@ -97,5 +97,7 @@ urlpatterns = [
     path("access/sources/", views.sources_page, name="access-sources"),
     path("account/", views.account, name="account"),
     path("accounts/login/", views.sign_in, name="login"),
+    path("accounts/openid/", views.openid_start, name="openid"),
+    path("accounts/openid/callback/", views.openid_callback, name="openid-callback"),
     path("accounts/logout/", views.sign_out, name="logout"),
 ]

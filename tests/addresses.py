@@ -31,7 +31,7 @@ class Address:
     post: dict[str, Any] | None = None
     """What is posted; None: it is read."""
     stranger: tuple[int, ...] = ()
-    """What a viewer of another team is answered, where it is not 200 for lists and 404 for objects."""
+    """What a viewer of another team is answered, where it is not 200 for lists and 404 for objects; nobody, where it is open."""
 
     @property
     def is_api(self) -> bool:
@@ -158,6 +158,8 @@ ADDRESSES = (
     at("access/sources/", "/access/sources/", roles=("admin", "operator")),
     at("account/", "/account/", roles=MEMBERS_TOO),
     at("accounts/login/", "/accounts/login/", OPEN),
+    at("accounts/openid/", "/accounts/openid/", OPEN, stranger=(404,)),
+    at("accounts/openid/callback/", "/accounts/openid/callback/", OPEN, stranger=(404,)),
     at("accounts/logout/", "/accounts/logout/", OPEN, post={}),
     # reports
     at("reports/", "/reports/"),

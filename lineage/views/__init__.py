@@ -1,7 +1,7 @@
 """The pages: functions that ask `lineage.queries` and render a template of the same name (docs/access.md)."""
 
 from lineage.views.access import seat_page, seats_page, sources_page, token_revoke, tokens_page
-from lineage.views.account import account, sign_in, sign_out
+from lineage.views.account import account, openid_callback, openid_start, sign_in, sign_out
 from lineage.views.chaining import record_chain, row_chain, session_chain, ticket_chain
 from lineage.views.connecting import connect
 from lineage.views.custody import (
@@ -52,7 +52,8 @@ __all__ = [
     "finding_receivers", "finding_rules", "finding_triage", "findings", "firsts", "forbidden", "forgetting", "gaps",
     "guardrail_version", "guardrails", "guardrails_set", "guardrails_try", "held_decide", "held_review",
     "held_statement", "hold_add", "hold_release", "identities", "identity", "integrity", "live", "live_kill",
-    "live_rows", "live_session", "logins", "not_found", "overview", "overview_live", "pack", "page_context",
+    "live_rows", "live_session", "logins", "not_found", "openid_callback", "openid_start", "overview",
+    "overview_live", "pack", "page_context",
     "preferences", "quarantine_retry", "quarantined", "quarantined_bytes", "quarantined_item", "quarter", "recheck",
     "recheck_ask", "recheck_cancel", "recheck_live", "record_chain", "row", "row_chain", "run", "saved_add",
     "saved_change", "saved_remove", "saved_restore", "saved_searches", "seal", "search", "seat_page", "seats_page",

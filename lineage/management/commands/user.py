@@ -35,7 +35,7 @@ class Command(Told):
             one.add_argument("--ends", dest="ends_at", help='when the seat itself ends; "" for never')
             if verb == "add":
                 one.add_argument("--token", action="store_true")
-        for verb in ("close", "reopen", "password"):
+        for verb in ("close", "reopen", "password", "release"):
             verbs.add_parser(verb).add_argument("email")
         verbs.add_parser("list")
 
@@ -66,6 +66,10 @@ class Command(Told):
     def _reopen(self, options: dict[str, Any]) -> None:
         seats.reopen(viewer(), seats.named(options["email"]))
         self.stdout.write(f"The seat of {options['email']} is open.")
+
+    def _release(self, options: dict[str, Any]) -> None:
+        seats.release(viewer(), seats.named(options["email"]))
+        self.stdout.write(f"Who next comes by OpenID Connect with the address {options['email']} is this person.")
 
     def _password(self, options: dict[str, Any]) -> None:
         self.stdout.write(seats.reset_password(viewer(), seats.named(options["email"])))
