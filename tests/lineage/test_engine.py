@@ -112,13 +112,14 @@ def test_where_nobody_told_of_gateways_or_claims_the_joins_have_the_same_shape_a
             cursor.register(name, table)
         for present in (True, False):
             cursor.execute(f"create schema joined_{present}; set schema = 'joined_{present}'")
-            cursor.execute(engine.joins.statements(present, present))
+            cursor.execute(engine.joins.statements(present, present, present))
             shapes = [
                 cursor.execute(f"describe {table}").fetchall()
                 for table in (
                     "gateway_transactions",
                     "gateway_sessions",
                     "claims",
+                    "proxy_sessions",
                     "transactions",
                     "activity",
                     "touches",

@@ -72,7 +72,8 @@ class Scene:
         wait_for(lambda: len(self.ask("events?q=kind:change+source:wal")["items"]) >= 4, 30, "the changes came")
         # Longer than the grace time: what the store misses, it has told by then.
         time.sleep(6)
-        rules = {f["rule"] for f in self.ask("findings?limit=1000")["items"]}
+        found = self.ask("findings?limit=1000")["items"]
+        rules = {f"{f['rule']}: {f['op']}" if f["rule"] == "approval-missing" else f["rule"] for f in found}
         return rules, {c["source"]: c["state"] for c in self.ask("events?limit=1")["coverage"]}
 
     def _source(self, name: str, form: str) -> str:
@@ -212,7 +213,8 @@ def scene(server: Monitored) -> Iterator[Scene]:
 
 def test_honest_work_is_no_finding(scene: Scene) -> None:
     rules, states = scene.after_honest_work
-    assert rules <= {"privilege-change", "truncate-or-drop"}
+    # The grants, in production, cite no ticket: they are told as that, and as nothing else.
+    assert rules <= {"privilege-change", "truncate-or-drop", "approval-missing: privilege"}
     assert states == dict.fromkeys(FORMATS, "complete")
 
 
