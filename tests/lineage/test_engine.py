@@ -119,7 +119,7 @@ def test_where_nobody_told_of_gateways_or_claims_the_joins_have_the_same_shape_a
                     "gateway_transactions",
                     "gateway_sessions",
                     "claims",
-                    "proxy_sessions",
+                    "told_twice",
                     "transactions",
                     "activity",
                     "touches",
