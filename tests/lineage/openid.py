@@ -92,6 +92,8 @@ class Provider:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 pages = {"/.well-known/openid-configuration": provider._found, "/jwks": provider._keys}
+                if self.path.startswith("/authorize?"):
+                    return self._lead(provider.enter(self.path))
                 if self.path == "/me" and self.headers["Authorization"] == "Bearer opaque":
                     return self._answer(provider.profile)
                 return self._answer(pages[self.path]() if self.path in pages else None)
@@ -99,6 +101,13 @@ class Provider:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"])).decode()
                 self._answer(provider._token(parse_qs(body)) if self.path == "/token" else None)
+
+            def _lead(self, back: str) -> None:
+                home = urlsplit(parse_qs(urlsplit(self.path).query)["redirect_uri"][0])
+                self.send_response(302)
+                self.send_header("Location", f"{home.scheme}://{home.netloc}{back}")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
 
             def _answer(self, found: dict[str, Any] | None) -> None:
                 body = json.dumps(found or {"error": "invalid_grant"}).encode()
