@@ -29,10 +29,12 @@ def parse(body: bytes, **options: Any) -> Iterator[Event | Quarantined | Skipped
     """
     keys = dict(_declared(options.get("key") or ()))
     placeholder = str(options.get("unavailable") or debezium_types.PLACEHOLDER)
-    for item in feed.object_items(body, bool(options.get("feed"))):
+    from_collector = bool(options.get("feed"))
+    for item in feed.object_items(body, from_collector):
         if isinstance(item, Item):
             yield event(item, keys, placeholder)
-        elif isinstance(item, Quarantined) and item.code == "body-unreadable":
+        elif isinstance(item, Quarantined) and item.code == "body-unreadable" and not from_collector:
+            # Debezium's own sink stops for ever at an answer that is not 200.
             yield Item(0, item.body).quarantined("not-json", "the body is not JSON")
         else:
             yield item
