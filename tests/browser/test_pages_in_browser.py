@@ -89,7 +89,7 @@ def test_keys_lead_to_the_search_and_along_the_statements_of_a_session_but_stay_
 
 
 def test_the_overview_asks_every_two_seconds_stands_still_when_paused_and_says_when_it_is_stale(page: Page) -> None:
-    first, status = page.locator(".newest tbody tr").first, page.get_by_role("status")
+    first, status = page.locator(".newest tbody tr").first, page.locator("[role=status][data-live-word]")
     expect(page.locator("[hx-get^='/overview/live/']")).to_have_attribute("hx-trigger", "every 2s")
     apart(delete_from, "notes")
     expect(first).to_contain_text("public.notes", timeout=SLOW_MS)

@@ -118,7 +118,7 @@ def test_security_lists_everything_that_a_run_of_an_agent_touched_in_one_search(
 @pytest.mark.parametrize("page", ["compliance"], indirect=True)
 def test_compliance_runs_a_saved_search_again_and_exports_what_it_shows(page: Page) -> None:
     page.goto("/search?q=relation:customers op:update&environment=production")
-    page.get_by_text("Save this search").click()
+    page.locator("summary", has_text="Save this search").click()
     page.get_by_label("Name").fill("Changes of customers")
     page.get_by_role("button", name="Save", exact=True).click()
     page.goto("/")
