@@ -24,8 +24,10 @@ WAITING = dt.timedelta(minutes=1)
 TELLING = f"""
 select index, source, source_format, environment, datasource, occurred_at, kind, custody, weakens from raw_events
 where ((kind = 'custody' and custody_type in ('gap', 'silence', 'finding')
-        and (custody_type <> 'finding' or (source = '{OWN}' and custody_subject is distinct from 'around-the-gateway')))
+        and (custody_type <> 'finding' or (source = '{OWN}' and custody_subject is distinct from 'around-the-gateway'
+            and not starts_with(custody_subject, 'finding '))))
     or (len(weakens) > 0 and coalesce(verdict, 'allowed') in ('allowed', 'unknown'))) and """  # noqa: S608
+"""A finding that is kept (`finding 7`) tells of what somebody did, not of what a source left out."""
 
 SOURCES = """
 select s.id, s.name, s.format, s.environment, s.datasource, s.created_at, s.revoked_at, h.heartbeat_at,

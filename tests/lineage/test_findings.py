@@ -13,7 +13,7 @@ from lineage.access import Viewer
 from lineage.events import Decision, Event
 from lineage.finding_models import Finding, FindingProgress, FindingRules
 from lineage.findings import judging, rules, ruling, triage
-from lineage.models import ApiToken
+from lineage.models import ApiToken, Source
 from tests import story
 
 pytestmark = pytest.mark.slow
@@ -95,7 +95,12 @@ def test_each_rule_finds_its_act_the_same_before_and_after_it_is_kept_and_once(s
     before = by_rule()
     assert {rule: [one["index"] for one in found] for rule, found in before.items()} == expected
     assert all(one["number"] is None for found in before.values() for one in found)
+    Source.objects.create(
+        name="wal", format="pgoutput", environment="production", datasource="orders-prod", token_hash=b"w"
+    )
+    complete = [(c.source, c.state, c.spans) for c in queries.events(ALL, "", limit=1).coverage]
     judge()
+    assert [(c.source, c.state, c.spans) for c in queries.events(ALL, "", limit=1).coverage] == complete
     judge()
     kept = by_rule()
     assert {rule: [one["index"] for one in found] for rule, found in kept.items()} == expected
