@@ -149,7 +149,10 @@ def where(text: str, data: Path) -> list[str]:
     found = []
     for folder in folders:
         for path in sorted(p for p in folder.rglob("*") if p.is_file() and not p.is_symlink()):
-            body = path.read_bytes()
+            try:
+                body = path.read_bytes()
+            except FileNotFoundError:
+                continue  # The server has removed it meanwhile: nothing stands in it.
             if path.suffix == ".parquet":
                 body += _text(path).encode()
             if wanted in body:
