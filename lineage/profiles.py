@@ -22,6 +22,7 @@ from lineage.models import Gateway, GuardrailVersion, Role
 
 SETTERS = frozenset({Role.SECURITY, Role.ADMIN})
 TEXT_MOST = 64 * 1024
+DENIED = "Guardrails are set by security and administrators whose scope is everything. The refusal is recorded."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +45,8 @@ BUILT_IN = Version(0, DEFAULT.text, DEFAULT.digest)
 
 
 def may(viewer: Viewer) -> bool:
-    """Whether the viewer may set guardrails."""
-    return viewer.role in SETTERS
+    """Whether the viewer may set guardrails: they hold for every database, so only who sees all of them."""
+    return viewer.role in SETTERS and not viewer.is_narrowed
 
 
 def versions() -> list[Version]:
@@ -123,7 +124,7 @@ def _asked(viewer: Viewer) -> Iterator[None]:
     """Around a wish for other guardrails: whatever is refused, here or by the database, is recorded."""
     try:
         if not may(viewer):
-            raise errors.AccessDenied("Guardrails are set by security and administrators. The refusal is recorded.")
+            raise errors.AccessDenied(DENIED)
         yield
     except errors.TouchstoneError as error:
         if error.status < 500:
@@ -133,9 +134,7 @@ def _asked(viewer: Viewer) -> Iterator[None]:
         if getattr(error.__cause__, "sqlstate", None) != "42501":
             raise
         refuse(viewer.email, errors.AccessDenied.code)
-        raise errors.AccessDenied(
-            "Guardrails are set by security and administrators. The refusal is recorded."
-        ) from error
+        raise errors.AccessDenied(DENIED) from error
 
 
 def refuse(who: str, code: str) -> None:

@@ -69,8 +69,7 @@ def propose(viewer: Viewer, query: str, days: int, *, reason: str, ground: str, 
             raise errors.QueryInvalid(f"Name groups of {', '.join(GROUPS)}, and 1 to 36,500 days.")
         if not reason.strip() or not ground.strip() or max(len(reason), len(ground)) > 500:
             raise errors.QueryInvalid("Give a reason and a legal ground, each of at most 500 characters.")
-        if viewer.is_narrowed:
-            raise errors.AccessDenied(f"A policy reaches everything; your scope is {viewer.label}.")
+        _check_reach(viewer)
         search.to_sql(search.parse(query))
         wanted = list(selection.with_statement(groups))
         with transaction.atomic():
@@ -84,9 +83,18 @@ def propose(viewer: Viewer, query: str, days: int, *, reason: str, ground: str, 
         return number
 
 
+def _check_reach(viewer: Viewer, number: int | None = None) -> None:
+    """Raises AccessDenied for a narrowed viewer, NotFound where they may not even know of the policy."""
+    if number is not None and number not in [policy.id for policy in in_scope(viewer)]:
+        raise errors.NotFound(f"No retention policy {number} waits for this. `bin/manage retention list` shows them.")
+    if viewer.is_narrowed:
+        raise errors.AccessDenied(f"A policy reaches everything; your scope is {viewer.label}.")
+
+
 def approve(viewer: Viewer, number: int) -> None:
     """Makes a policy valid; by another person than the one who set it. Raises AccessDenied and NotFound."""
     with rights.asked(viewer, "retention", number), transaction.atomic():
+        _check_reach(viewer, number)
         rights.call("select ledger_decide_retention(%s, %s, true)", number, viewer.email)
         _record(number, viewer, "approved")
 
@@ -94,6 +102,7 @@ def approve(viewer: Viewer, number: int) -> None:
 def stop(viewer: Viewer, number: int) -> None:
     """Ends a policy; what it purged stays purged. Raises AccessDenied and NotFound."""
     with rights.asked(viewer, "retention", number), transaction.atomic():
+        _check_reach(viewer, number)
         rights.call("select ledger_decide_retention(%s, %s, false)", number, viewer.email)
         _record(number, viewer, "stopped")
 

@@ -53,12 +53,17 @@ def visible(viewer: Viewer) -> QuerySet[Report]:
     return found.filter(_scope(viewer)) if viewer.sees_values else found.none()
 
 
-def _scope(viewer: Viewer) -> Q:
+def _place(viewer: Viewer) -> Q:
     condition = Q()
     if viewer.environments:
         condition &= Q(environment__in=viewer.environments)
     if viewer.datasources:
         condition &= Q(datasources__contained_by=list(viewer.datasources)) & ~Q(datasources=[])
+    return condition
+
+
+def _scope(viewer: Viewer) -> Q:
+    condition = _place(viewer)
     if viewer.from_at:
         condition &= Q(period_from__gte=viewer.from_at)
     if viewer.until_at:
@@ -66,9 +71,15 @@ def _scope(viewer: Viewer) -> Q:
     return condition
 
 
+def may_schedule(viewer: Viewer) -> bool:
+    """Compliance and administrators; not who sees a stretch of time alone, since a schedule has no end."""
+    return viewer.role in SCHEDULERS and not (viewer.from_at or viewer.until_at)
+
+
 def visible_schedules(viewer: Viewer) -> QuerySet[Schedule]:
-    """Schedules for those who may make them."""
-    return Schedule.objects.order_by("name") if viewer.role in SCHEDULERS else Schedule.objects.none()
+    """Schedules for those who may make them: of what lies in their scope whole."""
+    found = Schedule.objects.order_by("name")
+    return found.filter(_place(viewer)) if may_schedule(viewer) else found.none()
 
 
 def one(viewer: Viewer, report_id: int) -> Report:

@@ -47,7 +47,7 @@ def _forms(request: HttpRequest, viewer: Viewer) -> dict[str, Any]:
         "kinds": KINDS.values(),
         "cadences": [c for c in Cadence.choices if c[0] != Cadence.ONCE],
         "may_ask": viewer.sees_values,
-        "may_schedule": viewer.role in requests.SCHEDULERS,
+        "may_schedule": requests.may_schedule(viewer),
         "suggested": (schedules.previous(Cadence.MONTHLY, first), first),
         "choices": frame.environments(viewer),
     }
@@ -74,8 +74,10 @@ def ask(request: HttpRequest, viewer: Viewer) -> HttpResponse:
 @signed_in
 def schedule(request: HttpRequest, viewer: Viewer) -> HttpResponse:
     """Adds a repeated schedule; for compliance and administrators."""
-    if viewer.role not in requests.SCHEDULERS:
-        raise errors.AccessDenied("Schedules are made by compliance and administrators.")
+    if not requests.may_schedule(viewer):
+        raise errors.AccessDenied(
+            "Schedules are made by compliance and administrators, and reach on: not by who sees a stretch of time alone."
+        )
     scope = requests.within(viewer, request.POST.get("environment", ""), ())
     name, kind, cadence = (request.POST.get(field, "").strip() for field in ("name", "kind", "cadence"))
     schedules.add(viewer, name, kind, cadence, scope=scope)
