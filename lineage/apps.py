@@ -10,9 +10,9 @@ class LineageConfig(AppConfig):
 
     def ready(self) -> None:
         from config import checks  # noqa: F401 - registers them
-        from lineage import reach, saved
+        from lineage import reach, saved, tickets
         from lineage.findings import forgetting
 
-        for place in (saved.PLACE, forgetting.PLACE):
+        for place in (saved.PLACE, tickets.PLACE, forgetting.PLACE):
             if place not in reach.places:
                 reach.places.append(place)

@@ -23,7 +23,7 @@ LENGTH = 200
 Row = Mapping[str, str]
 
 
-def check_database(row: Row) -> str:
+def check_database(row: Row, as_of: dt.datetime) -> str:
     """What is wrong with a row; empty where nothing is."""
     if not row.get("datasource") or not row.get("environment"):
         return f"every row needs datasource and environment; it may have {', '.join(DATABASE_COLUMNS[2:])}."
@@ -32,7 +32,7 @@ def check_database(row: Row) -> str:
     return _too_long(row, DATABASE_COLUMNS)
 
 
-def check_owner(row: Row) -> str:
+def check_owner(row: Row, as_of: dt.datetime) -> str:
     """What is wrong with a row; empty where nothing is."""
     if not row.get("datasource") or not row.get("id"):
         return f"every row needs datasource and id; it may have {', '.join(c for c in OWNER_COLUMNS if c not in ('datasource', 'id'))}."

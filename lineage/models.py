@@ -165,6 +165,25 @@ class Owner(models.Model):
         ]
 
 
+class Ticket(models.Model):
+    """A ticket of the organisation's tracker as imports said it, the same from `as_of` to `seen_at` (imported reference)."""
+
+    ticket_id = models.CharField(max_length=200)
+    as_of = models.DateTimeField()
+    seen_at = models.DateTimeField()
+    title = models.CharField(max_length=400, blank=True)
+    requester = models.CharField(max_length=200, blank=True)
+    assignee = models.CharField(max_length=200, blank=True)
+    approver = models.CharField(max_length=200, blank=True)
+    status = models.CharField(max_length=100, blank=True)
+    opened_at = models.DateTimeField()
+    closed_at = models.DateTimeField(null=True)
+    url = models.CharField(max_length=1000, blank=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["ticket_id", "as_of"], name="ticket_once")]
+
+
 class GuardrailVersion(models.Model):
     """One version of the guardrails, as TOML. Append-only, through `gateway_set_rules` alone; 0 is the built-in default."""
 

@@ -31,6 +31,7 @@ from lineage.queries.rehearsal import TRIAL_MOST, Shift, Trial, dry_run
 from lineage.queries.review import approvals
 from lineage.queries.subjects import Subject, run, touched
 from lineage.queries.tags import tag_history, tags, tags_of
+from lineage.queries.ticketed import tickets
 from lineage.queries.undoing import undoing
 from lineage.queries.whole import alarms, completeness, integrity, population
 
@@ -41,5 +42,5 @@ __all__ = [
     "exact_total", "finding", "findings", "firsts", "found", "gaps", "holders", "identities", "identity", "integrity",
     "inventory", "kinds_counted", "login_history", "logins", "overview", "own_reads", "owners", "population", "quarantined",
     "quarantined_item", "relation", "relations", "row", "run", "search_counts", "session", "session_facets",
-    "sessions", "tag_history", "tags", "tags_of", "tallied", "touched", "touches", "undoing",
+    "sessions", "tag_history", "tags", "tags_of", "tallied", "tickets", "touched", "touches", "undoing",
 ]  # fmt: skip

@@ -56,6 +56,9 @@ end $$;
 -- No samples of what may hold a value.
 alter table reports_report alter column q set statistics 0;
 alter table lineage_savedsearch alter column q set statistics 0, alter column name set statistics 0;
+alter table lineage_ticket alter column title set statistics 0, alter column requester set statistics 0,
+    alter column assignee set statistics 0, alter column approver set statistics 0, alter column status set statistics 0,
+    alter column url set statistics 0;
 
 -- Held statements, guardrails and kill orders change through their functions alone (sql/gateway.sql).
 revoke insert, update, delete, truncate on lineage_heldstatement, lineage_guardrailversion, lineage_gatewaykill

@@ -11,7 +11,7 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from lineage import highlighting, words, zones
+from lineage import citations, highlighting, words, zones
 
 register = template.Library()
 LONG_VALUE = 200
@@ -145,6 +145,28 @@ def who(context: template.Context, row: dict[str, Any], why: bool = False) -> di
         "index": row.get("index"),
         "why": why,
     }
+
+
+@register.inclusion_tag("components/_ticket.html", takes_context=True)
+def ticket(
+    context: template.Context,
+    name: str,
+    first_at: dt.datetime | None = None,
+    last_at: dt.datetime | None = None,
+    whole: bool = False,
+) -> dict[str, Any]:
+    """A ticket that acts of these times name: asserted, or how it matches what is imported; `whole` says what that is.
+
+    A page that did not look for imported tickets (`imported` of its context) has the name alone.
+    """
+    imported, viewer = context.get("imported"), context.get("viewer")
+    told, is_reader = None, viewer is None or viewer.reads_records
+    if imported is not None and first_at is not None and is_reader:
+        told = citations.judge(name, imported.get(name, ()), first_at, last_at or first_at)
+    return {
+        "carried": carried(context), "name": name, "told": told, "whole": whole, "is_linked": is_reader,
+        "address": told.version.url if told and told.version and citations.is_address(told.version.url) else "",
+    }  # fmt: skip
 
 
 @register.inclusion_tag("components/_resource.html", takes_context=True)

@@ -2,52 +2,75 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_GET
 
-from lineage import chains, queries, words
+from lineage import chains, citations, queries, words
 from lineage.access import Viewer
 from lineage.answers import evidence_read
 from lineage.views import frame
+
+CITED_MOST = 20
 
 
 @require_GET
 @evidence_read
 def record_chain(request: HttpRequest, viewer: Viewer, index: int) -> HttpResponse:
     found = queries.chain(viewer, "record", str(index))
-    return _page(request, found, f"record {words.number(index)}", "event", (index,))
+    return _page(request, viewer, found, f"record {words.number(index)}", "event", (index,))
 
 
 @require_GET
 @evidence_read
 def ticket_chain(request: HttpRequest, viewer: Viewer, ticket: str) -> HttpResponse:
-    return _page(request, queries.chain(viewer, "ticket", ticket), ticket, "ticket", (ticket,))
+    return _page(request, viewer, queries.chain(viewer, "ticket", ticket), ticket, "ticket", (ticket,))
 
 
 @require_GET
 @evidence_read
 def session_chain(request: HttpRequest, viewer: Viewer, key: str) -> HttpResponse:
-    return _page(request, queries.chain(viewer, "session", key), f"session {key}", "session", (key,))
+    return _page(request, viewer, queries.chain(viewer, "session", key), f"session {key}", "session", (key,))
 
 
 @require_GET
 @evidence_read
 def row_chain(request: HttpRequest, viewer: Viewer, datasource: str, relation: str, key: str) -> HttpResponse:
     found = queries.chain(viewer, "row", datasource, relation, key)
-    return _page(request, found, f"{relation} {key}", "row", (datasource, relation, key))
+    return _page(request, viewer, found, f"{relation} {key}", "row", (datasource, relation, key))
 
 
-def _page(request: HttpRequest, found: dict[str, Any], name: str, kind: str, of: tuple[Any, ...]) -> HttpResponse:
+def _page(
+    request: HttpRequest, viewer: Viewer, found: dict[str, Any], name: str, kind: str, of: tuple[Any, ...]
+) -> HttpResponse:
     chain = chains.build(found)
+    imported = queries.tickets(viewer, found["cited"])
     context = {
         "found": found, "chain": chain, "picture": chains.drawn(chain), "strengths": chains.STRENGTHS, "name": name,
         "kind": kind, "of": of, "title": title(chain, name), "steps": list(zip(chains.COLUMNS, chain.columns, strict=True)),
         "seen": len(found["acts"]),
+        "imported": imported,
+        "cited": cited(found, imported),
         "simulated": frame.shows_simulated(queries.Window(), found["acts"]),
     }  # fmt: skip
     return frame.page(request, "lineage/chain.html", context)
+
+
+def cited(found: dict[str, Any], imported: dict[str, list[citations.Version]]) -> list[dict[str, Any]]:
+    """The tickets that the acts name, with what is imported of each, newest first; the first 20."""
+    times: dict[str, list[dt.datetime]] = {}
+    for act in found["acts"]:
+        if act["ticket"]:
+            times.setdefault(act["ticket"], []).append(act["occurred_at"])
+    shown = []
+    for name, at in list(times.items())[:CITED_MOST]:
+        told, versions = citations.judge(name, imported.get(name, ()), min(at), max(at)), imported.get(name, [])[::-1]
+        address = versions[0].url if versions and citations.is_address(versions[0].url) else ""
+        shown.append({"ticket": name, "first_at": min(at), "last_at": max(at), "meaning": told.meaning,
+                      "versions": versions, "address": address})  # fmt: skip
+    return shown
 
 
 def title(chain: chains.Chain, name: str) -> str:

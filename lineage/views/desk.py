@@ -10,7 +10,7 @@ from django.shortcuts import redirect
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
-from lineage import errors, gateways, held, words
+from lineage import errors, gateways, held, queries, words
 from lineage.access import Viewer
 from lineage.answers import evidence_read, for_members, signed_in
 from lineage.models import GatewaySession, HeldStatement
@@ -25,9 +25,11 @@ def inbox(request: HttpRequest, viewer: Viewer) -> dict[str, Any]:
     """What waits for a decision or a review, and what was decided lately, in the viewer's scope."""
     found = held.in_scope(viewer)
     waiting = [shown(one) for one in found.filter(state="requested", ask_until__gt=timezone.now())]
+    named = queries.tickets(viewer, [one["held"].ticket for one in waiting])
     due = found.filter(break_glass=True, reviewed_at__isnull=True)
     return {
         "waiting": waiting,
+        "imported": named,
         "reviews": [shown(one) for one in due],
         "decided": [shown(one) for one in found.exclude(pk__in=[one["held"].pk for one in waiting])[:RECENT]],
         "may_decide": held.may(viewer),
@@ -94,6 +96,7 @@ def held_statement(request: HttpRequest, viewer: Viewer, request_id: str) -> Htt
         "minutes": held.MINUTES,
         "minutes_most": held.MINUTES_MOST,
     }
+    context["imported"] = queries.tickets(viewer, [one.ticket])
     context["title"] = words.held_title(one.state if waits or one.state != "requested" else "expired", context["who"])
     return frame.page(request, "lineage/held.html", context)
 

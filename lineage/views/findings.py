@@ -54,6 +54,7 @@ def finding(request: HttpRequest, viewer: Viewer, number: int) -> HttpResponse:
     row = told["finding"]
     state = triage.VERDICTS.get(row["verdict"]) or STATE_WORDS[row["state"]]
     context = told | {
+        "imported": queries.tickets(viewer, [row["ticket"], *(event["ticket"] for event in told["events"])]),
         "title": f"Finding {number}: {row['title']}, {state}",
         "state_word": state,
         "verdicts": triage.VERDICTS,

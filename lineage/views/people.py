@@ -47,8 +47,10 @@ def session(request: HttpRequest, viewer: Viewer, key: str) -> HttpResponse:
     found = queries.session(viewer, key, q, start, STEPS, CHANGES_SHOWN)
     head, places = found["session"], found["places"]
     told = frame.only(found["coverage"], head["datasource"])
+    bound(found["chain"]["reasons"], places, head)
     context = {
         "found": found,
+        "imported": queries.tickets(viewer, [one["ticket"] for one in found["chain"]["reasons"]]),
         "session": head,
         "q": q,
         "title": words.session_title(head),
@@ -65,6 +67,14 @@ def session(request: HttpRequest, viewer: Viewer, key: str) -> HttpResponse:
         "simulated": head["environment"] == frame.SIMULATED,
     }
     return frame.page(request, "lineage/session.html", context)
+
+
+def bound(reasons: list[dict[str, Any]], places: list[dict[str, Any]], head: dict[str, Any]) -> None:
+    """Adds to each reason when it was first and last given; what only the session itself names, for all of it."""
+    for reason in reasons:
+        times = [one["occurred_at"] for one in places if one["ticket"] == reason["ticket"]]
+        times = times or [head["started_at"], head["ended_at"] or head["started_at"]]
+        reason["first_at"], reason["last_at"] = min(times), max(times)
 
 
 def neighbours(around: dict[str, Any], head: dict[str, Any]) -> list[tuple[str, str]]:
@@ -157,6 +167,7 @@ def identity(request: HttpRequest, viewer: Viewer, identity_id: str) -> HttpResp
         "chart": charts.identity_activity(conduct["hours"]),
         "conduct": conduct,
         "rights": conduct["rights"],
+        "imported": queries.tickets(viewer, [row["ticket"] for row in found["recent"]]),
         "unusual": conduct["unusual"],
         "usual": words.hours_of_day(conduct["unusual"]["usual_hours"]),
         "simulated": frame.shows_simulated(window, rows),

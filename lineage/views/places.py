@@ -111,6 +111,7 @@ def row(request: HttpRequest, viewer: Viewer, datasource: str, relation: str, ke
         "pack_q": " ".join(
             words.condition(*pair) for pair in (("datasource", datasource), ("relation", relation), ("key", key))
         ),
+        "imported": queries.tickets(viewer, [one["ticket"] for one in timeline]),
         "sentence": words.row_sentence(found["summary"], dt.datetime.now(dt.UTC)),
         "timeline": timeline,
         **scrubbed(found, request.GET.get("at", ""), request.GET.get("time", "").strip()),

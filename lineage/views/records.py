@@ -23,6 +23,7 @@ def event(request: HttpRequest, viewer: Viewer, index: int) -> HttpResponse:
         "simulated": found["environment"] == frame.SIMULATED,
         "checkpoint_size": queries.integrity(viewer)["checkpoint_size"],
         "pack_q": words.condition("index", index),
+        "imported": queries.tickets(viewer, [found["ticket"]]),
         "stamped": authorities.first_over(index),
     }
     return frame.page(request, "lineage/event.html", context)

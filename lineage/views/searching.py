@@ -95,6 +95,7 @@ def found(request: HttpRequest, viewer: Viewer, q: str, by: str) -> dict[str, An
     shown = [c["name"] for c in counts.get("environment", ())]
     return {
         "answer": answer,
+        "imported": queries.tickets(viewer, [row.get("ticket") for row in answer.items]),
         "total": total,
         "counts": kinds | {by: total},
         "facets": facets(q, counts),

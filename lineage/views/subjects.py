@@ -36,6 +36,7 @@ def _touched(request: HttpRequest, viewer: Viewer, subject: Subject) -> dict[str
         "by": by,
         "kinds": BY,
         "answer": answer,
+        "imported": queries.tickets(viewer, [row.get("ticket") for row in answer.items]),
         "title": f"{subject.name}: {words.total(answer.total, one, many)} {frame.period(request)}",
         "simulated": frame.shows_simulated(window, answer.items),
     }

@@ -121,6 +121,7 @@ def firsts(request: HttpRequest, viewer: Viewer) -> HttpResponse:
     pairs = words.total(answer.total, "first access", "first accesses")
     return frame.page(request, "lineage/firsts.html", {
         "answer": answer,
+        "imported": queries.tickets(viewer, [row["ticket"] for row in answer.items]),
         "title": f"{pairs} of an identity to a table {frame.period(request)}",
         "simulated": frame.shows_simulated(window, answer.items),
     })  # fmt: skip

@@ -84,7 +84,7 @@ def test_owners_of_a_table_stand_before_those_of_its_database(store: str, tmp_pa
         ("databases", f"datasource,environment\n{'x' * 201},y\n", "more than 200 characters"),
         ("databases", "datasource,environment\nx\0,y\n", "NUL"),
         ("owners", "datasource,relation,id\nx,bare,y\n", "relation is schema.table"),
-        ("tickets", "x\n", "not available yet"),
+        ("tickets", "x\ny\n", "the column x is not known"),
     ],
 )
 def test_a_wrong_file_is_refused_whole_and_says_what_to_do(

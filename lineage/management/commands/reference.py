@@ -1,6 +1,6 @@
-"""`manage.py reference import identities|tags|databases|owners FILE --as-of T`, CSV or JSON.
+"""`manage.py reference import identities|databases|tickets|owners|tags FILE --as-of T`, CSV or JSON.
 
-Whose login is whose; which classes columns have; which databases there are; who answers for them.
+Whose login is whose; which databases there are; which tickets; who answers for databases; which classes columns have.
 """
 
 from __future__ import annotations
@@ -17,27 +17,26 @@ import msgspec
 from django.core.management.base import CommandParser
 from django.db import transaction
 
-from lineage import errors, events, inventory, ledger, mappings
+from lineage import errors, events, inventory, ledger, mappings, tickets
 from lineage.management.commands._told import Told, operator
 from lineage.models import Tag
 
 COLUMNS = ("datasource", "db_user", "id", "name", "email", "type")
 TAG_COLUMNS = ("datasource", "relation", "column", "classes")
 NO_CLASS = "none"
-KINDS = ("identities", "databases", "tickets", "owners", "tags")
 
 
 Row = dict[str, str]
 
 
-def _check_identity(row: Row) -> str:
+def _check_identity(row: Row, as_of: dt.datetime) -> str:
     """What is wrong with a row; empty where nothing is."""
     if set(COLUMNS) - set(row) or not row["db_user"] or not row["id"]:
         return f"every row needs {', '.join(COLUMNS)}."
     return "" if row["type"] in ("human", "service", "agent", "system") else "type is human, service, agent or system."
 
 
-def _check_tag(row: Row) -> str:
+def _check_tag(row: Row, as_of: dt.datetime) -> str:
     """What is wrong with a row; empty where nothing is."""
     if set(TAG_COLUMNS) - set(row) or not all(row[name] for name in TAG_COLUMNS):
         return f"every row needs {', '.join(TAG_COLUMNS)}; the class none says that a column has none."
@@ -82,21 +81,44 @@ def _keep_owner(row: Row, as_of: dt.datetime) -> None:
     inventory.keep_owner(row, as_of, operator())
 
 
+def _keep_ticket(row: Row, as_of: dt.datetime) -> None:
+    tickets.keep_ticket(row, as_of, operator())
+
+
 IMPORTS = {
     "identities": (_check_identity, _keep_identity), "tags": (_check_tag, _keep_tag),
     "databases": (inventory.check_database, _keep_database), "owners": (inventory.check_owner, _keep_owner),
+    "tickets": (tickets.check_ticket, _keep_ticket),
 }  # fmt: skip
+KINDS = tuple(IMPORTS)
 
 
-def _rows(raw: bytes, is_json: bool) -> list[Row]:
-    """The rows of a CSV with a header line, or of a JSON array of objects with text members. Raises ValueError."""
+def _rows(raw: bytes, is_json: bool) -> list[tuple[str, Row]]:
+    """The rows of a CSV with a header line, or of a JSON array of objects with text members, each with its place. Raises ValueError."""
     text = raw.decode("utf-8-sig")
-    if "\0" in text:
+    if is_json:
+        found = msgspec.json.decode(text, type=list[dict[str, str | None]])
+        rows = [(f"Item {n}", {name: value or "" for name, value in row.items()}) for n, row in enumerate(found, 1)]
+    else:
+        rows = _lines(text)
+    if "\0" in text or any("\0" in cell for _, row in rows for pair in row.items() for cell in pair):
         raise ValueError("it holds a NUL character")
-    if not is_json:
-        return [{k: v or "" for k, v in row.items() if isinstance(k, str)} for row in csv.DictReader(io.StringIO(text))]
-    found = msgspec.json.decode(text, type=list[dict[str, str | None]])
-    return [{name: value or "" for name, value in row.items()} for row in found]
+    return rows
+
+
+def _lines(text: str) -> list[tuple[str, Row]]:
+    """A cell beyond the header stands under a column without a name."""
+    try:
+        reader = csv.DictReader(io.StringIO(text, newline=""), restkey="", strict=True)
+        header = [name for name in reader.fieldnames or () if name]
+        if len(set(header)) != len(header):
+            raise ValueError("a column stands twice in its header")
+        return [
+            (f"Line {reader.line_num}", {name: cell if isinstance(cell, str) else "" for name, cell in row.items()})
+            for row in reader
+        ]
+    except csv.Error as error:
+        raise ValueError(f"it is no CSV: {error}") from error
 
 
 class Command(Told):
@@ -111,8 +133,6 @@ class Command(Told):
 
     def handle(self, *args: Any, **options: Any) -> None:
         kind = options["kind"]
-        if kind not in IMPORTS:
-            raise errors.NotAvailableYet(f"Importing {kind} is not available yet; {' and '.join(IMPORTS)} are.")
         check, keep = IMPORTS[kind]
         try:
             as_of = events.parse_time(options["as_of"])
@@ -120,9 +140,13 @@ class Command(Told):
             rows = _rows(raw, options["file"].suffix.lower() == ".json")
         except (OSError, ValueError) as error:
             raise errors.SettingsInvalid(f"The file or --as-of cannot be read: {error}") from error
-        for line, row in enumerate(rows, 2):
-            if wrong := check(row):
-                raise errors.SettingsInvalid(f"Line {line}: {wrong} Nothing was imported.")
+        if as_of > dt.datetime.now(dt.UTC) and kind == "tickets":
+            raise errors.SettingsInvalid(
+                "--as-of is a time to come: name when the tickets were read. Nothing was imported."
+            )
+        for place, row in rows:
+            if wrong := check(row, as_of):
+                raise errors.SettingsInvalid(f"{place}: {wrong} Nothing was imported.")
         with transaction.atomic():
             ledger.record_decision(
                 "configuration",
@@ -131,6 +155,6 @@ class Command(Told):
                 transition=f"imported {len(rows)} as of {options['as_of']}",
                 purpose=f"sha256={hashlib.sha256(raw).hexdigest()}",
             )
-            for row in rows:
+            for _, row in rows:
                 keep(row, as_of)
         self.stdout.write(f"{len(rows)} {kind} as of {options['as_of']}")
