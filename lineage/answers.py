@@ -12,7 +12,7 @@ import traceback
 import uuid
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import unquote_to_bytes, urlencode
 
 import psycopg
 from django.conf import settings
@@ -74,7 +74,21 @@ class ErrorMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        return self.get_response(request)
+        try:
+            unquote_to_bytes(request.META.get("QUERY_STRING", "")).decode()
+        except UnicodeDecodeError:
+            return error_answer(
+                request,
+                errors.QueryInvalid("The address holds bytes that are no text. Write it in UTF-8, as %C3%A9 for é."),
+            )
+        answer = self.get_response(request)
+        if answer.status_code != errors.MethodUnknown.status or answer.get("Content-Type", "").startswith(
+            "application/json"
+        ):
+            return answer
+        told = error_answer(request, errors.MethodUnknown())
+        told["Allow"] = answer.get("Allow", "GET")
+        return told
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         if isinstance(exception, errors.TouchstoneError):

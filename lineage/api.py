@@ -135,11 +135,8 @@ def heartbeat(request: HttpRequest) -> HttpResponse:
 
 def window_of(request: HttpRequest) -> Window:
     """The window that `since`, `until` (RFC 3339, date, or 24h, 7d …) and `environment` of the query string ask for."""
-    return Window(
-        since=_moment(request.GET.get("since")),
-        until=_moment(request.GET.get("until")),
-        environment=request.GET.get("environment") or None,
-    )
+    since, until = (_moment(request.GET.get(name)) for name in ("since", "until"))
+    return queries.between(since, until, request.GET.get("environment") or None)
 
 
 def _moment(text: str | None) -> dt.datetime | None:

@@ -10,6 +10,8 @@ import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from lineage.events import shifted
+
 Row = Mapping[str, Any]
 
 ACTOR_WORDS = {"human": "people", "service": "services", "agent": "agents", "system": "system", "unknown": "unknown"}
@@ -22,6 +24,7 @@ ACCESS_WORDS = {
 }
 STRIP_WIDTH, STRIP_HEIGHT = 1_000, 56
 HEAT_LEVELS = 5
+HEAT_WEEKS_MOST = 104
 LEAST_BARS = 24
 
 
@@ -70,10 +73,10 @@ def _stacked(
     ]  # fmt: skip
     most = max(sum(bins.get(at, 0) for bins in sums.values()) for at in times)
     # A few bars stay bars, and small counts get whole-numbered ticks.
-    first = min(times[0], times[-1] + step - step * LEAST_BARS)
+    first = min(times[0], shifted(times[-1], step - step * LEAST_BARS))
     layout = {
         "barmode": "stack",
-        "xaxis": {"type": "date", "range": [first.isoformat(), (times[-1] + step).isoformat()]},
+        "xaxis": {"type": "date", "range": [first.isoformat(), shifted(times[-1], step).isoformat()]},
         "yaxis": {"rangemode": "tozero", "tickformat": ",d"} | ({"dtick": 1} if most < 6 else {}),
     }
     unit = "Day (UTC)" if step.days else "Hour (UTC)"
@@ -146,11 +149,15 @@ def strip(steps: Sequence[Row]) -> dict[str, Any]:
 
 
 def heat(weeks: Sequence[Row]) -> dict[str, Any]:
-    """Tables × weeks with a level of 0 to 5 a cell (by share of the busiest cell) and the number itself."""
+    """Tables × weeks with a level of 0 to 5 a cell (by share of the busiest cell) and the number itself.
+
+    Weeks without an access stand too, unless the whole is longer than two years, as it is with one wrong clock.
+    """
     columns = sorted({row["week"] for row in weeks})
     if columns:
         span = (columns[-1] - columns[0]).days // 7
-        columns = [columns[0] + dt.timedelta(weeks=n) for n in range(span + 1)]
+        if span < HEAT_WEEKS_MOST:
+            columns = [columns[0] + dt.timedelta(weeks=n) for n in range(span + 1)]
     relations = sorted({row["relation"] for row in weeks if row["relation"]})
     counts: dict[tuple[str, dt.datetime], int] = {}
     for row in weeks:

@@ -179,6 +179,14 @@ class NotFound(TouchstoneError):
     default = "Nothing with this name is in your scope."
 
 
+class MethodUnknown(TouchstoneError):
+    """The address is there, and does not take this HTTP method; the header Allow names those that it takes."""
+
+    code = "method-unknown"
+    status = 405
+    default = "This address does not take this method; the header Allow names those that it takes. Nothing was changed."
+
+
 class GuardrailsInvalid(TouchstoneError):
     """A text of guardrails cannot be used; the message names the rule and the field."""
 

@@ -33,8 +33,11 @@ def current() -> str:
 
 
 def shown(at: dt.datetime) -> dt.datetime:
-    """The same moment on the reader's clock."""
-    return at.astimezone(_current.get())
+    """The same moment on the reader's clock; the last and first day that there are stay in UTC where the clock has none."""
+    try:
+        return at.astimezone(_current.get())
+    except OverflowError:
+        return at
 
 
 class ZoneMiddleware:

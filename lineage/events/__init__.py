@@ -77,6 +77,7 @@ from lineage.events.text import (
     format_time,
     key_text,
     parse_time,
+    shifted,
     split_key,
 )
 
@@ -156,5 +157,6 @@ __all__ = [
     "format_time",
     "key_text",
     "parse_time",
+    "shifted",
     "split_key",
 ]

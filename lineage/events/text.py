@@ -9,12 +9,26 @@ import re
 from lineage.events.model import Statement, Value
 from lineage.events.terms import HEAD_BYTES, STATEMENT_LIMIT_BYTES, VALUE_LIMIT_BYTES
 
+FIRST = dt.datetime.min.replace(tzinfo=dt.UTC)
+LAST = dt.datetime.max.replace(tzinfo=dt.UTC)
+
 
 def format_time(moment: dt.datetime) -> str:
     """RFC 3339 UTC with exactly six fraction digits. Naive datetimes are refused with ValueError."""
     if moment.tzinfo is None:
         raise ValueError("a time without zone cannot enter an event")
     return moment.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def shifted(moment: dt.datetime, by: dt.timedelta) -> dt.datetime:
+    """The time so much later or earlier; the first or last that there is where it would lie beyond years 1 to 9999.
+
+    What a source says its time is may lie anywhere in them, and what is shown around it must not fail.
+    """
+    try:
+        return moment + by
+    except OverflowError:
+        return LAST if by > dt.timedelta(0) else FIRST
 
 
 _RFC3339 = re.compile(r"^(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:?\d\d)$")

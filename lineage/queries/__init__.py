@@ -1,6 +1,6 @@
 """The only reader: every function takes a `Viewer` first (docs/queries.md has the shapes)."""
 
-from lineage.queries.ask import SECOND, Answer, Coverage, Span, Total, Window
+from lineage.queries.ask import SECOND, Answer, Coverage, Span, Total, Window, between
 from lineage.queries.chaining import chain
 from lineage.queries.conduct import conduct
 from lineage.queries.counts import (
@@ -37,7 +37,7 @@ from lineage.queries.whole import alarms, completeness, integrity, population
 
 __all__ = [
     "COMPLETED", "FACET_MOST", "LISTS", "SECOND", "TRIAL_MOST", "Answer", "Coverage", "Narrowed", "Shift", "Span",
-    "Subject", "Total", "Trial", "Whole", "Window", "alarms", "approvals", "chain", "checkpoint", "checkpoints",
+    "Subject", "Total", "Trial", "Whole", "Window", "alarms", "approvals", "between", "chain", "checkpoint", "checkpoints",
     "column", "completeness", "completions", "conduct", "control_facts", "datasources", "dry_run", "event", "events",
     "exact_total", "finding", "findings", "firsts", "found", "gaps", "holders", "identities", "identity", "integrity",
     "inventory", "kinds_counted", "login_history", "logins", "overview", "own_reads", "owners", "population", "quarantined",

@@ -30,6 +30,17 @@ class Window(msgspec.Struct, frozen=True):
     environment: str | None = None
 
 
+def between(since: dt.datetime | None, until: dt.datetime | None, environment: str | None) -> Window:
+    """The window that somebody asks for. Raises QueryInvalid where it ends before it begins, since nothing lies in that."""
+    if since and until and since >= until:
+        raise errors.QueryInvalid(
+            f"The time asked for ends ({until:%Y-%m-%d %H:%M} UTC) before it begins ({since:%Y-%m-%d %H:%M} UTC). "
+            "Exchange since and until, or leave one out.",
+            since="not before until",
+        )
+    return Window(since, until, environment)
+
+
 class Total(msgspec.Struct, frozen=True):
     """How many there are; not exact above 10,000."""
 

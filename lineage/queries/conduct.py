@@ -12,6 +12,7 @@ from typing import Any
 from lineage import errors
 from lineage.access import Viewer
 from lineage.engine import Question
+from lineage.events import shifted
 from lineage.queries.ask import ACCESSES, Window, one, scoped
 from lineage.queries.facts import memberships
 from lineage.queries.people import bare, latest_states
@@ -162,12 +163,13 @@ def _unusual(
     question: Question, viewer: Viewer, subject: Subject, window: Window, last_at: dt.datetime
 ) -> dict[str, Any]:
     """Acts of the window (without a beginning: the seven days up to its last act) unlike those of the 90 days before it."""
-    end = window.until or last_at + dt.timedelta(microseconds=1)
-    start = window.since or end - JUDGED
+    end = window.until or shifted(last_at, dt.timedelta(microseconds=1))
+    start = window.since or shifted(end, -JUDGED)
     mine, own = subject.condition()
     scope, values = scoped(viewer, Window(environment=window.environment))
     base = f"with {MINE.format(condition=f'{mine} and {scope} and {REAL}')}"
-    given = [start, *own, *values, start - BASE, end]
+    began = shifted(start, -BASE)
+    given = [start, *own, *values, began, end]
     hours = question.rows(
         f"{base} select judged, date_trunc('hour', acted_at) as hour, count(*) as count, min(index) as index "  # noqa: S608 - our own words
         "from mine group by all order by 2",
@@ -176,7 +178,7 @@ def _unusual(
     before = [row for row in hours if not row["judged"]]
     days = {row["hour"].date() for row in before}
     return {
-        "from_at": start, "to_at": end, "base_from": start - BASE, "base_acts": sum(row["count"] for row in before),
+        "from_at": start, "to_at": end, "base_from": began, "base_acts": sum(row["count"] for row in before),
         "base_days": len(days), "judged_acts": sum(row["count"] for row in hours if row["judged"]),
         "first_tables": _first(question, base, given) if before else [],
         "usual_hours": usual_hours(before),

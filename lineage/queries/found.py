@@ -12,6 +12,7 @@ from django.db.models import Count, Q, QuerySet
 
 from lineage.access import Viewer
 from lineage.engine import Question
+from lineage.events import shifted
 from lineage.finding_models import Finding, FindingProgress, Telling
 from lineage.findings import receivers, ruling, triage
 from lineage.findings.evaluation import Row, evaluate, say, told_again
@@ -138,7 +139,7 @@ def _unjudged(question: Question, viewer: Viewer, window: Window, rules: Ruleset
     condition, values = scoped(viewer, window)
     scope, scope_values = _places_of(viewer)
     base = f"index >= ? and occurred_at >= ? and {scope}"
-    earlier = window.since - DAY if window.since else FIRST
+    earlier = shifted(window.since, -DAY) if window.since else FIRST
     rows = evaluate(
         question,
         rules,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.http import HttpRequest, HttpResponse
 
 from lineage import errors
-from lineage.answers import error_answer
+from lineage.answers import error_answer, wants_json
 
 
 class PageInvalid(errors.TouchstoneError):
@@ -38,6 +38,11 @@ def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def csrf_failed(request: HttpRequest, reason: str = "") -> HttpResponse:
+    if wants_json(request):
+        # What takes a body there takes a token, never a browser's session: this address is only read.
+        answer = error_answer(request, errors.MethodUnknown())
+        answer["Allow"] = "GET"
+        return answer
     return error_answer(request, FormExpired())
 
 

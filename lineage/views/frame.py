@@ -77,20 +77,18 @@ def moment(text: str, now: dt.datetime) -> dt.datetime | None:
         if relative:
             return now - dt.timedelta(**{f"{words.RELATIVE[relative[2]]}s": int(relative[1])})
         found = dt.datetime.fromisoformat(text)
+        return found.astimezone(dt.UTC) if found.tzinfo else found.replace(tzinfo=dt.UTC)
     except (ValueError, OverflowError) as error:
         raise errors.QueryInvalid(
             f"The time “{text[:40]}” cannot be read. Write 24h, 7d, 2026-11-21 or 2026-11-21T14:30.", time=text[:40]
         ) from error
-    return found if found.tzinfo else found.replace(tzinfo=dt.UTC)
 
 
 def window(request: HttpRequest) -> queries.Window:
     """The time range and environment in the address. Raises QueryInvalid."""
     now = dt.datetime.now(dt.UTC)
     given = {name: request.GET.get(name, "").strip() for name in CARRIED}
-    return queries.Window(
-        since=moment(given["since"], now), until=moment(given["until"], now), environment=given["environment"] or None
-    )
+    return queries.between(moment(given["since"], now), moment(given["until"], now), given["environment"] or None)
 
 
 def period(request: HttpRequest) -> str:

@@ -107,7 +107,7 @@ def _tried(
     viewer: Viewer, text: str, given: dict[str, str], newest: Version, environment: str | None
 ) -> dict[str, Any]:
     now = timezone.now()
-    window = queries.Window(frame.moment(given["from"] or "7d", now), frame.moment(given["to"], now), environment)
+    window = queries.between(frame.moment(given["from"] or "7d", now), frame.moment(given["to"], now), environment)
     rules = profiles.load(text, newest.number + 1)
     trial = queries.dry_run(viewer, rules, newest.rules, given["q"], window)
     graver = sum(shift.count for shift in trial.from_current if shift.is_graver)

@@ -49,7 +49,7 @@ class Command(_told.Told):
 
     def _try(self, options: dict[str, Any]) -> None:
         who, newest = _told.viewer(), profiles.newest()
-        window = queries.Window(_told.moment(options["since"]), _told.moment(options["until"]))
+        window = queries.between(_told.moment(options["since"]), _told.moment(options["until"]), None)
         rules = profiles.load(_text(options["file"]), newest.number + 1)
         ledger.record_decision(
             "evidence_read", decided_by=who.email, subject="guardrails try", purpose=options["q"][:1024] or None
