@@ -9,6 +9,7 @@ import pytest
 from django.core.management import get_commands
 from django.urls import get_resolver
 
+import manage
 from lineage import errors, events, search, sources
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,6 +63,20 @@ def test_every_command_says_in_its_help_what_it_does(name: str) -> None:
     from django.core.management import load_command_class
 
     assert len(load_command_class(get_commands()[name], name).help) > 10
+
+
+def test_every_command_that_signs_runs_with_the_rights_to_sign() -> None:
+    commands = {path.stem: path.read_text() for path in ROOT.glob("*/management/commands/[a-z]*.py")}
+    signs = {name for name, text in commands.items() if "keeper.once()" in text}
+    assert "proof" in signs
+    assert {name: manage.ROLES.get(name) for name in signs} == dict.fromkeys(signs, "store")
+    assert set(manage.ROLES) <= set(get_commands())
+
+
+def test_every_command_that_a_page_names_is_there() -> None:
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md")]:
+        named = set(re.findall(r"bin/manage\s+([a-z]+)", page.read_text()))
+        assert named <= set(get_commands()) | {"witness"}, page.name
 
 
 def test_every_search_field_is_on_its_page() -> None:

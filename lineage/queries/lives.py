@@ -21,7 +21,9 @@ ANOTHER_KEY = (
     "coalesce(list_bool_or(list_transform(pairs, lambda p: list_contains(?::varchar[], split_part(p, '=', 1)) "
     "and not list_contains(?::varchar[], p))), false)"
 )
-DONE = "verdict not in ('blocked', 'error')"
+NOT_DONE = "verdict in ('blocked', 'error', 'pending')"
+"""What waits for a decision has not run: once it is let through, another record says so."""
+DONE = f"not {NOT_DONE}"
 
 
 class _Touches:
@@ -68,7 +70,7 @@ def row(viewer: Viewer, datasource: str, relation: str, key: str, window: Window
                 f"access = 'read' and {DONE} and not {exact} and not {ANOTHER_KEY}", [*exact_values, *other_values]
             ),
             "uncertain": _uncertain(at, other_values),
-            "refused": at.ask(f"verdict in ('blocked', 'error') and {exact}", exact_values),
+            "refused": at.ask(f"{NOT_DONE} and {exact}", exact_values),
         }
         if not any(found.values()):
             raise errors.NotFound

@@ -127,3 +127,31 @@ def test_a_table_of_any_name_has_its_pages(auditor: Client, name: str) -> None:
     assert "Changed 1 time" in plain(html)
     if name != "x/rows/y":
         assert "written by 1 identity" in page(auditor, reverse("table", args=["d/b%", f"public.{name}"]))
+
+
+def test_a_statement_that_waits_for_a_decision_neither_changed_nor_read_a_row(auditor: Client) -> None:
+    def held(minutes: int, sql: str, op: str) -> dict[str, Any]:
+        request = {"request_id": f"r-{minutes}", "state": "requested", "requested_by": story.DANA["id"]}
+        return story.query(f"h{minutes}", at(minutes), story.DANA, sql, op, verdict="pending", approval=request)
+
+    story.send(
+        story.source("held"),
+        held(3, "UPDATE public.accounts SET owner = 'x' WHERE id BETWEEN 1 AND 9", "update"),
+        held(2, "SELECT owner FROM public.accounts", "read"),
+        held(1, "DELETE FROM public.accounts WHERE id = '8'", "delete"),
+        story.query(
+            "u",
+            NOW,
+            story.DANA,
+            "UPDATE public.accounts SET owner = 'y' WHERE owner LIKE 'z%'",
+            "update",
+            verdict="approved",
+        ),
+    )
+    found = queries.row(AUDITOR, "orders-prod", "public.accounts", "8")
+    assert [e["verdict"] for e in found["uncertain"]] == ["approved"]
+    assert [e["verdict"] for e in found["could_have_read"]] == ["allowed", "allowed"]
+    assert [(e["op"], e["verdict"]) for e in found["refused"]] == [("delete", "pending")]
+    text = plain(page(auditor, f"{ROW}/8/"))
+    assert "Changed 4, and 1 write that may have" in text
+    assert "refused, failed, or not decided then" in text
