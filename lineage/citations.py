@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 
 STATES = {
     "asserted": ("asserted", "Only the record says so: no ticket of this id is imported."),
-    "early": ("opened later", "The ticket was opened only after this was done."),
-    "closed": ("closed before", "The ticket was closed before this was done."),
-    "reopened": ("reopened", "One import says closed, the next says open: whether it was open when this was done is not known."),
-    "presumed": ("matched so far", "The ticket was open in the last import, which is older than this: the next one tells."),
-    "matched": ("matched", "The imported ticket was open when this was done."),
+    "early": ("opened later", "The ticket was opened only after that."),
+    "closed": ("closed before", "The ticket was closed before that."),
+    "reopened": ("reopened", "One import says closed, the next says open: whether it was open at that time is not known."),
+    "presumed": ("matched so far", "It was open in the last import, which is from before: the next one tells."),
+    "matched": ("matched", "The imported ticket was open at that time."),
 }  # fmt: skip
 """Word and meaning of each state, the weakest first."""
 ORDER = list(STATES)

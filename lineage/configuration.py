@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from lineage import errors, ledger
-from lineage.events import Statement, bounded_statement
+from lineage.events import Event, Statement, bounded_statement
 
 NOTHING = "nothing"
 
@@ -29,6 +29,18 @@ def record(
 
     Call it inside the transaction of the change. Raises StoreUnavailable, so that nothing changes unrecorded.
     """
+    ledger.record(event(who, subject, old, new, purpose, datasource))
+
+
+def event(
+    who: str,
+    subject: str,
+    old: Mapping[str, Any] | None,
+    new: Mapping[str, Any] | None,
+    purpose: str | None = None,
+    datasource: str | None = None,
+) -> Event:
+    """The record that `record` appends, for who appends several at once."""
     word = "changed" if old and new else "added" if new else "removed"
     said = ledger.decision(
         "configuration",
@@ -37,7 +49,7 @@ def record(
         transition=f"{word}: {difference(old or {}, new or {})}",
         purpose=purpose,
     )
-    ledger.record(msgspec.structs.replace(said, statement=whole(old, new), datasource=datasource))
+    return msgspec.structs.replace(said, statement=whole(old, new), datasource=datasource)
 
 
 def whole(old: Any, new: Any) -> Statement:

@@ -10,9 +10,9 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lineage import citations, configuration, errors, reach
+from lineage import citations, configuration, errors, ledger, reach
 from lineage.erasures import selection
-from lineage.events import Erased, parse_time
+from lineage.events import Erased, Event, parse_time
 from lineage.models import Ticket
 
 TEXTS = {"title": 400, "requester": 200, "assignee": 200, "approver": 200, "status": 100, "url": 1000}
@@ -20,6 +20,7 @@ TEXTS = {"title": 400, "requester": 200, "assignee": 200, "approver": 200, "stat
 ID_LENGTH = 200
 COLUMNS = ("id", "opened_at", "closed_at", *TEXTS)
 ERASED = "(erased)"
+BATCH = 500
 Row = Mapping[str, str]
 
 
@@ -54,22 +55,34 @@ def _times(row: Row) -> tuple[dt.datetime, dt.datetime | None]:
     return parse_time(row["opened_at"]), parse_time(row["closed_at"]) if row.get("closed_at") else None
 
 
-def keep_ticket(row: Row, as_of: dt.datetime, who: str) -> None:
-    """Call inside a transaction, for a row that was checked. Raises SettingsInvalid where that time is settled."""
+def keep_tickets(rows: Sequence[Row], as_of: dt.datetime, who: str) -> None:
+    """Call inside a transaction, for rows that were checked. Raises SettingsInvalid where a ticket's time is settled already."""
+    known = Ticket.objects.select_for_update().filter(ticket_id__in=[row["id"] for row in rows])
+    newest = {one.ticket_id: one for one in known.order_by("as_of")}
+    again, fresh, told = list[int](), list[Ticket](), list[Event]()
+    for row in rows:
+        before, said = newest.get(row["id"]), _said(row)
+        was = {name: getattr(before, name) for name in said} if before else None
+        if before and was == said and as_of >= before.as_of:
+            again.append(before.pk)
+            continue
+        if before and as_of <= before.seen_at:
+            raise errors.SettingsInvalid(
+                f"{row['id']}: something else is said of this ticket for {before.seen_at:%Y-%m-%dT%H:%M:%SZ} already, which stays. "
+                "Import files in the order of their times, each ticket once in a file. Nothing was imported."
+            )
+        newest[row["id"]] = Ticket(ticket_id=row["id"], as_of=as_of, seen_at=as_of, **said)
+        fresh.append(newest[row["id"]])
+        told.append(configuration.event(who, f"ticket {row['id']}", was, said, f"as of {as_of.isoformat()}"))
+    for start in range(0, len(told), BATCH):
+        ledger.record_all(told[start : start + BATCH])
+    Ticket.objects.filter(pk__in=[pk for pk in again if pk], seen_at__lt=as_of).update(seen_at=as_of)
+    Ticket.objects.bulk_create(fresh, batch_size=BATCH)
+
+
+def _said(row: Row) -> dict[str, Any]:
     opened, closed = _times(row)
-    said: dict[str, Any] = {name: row.get(name) or "" for name in TEXTS} | {"opened_at": opened, "closed_at": closed}
-    newest = Ticket.objects.select_for_update().filter(ticket_id=row["id"]).order_by("-as_of").first()
-    was = {name: getattr(newest, name) for name in said} if newest else None
-    if newest and was == said and as_of >= newest.as_of:
-        Ticket.objects.filter(pk=newest.pk, seen_at__lt=as_of).update(seen_at=as_of)
-        return
-    if newest and as_of <= newest.seen_at:
-        raise errors.SettingsInvalid(
-            f"{row['id']}: something else is said of this ticket for {newest.seen_at:%Y-%m-%dT%H:%M:%SZ} already, which stays. "
-            "Import files in the order of their times, each ticket once in a file. Nothing was imported."
-        )
-    configuration.record(who, f"ticket {row['id']}", was, said, f"as of {as_of.isoformat()}")
-    Ticket.objects.create(ticket_id=row["id"], as_of=as_of, seen_at=as_of, **said)
+    return {name: row.get(name) or "" for name in TEXTS} | {"opened_at": opened, "closed_at": closed}
 
 
 def forget_texts(texts: Sequence[str]) -> None:

@@ -154,8 +154,10 @@ def ticket(
     first_at: dt.datetime | None = None,
     last_at: dt.datetime | None = None,
     whole: bool = False,
+    linked: bool = True,
 ) -> dict[str, Any]:
     """A ticket that acts of these times name: asserted, or how it matches what is imported; `whole` says what that is.
+    Without times it is not judged: a decision is about a ticket, and no act under it.
 
     A page that did not look for imported tickets (`imported` of its context) has the name alone.
     """
@@ -164,7 +166,7 @@ def ticket(
     if imported is not None and first_at is not None and is_reader:
         told = citations.judge(name, imported.get(name, ()), first_at, last_at or first_at)
     return {
-        "carried": carried(context), "name": name, "told": told, "whole": whole, "is_linked": is_reader,
+        "carried": carried(context), "name": name, "told": told, "whole": whole, "is_linked": is_reader and linked,
         "address": told.version.url if told and told.version and citations.is_address(told.version.url) else "",
     }  # fmt: skip
 

@@ -59,18 +59,31 @@ def _page(
 
 
 def cited(found: dict[str, Any], imported: dict[str, list[citations.Version]]) -> list[dict[str, Any]]:
-    """The tickets that the acts name, with what is imported of each, newest first; the first 20."""
+    """The tickets that acts and decisions name, with what is imported of each, newest first; at most 20."""
     times: dict[str, list[dt.datetime]] = {}
     for act in found["acts"]:
         if act["ticket"]:
             times.setdefault(act["ticket"], []).append(act["occurred_at"])
-    shown = []
-    for name, at in list(times.items())[:CITED_MOST]:
-        told, versions = citations.judge(name, imported.get(name, ()), min(at), max(at)), imported.get(name, [])[::-1]
-        address = versions[0].url if versions and citations.is_address(versions[0].url) else ""
-        shown.append({"ticket": name, "first_at": min(at), "last_at": max(at), "meaning": told.meaning,
-                      "versions": versions, "address": address})  # fmt: skip
-    return shown
+    for name in imported:
+        times.setdefault(name, [])
+    return [_cited(name, at, imported.get(name, [])) for name, at in list(times.items())[:CITED_MOST]]
+
+
+def _cited(name: str, times: list[dt.datetime], versions: list[citations.Version]) -> dict[str, Any]:
+    first, last = min(times, default=None), max(times, default=None)
+    meaning = (
+        citations.judge(name, versions, first, last).meaning if first and last else "No act under it is in your scope."
+    )
+    address = versions[-1].url if versions and citations.is_address(versions[-1].url) else ""
+    newest_first = versions[::-1]
+    return {
+        "ticket": name,
+        "first_at": first,
+        "last_at": last,
+        "meaning": meaning,
+        "versions": newest_first,
+        "address": address,
+    }
 
 
 def title(chain: chains.Chain, name: str) -> str:

@@ -25,8 +25,7 @@ def approvals(request: HttpRequest, viewer: Viewer) -> HttpResponse:
     waiting = desk.inbox(request, viewer)
     waiting["imported"] |= queries.tickets(viewer, [item["ticket"] for item in answer.items])
     for item in answer.items:
-        item["is_imported"] = item["ticket"] in waiting["imported"]
-        item["is_request"] = not item["is_imported"] and bool(REQUEST.fullmatch(item["ticket"]))
+        item["is_request"] = bool(REQUEST.fullmatch(item["ticket"]))
         item["word"], item["reading"] = words.APPROVALS[item["state"]]
     good = sum(1 for item in answer.items if item["state"] == "good")
     used = sum(1 for item in answer.items if item["accesses"] or item["rows_changed"])

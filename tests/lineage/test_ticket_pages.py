@@ -70,12 +70,16 @@ def auditor(told: dict[str, int]) -> Client:
 @pytest.mark.parametrize(
     ("name", "word", "says"),
     [
-        ("fix", "matched", "The imported ticket was open when this was done."),
+        ("fix", "matched", "in the tracker"),
         ("fixed", "matched", "asked for by <img"),
-        ("OPS-43", "closed before", "“Old refund”, done"),
+        ("OPS-43", "closed before", "“Old refund”, done. The ticket was closed before that."),
         ("OPS-44", "opened later", "“Written afterwards”"),
         ("OPS-45", "asserted", "no ticket of this id is imported"),
-        ("OPS-46", "matched so far", "a ticket without title, asked for by omar@shop.example"),
+        (
+            "OPS-46",
+            "matched so far",
+            "a ticket without title, asked for by omar@shop.example. It was open in the last import",
+        ),
     ],
 )
 def test_a_record_says_whether_its_ticket_is_matched(
@@ -192,3 +196,10 @@ def test_an_erasure_reaches_the_cells_of_tickets(told: dict[str, int], tmp_path:
     assert (kept.title, kept.status, kept.url) == ("(erased)", "open", "")
     assert not Ticket.objects.filter(ticket_id="Miriam Weiss").exists()
     assert tickets.PLACE.tables == (Ticket._meta.db_table,)
+
+
+def test_a_decision_about_a_ticket_is_no_act_under_it(told: dict[str, int], auditor: Client) -> None:
+    html = plain(page(auditor, f"/events/{told['approval']}/"))
+    assert "WhyOPS-42" in html
+    assert "matched" not in html
+    assert "matched" not in plain(page(auditor, "/search?q=kind:decision+ticket:OPS-42"))

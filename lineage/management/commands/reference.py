@@ -10,6 +10,7 @@ import datetime as dt
 import hashlib
 import io
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,14 +82,22 @@ def _keep_owner(row: Row, as_of: dt.datetime) -> None:
     inventory.keep_owner(row, as_of, operator())
 
 
-def _keep_ticket(row: Row, as_of: dt.datetime) -> None:
-    tickets.keep_ticket(row, as_of, operator())
+def _keep_tickets(rows: Sequence[Row], as_of: dt.datetime) -> None:
+    tickets.keep_tickets(rows, as_of, operator())
+
+
+def _each(keep: Callable[[Row, dt.datetime], None]) -> Callable[[Sequence[Row], dt.datetime], None]:
+    def keep_all(rows: Sequence[Row], as_of: dt.datetime) -> None:
+        for row in rows:
+            keep(row, as_of)
+
+    return keep_all
 
 
 IMPORTS = {
-    "identities": (_check_identity, _keep_identity), "tags": (_check_tag, _keep_tag),
-    "databases": (inventory.check_database, _keep_database), "owners": (inventory.check_owner, _keep_owner),
-    "tickets": (tickets.check_ticket, _keep_ticket),
+    "identities": (_check_identity, _each(_keep_identity)), "tags": (_check_tag, _each(_keep_tag)),
+    "databases": (inventory.check_database, _each(_keep_database)), "owners": (inventory.check_owner, _each(_keep_owner)),
+    "tickets": (tickets.check_ticket, _keep_tickets),
 }  # fmt: skip
 KINDS = tuple(IMPORTS)
 
@@ -155,6 +164,5 @@ class Command(Told):
                 transition=f"imported {len(rows)} as of {options['as_of']}",
                 purpose=f"sha256={hashlib.sha256(raw).hexdigest()}",
             )
-            for _, row in rows:
-                keep(row, as_of)
+            keep([row for _, row in rows], as_of)
         self.stdout.write(f"{len(rows)} {kind} as of {options['as_of']}")
