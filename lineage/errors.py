@@ -310,6 +310,16 @@ class AlreadyDone(TouchstoneError):
     default = "This was done already, by you or by somebody else. Reload the page; nothing was done a second time."
 
 
+class UnderErasure(TouchstoneError):
+    """What an approved erasure takes is not brought into the log any more."""
+
+    code = "under-erasure"
+    status = 409
+    default = (
+        "An approved erasure takes this item, so it is not read again. Nothing was stored; the refusal is recorded."
+    )
+
+
 class ReportBlocked(TouchstoneError):
     code = "report-blocked"
     status = 409

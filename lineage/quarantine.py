@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from django.db import connection, transaction
 
-from lineage import errors, ingest, ledger, queries, sources
+from lineage import erasures, errors, ingest, ledger, queries, sources
 from lineage.access import Viewer
 from lineage.events import Event, Origin, Quarantined, Skipped
 from lineage.models import Role, Source
@@ -51,12 +51,21 @@ def retry(viewer: Viewer, number: int, **options: str) -> Retried:
     """Parses one item again and appends what it tells; all of it or nothing, and never a second time.
 
     `options` are those of the format that the item came with and nobody kept (`line_prefix`, `timezone`).
-    Raises NotFound, AccessDenied, AlreadyDone, and StoreUnavailable when the log cannot be written.
+    Raises NotFound, AccessDenied, AlreadyDone, UnderErasure (recorded), and StoreUnavailable when the log cannot be written.
     """
     item = queries.quarantined_item(viewer, number)
     if not may_retry(viewer):
         raise errors.AccessDenied("Reading quarantined items again is for operators, security and administrators.")
+    try:
+        return _retried(viewer, number, item, options)
+    except errors.UnderErasure as refused:
+        _record(viewer, number, item, "refused", refused.code)
+        raise
+
+
+def _retried(viewer: Viewer, number: int, item: dict[str, Any], options: dict[str, str]) -> Retried:
     with transaction.atomic(), connection.cursor() as cursor:
+        erasures.quarantine.beside_decisions()
         cursor.execute("select pg_advisory_xact_lock(%s, %s)", [LOCK, number % 2**31])
         cursor.execute("select 1 from ledger_retry where quarantine_id = %s", [number])
         if cursor.fetchone():
@@ -65,6 +74,8 @@ def retry(viewer: Viewer, number: int, **options: str) -> Retried:
         body, sequence = cursor.fetchone()
         if not body:
             raise errors.NotFound("The bytes of this item were erased; there is nothing left to read.")
+        if erasures.takes_item(number):
+            raise errors.UnderErasure
         source = Source.objects.get(name=item["source"])
         done = _stored(source, _read(source, number, bytes(body), sequence, options))
         if done.status != "quarantined":
@@ -72,14 +83,18 @@ def retry(viewer: Viewer, number: int, **options: str) -> Retried:
                 "insert into ledger_retry (quarantine_id, status, records, first_index, by) values (%s, %s, %s, %s, %s)",
                 [number, done.status, done.records, done.first_index, viewer.email],
             )
-        ledger.record_decision(
-            "configuration",
-            decided_by=viewer.email,
-            subject=f"quarantined item {number} of {source.name}",
-            transition=f"{item['code']} → {done.status}",
-            purpose=_purpose(done, options),
-        )
+        _record(viewer, number, item, f"{item['code']} → {done.status}", _purpose(done, options))
         return done
+
+
+def _record(viewer: Viewer, number: int, item: dict[str, Any], transition: str, purpose: str | None) -> None:
+    ledger.record_decision(
+        "configuration",
+        decided_by=viewer.email,
+        subject=f"quarantined item {number} of {item['source']}",
+        transition=transition,
+        purpose=purpose,
+    )
 
 
 def _purpose(done: Retried, options: dict[str, str]) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from lineage.access import Viewer
+from lineage.erasures import quarantine
 from lineage.erasures.covering import covered, erased_by, unsaid
 from lineage.erasures.execution import execute
 from lineage.erasures.pending import Still, finish, still
@@ -17,11 +19,21 @@ from lineage.erasures.requests import (
     request,
     seen,
 )
+from lineage.models import Role
 
 __all__ = [
     "Asked", "Erasure", "Still", "approve", "covered", "erased_by", "execute", "finish", "in_scope", "listing", "one", "preview",
-    "reject", "request", "run_due", "seen", "still", "unsaid",
+    "quarantine", "reject", "request", "run_due", "seen", "still", "takes_item", "unsaid",
 ]  # fmt: skip
+
+
+def takes_item(number: int) -> bool:
+    """Whether an approved erasure that is not carried out yet takes this quarantined item, in whoever's scope.
+
+    True stays true: call `quarantine.beside_decisions` before, in the same transaction.
+    """
+    everywhere = Viewer(email="", role=Role.ADMIN)
+    return any(number in quarantine.matching(everywhere, each.wanted()) for each in listing("approved"))
 
 
 def run_due() -> int:

@@ -1,4 +1,8 @@
-"""Quarantined items: bytes that never became a record, and so have no index."""
+"""Quarantined items: bytes that never became a record, and so have no index.
+
+An item is read again beside `beside_decisions`, and an erasure is approved behind `before_decision`: what is read again is in the
+log before the approval, or sees the approval.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,20 @@ from django.db import connection
 from lineage.access import Viewer
 from lineage.erasures import selection
 from lineage.models import Source
+
+LOCK = 7304
+
+
+def beside_decisions() -> None:
+    """Until the transaction ends no erasure is approved; others read items again meanwhile."""
+    with connection.cursor() as cursor:
+        cursor.execute("select pg_advisory_xact_lock_shared(%s)", [LOCK])
+
+
+def before_decision() -> None:
+    """Waits for all who read an item again just now."""
+    with connection.cursor() as cursor:
+        cursor.execute("select pg_advisory_xact_lock(%s)", [LOCK])
 
 
 def matching(viewer: Viewer, wanted: selection.Wanted) -> list[int]:

@@ -203,6 +203,7 @@ def _decide(viewer: Viewer, number: int, approved: bool) -> None:
             asker = selection.asker(found.requested_by)
             holds.check(selection.select(asker, found.wanted())[0])
         with transaction.atomic():
+            quarantine.before_decision()
             rights.call("select ledger_decide_erasure(%s, %s, %s)", number, viewer.email, approved)
             _record(one(number), viewer.email, "approved" if approved else "rejected", ())
 

@@ -9,7 +9,7 @@ import ipaddress
 import re
 import secrets
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,6 +29,8 @@ from lineage.findings.rules import SEVERITIES
 OFF = "not told: the receiver was switched off"
 KINDS = ("webhook", "mail")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,59}")
+Resolve = Callable[..., list[Any]]
+"""As `socket.getaddrinfo`."""
 SHOWN = ("kind", "address", "severity", "rules", "environments", "datasources", "is_on")
 
 
@@ -120,7 +122,7 @@ def _checked(given: dict[str, Any]) -> dict[str, Any]:
     if unknown := [code for code in given.get("rules", ()) if code not in codes]:
         raise errors.ReceiverInvalid(f"There is no rule {unknown[0][:40]}. Nothing was changed.", field="rules")
     if kind == "webhook":
-        check_url(address)
+        addresses_of(address)
     else:
         _check_mail(address)
     lists = {name: _listed(given.get(name, ())) for name in ("rules", "environments", "datasources")}
@@ -141,11 +143,27 @@ def _check_mail(address: str) -> None:
         raise errors.ReceiverInvalid("Give one mail address. Nothing was changed.", field="address") from error
 
 
-def check_url(url: str) -> None:
-    """Raises ReceiverInvalid unless it is https, or http to a host of our own network; never a link-local address.
+def addresses_of(url: str, resolve: Resolve = socket.getaddrinfo) -> list[str]:
+    """The addresses of a webhook's host: of https anywhere, of http in our own network; never a link-local one.
 
-    Asked when it is set and before each sending, since a name may come to mean another address.
+    Asked when it is set and before each sending, since a name may come to mean another address. Whoever sends connects
+    to what is returned here and looks the name up no more. Raises ReceiverInvalid.
     """
+    scheme, host, port = _parts(url)
+    try:
+        found = {ipaddress.ip_address(a[4][0]) for a in resolve(host, port, type=socket.SOCK_STREAM)}
+    except (OSError, ValueError, UnicodeError) as error:
+        raise errors.ReceiverInvalid("The host of the address is not known here.", field="address") from error
+    for ip in found:
+        if ip.is_link_local or ip.is_multicast or ip.is_unspecified or (ip.is_reserved and not ip.is_loopback):
+            raise errors.ReceiverInvalid("Findings are not sent to link-local or reserved addresses.", field="address")
+        if scheme == "http" and not (ip.is_private or ip.is_loopback):
+            raise errors.ReceiverInvalid("Outside your own network the address begins with https://.", field="address")
+    return [str(ip) for ip in sorted(found, key=lambda ip: (ip.version, int(ip)))]
+
+
+def _parts(url: str) -> tuple[str, str, int]:
+    """Scheme, host and port of a webhook's address. Raises ReceiverInvalid."""
     try:
         parts = urlsplit(url)
         port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -162,18 +180,7 @@ def check_url(url: str) -> None:
             "Give an address like https://hooks.example/abc, without user and password in it. Nothing was changed.",
             field="address",
         )
-    try:
-        found = {
-            ipaddress.ip_address(a[4][0]) for a in socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
-        }
-    except (OSError, ValueError, UnicodeError) as error:
-        raise errors.ReceiverInvalid("The host of the address is not known here.", field="address") from error
-    plain = parts.scheme == "http"
-    for ip in found:
-        if ip.is_link_local or ip.is_multicast or ip.is_unspecified or ip.is_reserved:
-            raise errors.ReceiverInvalid("Findings are not sent to link-local or reserved addresses.", field="address")
-        if plain and not (ip.is_private or ip.is_loopback):
-            raise errors.ReceiverInvalid("Outside your own network the address begins with https://.", field="address")
+    return parts.scheme, parts.hostname, port
 
 
 def _value(receiver: Receiver) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import logging
 import smtplib
+import socket
 import threading
 import uuid
 from collections.abc import Sequence
@@ -125,7 +126,7 @@ def _work(receiver: int) -> None:
         connection.close()
 
 
-def tell_one(receiver: int) -> bool:
+def tell_one(receiver: int, resolve: receivers.Resolve = socket.getaddrinfo) -> bool:
     """Tells one receiver the oldest that is due, and notes how it went; False when nothing is due (or another does it)."""
     with transaction.atomic():
         one = (
@@ -143,7 +144,7 @@ def tell_one(receiver: int) -> bool:
         )
         if one is None:
             return False
-        taken, one.answer = _sent(one)
+        taken, one.answer = _sent(one, resolve)
         one.tries += 1
         now = timezone.now()
         if taken:
@@ -174,18 +175,19 @@ def _proof(one: Telling) -> Event:
     )  # fmt: skip
 
 
-def _sent(one: Telling) -> tuple[bool, str]:
+def _sent(one: Telling, resolve: receivers.Resolve) -> tuple[bool, str]:
     """Whether it was taken, and what was answered."""
     try:
-        return _posted(one) if one.receiver.kind == "webhook" else _mailed(one)
+        return _posted(one, resolve) if one.receiver.kind == "webhook" else _mailed(one)
     except errors.TouchstoneError as error:
         return False, error.message[:300]
     except (OSError, smtplib.SMTPException) as error:
         return False, f"{type(error).__name__}: the mail server did not take it"
 
 
-def _posted(one: Telling) -> tuple[bool, str]:
-    receivers.check_url(one.receiver.address)
+def _posted(one: Telling, resolve: receivers.Resolve) -> tuple[bool, str]:
+    """The name is looked up once: what was checked is what is connected to."""
+    addresses = receivers.addresses_of(one.receiver.address, resolve)
     body = (one.body or "").encode()
     stamp = str(int(timezone.now().timestamp()))
     headers = {
@@ -195,7 +197,7 @@ def _posted(one: Telling) -> tuple[bool, str]:
         "User-Agent": "Touchstone",
     }
     try:
-        reply = posting.post(one.receiver.address, body, "application/json", SECONDS, MOST, headers)
+        reply = posting.post(one.receiver.address, body, "application/json", SECONDS, MOST, headers, addresses)
     except errors.StoreUnavailable:
         return False, "no answer"
     return 200 <= reply.status < 300, f"HTTP {reply.status}"
