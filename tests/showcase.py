@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from typing import Any
 
 from django.test import Client
 
-from lineage import saved, tagging
+from lineage import access, erasures, holds, ingest, mappings, rechecks, saved, tagging
 from lineage.access import Viewer
 from lineage.findings import judging, receivers, triage
-from lineage.models import User
+from lineage.models import ApiToken, Source, User
 from lineage.search import questions
+from reports.models import Report, Status
 from tests import story
 from tests.lineage import desk
 
@@ -69,6 +71,22 @@ PAGES = {
     "gaps": "/integrity/gaps/",
     "quarantine": "/integrity/quarantine/",
     "pack": "/integrity/pack/",
+    "checkpoint": "/integrity/checkpoints/156/",
+    "quarantine-item": "/integrity/quarantine/1/",
+    "recheck": "/integrity/checks/1/",
+    "erasure": "/integrity/erasures/1/",
+    "report": "/reports/1/",
+    "report-failed": "/reports/2/",
+    "saved-change": "/search/saved/1/",
+    "lineage-session": "/lineage/session/orders-prod~s-omar@shop.example/",
+    "lineage-row": "/lineage/row/orders-prod/public.payments/rows/9001/",
+    "logins": "/logins/",
+    "account": "/account/",
+    "access-sources": "/access/sources/",
+    "access": "/access/",
+    "access-seat": "/access/seats/1/",
+    "access-tokens": "/access/tokens/",
+    "sign-in": "/accounts/login/?why=seat-ended",
     "preferences": "/preferences/",
     "unknown-page": "/nowhere",
     "refused-window": "/?since=yesterday-ish",
@@ -86,8 +104,44 @@ ADMIN_PAGES = (
     "finding",
     "finding-rules",
     "finding-receivers",
+    "access",
+    "access-seat",
+    "access-tokens",
+    "access-sources",
+    "account",
+    "logins",
+    "quarantine-item",
+    "recheck",
+    "erasure",
+    "tags",
+    "saved-change",
+    "databases",
 )
 """Pages that show an administrator more than a reader."""
+NO_PAGES = {
+    "overview/live/": "a part of the overview, fetched again",
+    "sessions/live/rows/": "a part of the live sessions",
+    "approvals/live/": "a part of the approvals",
+    "integrity/seal/": "a part of the bar above every page",
+    "integrity/checks/<int:number>/live/": "a part of a check",
+    "search/complete": "JSON for the search box",
+    "search/export": "a file",
+    "undo/script.sql": "a file",
+    "integrity/quarantine/<int:number>/bytes": "a file",
+    "reports/policy": "a file",
+    r"reports/^(?P<report_id>\d+)/file\.(?P<form>pdf|json)$": "a file",
+    "accounts/openid/": "leads to the provider",
+    "accounts/openid/callback/": "leads on from the provider",
+    "checkpoint": "a signed note",
+    "tile/<path:name>": "hashes",
+    "tile/entries/<path:name>": "leaves",
+    "log/key": "a key",
+    "healthz": "for machines",
+    "readyz": "for machines",
+    "metrics": "for machines",
+    "api/schema": "for machines",
+}
+"""Addresses that are read and yet show no page of their own, and why."""
 
 
 def people() -> None:
@@ -121,7 +175,32 @@ def tell(now: dt.datetime) -> dict[str, int]:
         sessions=[desk.live(), desk.live("s-2", purpose="month end")],
         held=[desk.hold(), desk.hold("req-2", in_transaction=True)],
     )
+    keep(now)
     return names
+
+
+def keep(now: dt.datetime) -> None:
+    """What has a page of its own beside the records: a bad item, a check, an erasure, reports, a token, a login."""
+    desk_source = Source.objects.get(name="desk")
+    bad = {"kind": "quary", "occurred_at": "yesterday", "actor": {"id": "dana@shop.example"}}
+    ingest.accept(desk_source, json.dumps([bad]).encode())
+    ada, carla = Viewer(ADMIN, "admin"), Viewer("carla@compliance.example", "compliance")
+    rechecks.ask(ada)
+    erasures.request(
+        carla, "relation:customers key:4711", ["change"], reason="The customer asked", ground="GDPR Article 17"
+    )
+    holds.add(carla, "relation:salaries", "Lawsuit 7 O 114/26")
+    mappings.establish(carla, "orders-prod", "rita_rw", mappings.Person("rita@shop.example"), None, "login register")
+    start = (now - dt.timedelta(days=30)).replace(hour=0, minute=0, second=0, microsecond=0)
+    asked: dict[str, Any] = {"kind": "privileged-access", "period_from": start, "period_to": now, "created_by": READER}
+    Report.objects.create(**asked)
+    Report.objects.create(**asked, status=Status.FAILED, reasons=["The store had no room for the file."])
+    ApiToken.objects.create(
+        user=User.objects.get(email=READER),
+        name="nightly export",
+        token_hash=access.token_hash("shown"),
+        expires_at=now + dt.timedelta(days=90),
+    )
 
 
 def thousand(now: dt.datetime) -> None:
