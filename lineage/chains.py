@@ -29,7 +29,7 @@ CITED = {
 }  # fmt: skip
 SHOWN = 12
 FOLDED = {"more statements", "more rows"}
-WIDTH, COLUMN, NODE, HEIGHT, STEP, TOP = 1180, 246, 192, 48, 62, 34
+WIDTH, COLUMN, NODE, HEIGHT, STEP, TOP = 1184, 246, 192, 48, 62, 34
 
 
 @dataclasses.dataclass

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
@@ -10,7 +12,7 @@ from django.views.decorators.http import require_GET, require_POST
 from lineage import erasures, errors, holds, retention, rights, words
 from lineage.access import Viewer
 from lineage.answers import evidence_read, signed_in
-from lineage.events import GROUPS
+from lineage.events import GROUPS, parse_time
 from lineage.views import frame
 
 STATES = {
@@ -38,6 +40,11 @@ def forgetting(request: HttpRequest, viewer: Viewer) -> HttpResponse:
     return frame.page(request, "lineage/forgetting.html", context)
 
 
+def _sample(asked: erasures.Asked) -> list[dict[str, Any]]:
+    """The headers of the first records that would go, with their time as one."""
+    return [row | {"at": parse_time(row["occurred_at"]) if row.get("occurred_at") else None} for row in asked.sample]
+
+
 @require_GET
 @evidence_read
 def erasure(request: HttpRequest, viewer: Viewer, number: int) -> HttpResponse:
@@ -47,6 +54,7 @@ def erasure(request: HttpRequest, viewer: Viewer, number: int) -> HttpResponse:
     context = {
         "one": found,
         "asked": asked,
+        "sample": _sample(asked) if asked else [],
         "still": erasures.still(found),
         "may": rights.may(viewer),
         "own": viewer.email.lower() == found.requested_by.lower(),

@@ -52,10 +52,11 @@ SECTIONS = {
 ) | dict.fromkeys(("run", "touched", "undo"), "identities")  # fmt: skip
 SECTIONS |= dict.fromkeys(("finding", "finding-rules", "finding-receivers"), "findings")
 SECTIONS |= dict.fromkeys(("quarter", "saved", "saved-change"), "search")
+SECTIONS |= dict.fromkeys(("access-seat", "access-tokens", "access-sources"), "access") | {"logins": "identities"}
 
 KEEPERS: dict[str, tuple[tuple[str, str, str], ...]] = {
     Role.ADMIN: (("access", "Access", "human"),),
-    Role.OPERATOR: (("access-sources", "Sources", "service"),),
+    Role.OPERATOR: (("access", "Sources", "service"),),
 }
 """Who keeps the house finds this too."""
 
