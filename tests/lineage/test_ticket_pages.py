@@ -12,8 +12,10 @@ from django.core.management import call_command
 from django.test import Client
 
 from lineage import access, checkpoints, queries, tickets
+from lineage.findings import judging
 from lineage.models import Source, Ticket
 from tests import story
+from tests.lineage import desk
 from tests.lineage.test_custody_pages import decisions, page, signed_in
 from tests.lineage.test_pages import NOW, Markup, plain
 
@@ -43,14 +45,14 @@ def load(folder: Path, rows: list[dict[str, Any]], minutes: float) -> None:
 def told(shared_store: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
     """The story, acts under four more tickets, and two imports; OPS-45 is in none of them."""
     names = story.tell(NOW)
-    desk, folder = Source.objects.get(name="desk"), tmp_path_factory.mktemp("tickets")
+    feed, folder = Source.objects.get(name="desk"), tmp_path_factory.mktemp("tickets")
     for ticket, minutes in (("OPS-43", 25), ("OPS-44", 24), ("OPS-45", 23), ("OPS-46", 2)):
         sql = "SELECT id FROM public.customers WHERE id = 4711"
         act = story.query(
             f"t-{ticket}", NOW - dt.timedelta(minutes=minutes), story.OMAR, sql, "read", ticket=ticket,
             db_session_id=f"s-{ticket}",
         )  # fmt: skip
-        names[ticket] = story.send(desk, act)[0]
+        names[ticket] = story.send(feed, act)[0]
     checkpoints.checkpoint()
     first = [
         {"id": "OPS-42", "opened_at": at(60), **HOSTILE},
@@ -203,3 +205,29 @@ def test_a_decision_about_a_ticket_is_no_act_under_it(told: dict[str, int], audi
     assert "WhyOPS-42" in html
     assert "matched" not in html
     assert "matched" not in plain(page(auditor, "/search?q=kind:decision+ticket:OPS-42"))
+
+
+def test_findings_and_held_statements_say_it_and_a_member_is_told_nothing_of_tickets(
+    told: dict[str, int], auditor: Client
+) -> None:
+    act = story.query(
+        "t-delete", NOW - dt.timedelta(minutes=22), story.OMAR, "DELETE FROM public.orders", "delete", ticket="OPS-43",
+        db_session_id="s-delete", rows={"affected": 30},
+    )  # fmt: skip
+    story.send(Source.objects.get(name="desk"), act)
+    judging.judge(NOW + dt.timedelta(minutes=1))
+    numbers = [row["number"] for row in queries.findings(AUDITOR).items if row["ticket"] == "OPS-43"]
+    assert "OPS-43 closed before “Old refund”, done." in plain(page(auditor, f"/findings/{numbers[0]}/"))
+    desk.source()
+    desk.exchange(held=[desk.hold()])
+    assert "Ticket OPS-42 matched so far" in plain(page(auditor, "/approvals/live/"))
+    html = page(auditor, "/approvals/held/req-1/")
+    assert (Markup(html).risky, "OPS-42 matched so far" in plain(html)) == ([], True)
+    member = Client()
+    member.force_login(story.person("dana@shop.example", "member"))
+    for path in ("/approvals/", "/approvals/held/req-1/"):
+        html = plain(page(member, path))
+        assert "OPS-42" in html
+        assert "matched" not in html
+        assert "asserted" not in html
+        assert "alert(1)" not in html
