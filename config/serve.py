@@ -82,7 +82,19 @@ def children() -> list[Child]:
     bind = os.environ.get("TOUCHSTONE_BIND", "127.0.0.1:8000")
     workers = os.environ.get("TOUCHSTONE_WEB_WORKERS", "2")
     threads = os.environ.get("TOUCHSTONE_WEB_THREADS", "2")
-    web = ["-m", "gunicorn", "config.wsgi", "--bind", bind, "--workers", workers, "--threads", threads]
+    web = [
+        "-m",
+        "gunicorn",
+        "config.wsgi",
+        "--bind",
+        bind,
+        "--workers",
+        workers,
+        "--threads",
+        threads,
+        "--limit-request-line",
+        "8190",
+    ]
     web += ["--timeout", "60", "--graceful-timeout", "10", "--log-level", "warning"]
     return [
         Child("web", [sys.executable, *web]),

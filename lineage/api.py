@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import difflib
 import io
 import re
 import zlib
@@ -160,6 +161,24 @@ def limit_of(request: HttpRequest) -> int | None:
     return int(text)
 
 
+LISTED = ("q", "since", "until", "environment", "limit", "cursor", "format")
+"""What every list may be asked with."""
+
+
+def known(request: HttpRequest, *more: str) -> None:
+    """Refuses a parameter that a list does not know: a filter that is left out unsaid makes a wrong answer. Raises QueryInvalid."""
+    takes = {*LISTED, *more}
+    for name in request.GET:
+        if name not in takes:
+            near = difflib.get_close_matches(name, takes, 1, 0.5)
+            meant = f"; the nearest is {near[0]}" if near else ""
+            raise errors.QueryInvalid(
+                f"This list takes no parameter {name[:40]!r}{meant}. It takes {', '.join(sorted(takes))}; fields such as "
+                "actor or relation stand in q, as in q=actor:dana.",
+                parameter=name[:40],
+            )
+
+
 List = Callable[..., Answer]
 
 
@@ -169,6 +188,7 @@ def listed(question: List) -> Callable[..., HttpResponseBase]:
     @require_GET
     @evidence_read
     def view(request: HttpRequest, viewer: Viewer) -> HttpResponse:
+        known(request, "count")
         answer = question(
             viewer, request.GET.get("q", ""), window_of(request), limit_of(request), request.GET.get("cursor")
         )
@@ -268,7 +288,12 @@ def holders(request: HttpRequest, viewer: Viewer, datasource: str, relation: str
 @require_GET
 @evidence_read
 def datasources(request: HttpRequest, viewer: Viewer) -> HttpResponse:
-    return formatted(request, queries.datasources(viewer))
+    known(request)
+    asked = request.GET
+    return formatted(
+        request,
+        queries.datasources(viewer, asked.get("q", ""), window_of(request), limit_of(request), asked.get("cursor")),
+    )
 
 
 def _number(request: HttpRequest, name: str) -> int:

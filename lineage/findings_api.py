@@ -19,6 +19,7 @@ from lineage.queries.found import STATES
 @require_GET
 @evidence_read
 def listing(request: HttpRequest, viewer: Viewer) -> HttpResponse:
+    api.known(request, "state", "rule", "severity")
     asked = request.GET
     if asked.get("state", "") not in ("", "all", *STATES):
         raise errors.QueryInvalid(f"state is one of all, {', '.join(STATES)}")

@@ -9,6 +9,7 @@ from django.db.models import Q, QuerySet
 from lineage import errors
 from lineage.access import Viewer
 from lineage.models import Role
+from lineage.queries import Window
 from reports import schedules
 from reports.controls import KINDS
 from reports.evidence import Request
@@ -60,6 +61,15 @@ def _place(viewer: Viewer) -> Q:
     if viewer.datasources:
         condition &= Q(datasources__contained_by=list(viewer.datasources)) & ~Q(datasources=[])
     return condition
+
+
+def within_window(found: QuerySet[Report], window: Window) -> QuerySet[Report]:
+    """Those of which the period touches the window, in its environment or all of them."""
+    if window.since:
+        found = found.filter(period_to__gt=window.since)
+    if window.until:
+        found = found.filter(period_from__lt=window.until)
+    return found.filter(environment__in=("", window.environment)) if window.environment else found
 
 
 def _scope(viewer: Viewer) -> Q:

@@ -15,6 +15,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from lineage import api, errors, queries
 from lineage.access import Viewer
 from lineage.answers import evidence_read, signed_in
+from lineage.queries import short
 from lineage.views import frame
 from reports import document, policies, requests, schedules, tasks
 from reports.controls import KINDS
@@ -26,6 +27,8 @@ LISTED = (
     "kind", "period_from", "period_to", "environment", "datasources", "status", "reasons", "as_of", "sha256",
     "unsigned_sha256", "counts", "created_by", "issued_at",
 )  # fmt: skip
+SEARCHED = {"environment": "environment", "datasource": "datasources", "actor": "created_by"}
+"""By which fields of the search language reports are found, and the members that hold them."""
 MEDIA = {".pdf": "application/pdf", ".json": "application/json"}
 
 
@@ -105,11 +108,14 @@ def report(request: HttpRequest, viewer: Viewer, report_id: int) -> HttpResponse
 @evidence_read
 def listing(request: HttpRequest, viewer: Viewer) -> HttpResponse:
     """`GET /api/v1/reports`: the reports in scope, newest first, as the other lists of the API answer."""
-    limit = min(frame.limit(request) or SHOWN_MOST, SHOWN_MOST)
-    found = requests.visible(viewer)
-    items = [{"number": one.number} | {name: getattr(one, name) for name in LISTED} for one in found[:limit]]
+    api.known(request)
+    asked, window = request.GET, api.window_of(request)
+    found = requests.within_window(requests.visible(viewer), window)
+    items = [{"id": one.pk, "number": one.number} | {name: getattr(one, name) for name in LISTED} for one in found]
     size = queries.integrity(viewer)["size"]
-    return api.formatted(request, queries.Answer(items, None, queries.Total(found.count(), True), size, []))
+    items = short.narrowed(items, asked.get("q", ""), SEARCHED, ("number", "kind", "status"))
+    shown, following = short.page(items, "id", api.limit_of(request) or SHOWN_MOST, asked.get("cursor"), size)
+    return api.formatted(request, queries.Answer(shown, following, queries.Total(len(items), True), size, []))
 
 
 def _title(found: Report, summary: dict[str, Any] | None) -> str:

@@ -170,7 +170,7 @@ def limited(limit: int | None) -> int:
     return max(1, min(limit or LIMIT, LIMIT_MOST))
 
 
-def make_cursor(size: int, last: int | list[Any]) -> str:
+def make_cursor(size: int, last: int | str | list[Any]) -> str:
     return base64.urlsafe_b64encode(msgspec.json.encode([size, last])).decode().rstrip("=")
 
 

@@ -8,9 +8,10 @@ from typing import Any
 from lineage import errors
 from lineage.access import Viewer
 from lineage.engine import Question
-from lineage.queries import paging
+from lineage.queries import paging, short
 from lineage.queries.ask import (
     ACCESSES,
+    LIMIT_MOST,
     TIMES,
     TWICE,
     Answer,
@@ -190,8 +191,18 @@ def _with_inventory(
     return sorted(rows, key=lambda row: (row["state"] != "no source", row["state"] == "retired", row["datasource"]))
 
 
-def datasources(viewer: Viewer) -> Answer:
-    """One row for each database: what its sources can answer, the last record, gaps, and settings from its catalogs."""
+SEARCHED = {"datasource": "datasource", "environment": "environment", "source": "source_names"}
+"""By which fields of the search language databases are found, and the members that hold them."""
+
+
+def datasources(
+    viewer: Viewer, q: str = "", window: Window = Window(), limit: int | None = None, cursor: str | None = None
+) -> Answer:
+    """One row for each database: what its sources can answer, the last record, gaps, and settings from its catalogs.
+
+    The window says which environment, and of which time completeness is told. What is counted is all in scope, since a
+    database that was silent in that time must not be missing.
+    """
     scope, values = scoped(viewer, Window())
     with Question() as question:
         answers = ", ".join(f"{expression} as can_{name}" for name, expression in ANSWERS.items())
@@ -206,7 +217,7 @@ def datasources(viewer: Viewer) -> Answer:
         )
         states = {s["datasource"]: s for s in latest_states(question, viewer)}
         feeds = source_rows(viewer)
-        covered = coverage(question, viewer, Window())
+        covered = coverage(question, viewer, window)
         for found in rows:
             state = states.get(found["datasource"])
             found["settings"] = {s["name"]: s["value"] for s in state["state"].get("settings", ())} if state else {}
@@ -214,5 +225,11 @@ def datasources(viewer: Viewer) -> Answer:
             found["coverage"] = [c for c in covered if c.datasource == found["datasource"]]
         rows = _with_inventory(rows, inventory(viewer), feeds, covered)
         for found in rows:
+            found["source_names"] = [feed["name"] for feed in found["sources"]]
+        rows = [row for row in rows if window.environment in (None, row["environment"])]
+        rows = short.narrowed(rows, q, SEARCHED)
+        shown, following = short.page(rows, "datasource", limit or LIMIT_MOST, cursor, question.size)
+        for found in shown:
+            del found["source_names"]
             found["owners"] = owners(viewer, found["datasource"])
-        return Answer(rows, None, Total(len(rows), True), question.size, covered)
+        return Answer(shown, following, Total(len(rows), True), question.size, covered)

@@ -9,7 +9,8 @@ import msgspec
 
 from lineage.access import Viewer
 from lineage.engine import Question
-from lineage.queries.ask import OWN, STATEMENT_COUNT, Answer, Total, Window, limited, scoped, searched
+from lineage.queries import paging
+from lineage.queries.ask import OWN, STATEMENT_COUNT, Answer, Place, Total, Window, limited, scoped, searched, total
 from lineage.queries.covering import coverage
 
 CITED = f"""
@@ -31,10 +32,8 @@ def approvals(
     """
     condition, values = searched(viewer, q, window, "event")
     scope, scope_values = scoped(viewer, window)
-    count = limited(limit)
-    with Question() as question:
-        rows = question.rows(
-            f"""with cites as ({CITED})
+    as_of, place, is_back = paging.asked(cursor, tuple[Place, str])
+    inner = f"""with cites as ({CITED})
             select cited as ticket, any_value(datasource) filter (kind <> 'decision') as datasource, any_value(environment) as environment,
             list(struct_pack(approval := approval, decided_by := decided_by, who_id := who_id, type := decision_type,
                  occurred_at := occurred_at, index := index) order by index)
@@ -48,13 +47,13 @@ def approvals(
             list_distinct(list(on_behalf_of) filter (kind in ('query', 'change') and on_behalf_of is not null)) as behalf,
             max(index) as last_index
             from cites where ({scope} or kind = 'decision') and cited in (select cited from cites where {condition})
-            group by cited order by last_index desc limit {count}""",  # noqa: S608
-            [*scope_values, *values],
-        )
+            group by cited"""  # noqa: S608 - our own conditions
+    given = [*scope_values, *values]
+    with Question(as_of=as_of) as question:
+        rows, following, previous = paging.keyset(question, inner, given, ("ticket",), place, is_back, limited(limit))
+        whole = total(question, f"({inner})", "true", given) if following or previous else Total(len(rows), exact=True)
         items = [_approval(row) for row in rows]
-        return Answer(
-            items, None, Total(len(items), len(items) < count), question.size, coverage(question, viewer, window)
-        )
+        return Answer(items, following, whole, question.size, coverage(question, viewer, window), previous)
 
 
 def _approval(row: dict[str, Any]) -> dict[str, Any]:

@@ -175,9 +175,8 @@ def scrubbed(found: dict[str, Any], index: str, time: str) -> dict[str, Any]:
 
 @evidence_read
 def databases(request: HttpRequest, viewer: Viewer) -> HttpResponse:
-    answer = queries.datasources(viewer)
-    environment = frame.window(request).environment
-    items = [i for i in answer.items if not environment or i["environment"] == environment]
+    answer = queries.datasources(viewer, window=frame.window(request))
+    items = answer.items
     for item in items:
         item["answers"] = [(item[name], word, fix, code) for name, word, fix, code in ANSWERS]
         item["observed"] = item["attributed"] * 100 // item["attributable"] if item["attributable"] else None
