@@ -164,6 +164,16 @@ def check_seat(user: User) -> None:
         raise errors.SeatEnded(user.email)
 
 
+def check_still(viewer: Viewer) -> None:
+    """For what takes long: raises SeatEnded where the viewer's seat or token ended meanwhile, or reaches less far now."""
+    if viewer.is_command_line:
+        return
+    user = User.objects.filter(email=viewer.email).first()
+    ended = viewer.ends_at is not None and timezone.now() >= viewer.ends_at
+    if ended or user is None or not is_open(user) or user.role != viewer.role or not viewer_of(user).covers(viewer):
+        raise errors.SeatEnded(viewer.email, "Your seat ended or was changed while this was sent. Begin again.")
+
+
 def narrowed(viewer: Viewer, token: ApiToken) -> Viewer:
     """The viewer that a token of theirs is: never wider than its owner is now. Raises SeatEnded where nothing is left of it."""
     datasources = _within(viewer.datasources, tuple(token.datasources))

@@ -11,7 +11,7 @@ import datetime as dt
 import hashlib
 import io
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Any, cast
 
 import msgspec
@@ -101,17 +101,35 @@ class Export:
     def name(self) -> str:
         return f"touchstone-{FILES[self.asked.by]}-{self.whole.size}.zip"
 
-    def sent(self) -> Iterator[bytes]:
-        """The ZIP, piece by piece. The record of the export comes before its end."""
+    def sent(self, check: Callable[[Viewer], None] = lambda _: None) -> Iterator[bytes]:
+        """The ZIP, piece by piece. The record of the export comes before its end.
+
+        `check` is called before each piece and before the end. When it raises SeatEnded that is recorded, and what was
+        sent so far is no whole ZIP.
+        """
+        try:
+            yield from self._pieces(check)
+        except errors.SeatEnded as ended:
+            ledger.record_decision(
+                "evidence_read",
+                decided_by=self.viewer.email,
+                subject=f"export {self.name}",
+                transition=f"401 {ended.code}",
+            )
+            raise
+
+    def _pieces(self, check: Callable[[Viewer], None]) -> Iterator[bytes]:
         out = _Sent()
         with zipfile.ZipFile(cast(IO[bytes], out), "w", zipfile.ZIP_DEFLATED) as archive:
             with archive.open(zipfile.ZipInfo(self.asked.file, EARLIEST), "w", force_zip64=True) as member:
                 file = _Hashed(member)
                 writer = cells.FORMS[self.asked.form](cast(IO[bytes], file), self.whole.schema)
                 for rows in self.whole.pieces():
+                    check(self.viewer)
                     writer.write(rows)
                     yield out.taken()
                 writer.end()
+            check(self.viewer)
             told = {"name": self.asked.file, "bytes": file.length, "sha256": file.sha256.hexdigest()}
             manifest = self._manifest(told)
             archive.writestr(zipfile.ZipInfo("manifest.json", EARLIEST), _written(manifest))

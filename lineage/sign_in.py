@@ -1,4 +1,4 @@
-"""Signing in by password (by OpenID Connect: `openid`): how often it may be tried, and the record of each try that failed (docs/access.md).
+"""Signing in by password (by OpenID Connect: `openid`): how often it may be tried, the record of each coming and refusal (docs/access.md).
 
 Tries are counted for the e-mail address and for the network address, in the database, so that all processes count together.
 A try is counted before the password is looked at: many at once are not more than their number.
@@ -34,7 +34,7 @@ def address_of(request: HttpRequest) -> str:
 
 
 def by_password(request: HttpRequest, email: str, password: str) -> User:
-    """Who signs in with these. Raises SignInPutOff, TokenInvalid and SeatEnded; each refusal is recorded."""
+    """Who signs in with these. Raises SignInPutOff, TokenInvalid and SeatEnded; each coming and each refusal is recorded."""
     email = email.replace("\0", "").strip()
     keys = {_key("e-mail", email.lower()): MOST_FOR_EMAIL, _key("address", address_of(request)): MOST_FROM_ADDRESS}
     known = User.objects.filter(email=email).first()
@@ -50,6 +50,7 @@ def by_password(request: HttpRequest, email: str, password: str) -> User:
     except errors.SeatEnded:
         record(user, "sign-in refused: the seat has ended")
         raise
+    record(user, "signed in by password")
     by_email, by_address = keys
     SignInAttempt.objects.filter(key=by_email).delete()
     uncount(by_address)

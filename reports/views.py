@@ -17,6 +17,7 @@ from lineage.access import Viewer
 from lineage.answers import evidence_read, signed_in
 from lineage.queries import short
 from lineage.views import frame
+from lineage.views.names import lines
 from reports import document, policies, requests, schedules, tasks
 from reports.controls import KINDS
 from reports.evidence import Request
@@ -65,7 +66,7 @@ def ask(request: HttpRequest, viewer: Viewer) -> HttpResponse:
         since=requests.moment(request.POST.get("from", ""), "from"),
         until=requests.moment(request.POST.get("to", ""), "to"),
         environment=request.POST.get("environment", ""),
-        datasources=tuple(d for d in request.POST.get("datasources", "").split() if d),
+        datasources=lines(request.POST, "datasources"),
         draft_only="draft" in request.POST,
     )
     report = requests.ask(viewer, asked)

@@ -123,13 +123,27 @@ def _held(state: Mapping[str, Any], reached: Mapping[str, set[str]]) -> dict[str
     return held
 
 
+class _Pairs:
+    """Tables with rights: by schema and name where both sides have a schema, else by name, as a parsed statement may have no more."""
+
+    def __init__(self, pairs: Iterable[tuple[str, str | None]]) -> None:
+        self.whole = set(pairs)
+        self.bare = {(bare(relation), right) for relation, right in self.whole}
+        self.unqualified = {pair for pair in self.whole if "." not in pair[0]}
+
+    def holds(self, relation: str, right: str) -> bool:
+        if "." not in relation:
+            return (relation, right) in self.bare
+        return (relation, right) in self.whole or (bare(relation), right) in self.unqualified
+
+
 def _never(
     place: str, held: Mapping[str, Mapping[str, str]], done: Iterable[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    used = {(bare(row["relation"]), PRIVILEGES.get(row["op"] or "")) for row in done}
+    used = _Pairs((row["relation"], PRIVILEGES.get(row["op"] or "")) for row in done)
     found = []
     for relation, rights in sorted(held.items()):
-        left = {right: via for right, via in sorted(rights.items()) if (bare(relation), right) not in used}
+        left = {right: via for right, via in sorted(rights.items()) if not used.holds(relation, right)}
         if left:
             via = sorted(set(left.values()))
             whole = len(left) == len(rights)
@@ -138,11 +152,11 @@ def _never(
 
 
 def _without(held: Mapping[str, Mapping[str, str]], done: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    rights = {(bare(relation), right) for relation, granted in held.items() for right in granted}
+    rights = _Pairs((relation, right) for relation, granted in held.items() for right in granted)
     return [
         dict(row) | {"right": PRIVILEGES[row["op"]]}
         for row in done
-        if row["op"] in PRIVILEGES and (bare(row["relation"]), PRIVILEGES[row["op"]]) not in rights
+        if row["op"] in PRIVILEGES and not rights.holds(row["relation"], PRIVILEGES[row["op"]])
     ]
 
 

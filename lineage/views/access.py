@@ -18,6 +18,7 @@ from lineage.access import Viewer
 from lineage.answers import signed_in
 from lineage.models import ApiToken, Role, Source, User
 from lineage.views import frame
+from lineage.views.names import lines
 
 View = Callable[..., HttpResponse]
 STATES = {"open": "open", "ended": "has ended", "closed": "closed"}
@@ -44,11 +45,6 @@ def state_of(user: User) -> str:
 
 def _row(user: User) -> dict[str, Any]:
     return {"user": user, "viewer": access.viewer_of(user), "state": state_of(user), "word": STATES[state_of(user)]}
-
-
-def lines(given: QueryDict, name: str) -> tuple[str, ...]:
-    """The names in a field, one a line or with commas between."""
-    return tuple(part.strip() for part in given.get(name, "").replace(",", "\n").splitlines() if part.strip())
 
 
 def wanted_seat(given: QueryDict) -> seats.Wanted:

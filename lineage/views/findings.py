@@ -15,6 +15,7 @@ from lineage.findings import receivers, ruling, triage
 from lineage.findings.rules import SEVERITIES, Rule, Ruleset, Threshold
 from lineage.queries.found import STATES
 from lineage.views import frame
+from lineage.views.names import lines
 
 STATE_WORDS = {"open": "open", "closed": "closed", "explained": "explained since"}
 MEANINGS = {
@@ -148,6 +149,6 @@ def _wanted(request: HttpRequest) -> dict[str, Any]:
     return {
         "name": given.get("name", "").strip(), "kind": given.get("kind", ""), "address": given.get("address", "").strip(),
         "severity": given.get("severity", ""), "rules": given.getlist("rules"),
-        "environments": given.get("environments", "").split(), "datasources": given.get("datasources", "").split(),
+        "environments": lines(given, "environments"), "datasources": lines(given, "datasources"),
         "is_on": bool(given.get("is_on")), "new_secret": bool(given.get("new_secret")),
     }  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
 from django.views.decorators.http import require_GET
 
-from lineage import cells, errors, exports, queries, words
+from lineage import access, cells, errors, exports, queries, words
 from lineage.access import Viewer
 from lineage.answers import evidence_read, signed_in
 from lineage.events import format_time, parse_time
@@ -156,7 +156,7 @@ def exported(q: str, by: str, window: queries.Window, as_of: int, now: dt.dateti
 def export(request: HttpRequest, viewer: Viewer) -> HttpResponseBase:
     """The whole list of a search as a file with its manifest, in a ZIP that is made while it is sent."""
     made = exports.Export(viewer, asked(request))
-    answer = StreamingHttpResponse(made.sent(), content_type="application/zip")
+    answer = StreamingHttpResponse(made.sent(access.check_still), content_type="application/zip")
     answer["Content-Disposition"] = f'attachment; filename="{made.name}"'
     answer["Cache-Control"] = "private, no-store"
     answer["X-Rows"] = str(made.whole.count)

@@ -9,6 +9,7 @@ import pytest
 from django.test import Client
 
 from lineage import access
+from lineage.finding_models import Receiver
 from lineage.models import ApiToken, Source, User
 from tests import story
 from tests.lineage.test_pages import Markup
@@ -147,3 +148,26 @@ def test_an_api_token_opens_no_page_of_access_so_that_a_narrow_one_makes_no_wide
         assert whole.get(path).status_code == 403
     assert whole.post("/account/", {"do": "token", "name": "wide"}).status_code == 403
     assert ApiToken.objects.count() == 2
+
+
+def test_a_database_whose_name_holds_a_comma_or_a_space_is_written_on_a_line_of_its_own(store: str) -> None:
+    names = ["orders, old", "hr prod"]
+    ada, page = signed_in("ada@admin.example", "admin"), "/access/"
+    post(ada, page, 200, email="dana@shop.example", role="security", datasources="\r\n".join([*names, "", names[0]]))
+    dana = User.objects.get(email="dana@shop.example")
+    assert dana.datasources == names
+    page = f"/access/seats/{dana.pk}/"
+    shown = re.search(r'<textarea[^>]*name="datasources"[^>]*>([^<]*)</textarea>', ada.get(page).content.decode())
+    assert shown is not None
+    post(ada, page, 302, do="change", role="operator", datasources=shown[1])
+    assert User.objects.get(pk=dana.pk).datasources == names, "what the form shows is what it is sent"
+    given = {
+        "name": "pager",
+        "kind": "mail",
+        "address": "oncall@shop.example",
+        "severity": "low",
+        "is_on": "1",
+        "reason": "x",
+    }
+    post(ada, "/findings/receivers/", 200, **given, datasources="\n".join(names))
+    assert Receiver.objects.get().datasources == sorted(names)

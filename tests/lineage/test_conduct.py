@@ -68,6 +68,25 @@ def test_rights_held_stand_beside_rights_used(store: str) -> None:
     assert nobody["unknown"] == ["orders-prod"]
 
 
+def test_rights_on_two_tables_of_one_name_are_told_apart_by_their_schemas(store: str) -> None:
+    at = TODAY - dt.timedelta(hours=1)
+    sales = grant("dana", "orders", "SELECT") | {"schema": "sales"}
+    state = {"roles": [{"name": "dana", "login": True}],
+             "grants": [sales, grant("dana", "notes", "SELECT"), grant("dana", "notes", "UPDATE")]}  # fmt: skip
+    story.send(
+        story.source(),
+        {"kind": "state", "source_event_id": "s", "occurred_at": format_time(at - dt.timedelta(hours=1)), "state": state},
+        story.query("q1", at, story.DANA, "SELECT 1 FROM public.orders", "read"),
+        story.query("q2", at, story.DANA, "SELECT 1 FROM notes", "read"),
+    )  # fmt: skip
+    rights = queries.conduct(ALL, DANA)["rights"]
+    assert [(row["relation"], row["rights"]) for row in rights["never_used"]] == [
+        ("public.notes", ["UPDATE"]),
+        ("sales.orders", ["SELECT"]),
+    ]
+    assert [row["relation"] for row in rights["without_grant"]] == ["public.orders"]
+
+
 def test_unusual_acts_say_their_numbers_and_what_they_are_measured_against(store: str) -> None:
     twelve_days_and_a_night()
     window = queries.Window(since=TODAY - dt.timedelta(days=2))
