@@ -81,7 +81,9 @@ act as (
            list_sort(list_distinct(flatten(list(p.reasons)))) as reasons,
            max(coalesce(p.rows_affected, p.rows_returned)) as rows_reported,
            case when bool_or(p.verdict = 'blocked') then 'blocked' when bool_or(p.verdict = 'error') then 'error'
-                else arg_min(p.verdict, p.index) end as verdict,
+                -- What waited for a decision and was let through has another record of the same act.
+                else coalesce(arg_min(p.verdict, p.index) filter (p.verdict <> 'pending'), arg_min(p.verdict, p.index))
+           end as verdict,
            arg_min(p.error_code, p.index) as error_code, arg_min(p.outcome, p.index) as outcome,
            bool_or(p.opaque) as opaque, bool_or(p.assumed) as assumed_state
     from privileged p
@@ -104,7 +106,7 @@ judged as (
     select a.*, c.changes as rows_captured,
            d.state as approval_state, d.requested_by, d.approvers, d.decided_at, d.expires_at,
            d.received_at as approval_received_at, d.approval_index,
-           coalesce(a.verdict not in ('blocked', 'error'), true) as took_effect,
+           coalesce(a.verdict not in ('blocked', 'error', 'pending'), true) as took_effect,
            list_filter(
                list_distinct(list_transform([a.who_id, a.who_email, a.on_behalf_of, d.requested_by], lambda p: lower(p))),
                lambda p: p is not null and list_contains(list_transform(d.approvers, lambda q: lower(q)), p)

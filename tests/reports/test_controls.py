@@ -117,6 +117,7 @@ LATER = made.START + dt.timedelta(hours=1)
         ({"ticket": "T", "flags": ["suspected_forgery"]}, [decision(1, "T")], ["person not known"]),
         ({"verdict": "blocked"}, [], []),
         ({"verdict": "error"}, [], []),
+        ({"verdict": "pending", "ticket": "T"}, [decision(1, "T", decided_at=LATER)], []),
         ({"verdict": "allowed", "outcome": "rolled_back"}, [], ["no ticket"]),
     ],
 )
@@ -125,6 +126,17 @@ def test_each_deviation_is_found_and_nothing_else(
 ) -> None:
     found = result(tmp_path, [write(10, **fields)], decisions=decisions)
     assert [act["deviations"] for act in found.acts] == [deviations]
+
+
+def test_an_act_that_waited_and_was_let_through_is_tested_once_it_ran(tmp_path: Path) -> None:
+    told = [write(1, correlation_id="c", verdict="pending"), write(2, correlation_id="c", verdict="approved")]
+    held = write(3, correlation_id="d", verdict="pending")
+    found = result(tmp_path, [*told, held])
+    assert [(a["records"], a["verdict"], a["deviations"]) for a in found.acts] == [
+        (2, "approved", ["no ticket"]),
+        (1, "pending", []),
+    ]
+    assert found.counts["without_effect"] == 1
 
 
 def test_every_deviation_word_of_the_test_belongs_to_one_attribute() -> None:
