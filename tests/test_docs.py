@@ -90,6 +90,23 @@ def test_the_readme_lists_only_formats_that_are_built() -> None:
     assert set(re.findall(r"`((?:postgres|pg)[a-z-]+|events)`", readme)) <= set(sources.FORMATS) | {"pgaudit", "psql"}
 
 
+def test_the_readme_leads_to_every_page_and_its_links_lead_somewhere() -> None:
+    links = set(re.findall(r"\]\(([^)#:]+)\)", (ROOT / "README.md").read_text()))
+    assert [link for link in links if not (ROOT / link).exists()] == []
+    pages = {f"docs/{page.name}" for page in DOCS.glob("*.md")}
+    # For whoever works on the code; the page on where a change goes stands in the README.
+    assert pages - links == {"docs/glossary.md", "docs/queries.md", "docs/statements.md"}
+
+
+def test_every_file_that_a_page_names_is_there() -> None:
+    for page in [ROOT / "README.md", *DOCS.rglob("*.md")]:
+        for named in re.findall(
+            r"`((?:lineage|enforcement|reports|config|demo|tests|static|templates|benchmarks)/[\w./-]+)`",
+            page.read_text(),
+        ):
+            assert (ROOT / named).exists() or named == "reports/NUMBER/", f"{page.name}: {named}"
+
+
 @pytest.mark.parametrize("page", sorted(p.name for p in DOCS.glob("*.md")))
 def test_links_between_pages_lead_somewhere(page: str) -> None:
     for link in re.findall(r"\]\(([^)#:]+)\)", (DOCS / page).read_text()):

@@ -49,7 +49,9 @@ def person(options: dict[str, Any], kind: rights.Kind | Literal["approval", "con
     try:
         if options["email"]:
             return access.viewer_of_password(options["email"], getpass.getpass(f"Password of {options['email']}: "))
-        return access.viewer_of_token(given or "")
+        if not given:
+            raise errors.TokenInvalid("Say who you are: --as EMAIL asks for your password, or set TOUCHSTONE_TOKEN.")
+        return access.viewer_of_token(given)
     except errors.TokenInvalid:
         rights.refuse(kind, None, operator(), errors.TokenInvalid.code)
         raise
