@@ -7,13 +7,15 @@ Nearly all go through the gateway. Each deed is noted with the transaction id th
 from __future__ import annotations
 
 import contextlib
+import json
 import random
 import re
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import psycopg
@@ -69,6 +71,12 @@ class Book:
 
     def find(self, label: str) -> Deed:
         return next(deed for deed in self.deeds if deed.label == label)
+
+    def write(self, file: Path) -> None:
+        """All of it as JSON, for whoever compares it with what the store says; whole or not at all."""
+        draft = file.with_suffix(".new")
+        draft.write_text(json.dumps([asdict(deed) for deed in list(self.deeds)], indent=1))
+        draft.rename(file)
 
 
 class Actors:

@@ -47,8 +47,9 @@ SOURCES = {
 class Demo:
     """Everything that runs during one demo, and the folder that holds it."""
 
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(self, folder: Path, port: int, generated: bool = True) -> None:
         self.folder = folder
+        self.generated = generated
         self.began_at = dt.datetime.now(dt.UTC)
         self.stopping = threading.Event()
         self.children: list[serve.Child] = []
@@ -113,14 +114,21 @@ class Demo:
         host, port = serve_desk(desk).server_address[:2]
         story = Story(self.actors, f"http://{host!s}:{port}", self.stopping)
         with ThreadPoolExecutor(1) as pool:
-            self.simulated = pool.submit(simulated.send, self.store, self.tokens["generated"], self.began_at.date())
+            days = pool.submit(self._generate)
             story.play()
             self.ended_at = dt.datetime.now(dt.UTC)
             check.settle(self)
-            self.simulated_events = self.simulated.result()
+            self.book.write(self.folder / "deeds.json")
+            self.simulated_events = days.result()
         self.reports.mkdir()
         self.store.manage("report", "privileged-access", "--from", _text(self.began_at), "--to", _text(self.ended_at),
                           "--out", str(self.reports), "--environment", ENVIRONMENT, "--datasource", shop.DATASOURCE)  # fmt: skip
+
+    def _generate(self) -> int:
+        """How many generated records the store took; none where nobody wants them."""
+        if not self.generated:
+            return 0
+        return simulated.send(self.store, self.tokens["generated"], self.began_at.date())
 
     def stop(self) -> None:
         """Leave nothing running."""
@@ -138,7 +146,8 @@ class Demo:
         identities.write_text(shop.IDENTITIES)
         people = [f"{role}@shop.example" for role in PEOPLE]
         commands = [["user", "add", email, "--role", email.split("@")[0]] for email in people]
-        commands += [_source_words(name) for name in SOURCES]
+        sources = [name for name in SOURCES if self.generated or name != "generated"]
+        commands += [_source_words(name) for name in sources]
         commands += [["user", "add", "admin@shop.example", "--role", "admin", "--token"]]
         commands += [["user", "add", APPROVER, "--role", "security", "--token"]]
         limits = ["--datasource", shop.DATASOURCE, "--token"]
@@ -149,8 +158,8 @@ class Demo:
         printed = self.store.manage_all(commands)
         self.on_call.secret = printed[-1]
         self.signins = dict(zip(people, printed, strict=False))
-        self.tokens = dict(zip(SOURCES, printed[len(people) :], strict=False))
-        self.store.token, *others = printed[len(people) + len(SOURCES) :]
+        self.tokens = dict(zip(sources, printed[len(people) :], strict=False))
+        self.store.token, *others = printed[len(people) + len(sources) :]
         self.keys = dict(zip([APPROVER, *WORKERS, *SERVICES], others, strict=False))
         for name, token in self.tokens.items():
             private(self.folder / f"{name}.token", token)
@@ -268,6 +277,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="bin/demo", description=__doc__)
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--data", type=Path, default=BASE_DIR / "var" / "demo", help="folder of this demo (var/demo)")
+    parser.add_argument("--without-generated", action="store_true", help="only what really happens, no generated days")
     parser.add_argument("--check", action="store_true", help="test every promise, say what was seen, and stop")
     options = parser.parse_args()
     for name in [n for n in os.environ if n.startswith("TOUCHSTONE_") or n == "DATABASE_URL"]:
@@ -283,7 +293,7 @@ def main() -> int:
         if probe.connect_ex(("127.0.0.1", options.port)) == 0:
             raise SystemExit(f"Port {options.port} is taken. Give another one with --port.")
     clear(folder)
-    return _run(Demo(folder, options.port), options.check)
+    return _run(Demo(folder, options.port, not options.without_generated), options.check)
 
 
 def _run(demo: Demo, checking: bool) -> int:

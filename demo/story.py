@@ -33,6 +33,7 @@ class Story:
         self.service.start()
         self.actors.support()
         self._good_approval()
+        self._approved_customer()
         self._self_approval()
         self.actors.agent()
         self.actors.refused()
@@ -52,6 +53,14 @@ class Story:
         self._pause(1)
         change = "update payments set amount = 49.90 where reference = 'PAY-008001'"
         self.actors.console("fix-amount", BOB, "OPS-42", "Correct the double charge", change)
+
+    def _approved_customer(self) -> None:
+        """The change of which an auditor asks who made it and who approved it."""
+        self._ask("OPS-41", BOB, "Customer 4711 has married: her new name")
+        self._decide("OPS-41", ERIN)
+        self._pause(1)
+        change = "update customers set name = 'Maria Bergman' where id = 4711"
+        self.actors.console("new-name", BOB, "OPS-41", "New name after a marriage", change)
 
     def _self_approval(self) -> None:
         self._ask("OPS-43", BOB, "Goodwill refund")
