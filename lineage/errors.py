@@ -275,6 +275,12 @@ class LedgerBroken(TouchstoneError):
     )
 
 
+class NotAvailableYet(TouchstoneError):
+    code = "not-available-yet"
+    status = 501
+    default = "This is not available yet in this version."
+
+
 class SettingsInvalid(TouchstoneError):
     code = "settings-invalid"
     default = "A setting is missing or wrong; the message names it."
