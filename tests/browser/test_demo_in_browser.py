@@ -208,8 +208,9 @@ def test_the_operator_finds_the_gap_after_change_capture_lost_its_slot(demo: Run
     expect(silent).not_to_contain_text(readers.CAPTURE)
     with demo.superuser() as connection:
         readers.lose_changes(connection)
+    # First it is told that somebody dropped the slot, and what that lost once the collector is back.
     told, deadline = silent.locator("li", has_text=readers.CAPTURE), time.monotonic() + readers.PATIENCE_SECONDS
-    while not told.count() and time.monotonic() < deadline:
+    while not told.filter(has_text=readers.LOST).count() and time.monotonic() < deadline:
         page.reload()
     expect(told).to_contain_text(readers.LOST)
     reader.click(page.get_by_role("link", name="Integrity", exact=True).first)
