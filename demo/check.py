@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from demo import auditor, evidence, gateway, hiding, oncall, shop, simulated
+from demo import auditor, evidence, gateway, hiding, oncall, readers, shop, simulated
 from demo.monitored import Monitored
 from demo.promises import Broken, Promise, Untested, expect
 from demo.store import PATIENCE_SECONDS
@@ -236,4 +236,5 @@ PROMISES = [
     *auditor.PROMISES,
     *evidence.PROMISES,
     *hiding.PROMISES,
+    *readers.PROMISES,
 ]

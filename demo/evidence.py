@@ -10,6 +10,7 @@ import sys
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,27 +24,34 @@ if TYPE_CHECKING:
 class Browser:
     """A signed-in session on the pages."""
 
+    token = ""
+
     def __init__(self, url: str, email: str, password: str) -> None:
         self.url = url
         jar = urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())
         self._opener = urllib.request.build_opener(jar)
-        form = self.get("/accounts/login/")
-        token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', form)
-        fields = {
-            "csrfmiddlewaretoken": token[1] if token else "",
-            "email": email,
-            "username": email,
-            "password": password,
-        }
-        request = urllib.request.Request(f"{url}/accounts/login/", urllib.parse.urlencode(fields).encode())  # noqa: S310
-        request.add_header("Referer", f"{url}/accounts/login/")
-        with self._opener.open(request, timeout=PATIENCE_SECONDS):
-            pass
+        self.get("/accounts/login/")
+        self.post("/accounts/login/", {"email": email, "username": email, "password": password})
 
     def get(self, path: str) -> str:
         """The page's HTML."""
+        html = self.download(path).decode()
+        token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', html)
+        self.token = token[1] if token else self.token
+        return html
+
+    def download(self, path: str) -> bytes:
+        """What lies at an address."""
         with self._opener.open(self.url + path, timeout=PATIENCE_SECONDS) as answer:
-            return str(answer.read().decode())
+            return bytes(answer.read())
+
+    def post(self, path: str, fields: Mapping[str, str]) -> None:
+        """Send a form of the page that was got last."""
+        body = urllib.parse.urlencode({"csrfmiddlewaretoken": self.token} | dict(fields)).encode()
+        request = urllib.request.Request(self.url + path, body)  # noqa: S310
+        request.add_header("Referer", self.url + path)
+        with self._opener.open(request, timeout=PATIENCE_SECONDS):
+            pass
 
     def get_if_there(self, path: str) -> str:
         """The page's HTML; nothing while the store knows of nothing there."""
