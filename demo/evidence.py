@@ -130,9 +130,7 @@ def report(demo: Demo) -> str:
         f"{counts['row_changes']} in the report, {changed['value']} in the store",
     )
     expect(summary["status"] == "final", f"{summary['status']}: {summary['reasons']}")
-    told = (
-        f"{counts['population']} accesses, {counts['row_changes']} row changes, {counts['privileged_acts']} privileged"
-    )
+    told = f"{counts['population']} accesses, {counts['row_changes']} row changes, {counts['items']} privileged"
     return f"{pdf.name} is final, signed and whole: {told}; the store tells the same"
 
 

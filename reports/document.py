@@ -7,19 +7,24 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pyarrow.compute as pc
 from django.template.loader import render_to_string
 
-from reports import charts, controls, render
-from reports.controls import Act, Result
+from reports import charts, controls, outcomes, render, standing
+from reports.controls import Test
 from reports.evidence import Evidence
+from reports.outcomes import Item, Outcome, Result
 
-ACTS_MOST = 400
+ITEMS_MOST = 400
 DEVIATIONS_MOST = 150
 PEOPLE_MOST = 100
 MISMATCHES_MOST = 25
 STATEMENT_CHARACTERS = 360
 VALUE_CHARACTERS = 120
 DASH = "–"
+FIRST_TEST = 6
+TONES = {outcomes.OPERATED: "ok", outcomes.DEVIATED: "bad"}
+NOT_REVIEWED = "this mapping was not reviewed by a practitioner"
 COUNTED = ("events", "missing", "heartbeats", "canaries", "gaps", "quarantined", "conflicts", "clock_skew")
 
 ATTRIBUTION = {
@@ -30,19 +35,6 @@ ATTRIBUTION = {
     "mapped_login": "login mapped to a person",
     "db_login": "login only",
     "none": "not known",
-}
-REASONS = {
-    "ddl": "schema change",
-    "privilege": "privilege change",
-    "export": "export",
-    "procedural": "hides its effect, or takes on a role",
-    "truncate": "empties a table",
-    "direct write": "direct write by a human or agent",
-    "owner": "login owns the table",
-    "superuser": "login has SUPERUSER",
-    "createrole": "login has CREATEROLE",
-    "replication": "login has REPLICATION",
-    "bypassrls": "login has BYPASSRLS",
 }
 UNKNOWN = (
     ("unattributed", "accesses whose person and login are both unknown"),
@@ -75,26 +67,20 @@ class Heading:
 
 def html(heading: Heading, evidence: Evidence, result: Result) -> str:
     """The whole document. Values are escaped by the template engine; nothing here marks text as safe."""
-    kind = controls.KINDS[evidence.request.kind]
+    kind = controls.kind(evidence.request.kind)
     context = {
-        "kind": {"title": kind.title, "question": kind.question, "references": kind.references, "id": kind.id},
+        "kind": {"title": kind.title, "question": kind.question, "id": kind.id},
+        "references": _references(kind.tests),
         "h": _heading(heading),
         "period": _period(evidence),
-        "result": _summary(result),
-        "chart": _chart(evidence, result),
+        "conclusion": {"words": result.conclusion, "tone": TONES.get(result.conclusion, "plain")},
+        "counts": result.counts,
+        "tests": [_test(number, outcome, evidence) for number, outcome in enumerate(result.outcomes, FIRST_TEST)],
+        "last": FIRST_TEST + len(result.outcomes),
         "complete": _completeness(evidence),
         "unknown": [{"count": evidence.completeness["unknown"].get(k, 0), "words": words} for k, words in UNKNOWN],
-        "assumed": sum(1 for act in result.acts if act["assumed_state"]),
+        "assumed": sum(_assumed(outcome) for outcome in result.outcomes),
         "stateless": _stateless(evidence),
-        "deviations": [_act(act) for act in result.deviating[:DEVIATIONS_MOST]],
-        "deviations_more": max(0, len(result.deviating) - DEVIATIONS_MOST),
-        "deviations_all": len(result.deviating),
-        "acts": [_act(act) for act in result.acts[:ACTS_MOST]],
-        "acts_all": len(result.acts),
-        "acts_more": max(0, len(result.acts) - ACTS_MOST),
-        "people": [_person(line, result) for line in result.by_person[:PEOPLE_MOST]],
-        "people_more": max(0, len(result.by_person) - PEOPLE_MOST),
-        "sql": result.sql,
         "log": {
             "size": evidence.as_of,
             "checkpoint": evidence.checkpoint,
@@ -103,7 +89,25 @@ def html(heading: Heading, evidence: Evidence, result: Result) -> str:
         },
         "attachments": heading.attachments,
     }
-    return render_to_string(f"pdf/{kind.id.replace('-', '_')}.html", drawn(context))
+    return render_to_string("pdf/report.html", drawn(context))
+
+
+def _references(tests: Sequence[str]) -> list[dict[str, Any]]:
+    """For each framework the controls that the tests bear on."""
+    found = []
+    for framework in controls.frameworks().values():
+        listed_controls = controls.controls_of(framework, tests)
+        if listed_controls:
+            reviewed = f"reviewed by {framework.reviewed_by}" if framework.reviewed_by else NOT_REVIEWED
+            found.append(
+                {
+                    "name": f"{framework.name} ({framework.edition})",
+                    "ids": ", ".join(control.id for control in listed_controls),
+                    "reviewed": reviewed,
+                    "controls": [{"id": c.id, "title": c.title, "question": c.question} for c in listed_controls],
+                }
+            )
+    return found
 
 
 def drawn(value: Any) -> Any:
@@ -168,30 +172,54 @@ def _period(evidence: Evidence) -> dict[str, str]:
     }
 
 
-def _summary(result: Result) -> dict[str, Any]:
-    most = max((count for _, count in result.by_reason), default=0)
+def _test(number: int, outcome: Outcome, evidence: Evidence) -> dict[str, Any]:
+    """One section: what the test asked and found, its chart, who acted, what deviates, and the items."""
+    test = outcome.test
+    actors, actors_all = outcomes.by_actor(outcome, PEOPLE_MOST) if _is_of_acts(outcome) else ([], 0)
     return {
-        "conclusion": result.conclusion,
-        "tone": {controls.OPERATED: "ok", controls.DEVIATED: "bad"}.get(result.conclusion, "plain"),
-        "counts": result.counts,
-        "attributes": [
-            {
-                **dataclasses.asdict(a),
-                "tone": {controls.OPERATED: "ok", controls.DEVIATED: "bad"}.get(a.conclusion, "plain"),
-            }
-            for a in result.attributes
-        ],
-        "reasons": [
-            {"words": REASONS.get(reason, reason), "count": count, "bar": charts.share(count, most)}
-            for reason, count in result.by_reason
-        ],
-        "sql_sha256": result.sql_sha256,
+        "number": number,
+        **{name: getattr(test, name) for name in ("id", "version", "title", "question", "item", "items", "excluded")},
+        "pass_rule": test.pass_rule,
+        "stem": test.stem,
+        "sql": test.sql,
+        "sha256": test.sha256,
+        "conclusion": outcome.conclusion,
+        "tone": TONES.get(outcome.conclusion, "plain"),
+        "counts": outcome.counts(),
+        "attributes": [{**dataclasses.asdict(a), "tone": TONES.get(a.conclusion, "plain")} for a in outcome.attributes],
+        "breakdowns": [_breakdown(outcome, one) for one in test.breakdowns],
+        "chart": _chart(evidence, outcome),
+        "is_of_acts": _is_of_acts(outcome),
+        "actors": [_actor(line, actors[0]["items"]) for line in actors],
+        "actors_more": max(0, actors_all - PEOPLE_MOST),
+        "deviations": [_item(item, test) for item in outcome.deviating_items(DEVIATIONS_MOST)],
+        "deviations_more": max(0, outcome.deviating - DEVIATIONS_MOST),
+        "entries": [_item(item, test) for item in outcome.first(ITEMS_MOST)],
+        "entries_more": max(0, outcome.items - ITEMS_MOST),
     }
 
 
-def _chart(evidence: Evidence, result: Result) -> dict[str, Any]:
+def _is_of_acts(outcome: Outcome) -> bool:
+    return "who_id" in outcome.table.column_names
+
+
+def _assumed(outcome: Outcome) -> int:
+    if "assumed_state" not in outcome.table.column_names:
+        return 0
+    return int(pc.sum(outcome.table["assumed_state"]).as_py() or 0)
+
+
+def _breakdown(outcome: Outcome, breakdown: controls.Breakdown) -> dict[str, Any]:
+    counted = outcomes.broken_down(outcome, breakdown)
+    most = max((count for _, count in counted), default=0)
+    lines = [{"words": words, "count": count, "bar": charts.share(count, most)} for words, count in counted]
+    return {"title": breakdown.title, "lines": lines}
+
+
+def _chart(evidence: Evidence, outcome: Outcome) -> dict[str, Any]:
     request = evidence.request
-    pairs = [(act["occurred_at"], bool(act["deviations"])) for act in result.acts]
+    deviates = pc.greater(pc.list_value_length(outcome.table["deviations"]), 0).to_pylist()
+    pairs = zip(outcome.table["occurred_at"].to_pylist(), deviates, strict=True)
     bars = charts.buckets(pairs, request.since, request.until)
     words = charts.in_words(bars)
     return {
@@ -229,7 +257,7 @@ def _completeness(evidence: Evidence) -> dict[str, Any]:
 
 def _wording(evidence: Evidence) -> str:
     match = evidence.completeness["reconciliation"]
-    if controls.contradictions(evidence):
+    if standing.contradictions(evidence):
         return "Not reconciled: see the differences."
     if not match.get("transactions") or not match.get("rows_captured"):
         return "No independent second source covers this period: the counts rest on what one source told."
@@ -260,11 +288,25 @@ def _stateless(evidence: Evidence) -> list[str]:
     return sorted({d or "unnamed" for d in evidence.tables["population"]["datasource"].to_pylist()} - known)
 
 
-def _act(act: Act) -> dict[str, Any]:
-    rows = act["rows_captured"] if act["rows_captured"] is not None else act["rows_reported"]
+def _item(item: Item, test: Test) -> dict[str, Any]:
+    own = _act(item, test) if "who_id" in item else _matter(item)
+    return own | {
+        "index": item["first_index"] if item["first_index"] is not None else DASH,
+        "at": moment(item["occurred_at"]),
+        "deviations": ", ".join(item["deviations"]),
+    }
+
+
+def _matter(item: Item) -> dict[str, Any]:
+    """An item that is no act: what it is about, and what was seen of it."""
+    return {"subject": short(item["subject"], 80), "detail": short(item["detail"], STATEMENT_CHARACTERS)}
+
+
+def _act(act: Item, test: Test) -> dict[str, Any]:
+    captured = act.get("rows_captured")
+    rows = captured if captured is not None else act.get("rows_reported")
+    words = {name: said for breakdown in test.breakdowns for name, said in breakdown.words.items()}
     return {
-        "index": act["first_index"],
-        "at": moment(act["occurred_at"]),
         "who": short(act["who_name"], 60),
         "type": act["who_type"] or "unknown",
         "agent": short(act["agent_name"], 50) if act["agent_name"] else "",
@@ -280,14 +322,13 @@ def _act(act: Act) -> dict[str, Any]:
         "outcome": (act["outcome"] or "unknown").replace("_", " "),
         "from": short(" ".join(str(v) for v in (act["client_app"], act["client_ip"]) if v), 60),
         "ticket": short(act["ticket"], 40),
-        "approval": _approval(act),
-        "reasons": ", ".join(REASONS.get(r, r) for r in act["reasons"]),
+        "approval": _approval(act) if "approval_state" in act else "",
+        "reasons": ", ".join(words.get(r, r) for r in act.get("reasons") or ()),
         "statement": short(act["statement"], STATEMENT_CHARACTERS) if act["statement"] else "",
-        "deviations": ", ".join(act["deviations"]),
     }
 
 
-def _approval(act: Act) -> str:
+def _approval(act: Item) -> str:
     if act["approval_state"] is None:
         return "none in the signed log"
     if act["approval_state"] != "approved":
@@ -295,16 +336,14 @@ def _approval(act: Act) -> str:
     return f"{listed(act['approvers'], 2)} at {moment(act['decided_at'])} (record {act['approval_index']:,})"
 
 
-def _person(line: Mapping[str, Any], result: Result) -> dict[str, Any]:
-    most = max(each["acts"] for each in result.by_person)
+def _actor(line: Mapping[str, Any], most: int) -> dict[str, Any]:
     return {
-        "name": short(line["name"], 60),
+        "name": short(line["name"] or line["id"], 60),
         "type": line["type"] or "unknown",
         "behalf": listed(line["behalf"], 2) if line["behalf"] else "",
         "logins": listed(line["logins"], 3),
         "how": listed([ATTRIBUTION.get(a, a) for a in line["attribution"]], 3),
-        "reasons": listed([REASONS.get(r, r) for r in line["reasons"]], 5),
-        "acts": line["acts"],
+        "items": line["items"],
         "deviating": line["deviating"],
-        "bar": charts.share(line["acts"], most),
+        "bar": charts.share(line["items"], most),
     }

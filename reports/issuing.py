@@ -6,44 +6,29 @@ in the signed log comes before the registry says that the report is issued; with
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import datetime as dt
 import hashlib
-import io
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import pyarrow.parquet as pq
 from django.conf import settings
 from django.db import transaction
 
-from lineage import access, errors, ledger, packs, queries
+from lineage import access, errors, ledger
 from lineage.access import Viewer
 from lineage.models import Role, User
-from reports import controls, document, evidence, render, signing
+from reports import attachments, document, evidence, outcomes, render, signing, standing
 from reports.evidence import Evidence, Request
 from reports.models import Cadence, Report, Status
+from reports.outcomes import Outcome, Result
 
 COMMAND_LINE = "@command-line"
 WAIT_HOURS = 24
-UNSAFE_CELLS = ("=", "+", "-", "@", "\t", "\r")
-FILES = (
-    ("population.parquet", "Every access of the period", "application/vnd.apache.parquet", "Data"),
-    ("roles.parquet", "Role attributes and when they were in force", "application/vnd.apache.parquet", "Data"),
-    ("owners.parquet", "Owners of tables and when they owned them", "application/vnd.apache.parquet", "Data"),
-    ("decisions.parquet", "Requests and approvals on the tickets cited", "application/vnd.apache.parquet", "Data"),
-    ("privileged_acts.parquet", "The test's result: one row for each privileged act", "application/vnd.apache.parquet", "Data"),
-    ("privileged_acts.csv", "The same for spreadsheets; cells that could be formulas begin with '", "text/csv", "Data"),
-    ("privileged_access.sql", "The test, as it was run", "application/sql", "Source"),
-    ("completeness.json", "The counts of section 3 and 4", "application/json", "Data"),
-    ("evidence.touchstone.zip", "Evidence pack: the privileged records with proofs", "application/zip", "Supplement"),
-    ("checkpoint.txt", "The signed checkpoint that covers every record", "text/plain", "Supplement"),
-    ("report-certificate.pem", "The certificate of this file's signature", "application/x-pem-file", "Supplement"),
-)  # fmt: skip
+DEVIATIONS_MOST = 1_000
 
 
 def folder_of(report: Report) -> Path:
@@ -106,25 +91,16 @@ def _issue(report: Report, viewer: Viewer) -> Report:
     found = evidence.load(folder) or evidence.collect(viewer, request_of(report), folder)
     if _worth_waiting(report, found):
         shutil.rmtree(folder)
-        _put(report, Status.QUEUED, f"Waiting: {controls.unfinished(found, found.collected_at)[0]}")
+        _put(report, Status.QUEUED, f"Waiting: {standing.unfinished(found, found.collected_at)[0]}")
         return report
-    result = controls.evaluate(found)
+    result = outcomes.evaluate(found)
     report.status, report.reasons = _standing(found)
     report.issued_at = found.collected_at
-    attachments = _attach(report, found, result, viewer)
-    manifest = folder / "manifest.json"
-    heading = _heading(report, attachments, evidence.sha256(manifest))
+    lines = attachments.write(report, found, result, viewer)
+    heading = _heading(report, lines, evidence.sha256(folder / attachments.MANIFEST))
     unsigned = folder / "unsigned.pdf"
-    listed = [*FILES, ("manifest.json", "List of the attachments", "application/json", "Supplement")]
     render.pdf(
-        document.html(heading, found, result),
-        [
-            render.Attached(str(folder / n), n, words, media, rel)
-            for n, words, media, rel in listed
-            if (folder / n).exists()
-        ],
-        found.collected_at,
-        unsigned,
+        document.html(heading, found, result), attachments.embedded(folder, result), found.collected_at, unsigned
     )
     signed = signing.sign(unsigned.read_bytes())
     path = folder / f"{report.file_stem}.pdf"
@@ -149,98 +125,21 @@ def _worth_waiting(report: Report, found: Evidence) -> bool:
     """A repeated report waits up to a day for sources that were not heard after the period's end; others do not."""
     repeated = report.schedule is not None and report.schedule.cadence != Cadence.ONCE
     in_time = found.collected_at < report.period_to + dt.timedelta(hours=WAIT_HOURS)
-    return repeated and in_time and bool(controls.unfinished(found, found.collected_at))
+    return repeated and in_time and bool(standing.unfinished(found, found.collected_at))
 
 
 def _standing(found: Evidence) -> tuple[Status, list[str]]:
     """Final only for a closed period that every source has passed and that reconciles."""
-    against = controls.contradictions(found)
+    against = standing.contradictions(found)
     if against:
         return Status.BLOCKED, against
-    reasons = controls.unfinished(found, found.collected_at)
+    reasons = standing.unfinished(found, found.collected_at)
     if found.request.draft_only:
         reasons.append("It was asked for as a draft.")
     return (Status.DRAFT, reasons) if reasons else (Status.FINAL, [])
 
 
-def _attach(report: Report, found: Evidence, result: controls.Result, viewer: Viewer) -> list[dict[str, Any]]:
-    """Writes what the test made into the folder, and the manifest over all files; returns the manifest's lines."""
-    folder = found.folder
-    evidence.write_table(result.table, folder / "privileged_acts.parquet")
-    (folder / "privileged_acts.csv").write_text(as_csv(result.acts), encoding="utf-8")
-    (folder / "privileged_access.sql").write_text(result.sql, encoding="utf-8")
-    (folder / "completeness.json").write_bytes(msgspec.json.format(msgspec.json.encode(found.completeness)))
-    (folder / "report-certificate.pem").write_bytes(signing.certificate_pem())
-    _pack(found, result, viewer)
-    lines = [_line(folder / name, words) for name, words, _, _ in FILES if (folder / name).exists()]
-    manifest = {
-        "report": report.number,
-        "kind": report.kind,
-        "period": {"from": report.period_from, "to": report.period_to},
-        "environment": report.environment,
-        "datasources": report.datasources,
-        "status": report.status,
-        "as_of": found.as_of,
-        "counts": result.counts,
-        "conclusion": result.conclusion,
-        "files": lines,
-    }
-    (folder / "manifest.json").write_bytes(msgspec.json.format(msgspec.json.encode(manifest, order="sorted")))
-    return lines
-
-
-def _pack(found: Evidence, result: controls.Result, viewer: Viewer) -> None:
-    """The evidence pack of the privileged records and of the approvals and states they are held against; made once."""
-    path = found.folder / "evidence.touchstone.zip"
-    indexes = {i for act in result.acts for i in act["indexes"]}
-    indexes |= {act["approval_index"] for act in result.acts if act["approval_index"] is not None}
-    if path.exists() or not indexes:
-        return
-    body = packs.collect(
-        viewer,
-        found.request.q,
-        queries.Window(found.request.since, found.request.until, found.request.environment or None),
-        withhold=evidence.WITHHELD,
-        earlier=found.checkpoint,
-        indexes=sorted(indexes)[: packs.RECORDS_MOST],
-    )
-    draft = path.with_suffix(".draft")
-    draft.write_bytes(body)
-    draft.rename(path)
-
-
-def _line(path: Path, words: str) -> dict[str, Any]:
-    rows = pq.read_metadata(path).num_rows if path.suffix == ".parquet" else None
-    return {
-        "name": path.name,
-        "description": words,
-        "bytes": path.stat().st_size,
-        "rows": rows,
-        "sha256": evidence.sha256(path),
-    }
-
-
-def as_csv(acts: Sequence[controls.Act]) -> str:
-    """The acts as CSV in which no cell begins like a formula: such cells get an apostrophe in front."""
-    out = io.StringIO()
-    if acts:
-        columns = [name for name in acts[0] if name != "indexes"]
-        writer = csv.writer(out)
-        writer.writerow(columns)
-        writer.writerows([_cell(act[name]) for name in columns] for act in acts)
-    return out.getvalue()
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, dt.datetime):
-        return value.isoformat()
-    text = "; ".join(str(v) for v in value) if isinstance(value, list) else str(value)
-    return f"'{text}" if text.startswith(UNSAFE_CELLS) else text
-
-
-def _heading(report: Report, attachments: Sequence[dict[str, Any]], manifest_sha256: str) -> document.Heading:
+def _heading(report: Report, lines: Sequence[dict[str, Any]], manifest_sha256: str) -> document.Heading:
     return document.Heading(
         number=report.number,
         status=report.status,
@@ -250,13 +149,12 @@ def _heading(report: Report, attachments: Sequence[dict[str, Any]], manifest_sha
         origin=settings.ORIGIN,
         fingerprint=signing.fingerprint(),
         manifest_sha256=manifest_sha256,
-        attachments=attachments,
+        attachments=lines,
     )
 
 
-def _summarise(report: Report, found: Evidence, result: controls.Result, heading: document.Heading, path: Path) -> None:
+def _summarise(report: Report, found: Evidence, result: Result, heading: document.Heading, path: Path) -> None:
     """The JSON beside the PDF: the same numbers for programs."""
-    deviating = [{k: v for k, v in act.items() if k not in ("indexes", "statement")} for act in result.deviating]
     summary = {
         "report": report.number,
         "kind": report.kind,
@@ -271,10 +169,8 @@ def _summarise(report: Report, found: Evidence, result: controls.Result, heading
         "requested_by": report.created_by,
         "conclusion": result.conclusion,
         "counts": result.counts,
-        "attributes": [dataclasses.asdict(a) for a in result.attributes],
-        "deviations": deviating,
+        "tests": [_test(outcome) for outcome in result.outcomes],
         "completeness": found.completeness,
-        "test_sha256": result.sql_sha256,
         "pdf": {
             "file": path.with_suffix(".pdf").name,
             "sha256": report.sha256,
@@ -284,3 +180,16 @@ def _summarise(report: Report, found: Evidence, result: controls.Result, heading
         "certificate_sha256": heading.fingerprint,
     }
     path.write_bytes(msgspec.json.format(msgspec.json.encode(summary)))
+
+
+def _test(outcome: Outcome) -> dict[str, Any]:
+    """One test of the JSON: what it is, its counts and its deviations, without statements and lists of records."""
+    test = outcome.test
+    deviating = outcome.deviating_items(DEVIATIONS_MOST)
+    return {
+        **{name: getattr(test, name) for name in ("id", "version", "title", "question", "item", "items", "sha256")},
+        "conclusion": outcome.conclusion,
+        "counts": outcome.counts(),
+        "attributes": [dataclasses.asdict(attribute) for attribute in outcome.attributes],
+        "deviations": [{k: v for k, v in item.items() if k not in ("indexes", "statement")} for item in deviating],
+    }

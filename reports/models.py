@@ -7,6 +7,8 @@ import datetime as dt
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
+from reports.controls import KINDS
+
 
 class Status(models.TextChoices):
     QUEUED = "queued", "Queued"
@@ -81,7 +83,7 @@ class Report(models.Model):
     @property
     def number(self) -> str:
         """The name that people cite, such as PA-0007."""
-        letters = "".join(word[0] for word in self.kind.split("-")).upper()
+        letters = KINDS[self.kind].letters if self.kind in KINDS else "R"
         return f"{letters}-{self.pk:04d}"
 
     @property

@@ -10,8 +10,7 @@ from lineage import errors
 from lineage.access import Viewer
 from lineage.models import Role
 from lineage.queries import Window
-from reports import schedules
-from reports.controls import KINDS
+from reports import controls, schedules
 from reports.evidence import Request
 from reports.models import Report, Schedule
 
@@ -22,8 +21,7 @@ def ask(viewer: Viewer, request: Request) -> Report:
     """A queued report within the viewer's scope. Raises AccessDenied, or QueryInvalid naming what is wrong."""
     if not viewer.sees_values:
         raise errors.AccessDenied("Reports name people and statements; your role sees shapes only. Ask compliance.")
-    if request.kind not in KINDS:
-        raise errors.QueryInvalid(f"There is no kind of report named {request.kind}. There is: {', '.join(KINDS)}.")
+    controls.kind(request.kind)
     schedules.check_period(request.since, request.until)
     environment, datasources = within(viewer, request.environment, request.datasources)
     if (viewer.from_at and request.since < viewer.from_at) or (viewer.until_at and request.until > viewer.until_at):

@@ -12,7 +12,7 @@ from django.db import transaction
 
 from lineage import errors, ledger
 from lineage.access import Viewer
-from reports.controls import KINDS
+from reports import controls
 from reports.models import Cadence, Report, Schedule, Status
 
 CATCH_UP_MOST = 400
@@ -59,8 +59,7 @@ def add(
 ) -> Schedule:
     """A new schedule, recorded in the log as configuration. Raises QueryInvalid naming what is missing or wrong."""
     now = now or dt.datetime.now(dt.UTC)
-    if kind not in KINDS:
-        raise errors.QueryInvalid(f"There is no kind of report named {kind}. There is: {', '.join(KINDS)}.")
+    controls.kind(kind)
     if cadence not in Cadence.values:
         raise errors.QueryInvalid(f"The cadence is one of {', '.join(Cadence.values)}.")
     if not name.strip() or Schedule.objects.filter(name=name).exists():

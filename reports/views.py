@@ -131,7 +131,7 @@ def _summary(found: Report) -> dict[str, Any] | None:
     summary: dict[str, Any] = msgspec.json.decode(path.read_bytes())
     for source in summary["completeness"]["sources"]:
         source["watermark_at"] = source["watermark_at"] and dt.datetime.fromisoformat(source["watermark_at"])
-    for deviation in summary["deviations"]:
+    for deviation in (one for test in summary["tests"] for one in test["deviations"]):
         deviation["occurred_at"] = dt.datetime.fromisoformat(deviation["occurred_at"])
     return summary
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pikepdf
+import pyarrow as pa
 import pytest
 
 from lineage import errors
-from reports import charts, controls, document, evidence, issuing, render
+from reports import attachments, charts, document, evidence, outcomes, render
 from reports.evidence import Evidence
 from tests.reports import made
 from tests.reports.made import access, change, decision, write
@@ -45,7 +46,7 @@ def heading(**more: Any) -> document.Heading:
 
 
 def page(found: Evidence, **more: Any) -> str:
-    return document.html(heading(**more), found, controls.evaluate(found))
+    return document.html(heading(**more), found, outcomes.evaluate(found))
 
 
 def printed(html: str, out: Path, *attachments: render.Attached) -> str:
@@ -93,7 +94,10 @@ def test_the_file_says_pdf_a_3a_is_tagged_embeds_its_fonts_and_lists_attachments
     fonts = subprocess.run(["pdffonts", out], capture_output=True, text=True, check=True).stdout.splitlines()[2:]
     assert fonts
     assert all("Plex" in line and " yes yes yes " in line for line in fonts)
-    assert "7 Deviations" in subprocess.run(["pdftotext", out, "-"], capture_output=True, text=True, check=True).stdout
+    assert (
+        "Deviations: privileged acts"
+        in subprocess.run(["pdftotext", out, "-"], capture_output=True, text=True, check=True).stdout
+    )
 
 
 def test_hostile_values_are_printed_as_plain_text_in_every_place(tmp_path: Path) -> None:
@@ -127,10 +131,10 @@ def test_a_value_never_widens_the_page(tmp_path: Path) -> None:
 def test_only_so_many_rows_are_printed_and_a_banner_says_where_the_rest_is(tmp_path: Path) -> None:
     found = evidence_of(tmp_path / "inputs", [write(n) for n in range(1200)])
     html = page(found)
-    assert f"The first {document.ACTS_MOST} of 1,200 privileged acts are printed" in html
-    assert f"The first {document.DEVIATIONS_MOST} of 1,200 acts with deviations are printed" in html
-    assert html.count('class="entry"') == document.ACTS_MOST
-    assert "<strong>1,200</strong><span>privileged acts</span>" in html
+    assert f"The first {document.ITEMS_MOST} of 1,200 privileged acts are printed" in html
+    assert f"The first {document.DEVIATIONS_MOST} of 1,200 privileged acts with deviations are printed" in html
+    assert html.count('class="entry"') == document.ITEMS_MOST
+    assert "<strong>1,200</strong><span>items tested</span>" in html
 
 
 def test_an_empty_period_is_a_result_and_no_source_is_said(tmp_path: Path) -> None:
@@ -176,15 +180,14 @@ def test_a_child_that_takes_too_much_memory_is_stopped(tmp_path: Path, monkeypat
         render.pdf("<html><body>x</body></html>", [], made.END, tmp_path / "out.pdf")
 
 
-def test_spreadsheet_cells_that_could_be_formulas_are_guarded() -> None:
-    (row,) = [{"who": "=cmd|' /C calc'!A0", "rows": -1, "at": made.END, "none": None, "list": ["@a", "b"]}]
-    text = issuing.as_csv([row])
+def test_spreadsheet_cells_that_could_be_formulas_are_guarded(tmp_path: Path) -> None:
+    row = {"who": "=cmd|' /C calc'!A0", "rows": -1, "at": made.END, "none": None, "list": ["@a", "b"], "indexes": [1]}
+    attachments.write_csv(pa.Table.from_pylist([row]), tmp_path / "items.csv")
+    text = (tmp_path / "items.csv").read_text()
     assert text.splitlines()[1] == "'=cmd|' /C calc'!A0,'-1,2026-11-20T12:00:00+00:00,,'@a; b"
 
 
 def test_the_population_that_is_attached_holds_no_values_and_masked_statements(tmp_path: Path) -> None:
-    import pyarrow as pa
-
     table = pa.table(
         {"index": [1], "statement": ["x = 'secret'"], "redacted": ["x = ?"], "diff": ["[]"], "error_message": ["e"]}
     )

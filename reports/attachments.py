@@ -1,0 +1,174 @@
+"""The files that go with a report: frozen tables, the tests and their answers, an evidence pack, and the list of them all."""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lineage import packs, queries
+from lineage.access import Viewer
+from reports import controls, evidence, signing
+from reports.controls import Test
+from reports.evidence import Evidence
+from reports.models import Report
+from reports.outcomes import Outcome, Result
+from reports.render import Attached
+
+MANIFEST, PACK = "manifest.json", "evidence.touchstone.zip"
+UNSAFE_CELLS = ("=", "+", "-", "@", "\t", "\r")
+ROWS_AT_ONCE = 5_000
+PARQUET = "application/vnd.apache.parquet"
+TABLES = {
+    "population": "Every access of the period",
+    "roles": "Role attributes and when they were in force",
+    "owners": "Owners of tables and when they owned them",
+    "decisions": "Requests and approvals on the tickets cited",
+}
+COMMON = (
+    ("completeness.json", "The counts of sections 3 and 4", "application/json", "Data"),
+    (PACK, "Evidence pack: records tested, with proofs", "application/zip", "Supplement"),
+    ("checkpoint.txt", "The signed checkpoint that covers every record", "text/plain", "Supplement"),
+    ("report-certificate.pem", "The certificate of this file's signature", "application/x-pem-file", "Supplement"),
+)
+Described = tuple[str, str, str, str]
+"""Name, words, media type, relationship (ISO 32000-2 section 7.11.3)."""
+
+
+def described(tests: Sequence[Test]) -> list[Described]:
+    """What goes with a report of these tests, in the order in which it is listed."""
+    found: list[Described] = [(f"{name}.parquet", words, PARQUET, "Data") for name, words in TABLES.items()]
+    for table in controls.tables_of(tests):
+        found += [
+            (f"{table.id}.parquet", table.title, PARQUET, "Data"),
+            (f"{table.id}.sql", f"How {table.id}.parquet was made from the tables above", "application/sql", "Source"),
+        ]
+    for test in tests:
+        answer = f"{test.title}: the test's answer, one row for each {test.item}"
+        safe = "The same for spreadsheets; cells that could be formulas begin with '"
+        found += [
+            (f"{test.stem}.items.parquet", answer, PARQUET, "Data"),
+            (f"{test.stem}.items.csv", safe, "text/csv", "Data"),
+            (f"{test.stem}.sql", f"{test.title}: the test, as it was run", "application/sql", "Source"),
+        ]
+    return [*found, *COMMON]
+
+
+def _tests(result: Result) -> list[Test]:
+    return [outcome.test for outcome in result.outcomes]
+
+
+def write(report: Report, found: Evidence, result: Result, viewer: Viewer) -> list[dict[str, Any]]:
+    """Writes what the tests made into the folder, and the manifest over all files; returns the manifest's lines."""
+    folder = found.folder
+    for table in controls.tables_of(_tests(result)):
+        evidence.write_table(result.derived[table.id], folder / f"{table.id}.parquet")
+        (folder / f"{table.id}.sql").write_text(table.sql, encoding="utf-8")
+    for outcome in result.outcomes:
+        stem = outcome.test.stem
+        evidence.write_table(outcome.table, folder / f"{stem}.items.parquet")
+        write_csv(outcome.table, folder / f"{stem}.items.csv")
+        (folder / f"{stem}.sql").write_text(outcome.test.sql, encoding="utf-8")
+    (folder / "completeness.json").write_bytes(msgspec.json.format(msgspec.json.encode(found.completeness)))
+    (folder / "report-certificate.pem").write_bytes(signing.certificate_pem())
+    _pack(found, result, viewer)
+    lines = [_line(folder / name, words) for name, words, _, _ in described(_tests(result)) if (folder / name).exists()]
+    manifest = {
+        "report": report.number,
+        "kind": report.kind,
+        "period": {"from": report.period_from, "to": report.period_to},
+        "environment": report.environment,
+        "datasources": report.datasources,
+        "status": report.status,
+        "as_of": found.as_of,
+        "counts": result.counts,
+        "conclusion": result.conclusion,
+        "tests": [
+            {"id": one.test.id, "sha256": one.test.sha256, "counts": one.counts(), "conclusion": one.conclusion}
+            for one in result.outcomes
+        ],
+        "files": lines,
+    }
+    (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest, order="sorted")))
+    return lines
+
+
+def embedded(folder: Path, result: Result) -> list[Attached]:
+    """The files of the folder as the PDF carries them, the manifest last."""
+    listed = [*described(_tests(result)), (MANIFEST, "List of the attachments", "application/json", "Supplement")]
+    return [
+        Attached(str(folder / name), name, words, media, relationship)
+        for name, words, media, relationship in listed
+        if (folder / name).exists()
+    ]
+
+
+def _pack(found: Evidence, result: Result, viewer: Viewer) -> None:
+    """The evidence pack of the records tested and of the approvals that they are held against; made once."""
+    path = found.folder / PACK
+    indexes = pack_indexes(result.outcomes, packs.RECORDS_MOST)
+    if path.exists() or not indexes:
+        return
+    body = packs.collect(
+        viewer,
+        found.request.q,
+        queries.Window(found.request.since, found.request.until, found.request.environment or None),
+        withhold=evidence.WITHHELD,
+        earlier=found.checkpoint,
+        indexes=indexes,
+    )
+    draft = path.with_suffix(".draft")
+    draft.write_bytes(body)
+    draft.rename(path)
+
+
+def pack_indexes(found: Sequence[Outcome], most: int) -> list[int]:
+    """Log indexes of the pack's records, at most so many: approvals and deviating items before the others."""
+    first: set[int] = set()
+    rest: set[int] = set()
+    for outcome in found:
+        table = outcome.table
+        if "approval_index" in table.column_names:
+            first |= set(pc.drop_null(table["approval_index"]).to_pylist())
+        deviates = pc.greater(pc.list_value_length(table["deviations"]), 0)
+        first |= set(pc.list_flatten(table.filter(deviates)["indexes"]).to_pylist())
+        rest |= set(pc.list_flatten(table["indexes"].slice(0, most)).to_pylist())
+    chosen = sorted(first)[:most]
+    return sorted({*chosen, *sorted(rest - first)[: most - len(chosen)]})
+
+
+def _line(path: Path, words: str) -> dict[str, Any]:
+    rows = pq.read_metadata(path).num_rows if path.suffix == ".parquet" else None
+    return {
+        "name": path.name,
+        "description": words,
+        "bytes": path.stat().st_size,
+        "rows": rows,
+        "sha256": evidence.sha256(path),
+    }
+
+
+def write_csv(table: pa.Table, path: Path) -> None:
+    """The items as CSV in which no cell begins like a formula: such cells get an apostrophe in front."""
+    columns = [name for name in table.column_names if name != "indexes"]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        for batch in table.select(columns).to_batches(max_chunksize=ROWS_AT_ONCE):
+            writer.writerows([_cell(value) for value in row.values()] for row in batch.to_pylist())
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, dt.datetime):
+        return value.isoformat()
+    text = "; ".join(str(v) for v in value) if isinstance(value, list) else str(value)
+    return f"'{text}" if text.startswith(UNSAFE_CELLS) else text

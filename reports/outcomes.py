@@ -1,0 +1,188 @@
+"""Runs the tests of a kind over frozen evidence and says what came out, in counts and in fixed words.
+
+The answers stay Arrow tables, because a population can have half a million items; what is counted of them is asked with SQL.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lineage import engine, errors
+from reports import controls
+from reports.controls import Attribute, Breakdown, Table, Test
+from reports.evidence import Evidence
+
+OPERATED = "operated without deviation"
+DEVIATED = "deviations noted"
+NOT_OCCURRED = "did not occur"
+NOT_TESTED = "could not be tested"
+WORST = (NOT_TESTED, DEVIATED, OPERATED, NOT_OCCURRED)
+
+Item = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Tested:
+    """The count line of one attribute."""
+
+    letter: str
+    title: str
+    tested: int
+    deviations: int
+    conclusion: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What one test found. `items` were found, `tested` of them apply, `deviating` of those deviate."""
+
+    test: Test
+    table: pa.Table
+    tested: int
+    deviating: int
+    deviations: int
+    actors: int
+    attributes: list[Tested]
+    conclusion: str
+
+    @property
+    def items(self) -> int:
+        return int(self.table.num_rows)
+
+    @property
+    def excluded(self) -> int:
+        return self.items - self.tested
+
+    def first(self, most: int) -> list[Item]:
+        """The first items in order of time, as rows."""
+        return list(self.table.slice(0, most).to_pylist())
+
+    def deviating_items(self, most: int | None = None) -> list[Item]:
+        """The items that deviate, in order of time."""
+        found = self.table.filter(pc.greater(pc.list_value_length(self.table["deviations"]), 0))
+        return list((found if most is None else found.slice(0, most)).to_pylist())
+
+    def counts(self) -> dict[str, int]:
+        return {
+            "items": self.items,
+            "tested": self.tested,
+            "excluded": self.excluded,
+            "deviating": self.deviating,
+            "deviations": self.deviations,
+            "actors": self.actors,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What the tests of a report found together, and how large the population was that they ran over."""
+
+    outcomes: list[Outcome]
+    derived: dict[str, pa.Table]
+    population: dict[str, int]
+    conclusion: str
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The population, and the sums over all tests."""
+        sums = {name: sum(outcome.counts()[name] for outcome in self.outcomes) for name in self.outcomes[0].counts()}
+        return self.population | sums | {"actors": max(outcome.actors for outcome in self.outcomes)}
+
+
+def evaluate(evidence: Evidence) -> Result:
+    """Runs each test of the kind over the frozen tables, exactly as a reader can run it over the attached files."""
+    testable = any(source["events"] for source in evidence.completeness["sources"])
+    tests = controls.tests_of(evidence.request.kind)
+    derived = {one.id: _run(one, evidence.tables) for one in controls.tables_of(tests)}
+    outcomes = [_outcome(test, evidence.tables | derived, testable) for test in tests]
+    kinds = evidence.tables["population"]["kind"]
+    population = {
+        "population": len(kinds),
+        "statements": int(pc.sum(pc.equal(kinds, "query")).as_py() or 0),
+        "row_changes": int(pc.sum(pc.equal(kinds, "change")).as_py() or 0),
+    }
+    worst = min((outcome.conclusion for outcome in outcomes), key=WORST.index)
+    return Result(outcomes, derived, population, worst)
+
+
+def _run(file: Test | Table, tables: Mapping[str, pa.Table]) -> pa.Table:
+    return engine.over({name: tables[name] for name in file.tables}, file.sql)
+
+
+def _outcome(test: Test, tables: Mapping[str, pa.Table], testable: bool) -> Outcome:
+    table = _run(test, tables)
+    _expect_words(test, table)
+    counted = _counted(test, table)
+    return Outcome(
+        test,
+        table,
+        counted["tested"],
+        counted["deviating"],
+        counted["deviations"],
+        counted["actors"],
+        [_tested(attribute, counted, testable) for attribute in test.attributes],
+        conclude(counted["tested"], counted["deviating"], testable),
+    )
+
+
+def _expect_words(test: Test, table: pa.Table) -> None:
+    """Raises ReportFailed for an answer that the test's head does not tell of: it would stand in no count."""
+    for one in test.attributes:
+        strange = set(pc.unique(table[one.letter]).to_pylist()) - {None, "pass", *one.deviations}
+        if strange:
+            words = ", ".join(sorted(strange))[:200]
+            raise errors.ReportFailed(
+                f"Test {test.id} answered in {one.letter} what its head does not tell of: {words}."
+            )
+
+
+def _counted(test: Test, table: pa.Table) -> dict[str, int]:
+    letters = "".join(
+        f", count({one.letter}) as {one.letter}, count(*) filter ({one.letter} <> 'pass') as {one.letter}_failed"
+        for one in test.attributes
+    )
+    actors = "count(distinct coalesce(who_id, db_user, 'unknown'))" if "who_id" in table.column_names else "0"
+    sql = (
+        f"select count(*) filter (tested) as tested, count(*) filter (len(deviations) > 0) as deviating, {actors} as actors, "  # noqa: S608 - letters of ours
+        f"coalesce(sum(len(deviations)), 0)::bigint as deviations{letters} from items"
+    )
+    row: dict[str, int] = engine.over({"items": table}, sql).to_pylist()[0]
+    return row
+
+
+def _tested(attribute: Attribute, counted: dict[str, int], testable: bool) -> Tested:
+    tested, failed = counted[attribute.letter], counted[f"{attribute.letter}_failed"]
+    return Tested(attribute.letter.upper(), attribute.title, tested, failed, conclude(tested, failed, testable))
+
+
+def conclude(tested: int, deviations: int, testable: bool) -> str:
+    """One of the four phrases; a period from which nothing was received could not be tested."""
+    if not testable:
+        return NOT_TESTED
+    if tested == 0:
+        return NOT_OCCURRED
+    return DEVIATED if deviations else OPERATED
+
+
+def broken_down(outcome: Outcome, breakdown: Breakdown) -> list[tuple[str, int]]:
+    """(words, items) for each value of a column, most first; an item counts once for each value of a list."""
+    is_list = pa.types.is_list(outcome.table.schema.field(breakdown.column).type)
+    value = f"unnest({breakdown.column})" if is_list else breakdown.column
+    sql = f"select value, count(*) as n from (select {value} as value from items) group by value order by n desc, value"  # noqa: S608
+    rows = engine.over({"items": outcome.table}, sql).to_pylist()
+    return [(breakdown.words.get(row["value"], str(row["value"])), row["n"]) for row in rows]
+
+
+def by_actor(outcome: Outcome, most: int) -> tuple[list[Item], int]:
+    """One line a person (or login, where no person is known), busiest first, and how many there are."""
+    sql = f"""select coalesce(who_id, db_user, 'unknown') as id, arg_min(who_name, first_index) as name,
+        arg_min(who_type, first_index) as type, list_sort(list_distinct(list(on_behalf_of))) as behalf,
+        list_sort(list_distinct(list(db_user))) as logins, list_sort(list_distinct(list(attribution))) as attribution,
+        count(*) as items, count(*) filter (len(deviations) > 0) as deviating
+        from items group by 1 order by items desc, id limit {most}"""  # noqa: S608 - a number
+    return engine.over({"items": outcome.table}, sql).to_pylist(), outcome.actors
