@@ -34,7 +34,12 @@ TABLES = {
 }
 COMMON = (
     ("completeness.json", "The counts of sections 3 and 4", "application/json", "Data"),
-    (PACK, "Evidence pack: records tested, with proofs", "application/zip", "Supplement"),
+    (
+        PACK,
+        f"Evidence pack: the records tested, at most {packs.RECORDS_MOST:,}, with proofs",
+        "application/zip",
+        "Supplement",
+    ),
     ("checkpoint.txt", "The signed checkpoint that covers every record", "text/plain", "Supplement"),
     ("report-certificate.pem", "The certificate of this file's signature", "application/x-pem-file", "Supplement"),
 )

@@ -68,8 +68,10 @@ class Heading:
 def html(heading: Heading, evidence: Evidence, result: Result) -> str:
     """The whole document. Values are escaped by the template engine; nothing here marks text as safe."""
     kind = controls.kind(evidence.request.kind)
+    tests = [outcome.test for outcome in result.outcomes]
+    uses_roles = any("roles" in test.tables for test in tests)
     context = {
-        "kind": {"title": kind.title, "question": kind.question, "id": kind.id},
+        "kind": {"title": kind.title, "question": kind.question},
         "references": _references(kind.tests),
         "h": _heading(heading),
         "period": _period(evidence),
@@ -79,8 +81,13 @@ def html(heading: Heading, evidence: Evidence, result: Result) -> str:
         "last": FIRST_TEST + len(result.outcomes),
         "complete": _completeness(evidence),
         "unknown": [{"count": evidence.completeness["unknown"].get(k, 0), "words": words} for k, words in UNKNOWN],
+        "derived": [
+            {"id": table.id, "title": table.title, "version": table.version, "sha256": table.sha256}
+            for table in controls.tables_of(tests)
+        ],
+        "uses_roles": uses_roles,
         "assumed": sum(_assumed(outcome) for outcome in result.outcomes),
-        "stateless": _stateless(evidence),
+        "stateless": _stateless(evidence) if uses_roles else [],
         "log": {
             "size": evidence.as_of,
             "checkpoint": evidence.checkpoint,
@@ -175,7 +182,7 @@ def _period(evidence: Evidence) -> dict[str, str]:
 def _test(number: int, outcome: Outcome, evidence: Evidence) -> dict[str, Any]:
     """One section: what the test asked and found, its chart, who acted, what deviates, and the items."""
     test = outcome.test
-    actors, actors_all = outcomes.by_actor(outcome, PEOPLE_MOST) if _is_of_acts(outcome) else ([], 0)
+    actors = outcomes.by_actor(outcome, PEOPLE_MOST) if _is_of_acts(outcome) else []
     return {
         "number": number,
         **{name: getattr(test, name) for name in ("id", "version", "title", "question", "item", "items", "excluded")},
@@ -191,7 +198,7 @@ def _test(number: int, outcome: Outcome, evidence: Evidence) -> dict[str, Any]:
         "chart": _chart(evidence, outcome),
         "is_of_acts": _is_of_acts(outcome),
         "actors": [_actor(line, actors[0]["items"]) for line in actors],
-        "actors_more": max(0, actors_all - PEOPLE_MOST),
+        "actors_more": max(0, outcome.actors - PEOPLE_MOST),
         "deviations": [_item(item, test) for item in outcome.deviating_items(DEVIATIONS_MOST)],
         "deviations_more": max(0, outcome.deviating - DEVIATIONS_MOST),
         "entries": [_item(item, test) for item in outcome.first(ITEMS_MOST)],

@@ -178,11 +178,11 @@ def broken_down(outcome: Outcome, breakdown: Breakdown) -> list[tuple[str, int]]
     return [(breakdown.words.get(row["value"], str(row["value"])), row["n"]) for row in rows]
 
 
-def by_actor(outcome: Outcome, most: int) -> tuple[list[Item], int]:
-    """One line a person (or login, where no person is known), busiest first, and how many there are."""
+def by_actor(outcome: Outcome, most: int) -> list[Item]:
+    """One line a person (or login, where no person is known), busiest first; `outcome.actors` says how many there are."""
     sql = f"""select coalesce(who_id, db_user, 'unknown') as id, arg_min(who_name, first_index) as name,
         arg_min(who_type, first_index) as type, list_sort(list_distinct(list(on_behalf_of))) as behalf,
         list_sort(list_distinct(list(db_user))) as logins, list_sort(list_distinct(list(attribution))) as attribution,
         count(*) as items, count(*) filter (len(deviations) > 0) as deviating
         from items group by 1 order by items desc, id limit {most}"""  # noqa: S608 - a number
-    return engine.over({"items": outcome.table}, sql).to_pylist(), outcome.actors
+    return list(engine.over({"items": outcome.table}, sql).to_pylist())

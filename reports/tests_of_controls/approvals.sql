@@ -88,10 +88,10 @@ select environment || ' ' || ticket as item, first_index, list_sort(indexes) as 
        tested, state, ticket, requested_by, approvers, decided_at, expires_at, first_used_at, last_used_at, acts, users,
        'Ticket ' || ticket as subject,
        concat_ws('; ',
-           'asked for by ' || coalesce(requested_by, 'nobody'),
-           state || coalesce(' by ' || nullif(array_to_string(approvers, ', '), ''), '')
+           case when state = 'none' then 'never asked for' else 'asked for by ' || coalesce(requested_by, 'somebody not named') end,
+           case when state not in ('none', 'requested') then state end || coalesce(' by ' || nullif(array_to_string(approvers, ', '), ''), '')
                || coalesce(' at ' || strftime(decided_at at time zone 'UTC', '%Y-%m-%d %H:%M:%S') || ' UTC', ''),
-           case when acts > 0 then acts || ' acts by ' || array_to_string(users[:4], ', ') || ', first at '
+           case when acts > 0 then acts || if(acts = 1, ' act by ', ' acts by ') || array_to_string(users[:4], ', ') || ', first at '
                || strftime(first_used_at at time zone 'UTC', '%Y-%m-%d %H:%M:%S') || ' UTC' else 'not used' end) as detail,
        a, b, c, d, e,
        list_filter([a, b, c, d, e], lambda outcome: outcome <> 'pass') as deviations

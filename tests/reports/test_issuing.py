@@ -23,7 +23,7 @@ from lineage import checkpoints, engine, errors, events, health, ingest, ledger,
 from lineage.access import Viewer
 from lineage.events import Event
 from lineage.models import Identity, Source, SourceHealth, User
-from reports import evidence, issuing, requests, schedules, signing, tasks
+from reports import controls, evidence, issuing, requests, schedules, signing, tasks
 from reports.evidence import Request
 from reports.models import Report, Status
 
@@ -120,11 +120,11 @@ def shop(store: str) -> Shop:
     return shop
 
 
-def issued(viewer: Viewer = AUDITOR, **more: Any) -> Report:
+def issued(viewer: Viewer = AUDITOR, kind: str = "privileged-access", **more: Any) -> Report:
     User.objects.get_or_create(
         email=viewer.email, defaults={"role": viewer.role, "datasources": list(viewer.datasources)}
     )
-    report = requests.ask(viewer, Request("privileged-access", DAY, NEXT, **more))
+    report = requests.ask(viewer, Request(kind, DAY, NEXT, **more))
     checkpoints.checkpoint()
     claimed = issuing.claim(report.pk)
     assert claimed is not None
@@ -140,6 +140,23 @@ def standing(tmp_path: Path) -> tuple[Status, list[str]]:
 
 def file_of(report: Report) -> Path:
     return Path(settings.DATA_DIR) / report.path
+
+
+@pytest.mark.parametrize("kind", controls.KINDS)
+def test_each_kind_is_issued_signed_and_its_tests_run_again_from_the_file(shop: Shop, kind: str) -> None:
+    report = issued(kind=kind, environment="prod")
+    assert report.status == Status.FINAL
+    signed = file_of(report).read_bytes()
+    assert signing.check(signed).whole_file
+    with pikepdf.open(io.BytesIO(signed)) as document:
+        attached = {name: bytes(document.attachments[name].get_file().read_bytes()) for name in document.attachments}
+    for told in json.loads(file_of(report).with_suffix(".json").read_bytes())["tests"]:
+        test = controls.tests()[told["id"]]
+        tables = {name: pq.read_table(io.BytesIO(attached[f"{name}.parquet"])) for name in test.tables}
+        again = engine.over(tables, attached[f"{test.stem}.sql"].decode())
+        assert again.equals(pq.read_table(io.BytesIO(attached[f"{test.stem}.items.parquet"])))
+        assert told["counts"]["items"] == again.num_rows
+        assert told["counts"]["deviating"] == sum(map(bool, again["deviations"].to_pylist()))
 
 
 @pytest.mark.parametrize("sealed", [False, True])
