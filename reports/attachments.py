@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from lineage import packs, queries
 from lineage.access import Viewer
-from reports import controls, evidence, signing
+from reports import controls, evidence, frozen, signing
 from reports.controls import Test
 from reports.evidence import Evidence
 from reports.models import Report
@@ -26,12 +26,6 @@ MANIFEST, PACK = "manifest.json", "evidence.touchstone.zip"
 UNSAFE_CELLS = ("=", "+", "-", "@", "\t", "\r")
 ROWS_AT_ONCE = 5_000
 PARQUET = "application/vnd.apache.parquet"
-TABLES = {
-    "population": "Every access of the period",
-    "roles": "Role attributes and when they were in force",
-    "owners": "Owners of tables and when they owned them",
-    "decisions": "Requests and approvals on the tickets cited",
-}
 COMMON = (
     ("completeness.json", "The counts of sections 3 and 4", "application/json", "Data"),
     (
@@ -49,7 +43,9 @@ Described = tuple[str, str, str, str]
 
 def described(tests: Sequence[Test]) -> list[Described]:
     """What goes with a report of these tests, in the order in which it is listed."""
-    found: list[Described] = [(f"{name}.parquet", words, PARQUET, "Data") for name, words in TABLES.items()]
+    found: list[Described] = [
+        (f"{name}.parquet", frozen.TABLES[name].title, PARQUET, "Data") for name in frozen.names_of(tests)
+    ]
     for table in controls.tables_of(tests):
         found += [
             (f"{table.id}.parquet", table.title, PARQUET, "Data"),

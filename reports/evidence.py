@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 from lineage import errors, outside, queries, words
 from lineage.access import Viewer
 from lineage.events import Group
+from reports import controls, frozen
 
-TABLES = ("population", "roles", "owners", "decisions")
 LEFT_OUT = ("diff", "error_message", "redacted")
 COVER_SECONDS = 30
 WITHHELD: tuple[Group, ...] = ("statement", "change")
@@ -71,7 +71,7 @@ def collect(viewer: Viewer, request: Request, folder: Path) -> Evidence:
         raise errors.StoreUnavailable("The log could not be read at the size of its checkpoint. Try again in a moment.")
     if request.q:
         population = _narrowed(viewer, request, population)
-    tables = {"population": bare(population)} | queries.control_facts(viewer, *ask, **scope)
+    tables = {"population": bare(population)} | frozen.asked(viewer, controls.tests_of(request.kind), *ask, **scope)
     completeness = msgspec.to_builtins(queries.completeness(viewer, *ask, **scope))
     matched = completeness["reconciliation"]
     # Sums come as decimals, which JSON knows as texts.
@@ -152,7 +152,7 @@ def load(folder: Path) -> Evidence | None:
     return Evidence(
         folder,
         request,
-        {name: pq.read_table(folder / f"{name}.parquet") for name in TABLES},
+        {name: pq.read_table(folder / f"{name}.parquet") for name in frozen.names_of(controls.tests_of(request.kind))},
         inputs["completeness"],
         inputs["as_of"],
         (folder / "checkpoint.txt").read_text(),

@@ -23,7 +23,7 @@ from lineage import checkpoints, engine, errors, events, health, ingest, ledger,
 from lineage.access import Viewer
 from lineage.events import Event
 from lineage.models import Identity, Source, SourceHealth, User
-from reports import controls, evidence, issuing, requests, schedules, signing, tasks
+from reports import controls, evidence, frozen, issuing, requests, schedules, signing, tasks
 from reports.evidence import Request
 from reports.models import Report, Status
 
@@ -207,7 +207,10 @@ def test_the_file_is_certified_its_attachments_are_the_manifests_and_its_pack_ve
     for line in manifest["files"]:
         assert line["sha256"] == evidence.sha256(issuing.folder_of(report) / line["name"])
     assert all(b"secret@x" not in body for body in attached.values())
-    tables = {name: pq.read_table(io.BytesIO(attached[f"{name}.parquet"])) for name in (*evidence.TABLES, "acts")}
+    tests = controls.tests_of(report.kind)
+    tables = {
+        name: pq.read_table(io.BytesIO(attached[f"{name}.parquet"])) for name in (*frozen.names_of(tests), "acts")
+    }
     assert engine.over(tables, attached["acts.sql"].decode()).equals(tables["acts"])
     again = engine.over(tables, attached["privileged_access.sql"].decode())
     assert again.num_rows == report.counts["items"]
@@ -269,7 +272,8 @@ def test_a_stranger_who_asks_for_everything_gets_their_own_scope_only(shop: Shop
     assert report.datasources == ["elsewhere"]
     checkpoints.checkpoint()
     found = evidence.collect(STRANGER, issuing.request_of(report), tmp_path / "inputs")
-    assert {name: table.num_rows for name, table in found.tables.items()} == dict.fromkeys(evidence.TABLES, 0)
+    tests = controls.tests_of(report.kind)
+    assert {name: table.num_rows for name, table in found.tables.items()} == dict.fromkeys(frozen.names_of(tests), 0)
 
 
 def test_a_form_queues_a_report_that_a_worker_makes_and_pages_hand_out(shop: Shop) -> None:
