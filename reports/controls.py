@@ -20,6 +20,8 @@ from lineage import errors
 HERE = Path(__file__).resolve().parent
 TESTS, FRAMEWORKS, KINDS_FILE = HERE / "tests_of_controls", HERE / "frameworks", HERE / "kinds.toml"
 TABLES = TESTS / "tables"
+NEEDS = frozenset({"statements", "changes", "decisions", "states"})
+EITHER = " or "
 BEGINS, ENDS = "-- /// {}\n", "-- ///\n"
 
 
@@ -40,7 +42,10 @@ class Breakdown(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Test(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One test of control. `sql` is the whole file, as it runs and as it is attached; `sha256` is of that."""
+    """One test of control. `sql` is the whole file, as it runs and as it is attached; `sha256` is of that.
+
+    `needs`: what must have been heard, the first being what its items are made of; "statements or changes": either.
+    """
 
     __test__ = False  # Not one of pytest's.
 
@@ -53,6 +58,7 @@ class Test(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     excluded: str
     pass_rule: str = msgspec.field(name="pass")
     tables: tuple[str, ...]
+    needs: tuple[str, ...] = ()
     attributes: tuple[Attribute, ...]
     breakdowns: tuple[Breakdown, ...] = ()
     sql: str = ""
@@ -111,6 +117,9 @@ def read_test(sql: str) -> Test:
         msgspec.structs.replace(attribute, letter=chr(ord("a") + number))
         for number, attribute in enumerate(test.attributes)
     )
+    unknown = {word for need in test.needs for word in need.split(EITHER)} - NEEDS
+    if unknown:
+        raise ValueError(f"A test needs {', '.join(sorted(NEEDS))}; not {', '.join(sorted(unknown))}.")
     return msgspec.structs.replace(test, attributes=lettered, sql=sql, sha256=_digest(sql))
 
 

@@ -191,6 +191,7 @@ def _test(number: int, outcome: Outcome, evidence: Evidence) -> dict[str, Any]:
         "sql": test.sql,
         "sha256": test.sha256,
         "conclusion": outcome.conclusion,
+        "limits": outcome.limits.sentences(),
         "tone": TONES.get(outcome.conclusion, "plain"),
         "counts": outcome.counts(),
         "attributes": [{**dataclasses.asdict(a), "tone": TONES.get(a.conclusion, "plain")} for a in outcome.attributes],

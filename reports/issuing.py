@@ -189,6 +189,7 @@ def _test(outcome: Outcome) -> dict[str, Any]:
     return {
         **{name: getattr(test, name) for name in ("id", "version", "title", "question", "item", "items", "sha256")},
         "conclusion": outcome.conclusion,
+        "limits": outcome.limits.sentences(),
         "counts": outcome.counts(),
         "attributes": [dataclasses.asdict(attribute) for attribute in outcome.attributes],
         "deviations": [{k: v for k, v in item.items() if k not in ("indexes", "statement")} for item in deviating],

@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lineage import engine, errors
-from reports import controls
+from reports import controls, hearing
 from reports.controls import Attribute, Breakdown, Table, Test
 from reports.evidence import Evidence
+from reports.hearing import ALL_HEARD, Limits
 
 OPERATED = "operated without deviation"
 DEVIATED = "deviations noted"
@@ -49,6 +50,7 @@ class Outcome:
     actors: int
     attributes: list[Tested]
     conclusion: str
+    limits: Limits = ALL_HEARD
 
     @property
     def items(self) -> int:
@@ -96,10 +98,9 @@ class Result:
 
 def evaluate(evidence: Evidence) -> Result:
     """Runs each test of the kind over the frozen tables, exactly as a reader can run it over the attached files."""
-    testable = any(source["events"] for source in evidence.completeness["sources"])
     tests = controls.tests_of(evidence.request.kind)
     derived = {one.id: _run(one, evidence.tables) for one in controls.tables_of(tests)}
-    outcomes = [_outcome(test, evidence.tables | derived, testable) for test in tests]
+    outcomes = [_outcome(test, evidence.tables | derived, hearing.limits(test.needs, evidence)) for test in tests]
     kinds = evidence.tables["population"]["kind"]
     population = {
         "population": len(kinds),
@@ -114,7 +115,7 @@ def _run(file: Test | Table, tables: Mapping[str, pa.Table]) -> pa.Table:
     return engine.over({name: tables[name] for name in file.tables}, file.sql)
 
 
-def _outcome(test: Test, tables: Mapping[str, pa.Table], testable: bool) -> Outcome:
+def _outcome(test: Test, tables: Mapping[str, pa.Table], limits: Limits) -> Outcome:
     table = _run(test, tables)
     _expect_words(test, table)
     counted = _counted(test, table)
@@ -125,8 +126,9 @@ def _outcome(test: Test, tables: Mapping[str, pa.Table], testable: bool) -> Outc
         counted["deviating"],
         counted["deviations"],
         counted["actors"],
-        [_tested(attribute, counted, testable) for attribute in test.attributes],
-        conclude(counted["tested"], counted["deviating"], testable),
+        [_tested(attribute, counted, limits) for attribute in test.attributes],
+        conclude(counted["tested"], counted["deviating"], limits),
+        limits,
     )
 
 
@@ -155,17 +157,19 @@ def _counted(test: Test, table: pa.Table) -> dict[str, int]:
     return row
 
 
-def _tested(attribute: Attribute, counted: dict[str, int], testable: bool) -> Tested:
+def _tested(attribute: Attribute, counted: dict[str, int], limits: Limits) -> Tested:
     tested, failed = counted[attribute.letter], counted[f"{attribute.letter}_failed"]
-    return Tested(attribute.letter.upper(), attribute.title, tested, failed, conclude(tested, failed, testable))
+    return Tested(attribute.letter.upper(), attribute.title, tested, failed, conclude(tested, failed, limits))
 
 
-def conclude(tested: int, deviations: int, testable: bool) -> str:
-    """One of the four phrases; a period from which nothing was received could not be tested."""
-    if not testable:
+def conclude(tested: int, deviations: int, limits: Limits) -> str:
+    """One of the four phrases. Nothing found is no result where what items are made of was not heard all the time."""
+    if not tested and (limits.in_first or limits.first in limits.never):
         return NOT_TESTED
-    if tested == 0:
+    if not tested:
         return NOT_OCCURRED
+    if limits.nothing:
+        return NOT_TESTED
     return DEVIATED if deviations else OPERATED
 
 

@@ -30,7 +30,7 @@ where ((kind = 'custody' and custody_type in ('gap', 'silence', 'finding')
 """A finding that is kept (`finding 7`) tells of what somebody did, not of what a source left out."""
 
 SOURCES = """
-select s.id, s.name, s.format, s.environment, s.datasource, s.created_at, s.revoked_at, h.heartbeat_at,
+select s.id, s.name, s.format, s.environment, s.datasource, s.asserts, s.created_at, s.revoked_at, h.heartbeat_at,
 h.reported_at, h.last_sequence, h.last_position, h.usual_seconds, h.pending, h.waiting_since, h.reader, h.reader_since,
 (select count(*) from ledger_quarantine q where q.source_id = s.id) as quarantined,
 (select count(*) from ledger_conflict c where c.source_id = s.id) as conflicts
@@ -90,15 +90,15 @@ def coverage(question: Question, viewer: Viewer, window: Window) -> list[Coverag
     now = dt.datetime.now(dt.UTC)
     since = max((t for t in (window.since, viewer.from_at) if t), default=None)
     until = min(t for t in (window.until, viewer.until_at, now) if t)
-    told = _told(question, viewer)
+    spans_told = told(question, viewer)
     found = []
     for source in source_rows(viewer, seen):
         if window.environment and source["environment"] != window.environment:
             continue
         spans = [
-            span for one in told if (span := _concerning(source, one)) is not None and _overlaps(span, since, until)
+            span for one in spans_told if (span := concerning(source, one)) is not None and overlaps(span, since, until)
         ]
-        spans += _present(source, until, now, ever.get(source["name"]))
+        spans += present(source, until, now, ever.get(source["name"]))
         found.append(_covered(source, seen.get(source["name"]), _joined(spans)))
     return found
 
@@ -114,7 +114,8 @@ class Told(msgspec.Struct):
     about: str = ""
 
 
-def _told(question: Question, viewer: Viewer) -> list[Told]:
+def told(question: Question, viewer: Viewer) -> list[Told]:
+    """Every span that the log tells of, whichever sources it concerns."""
     condition, values = Viewer(viewer.email, viewer.role, viewer.datasources, viewer.environments).scope()
     spans: list[Told] = []
     lasting: dict[tuple[Any, ...], Told] = {}
@@ -167,15 +168,15 @@ def _moment(text: str | None) -> dt.datetime | None:
         return None
 
 
-def _concerning(source: Mapping[str, Any], told: Told) -> Span | None:
+def concerning(source: Mapping[str, Any], one: Told) -> Span | None:
     """The span, when it is about this source: named by it, or by what it is about in its database."""
-    if told.source:
-        return told.span if told.source == source["name"] else None
-    same = (told.environment, told.datasource or "") == (source["environment"], source["datasource"])
-    if not same or told.rule == "replication-role" or "session_replication_role" in told.about:
+    if one.source:
+        return one.span if one.source == source["name"] else None
+    same = (one.environment, one.datasource or "") == (source["environment"], source["datasource"])
+    if not same or one.rule == "replication-role" or "session_replication_role" in one.about:
         return None
-    formats = LOGS if told.rule in OF_LOGS or _is_of_log(told) else CAPTURES
-    return told.span if source["format"] in formats else None
+    formats = LOGS if one.rule in OF_LOGS or _is_of_log(one) else CAPTURES
+    return one.span if source["format"] in formats else None
 
 
 def _is_of_log(told: Told) -> bool:
@@ -184,13 +185,12 @@ def _is_of_log(told: Told) -> bool:
     )
 
 
-def _overlaps(span: Span, since: dt.datetime | None, until: dt.datetime) -> bool:
+def overlaps(span: Span, since: dt.datetime | None, until: dt.datetime) -> bool:
+    """Whether any of the span lies in the window."""
     return span.from_at < until and (since is None or span.to_at is None or span.to_at >= since)
 
 
-def _present(
-    source: Mapping[str, Any], until: dt.datetime, now: dt.datetime, arrived: dt.datetime | None
-) -> list[Span]:
+def present(source: Mapping[str, Any], until: dt.datetime, now: dt.datetime, arrived: dt.datetime | None) -> list[Span]:
     """What was last heard says of the end of the window: the log learns of it a little later."""
     last, revoked = source["heartbeat_at"], source["revoked_at"]
     if revoked and revoked < until:

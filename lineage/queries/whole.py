@@ -12,6 +12,7 @@ from django.db import connection
 from lineage import outside, words
 from lineage.access import Viewer
 from lineage.engine import Question
+from lineage.queries import hearing
 from lineage.queries.ask import ACCESSES, EVENT_COLUMNS, OWN, TWICE, Window, one, scoped
 from lineage.queries.covering import accounted, coverage, source_rows
 
@@ -107,6 +108,7 @@ def completeness(
             "as_of": question.size,
             "sources": _sources(question, viewer, window, datasources),
             "coverage": coverage(question, viewer, window),
+            "hearing": hearing.hearing(question, viewer, window, datasources),
             "reconciliation": _reconciliation(question, condition, values),
             "fields": _fields(question, condition, values),
             "unknown": _unknown(question, condition, values),

@@ -9,6 +9,7 @@
 -- excluded = "were asked for or decided, and nothing was done under them"
 -- pass = "Each ticket under which something took effect passes every attribute that applies to it."
 -- tables = ["acts", "decisions"]
+-- needs = ["statements", "decisions"]
 -- [[attributes]]
 -- title = "It was approved"
 -- deviations = ["never asked for", "not decided", "used though rejected", "used though revoked", "used though lapsed"]

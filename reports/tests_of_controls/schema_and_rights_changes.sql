@@ -9,6 +9,7 @@
 -- excluded = "were refused, failed, or only waited for a decision"
 -- pass = "Each change that took effect passes every attribute that applies to it."
 -- tables = ["acts"]
+-- needs = ["statements", "decisions"]
 -- [[attributes]]
 -- title = "The person who acted is known"
 -- deviations = ["person not known"]

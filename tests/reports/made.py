@@ -99,6 +99,19 @@ def source(name: str = "log", **more: Any) -> dict[str, Any]:
     return row | more
 
 
+def heard(name: str, tells: str, **more: Any) -> dict[str, Any]:
+    row = {
+        "name": name, "format": "postgres-csvlog", "environment": "prod", "datasource": "orders", "revoked_at": None,
+        "tells": [tells], "from_at": "2026-11-01T00:00:00+00:00", "beats": True, "outages": [],
+    }  # fmt: skip
+    return row | more
+
+
+def silent(begin: dt.datetime, end: dt.datetime | None, **more: Any) -> dict[str, Any]:
+    row = {"state": "silent", "from_at": begin, "to_at": end, "cause": "no heartbeat", "lasting": True, "arrived": 0}
+    return row | more
+
+
 def completeness(population: int, **more: Any) -> dict[str, Any]:
     fields = (
         "user identification",
@@ -113,6 +126,11 @@ def completeness(population: int, **more: Any) -> dict[str, Any]:
         "sources": [source(), source("wal", format="pgoutput")],
         "coverage": [
             {"source": name, "state": "complete", "detail": "No gap in this window."} for name in ("log", "wal")
+        ],
+        "hearing": [
+            heard("log", "statements"),
+            heard("wal", "changes", format="pgoutput"),
+            heard("desk", "decisions", format="events", datasource=""),
         ],
         "reconciliation": {
             "transactions": 10, "agree": 10, "reported_more": 0, "captured_more": 0, "without_statement": 0,

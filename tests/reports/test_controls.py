@@ -187,8 +187,9 @@ def test_every_kind_has_tests_and_every_test_a_kind_and_frameworks_name_no_other
         ([write(1)], {}, outcomes.DEVIATED),
         ([access(1)], {}, outcomes.NOT_OCCURRED),
         ([write(1, verdict="blocked")], {}, outcomes.NOT_OCCURRED),
-        ([], {"sources": []}, outcomes.NOT_TESTED),
-        ([], {"sources": [made.source(events=0)]}, outcomes.NOT_TESTED),
+        ([], {}, outcomes.NOT_OCCURRED),
+        ([], {"hearing": []}, outcomes.NOT_TESTED),
+        ([write(1)], {"hearing": [made.heard("log", "statements")]}, outcomes.NOT_TESTED),
     ],
 )
 def test_the_conclusion_is_one_of_four_phrases(
