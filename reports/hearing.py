@@ -174,7 +174,8 @@ def _at(value: dt.datetime) -> str:
 
 def lasted(span: dt.timedelta) -> str:
     """A length of time such as `2 d 3 h`, `30 min`, `40 s`: its two largest units."""
-    seconds, parts = round(span.total_seconds()), []
+    seconds = round(span.total_seconds())
+    parts: list[str] = []
     for size, unit in ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s")):
         if seconds >= size and len(parts) < 2:
             parts.append(f"{seconds // size} {unit}")

@@ -13,7 +13,7 @@ from lineage.access import Viewer
 from lineage.coverage import CAPTURES, LOGS
 from lineage.engine import Question
 from lineage.queries import covering
-from lineage.queries.ask import OWN, Window
+from lineage.queries.ask import OWN, Span, Window
 
 OUTAGES_MOST = 500
 BY_KIND = {"query": "statements", "change": "changes", "decision": "decisions", "state": "states"}
@@ -122,7 +122,7 @@ def _outages(
     return sorted(found, key=lambda one: one["from_at"])
 
 
-def _outage(span: covering.Span, lasting: bool) -> dict[str, Any]:
+def _outage(span: Span, lasting: bool) -> dict[str, Any]:
     return {
         "state": span.state, "from_at": span.from_at, "to_at": span.to_at, "cause": span.detail, "lasting": lasting,
         "arrived": None,
