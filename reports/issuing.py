@@ -21,7 +21,7 @@ from django.db import transaction
 from lineage import access, errors, ledger
 from lineage.access import Viewer
 from lineage.models import Role, User
-from reports import attachments, document, evidence, outcomes, render, signing, standing
+from reports import attachments, document, evidence, outcomes, render, requests, signing, standing
 from reports.evidence import Evidence, Request
 from reports.models import Cadence, Report, Status
 from reports.outcomes import Outcome, Result
@@ -69,14 +69,17 @@ def _put(report: Report, status: Status, reason: str) -> None:
 def viewer_of(report: Report) -> Viewer:
     """For whom a report is made: the user who asked for it, with today's scope; the command line sees everything.
 
-    Raises AccessDenied when that user is gone or may no longer see values.
+    Raises AccessDenied when that user is gone or may no longer see all of it.
     """
     if report.created_by.endswith(COMMAND_LINE):
         return Viewer(email=report.created_by, role=Role.ADMIN)
     user = User.objects.filter(email=report.created_by, is_active=True).first()
     if user is None or not access.is_open(user) or not access.viewer_of(user).sees_values:
         raise errors.AccessDenied(f"{report.created_by} may no longer ask for reports.")
-    return access.viewer_of(user)
+    viewer = access.viewer_of(user)
+    if not requests.visible(viewer).filter(pk=report.pk).exists():
+        raise errors.AccessDenied(f"{report.created_by} may no longer see all that this report covers.")
+    return viewer
 
 
 def request_of(report: Report) -> Request:

@@ -1,4 +1,4 @@
-"""Tables of the reports: the registry of everything asked for and issued, and the schedules. No rules."""
+"""Tables of the reports: the registry of everything asked for and issued. No rules."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
 from reports.controls import KINDS
+from reports.schedule_models import Cadence, Occurrence, Schedule
+
+__all__ = ["Cadence", "Occurrence", "Report", "Schedule", "Status"]
 
 
 class Status(models.TextChoices):
@@ -17,34 +20,6 @@ class Status(models.TextChoices):
     FINAL = "final", "Final"
     BLOCKED = "blocked", "Blocked"
     FAILED = "failed", "Failed"
-
-
-class Cadence(models.TextChoices):
-    ONCE = "once", "Once"
-    DAILY = "daily", "Every day"
-    WEEKLY = "weekly", "Every week"
-    MONTHLY = "monthly", "Every month"
-    QUARTERLY = "quarterly", "Every quarter"
-    YEARLY = "yearly", "Every year"
-
-
-class Schedule(models.Model):
-    """When a kind of report is due. Due periods are rows of ours: a missed tick makes a report late, never lost.
-
-    `once` covers `period_from` to `period_to`; the others cover the last whole period in UTC before `next_due_at`.
-    """
-
-    name = models.CharField(max_length=100, unique=True)
-    kind = models.CharField(max_length=40)
-    cadence = models.CharField(max_length=10, choices=Cadence.choices)
-    environment = models.CharField(max_length=100, blank=True)
-    datasources = ArrayField(models.TextField(), default=list, blank=True)
-    period_from = models.DateTimeField(null=True, blank=True)
-    period_to = models.DateTimeField(null=True, blank=True)
-    next_due_at = models.DateTimeField(null=True, blank=True, db_index=True)
-    enabled = models.BooleanField(default=True)
-    created_by = models.EmailField()
-    created_at = models.DateTimeField(auto_now_add=True)
 
 
 class Report(models.Model):

@@ -105,3 +105,11 @@ def moment(text: str, name: str) -> dt.datetime:
     except ValueError as error:
         raise errors.QueryInvalid(f"{name}: write 2026-11-21 or 2026-11-21T14:30, UTC.", **{name: text[:40]}) from error
     return found if found.tzinfo else found.replace(tzinfo=dt.UTC)
+
+
+def day(text: str, name: str) -> dt.date:
+    """A day from a form or the command line. Raises QueryInvalid."""
+    try:
+        return dt.date.fromisoformat(text.strip())
+    except ValueError as error:
+        raise errors.QueryInvalid(f"{name}: write a day such as 2026-11-21.", **{name: text[:40]}) from error

@@ -18,7 +18,7 @@ from lineage.answers import evidence_read, signed_in
 from lineage.queries import short
 from lineage.views import frame
 from lineage.views.names import lines
-from reports import document, policies, requests, schedules, tasks
+from reports import document, periods, planning, policies, requests, schedules, tasks
 from reports.controls import KINDS
 from reports.evidence import Request
 from reports.models import Cadence, Report, Status
@@ -46,13 +46,14 @@ def reports(request: HttpRequest, viewer: Viewer) -> HttpResponse:
 
 
 def _forms(request: HttpRequest, viewer: Viewer) -> dict[str, Any]:
-    first = schedules.start_of(Cadence.MONTHLY, dt.datetime.now(dt.UTC))
+    monthly = periods.rhythm(Cadence.MONTHLY)
+    first = periods.start_of(monthly, dt.datetime.now(dt.UTC))
     return {
         "kinds": KINDS.values(),
         "cadences": [c for c in Cadence.choices if c[0] != Cadence.ONCE],
         "may_ask": viewer.sees_values,
         "may_schedule": requests.may_schedule(viewer),
-        "suggested": (schedules.previous(Cadence.MONTHLY, first), first),
+        "suggested": (periods.previous(monthly, first), first),
         "choices": frame.environments(viewer),
     }
 
@@ -78,13 +79,8 @@ def ask(request: HttpRequest, viewer: Viewer) -> HttpResponse:
 @signed_in
 def schedule(request: HttpRequest, viewer: Viewer) -> HttpResponse:
     """Adds a repeated schedule; for compliance and administrators."""
-    if not requests.may_schedule(viewer):
-        raise errors.AccessDenied(
-            "Schedules are made by compliance and administrators, and reach on: not by who sees a stretch of time alone."
-        )
-    scope = requests.within(viewer, request.POST.get("environment", ""), ())
     name, kind, cadence = (request.POST.get(field, "").strip() for field in ("name", "kind", "cadence"))
-    schedules.add(viewer, name, kind, cadence, scope=scope)
+    planning.add(viewer, name, schedules.Wanted(kind, cadence, scope=(request.POST.get("environment", ""), ())))
     return redirect("reports")
 
 

@@ -23,7 +23,7 @@ from lineage import checkpoints, engine, errors, events, health, ingest, ledger,
 from lineage.access import Viewer
 from lineage.events import Event
 from lineage.models import Identity, Source, SourceHealth, User
-from reports import controls, evidence, frozen, issuing, requests, schedules, signing, tasks
+from reports import controls, evidence, frozen, issuing, periods, requests, schedules, signing, tasks
 from reports.evidence import Request
 from reports.models import Report, Status
 
@@ -308,7 +308,7 @@ def test_a_form_queues_a_report_that_a_worker_makes_and_pages_hand_out(shop: Sho
 def test_a_scheduled_report_waits_for_sources_and_is_then_made(shop: Shop) -> None:
     user = User.objects.create(email="carla@example.test", role="compliance")
     who = Viewer(email=user.email, role="compliance")
-    start = schedules.start_of("daily", dt.datetime.now(dt.UTC))
+    start = periods.start_of(periods.rhythm("daily"), dt.datetime.now(dt.UTC))
     Source.objects.update(created_at=start - dt.timedelta(days=2))
     shop.heard(start - dt.timedelta(hours=2))
     schedules.add(who, "daily", "privileged-access", "daily", scope=("prod", ()), now=start - dt.timedelta(hours=1))
