@@ -31,6 +31,8 @@ TABLES = {
     "roles": Frozen("Role attributes and when they were in force", queries.control_facts),
     "owners": Frozen("Owners of tables and when they owned them", queries.control_facts),
     "decisions": Frozen("Requests and approvals on the tickets cited", queries.control_facts),
+    "hours": Frozen("Each hour of each source: what came, and what is known to be amiss", queries.source_hours),
+    "checkpoints": Frozen("The last checkpoint of each hour, with its consistency path", queries.checkpoint_chain),
 }
 
 

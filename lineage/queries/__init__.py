@@ -19,6 +19,7 @@ from lineage.queries.facts import control_facts
 from lineage.queries.found import Narrowed, finding, findings, found
 from lineage.queries.glance import firsts, overview
 from lineage.queries.holding import holders
+from lineage.queries.hours import source_hours
 from lineage.queries.inventory import inventory, owners
 from lineage.queries.lacking import checkpoint, checkpoints, gaps, quarantined, quarantined_item
 from lineage.queries.lives import row
@@ -29,6 +30,7 @@ from lineage.queries.places import column, datasources, relation, relations
 from lineage.queries.records import event, events, touches
 from lineage.queries.rehearsal import TRIAL_MOST, Shift, Trial, dry_run
 from lineage.queries.review import approvals
+from lineage.queries.signed import checkpoint_chain
 from lineage.queries.subjects import Subject, run, touched
 from lineage.queries.tags import tag_history, tags, tags_of
 from lineage.queries.ticketed import tickets
@@ -37,10 +39,11 @@ from lineage.queries.whole import alarms, completeness, integrity, population
 
 __all__ = [
     "COMPLETED", "FACET_MOST", "LISTS", "SECOND", "TRIAL_MOST", "Answer", "Coverage", "Narrowed", "Shift", "Span",
-    "Subject", "Total", "Trial", "Whole", "Window", "alarms", "approvals", "between", "chain", "checkpoint", "checkpoints",
-    "column", "completeness", "completions", "conduct", "control_facts", "datasources", "dry_run", "event", "events",
-    "exact_total", "finding", "findings", "firsts", "found", "gaps", "holders", "identities", "identity", "integrity",
-    "inventory", "kinds_counted", "login_history", "logins", "overview", "own_reads", "owners", "population", "quarantined",
-    "quarantined_item", "relation", "relations", "row", "run", "search_counts", "session", "session_facets",
-    "sessions", "tag_history", "tags", "tags_of", "tallied", "tickets", "touched", "touches", "undoing",
+    "Subject", "Total", "Trial", "Whole", "Window", "alarms", "approvals", "between", "chain", "checkpoint",
+    "checkpoint_chain", "checkpoints", "column", "completeness", "completions", "conduct", "control_facts",
+    "datasources", "dry_run", "event", "events", "exact_total", "finding", "findings", "firsts", "found", "gaps",
+    "holders", "identities", "identity", "integrity", "inventory", "kinds_counted", "login_history", "logins",
+    "overview", "own_reads", "owners", "population", "quarantined", "quarantined_item", "relation", "relations",
+    "row", "run", "search_counts", "session", "session_facets", "sessions", "source_hours", "tag_history", "tags",
+    "tags_of", "tallied", "tickets", "touched", "touches", "undoing",
 ]  # fmt: skip

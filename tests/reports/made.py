@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from lineage.queries import facts
+from lineage.queries import facts, hours, signed
 from reports import evidence
 from reports.evidence import Evidence, Request
 
@@ -31,6 +31,8 @@ POPULATION = pa.schema(
     + [(name, pa.bool_()) for name in ("claimed", "opaque")]
     + [(name, pa.list_(pa.string())) for name in ("relations", "flags", "key_columns", "roles")]
 )
+EMPTY = {"hours": hours.HOURS, "checkpoints": signed.CHECKPOINTS}
+"""Tables that most tests read nothing of."""
 NOTE = "touchstone.test/log\n1000\nqWvGHJ0eEmfoTkRvKfrPRwDuRvUXzFrMqvm2LRHzHsU=\n\n— touchstone.test/log AAAAAA==\n"
 
 
@@ -150,15 +152,20 @@ def made(
     owners: list[dict[str, Any]] | None = None,
     decisions: list[dict[str, Any]] | None = None,
     request: Request | None = None,
+    more: dict[str, pa.Table] | None = None,
     **found: Any,
 ) -> Evidence:
     """Frozen evidence in `folder` from plain rows; keyword arguments replace parts of the completeness counts."""
-    tables = {
-        "population": pa.Table.from_pylist(population, schema=POPULATION),
-        "roles": pa.Table.from_pylist(roles if roles is not None else [role("orders_api")], schema=facts.ROLES),
-        "owners": pa.Table.from_pylist(owners or [], schema=facts.OWNERS),
-        "decisions": pa.Table.from_pylist(decisions or [], schema=facts.DECISIONS),
-    }
+    tables = (
+        {
+            "population": pa.Table.from_pylist(population, schema=POPULATION),
+            "roles": pa.Table.from_pylist(roles if roles is not None else [role("orders_api")], schema=facts.ROLES),
+            "owners": pa.Table.from_pylist(owners or [], schema=facts.OWNERS),
+            "decisions": pa.Table.from_pylist(decisions or [], schema=facts.DECISIONS),
+        }
+        | {name: schema.empty_table() for name, schema in EMPTY.items()}
+        | (more or {})
+    )
     asked = request or Request("privileged-access", START, END, "prod")
     collected_at = END + dt.timedelta(minutes=5)
     collected = Evidence(

@@ -11,6 +11,7 @@ import pytest
 from lineage import engine, errors
 from lineage.queries import facts
 from reports import controls, outcomes, standing
+from reports.evidence import Request
 from reports.outcomes import Outcome
 from tests.reports import made
 from tests.reports.made import access, change, decision, owner, role, write
@@ -164,7 +165,8 @@ def test_an_answer_that_the_head_does_not_tell_of_gives_no_report(tmp_path: Path
 def test_the_answer_of_every_test_has_the_columns_that_the_documentation_says(
     tmp_path: Path, test: controls.Test
 ) -> None:
-    found = evidence_of(tmp_path / "inputs", [write(1)])
+    kind = next(name for name, kind in controls.KINDS.items() if test.id in kind.tests)
+    found = evidence_of(tmp_path / "inputs", [write(1)], request=Request(kind, made.START, made.END, "prod"))
     tables = found.tables | {t.id: engine.over(found.tables, t.sql) for t in controls.tables_of([test])}
     table = engine.over({name: tables[name] for name in test.tables}, test.sql)
     wanted = {"item", "first_index", "indexes", "occurred_at", "tested", "deviations"}
