@@ -10,6 +10,7 @@ import dataclasses
 import datetime as dt
 import hashlib
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,9 @@ class Request:
     datasources: tuple[str, ...] = ()
     q: str = ""
     draft_only: bool = False
+    engagement: str = ""
+    nonce: str = ""
+    sample: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +133,10 @@ def _freeze(evidence: Evidence) -> None:
     evidence.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for name, table in evidence.tables.items():
         write_table(table, evidence.folder / f"{name}.parquet")
+    _freeze_words(evidence)
+
+
+def _freeze_words(evidence: Evidence) -> None:
     (evidence.folder / "checkpoint.txt").write_text(evidence.checkpoint)
     inputs = {
         "request": dataclasses.asdict(evidence.request),
@@ -141,6 +149,16 @@ def _freeze(evidence: Evidence) -> None:
     draft = evidence.folder / f".inputs.{os.getpid()}"
     draft.write_bytes(msgspec.json.format(msgspec.json.encode(inputs)))
     draft.rename(evidence.folder / "inputs.json")
+
+
+def freeze_again(found: Evidence, request: Request, folder: Path) -> Evidence:
+    """The same inputs under another request, in another folder; the tables byte for byte."""
+    again = dataclasses.replace(found, folder=folder, request=request)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for name in found.tables:
+        shutil.copyfile(found.folder / f"{name}.parquet", folder / f"{name}.parquet")
+    _freeze_words(again)
+    return again
 
 
 def load(folder: Path) -> Evidence | None:
