@@ -340,3 +340,11 @@ class ReportFailed(TouchstoneError):
     code = "report-failed"
     status = 500
     default = "The report could not be made. Try a shorter period."
+
+
+class KindUnavailable(TouchstoneError):
+    """A kind of report of which the connected sources can supply no population."""
+
+    code = "kind-unavailable"
+    status = 422
+    default = "This kind of report is not available from the connected sources. `bin/manage report kinds` says why."

@@ -7,7 +7,7 @@ import datetime as dt
 
 from lineage import configuration, errors
 from lineage.access import Viewer
-from reports import requests, schedules
+from reports import available, requests, schedules
 from reports.models import Report, Schedule
 from reports.schedules import Wanted
 
@@ -31,9 +31,10 @@ def named(viewer: Viewer, name: str) -> Schedule:
 
 
 def add(viewer: Viewer, name: str, wanted: Wanted, now: dt.datetime | None = None) -> Schedule:
-    """A new schedule. Raises AccessDenied and QueryInvalid."""
+    """A new schedule. Raises AccessDenied, KindUnavailable and QueryInvalid."""
     with configuration.asked(viewer.email, ASKED):
         wanted = _within(viewer, wanted)
+        available.check(viewer, wanted.kind, *wanted.scope)
         return schedules.add(
             viewer, name, wanted.kind, wanted.cadence, rhythm=wanted.rhythm, run_at=wanted.run_at, period=wanted.period,
             scope=wanted.scope, late_days=wanted.late_days, now=now,

@@ -18,7 +18,7 @@ from lineage.answers import evidence_read, signed_in
 from lineage.queries import short
 from lineage.views import frame
 from lineage.views.names import lines
-from reports import document, periods, planning, policies, redraws, requests, sampling, schedules, tasks
+from reports import available, document, periods, planning, policies, redraws, requests, sampling, schedules, tasks
 from reports.controls import KINDS
 from reports.evidence import Request
 from reports.models import Cadence, Report, Status
@@ -50,7 +50,7 @@ def _forms(request: HttpRequest, viewer: Viewer) -> dict[str, Any]:
     monthly = periods.rhythm(Cadence.MONTHLY)
     first = periods.start_of(monthly, dt.datetime.now(dt.UTC))
     return {
-        "kinds": KINDS.values(),
+        **available.offered(viewer),
         "cadences": [c for c in Cadence.choices if c[0] != Cadence.ONCE],
         "may_ask": viewer.sees_values,
         "presets": sampling.PRESETS.items(),

@@ -1,4 +1,4 @@
-"""`manage.py report KIND --from T --to T --out DIR` makes a report now; `manage.py report list` lists them."""
+"""`manage.py report KIND --from T --to T --out DIR` makes a report now; `list` lists them, `kinds` what can be asked for."""
 
 import contextlib
 import shutil
@@ -12,17 +12,19 @@ from django.core.management.base import CommandParser
 from lineage import errors, keeper
 from lineage.access import Viewer
 from lineage.management.commands._told import Told, viewer
-from reports import issuing, redraws, requests, sampling
+from reports import available, controls, issuing, redraws, requests, sampling
 from reports.evidence import Request
 from reports.models import Report
 from reports.sampling import Plan
+
+LISTS = {"list": "_list", "kinds": "_kinds"}
 
 
 class Command(Told):
     help = "Makes a report on demand, or lists what was made."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("kind", help="the kind of report, such as privileged-access; or: list")
+        parser.add_argument("kind", help="the kind of report, such as privileged-access; or: list, kinds")
         parser.add_argument(
             "--from", dest="since", help="start of the period, included: 2026-11-01 or 2026-11-01T08:00"
         )
@@ -43,8 +45,8 @@ class Command(Told):
         parser.add_argument("--datasource", action="append", default=[])
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if options["kind"] == "list":
-            self._list()
+        if options["kind"] in LISTS:
+            getattr(self, LISTS[options["kind"]])()
             return
         if not (options["since"] and options["until"] and options["out"]):
             raise errors.QueryInvalid("A report needs --from, --to and --out.")
@@ -88,6 +90,15 @@ class Command(Told):
             self.stdout.write(
                 f"{test['id']}: {drawn['size']:,} of {drawn['population']:,} {test['items']} drawn, "
                 f"population sha256:{drawn['population_sha256']}"
+            )
+
+    def _kinds(self) -> None:
+        """Every kind with what it asks, or why it is not available."""
+        reasons = available.lacking(viewer())
+        for kind in controls.KINDS.values():
+            reason = reasons.get(kind.id)
+            self.stdout.write(
+                f"{kind.id}\t{f'not available from these sources: {reason}' if reason else kind.question}"
             )
 
     def _list(self) -> None:
