@@ -8,9 +8,9 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
 from reports.controls import KINDS
-from reports.schedule_models import Cadence, Occurrence, Schedule
+from reports.schedule_models import Cadence, Delivery, Occurrence, Recipient, Schedule
 
-__all__ = ["Cadence", "Occurrence", "Report", "Schedule", "Status"]
+__all__ = ["Cadence", "Delivery", "Occurrence", "Recipient", "Report", "Schedule", "Status"]
 
 
 class Status(models.TextChoices):

@@ -22,6 +22,11 @@ def one(viewer: Viewer, number: int) -> Schedule:
     return found
 
 
+def locked(viewer: Viewer, number: int) -> Schedule:
+    """The same, locked until the transaction ends. Raises NotFound."""
+    return Schedule.objects.select_for_update().get(pk=one(viewer, number).pk)
+
+
 def named(viewer: Viewer, name: str) -> Schedule:
     """The same by its name. Raises NotFound."""
     found = requests.visible_schedules(viewer).filter(name=name).first()
