@@ -29,6 +29,7 @@ from lineage.snapshots import Snapshot
 
 MEMORY = "1GB"
 IDLE_SECONDS = 30.0
+BATCH_ROWS = 20_000
 
 
 @dataclasses.dataclass(eq=False)
@@ -337,6 +338,9 @@ class Question:
             yield
         except duckdb.InterruptException as error:
             raise errors.QueryTooLong from error
+        except pa.ArrowException as error:
+            # What stops a question while its answer is read comes in the words of Arrow.
+            raise errors.QueryTooLong from error
         except duckdb.OutOfMemoryException as error:
             raise errors.QueryTooLong(
                 "The question needs too much memory. Narrow it by time, database or table."
@@ -347,6 +351,16 @@ class Question:
         with self._limits():
             return self.cursor.sql(sql, params=list(values)).to_arrow_table()
 
+    def batches(self, sql: str, values: Sequence[Any] = ()) -> Iterator[pa.RecordBatch]:
+        """The answer in parts of at most 20,000 rows, of which one is held at a time; the first is empty and has the columns.
+
+        Raises as `arrow` does.
+        """
+        with self._limits():
+            reader = self.cursor.sql(sql, params=list(values)).to_arrow_reader(BATCH_ROWS)
+            yield pa.RecordBatch.from_pylist([], schema=reader.schema)
+            yield from reader
+
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """The answer as a list of dicts; a statement is planned once here, twice on the way to Arrow."""
         with self._limits():
@@ -355,12 +369,16 @@ class Question:
             return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
 
 
-def over(tables: Mapping[str, pa.Table], sql: str) -> pa.Table:
-    """The answer of `sql` over these tables alone, for tests of controls that re-run on attached files."""
+def over(tables: Mapping[str, pa.Table | Path], sql: str) -> pa.Table:
+    """The answer of `sql` over these tables and Parquet files alone, for tests of controls that re-run on attached files."""
     cursor = _here().database.cursor()
     try:
         for name, table in tables.items():
-            cursor.register(name, table)
+            if isinstance(table, Path):
+                place = str(table).replace("'", "''")
+                cursor.execute(f"create temp view {name} as select * from read_parquet('{place}')")  # noqa: S608
+            else:
+                cursor.register(name, table)
         return cursor.sql(sql).to_arrow_table()
     finally:
         cursor.close()

@@ -10,7 +10,8 @@ from typing import Any
 import pyarrow.compute as pc
 from django.template.loader import render_to_string
 
-from reports import charts, controls, outcomes, render, sampling, standing
+from lineage import engine
+from reports import charts, controls, outcomes, render, standing
 from reports.controls import Test
 from reports.evidence import Evidence
 from reports.outcomes import Item, Outcome, Result
@@ -18,7 +19,6 @@ from reports.outcomes import Item, Outcome, Result
 ITEMS_MOST = 400
 DEVIATIONS_MOST = 150
 PEOPLE_MOST = 100
-SAMPLE_MOST = 100
 MISMATCHES_MOST = 25
 STATEMENT_CHARACTERS = 360
 VALUE_CHARACTERS = 120
@@ -27,6 +27,9 @@ FIRST_TEST = 6
 TONES = {outcomes.OPERATED: "ok", outcomes.DEVIATED: "bad"}
 NOT_REVIEWED = "this mapping was not reviewed by a practitioner"
 COUNTED = ("events", "missing", "heartbeats", "canaries", "gaps", "quarantined", "conflicts", "clock_skew")
+
+STATELESS = """select distinct datasource from population
+    where coalesce(datasource, 'unnamed') not in (select datasource from roles) order by datasource"""
 
 ATTRIBUTION = {
     "gateway": "signed in at the gateway",
@@ -64,7 +67,6 @@ class Heading:
     fingerprint: str
     manifest_sha256: str
     attachments: Sequence[Mapping[str, Any]]
-    draws: Sequence[str] = ()
 
 
 def html(heading: Heading, evidence: Evidence, result: Result) -> str:
@@ -177,8 +179,6 @@ def _period(evidence: Evidence) -> dict[str, str]:
         "environment": request.environment or "all environments",
         "datasources": listed(request.datasources, 12) if request.datasources else "all databases",
         "q": request.q or DASH,
-        "engagement": request.engagement or "none was named",
-        "nonce": request.nonce or "none was given",
         "collected_by": evidence.collected_by,
     }
 
@@ -206,24 +206,8 @@ def _test(number: int, outcome: Outcome, evidence: Evidence) -> dict[str, Any]:
         "actors_more": max(0, outcome.actors - PEOPLE_MOST),
         "deviations": [_item(item, test) for item in outcome.deviating_items(DEVIATIONS_MOST)],
         "deviations_more": max(0, outcome.deviating - DEVIATIONS_MOST),
-        "sample": _sample(outcome),
         "entries": [_item(item, test) for item in outcome.first(ITEMS_MOST)],
         "entries_more": max(0, outcome.items - ITEMS_MOST),
-    }
-
-
-def _sample(outcome: Outcome) -> dict[str, Any]:
-    """What was drawn, each pick with its item as it is printed elsewhere."""
-    found = sampling.rows(outcome.table, outcome.sample)[:SAMPLE_MOST]
-    lines = [
-        {"run": pick.run, "name": short(pick.item, 60), **_item(item, outcome.test)}
-        for pick, item in zip(outcome.sample.picks, found, strict=False)
-    ]
-    words = sampling.PRESETS.get(outcome.sample.preset, "the number that was asked for")
-    return outcome.sample.told() | {
-        "picks": lines,
-        "more": outcome.sample.size - len(lines),
-        "preset_words": words,
     }
 
 
@@ -312,8 +296,8 @@ def _source(source: Mapping[str, Any]) -> dict[str, Any]:
 
 def _stateless(evidence: Evidence) -> list[str]:
     """Databases whose roles and owners were never recorded: for them only the class of a statement counts."""
-    known = set(evidence.tables["roles"]["datasource"].to_pylist())
-    return sorted({d or "unnamed" for d in evidence.tables["population"]["datasource"].to_pylist()} - known)
+    found = engine.over(evidence.tables, STATELESS)
+    return [name or "unnamed" for name in found["datasource"].to_pylist()]
 
 
 def _item(item: Item, test: Test) -> dict[str, Any]:

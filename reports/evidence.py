@@ -10,14 +10,13 @@ import dataclasses
 import datetime as dt
 import hashlib
 import os
-import shutil
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lineage import errors, outside, queries, words
@@ -41,18 +40,15 @@ class Request:
     datasources: tuple[str, ...] = ()
     q: str = ""
     draft_only: bool = False
-    engagement: str = ""
-    nonce: str = ""
-    sample: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """Frozen inputs: Arrow tables by name, completeness counts, the checkpoint that covers them all, and who outside held what."""
+    """Frozen inputs: Parquet files by name of table, completeness counts, the checkpoint that covers all, and who outside held what."""
 
     folder: Path
     request: Request
-    tables: dict[str, pa.Table]
+    tables: dict[str, Path]
     completeness: dict[str, Any]
     as_of: int
     checkpoint: str
@@ -70,12 +66,12 @@ def collect(viewer: Viewer, request: Request, folder: Path) -> Evidence:
         "environment": request.environment or None,
         "as_of": size,
     }
-    population, as_of = queries.population(viewer, *ask, **scope)
-    if as_of != size:
-        raise errors.StoreUnavailable("The log could not be read at the size of its checkpoint. Try again in a moment.")
-    if request.q:
-        population = _narrowed(viewer, request, population)
-    tables = {"population": bare(population)} | frozen.asked(viewer, controls.tests_of(request.kind), *ask, **scope)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    tables = {frozen.POPULATION: folder / f"{frozen.POPULATION}.parquet"}
+    _write_batches(queries.population(viewer, *ask, q=request.q, **scope), tables[frozen.POPULATION])
+    for name, table in frozen.asked(viewer, controls.tests_of(request.kind), *ask, **scope).items():
+        tables[name] = folder / f"{name}.parquet"
+        write_table(table, tables[name])
     completeness = msgspec.to_builtins(queries.completeness(viewer, *ask, **scope))
     matched = completeness["reconciliation"]
     # Sums come as decimals, which JSON knows as texts.
@@ -85,11 +81,11 @@ def collect(viewer: Viewer, request: Request, folder: Path) -> Evidence:
         request,
         tables,
         completeness,
-        as_of,
+        size,
         checkpoint,
         dt.datetime.now(dt.UTC),
         viewer.email,
-        outside.sentence(as_of),
+        outside.sentence(size),
     )
     _freeze(evidence)
     return evidence
@@ -107,17 +103,13 @@ def _covering(viewer: Viewer) -> tuple[int, str]:
     raise errors.StoreUnavailable("No checkpoint covers the newest records yet. Is the keeper running? Try again.")
 
 
-def _narrowed(viewer: Viewer, request: Request, population: pa.Table) -> pa.Table:
-    """The part of the population that the request's search text matches."""
-    window = queries.Window(request.since, request.until, request.environment or None)
-    indexes: list[int] = []
-    cursor: str | None = None
-    while True:
-        answer = queries.events(viewer, request.q, window, 1_000, cursor)
-        indexes += [item["index"] for item in answer.items]
-        cursor = answer.next
-        if cursor is None:
-            return population.filter(pc.is_in(population["index"], pa.array(indexes, pa.int64())))
+def _write_batches(batches: Iterable[pa.RecordBatch], path: Path) -> None:
+    """Writes the parts as they come: a population of half a million is never held whole."""
+    parts = iter(batches)
+    first = bare(pa.Table.from_batches([next(parts)]))
+    with pq.ParquetWriter(path, first.schema, compression="zstd") as file:
+        for part in parts:
+            file.write_table(bare(pa.Table.from_batches([part])))
 
 
 def bare(population: pa.Table) -> pa.Table:
@@ -129,14 +121,7 @@ def bare(population: pa.Table) -> pa.Table:
 
 
 def _freeze(evidence: Evidence) -> None:
-    """Writes everything, `inputs.json` last and by rename: a folder without it was never finished."""
-    evidence.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for name, table in evidence.tables.items():
-        write_table(table, evidence.folder / f"{name}.parquet")
-    _freeze_words(evidence)
-
-
-def _freeze_words(evidence: Evidence) -> None:
+    """Writes what was asked beside the tables, `inputs.json` last and by rename: a folder without it was never finished."""
     (evidence.folder / "checkpoint.txt").write_text(evidence.checkpoint)
     inputs = {
         "request": dataclasses.asdict(evidence.request),
@@ -151,16 +136,6 @@ def _freeze_words(evidence: Evidence) -> None:
     draft.rename(evidence.folder / "inputs.json")
 
 
-def freeze_again(found: Evidence, request: Request, folder: Path) -> Evidence:
-    """The same inputs under another request, in another folder; the tables byte for byte."""
-    again = dataclasses.replace(found, folder=folder, request=request)
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for name in found.tables:
-        shutil.copyfile(found.folder / f"{name}.parquet", folder / f"{name}.parquet")
-    _freeze_words(again)
-    return again
-
-
 def load(folder: Path) -> Evidence | None:
     """What `collect` froze in `folder`, or None when it never finished."""
     if not (folder / "inputs.json").exists():
@@ -170,7 +145,7 @@ def load(folder: Path) -> Evidence | None:
     return Evidence(
         folder,
         request,
-        {name: pq.read_table(folder / f"{name}.parquet") for name in frozen.names_of(controls.tests_of(request.kind))},
+        {name: folder / f"{name}.parquet" for name in frozen.names_of(controls.tests_of(request.kind))},
         inputs["completeness"],
         inputs["as_of"],
         (folder / "checkpoint.txt").read_text(),

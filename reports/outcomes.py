@@ -7,22 +7,24 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lineage import engine, errors
-from reports import controls, hearing, sampling
+from reports import controls, hearing
 from reports.controls import Attribute, Breakdown, Table, Test
 from reports.evidence import Evidence
 from reports.hearing import ALL_HEARD, Limits
-from reports.sampling import Plan, Sample
 
 OPERATED = "operated without deviation"
 DEVIATED = "deviations noted"
 NOT_OCCURRED = "did not occur"
 NOT_TESTED = "could not be tested"
+POPULATION = """select count(*) as population, count(*) filter (kind = 'query') as statements,
+    count(*) filter (kind = 'change') as row_changes from population"""
 WORST = (NOT_TESTED, DEVIATED, OPERATED, NOT_OCCURRED)
 
 Item = dict[str, Any]
@@ -51,7 +53,6 @@ class Outcome:
     actors: int
     attributes: list[Tested]
     conclusion: str
-    sample: Sample
     limits: Limits = ALL_HEARD
 
     @property
@@ -102,23 +103,17 @@ def evaluate(evidence: Evidence) -> Result:
     """Runs each test of the kind over the frozen tables, exactly as a reader can run it over the attached files."""
     tests = controls.tests_of(evidence.request.kind)
     derived = {one.id: _run(one, evidence.tables) for one in controls.tables_of(tests)}
-    plan = Plan(evidence.request.engagement, evidence.request.nonce, evidence.request.sample)
-    outcomes = [_outcome(test, evidence.tables | derived, hearing.limits(test.needs, evidence), plan) for test in tests]
-    kinds = evidence.tables["population"]["kind"]
-    population = {
-        "population": len(kinds),
-        "statements": int(pc.sum(pc.equal(kinds, "query")).as_py() or 0),
-        "row_changes": int(pc.sum(pc.equal(kinds, "change")).as_py() or 0),
-    }
+    outcomes = [_outcome(test, evidence.tables | derived, hearing.limits(test.needs, evidence)) for test in tests]
+    (population,) = engine.over(evidence.tables, POPULATION).to_pylist()
     worst = min((outcome.conclusion for outcome in outcomes), key=WORST.index)
     return Result(outcomes, derived, population, worst)
 
 
-def _run(file: Test | Table, tables: Mapping[str, pa.Table]) -> pa.Table:
+def _run(file: Test | Table, tables: Mapping[str, pa.Table | Path]) -> pa.Table:
     return engine.over({name: tables[name] for name in file.tables}, file.sql)
 
 
-def _outcome(test: Test, tables: Mapping[str, pa.Table], limits: Limits, plan: Plan) -> Outcome:
+def _outcome(test: Test, tables: Mapping[str, pa.Table | Path], limits: Limits) -> Outcome:
     table = _run(test, tables)
     _expect_words(test, table)
     counted = _counted(test, table)
@@ -131,7 +126,6 @@ def _outcome(test: Test, tables: Mapping[str, pa.Table], limits: Limits, plan: P
         counted["actors"],
         [_tested(attribute, counted, limits) for attribute in test.attributes],
         conclude(counted["tested"], counted["deviating"], limits),
-        sampling.drawn(test.id, table, plan),
         limits,
     )
 

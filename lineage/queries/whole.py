@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
 from django.conf import settings
 from django.db import connection
 
-from lineage import outside, words
+from lineage import errors, outside, words
 from lineage.access import Viewer
 from lineage.engine import Question
 from lineage.queries import hearing
-from lineage.queries.ask import ACCESSES, EVENT_COLUMNS, OWN, TWICE, Window, one, scoped
+from lineage.queries.ask import ACCESSES, EVENT_COLUMNS, OWN, TWICE, Window, one, scoped, searched
 from lineage.queries.covering import accounted, coverage, source_rows
 
 LATE_SECONDS = 30
@@ -76,18 +77,26 @@ def population(
     datasources: list[str] | None = None,
     environment: str | None = None,
     as_of: int | None = None,
-) -> tuple[pa.Table, int]:
-    """Every access of a closed period as Arrow (event columns), and the log size it is as of."""
-    condition, values = scoped(viewer, Window(since, until, environment))
+    q: str = "",
+) -> Iterator[pa.RecordBatch]:
+    """Every access of a closed period that `q` matches, as Arrow in parts (event columns), in the order of the log.
+
+    Raises StoreUnavailable when the log does not reach `as_of`.
+    """
+    window = Window(since, until, environment)
+    condition, values = searched(viewer, q, window, "event") if q else scoped(viewer, window)
     if datasources:
         condition, values = f"{condition} and list_contains(?, datasource)", [*values, datasources]
     with Question(as_of=as_of) as question:
-        table = question.arrow(
+        if as_of is not None and question.size != as_of:
+            raise errors.StoreUnavailable(
+                "The log could not be read at the size of its checkpoint. Try again in a moment."
+            )
+        yield from question.batches(
             f"select {EVENT_COLUMNS}, who_email, roles, position, sequence, source_format from activity "  # noqa: S608
             f"where {condition} and {ACCESSES} order by index",
             values,
         )
-        return table, question.size
 
 
 def completeness(

@@ -137,8 +137,7 @@ def finding_receivers(request: HttpRequest, viewer: Viewer) -> HttpResponse:
     on = sum(1 for one in everybody if one.is_on)
     context |= {
         "receivers": [(one, receivers.shown_address(one)) for one in everybody],
-        "kinds": receivers.KINDS,
-        "severities": (*SEVERITIES, receivers.NO_FINDINGS),
+        "severities": SEVERITIES,
         "rules": ruling.current().rules,
         "title": f"{words.counted(on, 'receiver')} {'is' if on == 1 else 'are'} told of findings",
     }

@@ -166,10 +166,14 @@ def made(
         | {name: schema.empty_table() for name, schema in EMPTY.items()}
         | (more or {})
     )
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {name: folder / f"{name}.parquet" for name in tables}
+    for name, table in tables.items():
+        evidence.write_table(table, paths[name])
     asked = request or Request("privileged-access", START, END, "prod")
     collected_at = END + dt.timedelta(minutes=5)
     collected = Evidence(
-        folder, asked, tables, completeness(len(population), **found), 1000, NOTE, collected_at, "audit@example.test"
+        folder, asked, paths, completeness(len(population), **found), 1000, NOTE, collected_at, "audit@example.test"
     )
     evidence._freeze(collected)
     loaded = evidence.load(folder)

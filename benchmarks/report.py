@@ -1,0 +1,171 @@
+"""Seconds and peak memory of one report against the size of its population: 1 k, 10 k, 100 k, 500 k accesses.
+
+The product runs as `bin/serve` runs it; the log grows from size to size, and `bin/manage report` makes a report over all
+of it, as a person would. One access in five is a direct write by a human, on an approved ticket but for one in a hundred.
+Memory is what that process and its renderer hold together, looked at every 20 ms. `bin/bench report 20000` takes one size.
+The alternative is the same population, printed: WeasyPrint took 79 s for 10,000 rows (docs/decisions).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from benchmarks._running import ROOT, Product, machine, native, wait_for
+from benchmarks.ingest import post
+
+SIZES = (1_000, 10_000, 100_000, 500_000)
+BATCH = 1_000
+KIND = "privileged-access"
+PERIOD_SECONDS = 6 * 3600
+SOURCE = ("source", "add", "--format", "events", "--environment", "production")
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+def main() -> None:
+    sizes = tuple(int(word) for word in sys.argv[1:]) or SIZES
+    data = Path(tempfile.mkdtemp(prefix="touchstone-bench-"))
+    data.chmod(0o711)
+    product = Product(data, TOUCHSTONE_QUERY_SECONDS="600")
+    try:
+        product.start()
+        token = product.manage(
+            "source",
+            "add",
+            "bench",
+            "--format",
+            "events",
+            "--environment",
+            "production",
+            "--datasource",
+            "bench",
+            "--asserts",
+            "actor",
+        )
+        since = dt.datetime.now(dt.UTC).replace(microsecond=0) - dt.timedelta(seconds=PERIOD_SECONDS + 3600)
+        approve(product, since)
+        print(f"{machine()}; one report of kind {KIND}, of the whole log\n")
+        print("| accesses | tested | deviating | seconds | peak MiB | PDF bytes | archive bytes |")
+        print("|---|---|---|---|---|---|---|")
+        done = 0
+        for size in sizes:
+            post(product.port, token, list(bodies(done, size, since)))
+            done = size
+            line(product, since, size)
+    finally:
+        product.stop()
+        shutil.rmtree(data, ignore_errors=True)
+
+
+def approve(product: Product, since: dt.datetime) -> None:
+    """A hundred tickets, each approved by somebody else before the period."""
+    at = (since - dt.timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    token = product.manage(
+        "source", "add", "desk", "--format", "events", "--environment", "production", "--asserts", "approval,actor"
+    )
+    said = [
+        {
+            "kind": "decision", "source_event_id": f"CHG-{number}", "occurred_at": at, "occurred_at_quality": "source",
+            "ticket": f"CHG-{number}", "decision": {"type": "approval", "subject": f"CHG-{number}", "decided_by": "eve@bench.example"},
+            "approval": {
+                "state": "approved", "approvers": ["eve@bench.example"], "requested_by": "desk@bench.example", "decided_at": at,
+            },
+        }
+        for number in range(100)
+    ]  # fmt: skip
+    post(product.port, token, [msgspec.json.encode(said)])
+
+
+def bodies(first: int, following: int, since: dt.datetime) -> Iterator[bytes]:
+    """Ready-made request bodies of events number `first` up to `following`."""
+    for start in range(first, following, BATCH):
+        yield msgspec.json.encode([event(number, since) for number in range(start, min(start + BATCH, following))])
+
+
+def event(number: int, since: dt.datetime) -> dict[str, Any]:
+    at = since + dt.timedelta(seconds=number * 7919 % PERIOD_SECONDS)
+    more: dict[str, Any] = {"occurred_at": at.strftime("%Y-%m-%dT%H:%M:%S.%fZ"), "source_event_id": f"bench-{number}"}
+    if number % 5 == 0:
+        person = f"person-{number % 40}"
+        more |= {
+            "op": "update", "class": "write", "command": "UPDATE", "rows": {"affected": 1},
+            "actor": {"id": f"{person}@bench.example", "name": person, "type": "human", "db_user": person},
+            "statement": {"text": f"update orders set amount = {number} where id = {number}", "state": "whole"},
+            "transaction": {"id": str(number), "outcome": "committed"},
+            "resources": [{"schema": "public", "relation": "orders", "columns": ["amount"], "access": "write"}],
+        }  # fmt: skip
+        if number % 500:
+            more["ticket"] = f"CHG-{number % 100}"
+    return native(f"bench-{number}", **more)
+
+
+def line(product: Product, since: dt.datetime, size: int) -> None:
+    """Makes one report and prints what it took. The log is all there and covered by a checkpoint before the clock starts."""
+    written = (product.ready() or {}).get("size", 0)
+    wait_for(lambda: (product.ready() or {}).get("checkpoint", 0) >= written > 0, 300, "a checkpoint covers the log")
+    out = product.data / "out"
+    shutil.rmtree(out, ignore_errors=True)
+    seconds, peak = watched(product, "report", KIND, "--from", since.isoformat(),
+                            "--to", (since + dt.timedelta(seconds=PERIOD_SECONDS)).isoformat(), "--out", str(out))  # fmt: skip
+    summary = msgspec.json.decode(next(out.glob("*.json")).read_bytes())
+    counts = summary["counts"]
+    sizes = [sum(path.stat().st_size for path in out.glob(f"*.{form}")) for form in ("pdf", "zip")]
+    print(
+        f"| {counts['population']:,} | {counts['tested']:,} | {counts['deviating']:,} | {seconds:.1f} | {peak / 2**20:,.0f} "
+        f"| {sizes[0]:,} | {sizes[1]:,} |",
+        flush=True,
+    )
+    assert (counts["population"], counts["deviating"]) == (size, size // 500), counts
+
+
+def watched(product: Product, *words: str) -> tuple[float, int]:
+    """Seconds, and the most bytes that the command and its children held at one time."""
+    started = time.perf_counter()
+    command = subprocess.Popen(
+        [sys.executable, "manage.py", *words],
+        cwd=ROOT, env=product.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    peak, over = [0], threading.Event()
+    watch = threading.Thread(target=_watch, args=(command.pid, peak, over))
+    watch.start()
+    _, told = command.communicate()
+    over.set()
+    watch.join()
+    if command.returncode != 0:
+        raise RuntimeError(told[-2000:])
+    return time.perf_counter() - started, peak[0]
+
+
+def _watch(pid: int, peak: list[int], over: threading.Event) -> None:
+    while not over.wait(0.02):
+        peak[0] = max(peak[0], sum(_resident(each) for each in [pid, *_children(pid)]))
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        found = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+    return [each for child in found for each in (child, *_children(child))]
+
+
+def _resident(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE_BYTES
+    except OSError:
+        return 0
+
+
+if __name__ == "__main__":
+    main()
