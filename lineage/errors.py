@@ -326,9 +326,25 @@ class ReportBlocked(TouchstoneError):
     default = "The report cannot be final: the evidence does not reconcile. The completeness page says what differs."
 
 
+class SampleInvalid(TouchstoneError):
+    """A sample as somebody wants it cannot be drawn."""
+
+    code = "sample-invalid"
+    status = 422
+    default = "The sample cannot be drawn so. Nothing was changed."
+
+
 class ReportFailed(TouchstoneError):
     """A report could not be made. What was collected for it is kept, so that it can be made again from the same inputs."""
 
     code = "report-failed"
     status = 500
     default = "The report could not be made. Try a shorter period."
+
+
+class KindUnavailable(TouchstoneError):
+    """A kind of report of which the connected sources can supply no population."""
+
+    code = "kind-unavailable"
+    status = 422
+    default = "This kind of report is not available from the connected sources. `bin/manage report kinds` says why."

@@ -69,17 +69,25 @@ class Receiver(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
 
 
-class Telling(models.Model):
-    """One finding for one receiver, to be told once. The text goes when it was told; its id stays the same for each try."""
+class Outgoing(models.Model):
+    """A message to be sent once. The text goes when it was taken; its id stays the same for each try."""
 
-    finding = models.ForeignKey(Finding, on_delete=models.PROTECT)
-    receiver = models.ForeignKey(Receiver, on_delete=models.PROTECT)
     message_id = models.CharField(max_length=60, unique=True)
     body = models.TextField(null=True)
     tries = models.IntegerField(default=0)
     next_at = models.DateTimeField()
     answer = models.CharField(max_length=300, blank=True)
     told_at = models.DateTimeField(null=True)
+
+    class Meta:
+        abstract = True
+
+
+class Telling(Outgoing):
+    """One finding for one receiver."""
+
+    finding = models.ForeignKey(Finding, on_delete=models.PROTECT)
+    receiver = models.ForeignKey(Receiver, on_delete=models.PROTECT)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["finding", "receiver"], name="telling_once")]

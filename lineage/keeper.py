@@ -56,6 +56,10 @@ class Round:
     apart: bool = False
 
 
+more: list[Callable[[], Round]] = []
+"""Rounds of other packages; each registers what makes its own when the program starts."""
+
+
 def rounds() -> list[Round]:
     """What the keeper does. Those under the lock run in this order; one that fails ends the turn of the later ones."""
     return [
@@ -74,6 +78,7 @@ def rounds() -> list[Round]:
         Round("findings", 0, judging.Judging(), apart=True),
         Round("telling", 0, telling.Tellers(), apart=True),
         Round("drops", DROP_PACE_SECONDS, drops.drop_when_due, apart=True),
+        *(make() for make in more),
     ]
 
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from lineage import packs, queries
 from lineage.access import Viewer
-from reports import controls, evidence, frozen, signing
+from reports import controls, evidence, frozen, sampling, signing
 from reports.controls import Test
 from reports.evidence import Evidence
 from reports.models import Report
@@ -34,6 +34,7 @@ COMMON = (
         "application/zip",
         "Supplement",
     ),
+    ("sample.json", "The sample of each test, and what it takes to draw it again", "application/json", "Data"),
     ("checkpoint.txt", "The signed checkpoint that covers every record", "text/plain", "Supplement"),
     ("report-certificate.pem", "The certificate of this file's signature", "application/x-pem-file", "Supplement"),
 )
@@ -79,6 +80,7 @@ def write(report: Report, found: Evidence, result: Result, viewer: Viewer) -> li
         (folder / f"{stem}.sql").write_text(outcome.test.sql, encoding="utf-8")
     (folder / "completeness.json").write_bytes(msgspec.json.format(msgspec.json.encode(found.completeness)))
     (folder / "report-certificate.pem").write_bytes(signing.certificate_pem())
+    write_sample(folder, result)
     _pack(found, result, viewer)
     lines = [_line(folder / name, words) for name, words, _, _ in described(_tests(result)) if (folder / name).exists()]
     manifest = {
@@ -92,13 +94,25 @@ def write(report: Report, found: Evidence, result: Result, viewer: Viewer) -> li
         "counts": result.counts,
         "conclusion": result.conclusion,
         "tests": [
-            {"id": one.test.id, "sha256": one.test.sha256, "counts": one.counts(), "conclusion": one.conclusion}
+            {
+                "id": one.test.id,
+                "sha256": one.test.sha256,
+                "counts": one.counts(),
+                "conclusion": one.conclusion,
+                "sample": one.sample.told(),
+            }
             for one in result.outcomes
         ],
         "files": lines,
     }
     (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest, order="sorted")))
     return lines
+
+
+def write_sample(folder: Path, result: Result) -> None:
+    """`sample.json`: the sample of each test, with the file that it is drawn from."""
+    samples = [one.sample.told() | {"file": f"{one.test.stem}.items.parquet"} for one in result.outcomes]
+    (folder / "sample.json").write_bytes(msgspec.json.format(msgspec.json.encode({"samples": samples})))
 
 
 def embedded(folder: Path, result: Result) -> list[Attached]:
@@ -131,7 +145,7 @@ def _pack(found: Evidence, result: Result, viewer: Viewer) -> None:
 
 
 def pack_indexes(found: Sequence[Outcome], most: int) -> list[int]:
-    """Log indexes of the pack's records, at most so many: approvals and deviating items before the others."""
+    """Log indexes of the pack's records, at most so many: approvals, deviating and sampled items before the others."""
     first: set[int] = set()
     rest: set[int] = set()
     for outcome in found:
@@ -140,6 +154,7 @@ def pack_indexes(found: Sequence[Outcome], most: int) -> list[int]:
             first |= set(pc.drop_null(table["approval_index"]).to_pylist())
         deviates = pc.greater(pc.list_value_length(table["deviations"]), 0)
         first |= set(pc.list_flatten(table.filter(deviates)["indexes"]).to_pylist())
+        first |= {index for row in sampling.rows(table, outcome.sample) for index in row["indexes"]}
         rest |= set(pc.list_flatten(table["indexes"].slice(0, most)).to_pylist())
     chosen = sorted(first)[:most]
     return sorted({*chosen, *sorted(rest - first)[: most - len(chosen)]})

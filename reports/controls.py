@@ -82,12 +82,16 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Kind(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One kind of report: `letters` begin its numbers, `tests` are its sections."""
+    """One kind of report: `letters` begin its numbers, `tests` are its sections.
+
+    `needs`: what must be there for it to be offered, beside what the items of its first test are made of.
+    """
 
     letters: str
     title: str
     question: str
     tests: tuple[str, ...]
+    needs: tuple[str, ...] = ()
     id: str = ""
 
 

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from django.template.loader import render_to_string
 
 from lineage import engine
-from reports import charts, controls, outcomes, render, standing
+from reports import charts, controls, outcomes, render, sampling, standing
 from reports.controls import Test
 from reports.evidence import Evidence
 from reports.outcomes import Item, Outcome, Result
@@ -19,6 +19,7 @@ from reports.outcomes import Item, Outcome, Result
 ITEMS_MOST = 400
 DEVIATIONS_MOST = 150
 PEOPLE_MOST = 100
+SAMPLE_MOST = 100
 MISMATCHES_MOST = 25
 STATEMENT_CHARACTERS = 360
 VALUE_CHARACTERS = 120
@@ -67,6 +68,7 @@ class Heading:
     fingerprint: str
     manifest_sha256: str
     attachments: Sequence[Mapping[str, Any]]
+    draws: Sequence[str] = ()
 
 
 def html(heading: Heading, evidence: Evidence, result: Result) -> str:
@@ -179,6 +181,8 @@ def _period(evidence: Evidence) -> dict[str, str]:
         "environment": request.environment or "all environments",
         "datasources": listed(request.datasources, 12) if request.datasources else "all databases",
         "q": request.q or DASH,
+        "engagement": request.engagement or "none was named",
+        "nonce": request.nonce or "none was given",
         "collected_by": evidence.collected_by,
     }
 
@@ -206,8 +210,24 @@ def _test(number: int, outcome: Outcome, evidence: Evidence) -> dict[str, Any]:
         "actors_more": max(0, outcome.actors - PEOPLE_MOST),
         "deviations": [_item(item, test) for item in outcome.deviating_items(DEVIATIONS_MOST)],
         "deviations_more": max(0, outcome.deviating - DEVIATIONS_MOST),
+        "sample": _sample(outcome),
         "entries": [_item(item, test) for item in outcome.first(ITEMS_MOST)],
         "entries_more": max(0, outcome.items - ITEMS_MOST),
+    }
+
+
+def _sample(outcome: Outcome) -> dict[str, Any]:
+    """What was drawn, each pick with its item as it is printed elsewhere."""
+    found = sampling.rows(outcome.table, outcome.sample)[:SAMPLE_MOST]
+    lines = [
+        {"run": pick.run, "name": short(pick.item, 60), **_item(item, outcome.test)}
+        for pick, item in zip(outcome.sample.picks, found, strict=False)
+    ]
+    words = sampling.PRESETS.get(outcome.sample.preset, "the number that was asked for")
+    return outcome.sample.told() | {
+        "picks": lines,
+        "more": outcome.sample.size - len(lines),
+        "preset_words": words,
     }
 
 

@@ -10,6 +10,7 @@ import dataclasses
 import datetime as dt
 import hashlib
 import os
+import shutil
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -40,6 +41,9 @@ class Request:
     datasources: tuple[str, ...] = ()
     q: str = ""
     draft_only: bool = False
+    engagement: str = ""
+    nonce: str = ""
+    sample: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +138,17 @@ def _freeze(evidence: Evidence) -> None:
     draft = evidence.folder / f".inputs.{os.getpid()}"
     draft.write_bytes(msgspec.json.format(msgspec.json.encode(inputs)))
     draft.rename(evidence.folder / "inputs.json")
+
+
+def freeze_again(found: Evidence, request: Request, folder: Path) -> Evidence:
+    """The same inputs under another request, in another folder; the tables byte for byte."""
+    tables = {name: folder / path.name for name, path in found.tables.items()}
+    again = dataclasses.replace(found, folder=folder, request=request, tables=tables)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for name, path in found.tables.items():
+        shutil.copyfile(path, tables[name])
+    _freeze(again)
+    return again
 
 
 def load(folder: Path) -> Evidence | None:

@@ -21,7 +21,7 @@ from django.db import transaction
 from lineage import access, errors, ledger
 from lineage.access import Viewer
 from lineage.models import Role, User
-from reports import attachments, document, evidence, outcomes, render, requests, signing, standing
+from reports import attachments, document, evidence, outcomes, redraws, render, requests, signing, standing
 from reports.evidence import Evidence, Request
 from reports.models import Cadence, Report, Status
 from reports.outcomes import Outcome, Result
@@ -85,13 +85,14 @@ def viewer_of(report: Report) -> Viewer:
 def request_of(report: Report) -> Request:
     return Request(
         report.kind, report.period_from, report.period_to, report.environment, tuple(report.datasources), report.q,
-        report.draft_only,
+        report.draft_only, report.engagement, report.nonce, report.sample,
     )  # fmt: skip
 
 
 def _issue(report: Report, viewer: Viewer) -> Report:
     folder = folder_of(report)
-    found = evidence.load(folder) or evidence.collect(viewer, request_of(report), folder)
+    found = evidence.load(folder) or redraws.inputs(report, request_of(report), folder)
+    found = found or evidence.collect(viewer, request_of(report), folder)
     if _worth_waiting(report, found):
         shutil.rmtree(folder)
         _put(report, Status.QUEUED, f"Waiting: {standing.unfinished(found, found.collected_at)[0]}")
@@ -117,7 +118,8 @@ def _issue(report: Report, viewer: Viewer) -> Report:
         decided_by=report.created_by,
         subject=f"{report.number} sha256:{report.sha256}",
         transition=report.status,
-        purpose=f"{report.kind} {report.period_from.isoformat()} to {report.period_to.isoformat()}, log size {found.as_of}",
+        purpose=f"{report.kind} {report.period_from.isoformat()} to {report.period_to.isoformat()}, log size {found.as_of}"
+        + redraws.sentence(report),
     )
     report.save()
     unsigned.unlink()
@@ -153,6 +155,7 @@ def _heading(report: Report, lines: Sequence[dict[str, Any]], manifest_sha256: s
         fingerprint=signing.fingerprint(),
         manifest_sha256=manifest_sha256,
         attachments=lines,
+        draws=redraws.earlier(report),
     )
 
 
@@ -195,5 +198,6 @@ def _test(outcome: Outcome) -> dict[str, Any]:
         "limits": outcome.limits.sentences(),
         "counts": outcome.counts(),
         "attributes": [dataclasses.asdict(attribute) for attribute in outcome.attributes],
+        "sample": outcome.sample.told(),
         "deviations": [{k: v for k, v in item.items() if k not in ("indexes", "statement")} for item in deviating],
     }

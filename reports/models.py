@@ -8,9 +8,9 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
 from reports.controls import KINDS
-from reports.schedule_models import Cadence, Occurrence, Schedule
+from reports.schedule_models import Cadence, Delivery, Occurrence, Recipient, Schedule
 
-__all__ = ["Cadence", "Occurrence", "Report", "Schedule", "Status"]
+__all__ = ["Cadence", "Delivery", "Occurrence", "Recipient", "Report", "Schedule", "Status"]
 
 
 class Status(models.TextChoices):
@@ -26,7 +26,9 @@ class Report(models.Model):
     """One report: what was asked, where it stands, and the hashes of what was issued.
 
     `environment` and `datasources` are the effective scope (empty: everything); who may not see all of it may not
-    see the report. `sha256` is of the signed file, `unsigned_sha256` of the same file before its signature.
+    see the report. `redraws`: the report from whose frozen inputs this one draws its sample again.
+
+    `sha256` is of the signed file, `unsigned_sha256` of the same file before its signature.
     """
 
     kind = models.CharField(max_length=40)
@@ -36,6 +38,10 @@ class Report(models.Model):
     datasources = ArrayField(models.TextField(), default=list, blank=True)
     q = models.TextField(blank=True)
     draft_only = models.BooleanField(default=False)
+    engagement = models.CharField(max_length=100, blank=True)
+    nonce = models.CharField(max_length=200, blank=True)
+    sample = models.CharField(max_length=40, blank=True)
+    redraws = models.ForeignKey("self", null=True, blank=True, on_delete=models.PROTECT, related_name="drawn_again")
     schedule = models.ForeignKey(Schedule, null=True, blank=True, on_delete=models.PROTECT)
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.QUEUED)
     reasons = ArrayField(models.TextField(), default=list, blank=True)

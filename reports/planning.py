@@ -7,7 +7,7 @@ import datetime as dt
 
 from lineage import configuration, errors
 from lineage.access import Viewer
-from reports import requests, schedules
+from reports import available, requests, schedules
 from reports.models import Report, Schedule
 from reports.schedules import Wanted
 
@@ -22,6 +22,11 @@ def one(viewer: Viewer, number: int) -> Schedule:
     return found
 
 
+def locked(viewer: Viewer, number: int) -> Schedule:
+    """The same, locked until the transaction ends. Raises NotFound."""
+    return Schedule.objects.select_for_update().get(pk=one(viewer, number).pk)
+
+
 def named(viewer: Viewer, name: str) -> Schedule:
     """The same by its name. Raises NotFound."""
     found = requests.visible_schedules(viewer).filter(name=name).first()
@@ -31,9 +36,10 @@ def named(viewer: Viewer, name: str) -> Schedule:
 
 
 def add(viewer: Viewer, name: str, wanted: Wanted, now: dt.datetime | None = None) -> Schedule:
-    """A new schedule. Raises AccessDenied and QueryInvalid."""
+    """A new schedule. Raises AccessDenied, KindUnavailable and QueryInvalid."""
     with configuration.asked(viewer.email, ASKED):
         wanted = _within(viewer, wanted)
+        available.check(viewer, wanted.kind, *wanted.scope)
         return schedules.add(
             viewer, name, wanted.kind, wanted.cadence, rhythm=wanted.rhythm, run_at=wanted.run_at, period=wanted.period,
             scope=wanted.scope, late_days=wanted.late_days, now=now,

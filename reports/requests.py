@@ -10,7 +10,7 @@ from lineage import errors
 from lineage.access import Viewer
 from lineage.models import Role
 from lineage.queries import Window
-from reports import controls, schedules
+from reports import available, controls, redraws, schedules
 from reports.evidence import Request
 from reports.models import Report, Schedule
 
@@ -22,13 +22,16 @@ def ask(viewer: Viewer, request: Request) -> Report:
     if not viewer.sees_values:
         raise errors.AccessDenied("Reports name people and statements; your role sees shapes only. Ask compliance.")
     controls.kind(request.kind)
+    plan = redraws.plan(request)
     schedules.check_period(request.since, request.until)
     environment, datasources = within(viewer, request.environment, request.datasources)
+    available.check(viewer, request.kind, environment, datasources)
     if (viewer.from_at and request.since < viewer.from_at) or (viewer.until_at and request.until > viewer.until_at):
         raise errors.AccessDenied(f"Your scope is {viewer.label}; the period reaches beyond it.")
     return Report.objects.create(
         kind=request.kind, period_from=request.since, period_to=request.until, environment=environment,
         datasources=list(datasources), q=request.q, draft_only=request.draft_only, created_by=viewer.email,
+        engagement=plan.engagement, sample=plan.size,
     )  # fmt: skip
 
 

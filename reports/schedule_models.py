@@ -5,6 +5,8 @@ from __future__ import annotations
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
+from lineage.finding_models import Outgoing, Receiver
+
 
 class Cadence(models.TextChoices):
     ONCE = "once", "Once"
@@ -54,3 +56,43 @@ class Occurrence(models.Model):
     class Meta:
         constraints = [models.UniqueConstraint(fields=["schedule", "period_from", "period_to"], name="occurrence_once")]
         indexes = [models.Index(fields=["schedule", "-period_to"], name="occurrence_newest")]
+
+
+class Recipient(models.Model):
+    """Who is sent the final reports of a schedule: a seat by its e-mail address, or a receiver. Those that ended stay as rows."""
+
+    schedule = models.ForeignKey(Schedule, on_delete=models.PROTECT)
+    email = models.EmailField(blank=True)
+    receiver = models.ForeignKey(Receiver, null=True, on_delete=models.PROTECT)
+    attaches = models.BooleanField(default=False)
+    by = models.CharField(max_length=254)
+    created_at = models.DateTimeField(auto_now_add=True)
+    ended_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["schedule", "email"],
+                condition=models.Q(ended_at=None, receiver=None),
+                name="recipient_seat_once",
+            ),
+            models.UniqueConstraint(
+                fields=["schedule", "receiver"], condition=models.Q(ended_at=None), name="recipient_receiver_once"
+            ),
+        ]
+
+    @property
+    def name(self) -> str:
+        return self.receiver.name if self.receiver else self.email
+
+
+class Delivery(Outgoing):
+    """One final report for one recipient."""
+
+    report = models.ForeignKey("reports.Report", on_delete=models.PROTECT)
+    recipient = models.ForeignKey(Recipient, on_delete=models.PROTECT)
+    begun_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["report", "recipient"], name="delivery_once")]
+        indexes = [models.Index(fields=["next_at"], name="delivery_due", condition=models.Q(told_at=None))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 
 from reports.evidence import Evidence
+from reports.models import Report, Status
 
 
 def unfinished(evidence: Evidence, now: dt.datetime) -> list[str]:
@@ -36,6 +37,11 @@ def contradictions(evidence: Evidence) -> list[str]:
     if more:
         reasons.append(f"In {more:,} transactions the statements report more rows than were captured as changes.")
     return reasons
+
+
+def may_be_delivered(report: Report) -> bool:
+    """Whether a report may leave the house: it is final, and everybody who was asked to has signed it."""
+    return report.status == Status.FINAL
 
 
 def _moment(value: str | dt.datetime) -> dt.datetime:

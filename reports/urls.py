@@ -10,5 +10,6 @@ urlpatterns = [
     path("policy", views.policy, name="policy"),
     path("schedule", views.schedule, name="report-schedule"),
     path("<int:report_id>/", views.report, name="report"),
+    path("<int:report_id>/redraw", views.redraw, name="report-redraw"),
     re_path(r"^(?P<report_id>\d+)/file\.(?P<form>pdf|json)$", views.download, name="report-file"),
 ]

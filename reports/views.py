@@ -18,10 +18,11 @@ from lineage.answers import evidence_read, signed_in
 from lineage.queries import short
 from lineage.views import frame
 from lineage.views.names import lines
-from reports import document, periods, planning, policies, requests, schedules, tasks
+from reports import available, document, periods, planning, policies, redraws, requests, sampling, schedules, tasks
 from reports.controls import KINDS
 from reports.evidence import Request
 from reports.models import Cadence, Report, Status
+from reports.sampling import Plan
 
 SHOWN_MOST = 200
 LISTED = (
@@ -49,9 +50,10 @@ def _forms(request: HttpRequest, viewer: Viewer) -> dict[str, Any]:
     monthly = periods.rhythm(Cadence.MONTHLY)
     first = periods.start_of(monthly, dt.datetime.now(dt.UTC))
     return {
-        "kinds": KINDS.values(),
+        **available.offered(viewer),
         "cadences": [c for c in Cadence.choices if c[0] != Cadence.ONCE],
         "may_ask": viewer.sees_values,
+        "presets": sampling.PRESETS.items(),
         "may_schedule": requests.may_schedule(viewer),
         "suggested": (periods.previous(monthly, first), first),
         "choices": frame.environments(viewer),
@@ -69,8 +71,21 @@ def ask(request: HttpRequest, viewer: Viewer) -> HttpResponse:
         environment=request.POST.get("environment", ""),
         datasources=lines(request.POST, "datasources"),
         draft_only="draft" in request.POST,
+        engagement=request.POST.get("engagement", ""),
+        sample=request.POST.get("sample", ""),
     )
     report = requests.ask(viewer, asked)
+    tasks.enqueue(report.pk)
+    return redirect("report", report_id=report.pk)
+
+
+@require_POST
+@signed_in
+def redraw(request: HttpRequest, viewer: Viewer, report_id: int) -> HttpResponse:
+    """Queues a report with the same inputs and another sample, and leads to its page."""
+    redraws.allow(viewer)
+    wanted = Plan(*(request.POST.get(name, "") for name in ("engagement", "nonce", "sample")))
+    report = redraws.ask(viewer, requests.one(viewer, report_id), wanted)
     tasks.enqueue(report.pk)
     return redirect("report", report_id=report.pk)
 
@@ -97,6 +112,7 @@ def report(request: HttpRequest, viewer: Viewer, report_id: int) -> HttpResponse
             {"count": summary["completeness"]["unknown"].get(key, 0), "words": words} for key, words in document.UNKNOWN
         ] if summary else [],
         "title": _title(found, summary),
+        "presets": sampling.PRESETS.items(),
         "working": found.status in (Status.QUEUED, Status.RUNNING),
     })  # fmt: skip
 

@@ -168,6 +168,7 @@ ADDRESSES = (
        post={"kind": "privileged-access", "from": "2026-01-01", "to": "2026-02-01", "datasources": "{datasource}"}),
     at("reports/schedule", "/reports/schedule", SHARED, roles=FORGETTERS, post={"name": ""}, stranger=(400, 422)),
     at("reports/<int:report_id>/", "/reports/{report}/", OBJECT),
+    at("reports/<int:report_id>/redraw", "/reports/{report}/redraw", OBJECT, roles=VALUES, post={"nonce": "x"}),
     at(r"reports/^(?P<report_id>\d+)/file\.(?P<form>pdf|json)$", "/reports/{report}/file.json", OBJECT),
     # the API
     *(at(f"{API}{name}", f"/api/v1/{name}?format={form}") for name in LISTS for form in FORMATS),

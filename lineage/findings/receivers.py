@@ -1,4 +1,4 @@
-"""Receivers of findings: whom to tell what, checked before it is kept, with a secret that is shown once."""
+"""Receivers of findings and reports: whom to tell what, checked before it is kept, with a secret that is shown once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ from lineage.findings import ruling
 from lineage.findings.rules import SEVERITIES
 
 OFF = "not told: the receiver was switched off"
-KINDS = ("webhook", "mail")
+KINDS = ("webhook", "mail", "folder")
+NO_FINDINGS = "none"
+"""Instead of a severity: told of no findings, but sent the reports of schedules that name it."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,59}")
 Resolve = Callable[..., list[Any]]
 """As `socket.getaddrinfo`."""
@@ -116,13 +118,17 @@ def _checked(given: dict[str, Any]) -> dict[str, Any]:
         raise errors.ReceiverInvalid(
             "A name is at most 60 letters, digits, spaces, dots or hyphens. Nothing was changed.", field=name[:40]
         )
-    if kind not in KINDS or given.get("severity") not in SEVERITIES:
-        raise errors.ReceiverInvalid("Choose webhook or mail, and high, medium or low. Nothing was changed.")
+    if kind not in KINDS or given.get("severity") not in (*SEVERITIES, NO_FINDINGS):
+        raise errors.ReceiverInvalid(
+            "Choose webhook, mail or folder, and high, medium, low or none. Nothing was changed."
+        )
     codes = {rule.id for rule in ruling.current().rules}
     if unknown := [code for code in given.get("rules", ()) if code not in codes]:
         raise errors.ReceiverInvalid(f"There is no rule {unknown[0][:40]}. Nothing was changed.", field="rules")
     if kind == "webhook":
         addresses_of(address)
+    elif kind == "folder":
+        _check_folder(address, given["severity"])
     else:
         _check_mail(address)
     lists = {name: _listed(given.get(name, ())) for name in ("rules", "environments", "datasources")}
@@ -134,6 +140,18 @@ def _listed(values: Iterable[str]) -> list[str]:
     if len(found) > 100 or any(len(value) > 100 or "\0" in value for value in found):
         raise errors.ReceiverInvalid("Give at most 100 names of at most 100 characters. Nothing was changed.")
     return found
+
+
+def _check_folder(address: str, severity: str) -> None:
+    """Where in the file system is the installation's say; a receiver names one folder there."""
+    if not settings.REPORT_FOLDER:
+        raise errors.ReceiverInvalid("There is no folder to write to: TOUCHSTONE_REPORT_FOLDER is not set.")
+    if not NAME.fullmatch(address) or severity != NO_FINDINGS:
+        raise errors.ReceiverInvalid(
+            "A folder has a plain name, lies in TOUCHSTONE_REPORT_FOLDER and takes reports only: severity none."
+            " Nothing was changed.",
+            field="address",
+        )
 
 
 def _check_mail(address: str) -> None:
@@ -156,7 +174,7 @@ def addresses_of(url: str, resolve: Resolve = socket.getaddrinfo) -> list[str]:
         raise errors.ReceiverInvalid("The host of the address is not known here.", field="address") from error
     for ip in found:
         if ip.is_link_local or ip.is_multicast or ip.is_unspecified or (ip.is_reserved and not ip.is_loopback):
-            raise errors.ReceiverInvalid("Findings are not sent to link-local or reserved addresses.", field="address")
+            raise errors.ReceiverInvalid("Nothing is sent to link-local or reserved addresses.", field="address")
         if scheme == "http" and not (ip.is_private or ip.is_loopback):
             raise errors.ReceiverInvalid("Outside your own network the address begins with https://.", field="address")
     return [str(ip) for ip in sorted(found, key=lambda ip: (ip.version, int(ip)))]
@@ -202,7 +220,7 @@ def _mark(text: str) -> str:
 
 def shown_address(receiver: Receiver) -> str:
     """Without the path of a webhook, which may be a secret."""
-    if receiver.kind == "mail":
+    if receiver.kind != "webhook":
         return receiver.address
     parts = urlsplit(receiver.address)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/…"

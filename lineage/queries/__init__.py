@@ -32,6 +32,7 @@ from lineage.queries.rehearsal import TRIAL_MOST, Shift, Trial, dry_run
 from lineage.queries.review import approvals
 from lineage.queries.signed import checkpoint_chain
 from lineage.queries.subjects import Subject, run, touched
+from lineage.queries.supply import supply
 from lineage.queries.tags import tag_history, tags, tags_of
 from lineage.queries.ticketed import tickets
 from lineage.queries.undoing import undoing
@@ -44,6 +45,6 @@ __all__ = [
     "datasources", "dry_run", "event", "events", "exact_total", "finding", "findings", "firsts", "found", "gaps",
     "holders", "identities", "identity", "integrity", "inventory", "kinds_counted", "login_history", "logins",
     "overview", "own_reads", "owners", "population", "quarantined", "quarantined_item", "relation", "relations",
-    "row", "run", "search_counts", "session", "session_facets", "sessions", "source_hours", "tag_history", "tags",
+    "row", "run", "search_counts", "session", "session_facets", "sessions", "source_hours", "supply", "tag_history", "tags",
     "tags_of", "tallied", "tickets", "touched", "touches", "undoing",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 from lineage import archive, merkle, notes, packfile
 from lineage.errors import NoteInvalid, PackInvalid, TouchstoneError
-from lineage.verify import completeness, pdf, records, single, stamps, trust
+from lineage.verify import completeness, records, report, single, stamps, trust
 from lineage.verify.evidence import Evidence
 from lineage.verify.verdicts import Check, Finding, Verdict, run
 
@@ -21,7 +21,7 @@ def verify(
     leaves: BinaryIO | None = None,
     leaf: bytes | None = None,
 ) -> Verdict:
-    """The verdict on a pack, on the pack inside a PDF report, or on a tlog-proof.
+    """The verdict on a pack, on a PDF report with the pack inside, or on a tlog-proof.
 
     `receipts` are receipt notes that the auditor holds, `leaves` the file of leaves beside a pack, `leaf` the leaf of a
     tlog-proof that does not carry it. Never raises: what cannot be read is unreadable.
@@ -29,33 +29,38 @@ def verify(
     try:
         if data.startswith(notes.PROOF_HEADER.encode()):
             return single.verify(data, policy, leaf)
-        is_pdf = data.startswith(b"%PDF-")
-        pack = pdf.attachment(data) if is_pdf else data
-        members = archive.read(pack)
-        manifest = packfile.check_format(members)
+        if data.startswith(b"%PDF-"):
+            return report.verify(data, policy, lambda inside: pack(inside, policy, receipts, leaves))
+        return Verdict.of(pack(data, policy, receipts, leaves)[0])
     except TouchstoneError as error:
         return Verdict.unreadable(error.message)
+
+
+def pack(
+    data: bytes, policy: notes.Policy | None, receipts: Sequence[str], leaves: BinaryIO | None
+) -> tuple[list[Check], Evidence | None]:
+    """The checks of a pack, and what it holds where that can be judged. PackUnreadable: it is none."""
+    members = archive.read(data)
+    manifest = packfile.check_format(members)
     checks = [
-        run(1, "archive", lambda: _archive(pack, members)),
+        run(1, "archive", lambda: _archive(data, members)),
         run(2, "members", lambda: _members(manifest, members)),
     ]
     if any(check.state == "fail" for check in checks):
         # The bytes are not what was handed out: whatever else they say is not worth judging.
-        return Verdict.of(checks)
+        return checks, None
     try:
         evidence = Evidence(packfile.parse(members), members, policy, receipts, leaves)
     except TouchstoneError as error:
-        return Verdict.of([*checks, Check(3, "manifest", "fail", error.message)])
+        return [*checks, Check(3, "manifest", "fail", error.message)], None
     checks += [run(number, name, lambda check=check: check(evidence)) for number, name, check in CHECKS]  # type: ignore[misc]
-    if is_pdf:
-        checks.append(run(15, "pdf", lambda: pdf.signature(data, policy)))
-    return Verdict.of(checks)
+    return checks, evidence
 
 
-def _archive(pack: bytes, members: dict[str, bytes]) -> Finding:
-    if archive.write(members) != pack:
+def _archive(data: bytes, members: dict[str, bytes]) -> Finding:
+    if archive.write(members) != data:
         raise PackInvalid("Rebuilding the archive from its members gives other bytes.")
-    return "pass", f"{len(members)} members, rebuilt to the same {len(pack)} bytes."
+    return "pass", f"{len(members)} members, rebuilt to the same {len(data)} bytes."
 
 
 def _members(manifest: dict[str, Any], members: dict[str, bytes]) -> Finding:

@@ -1,17 +1,21 @@
-"""The evidence inside a PDF report, and the report's own signature. Needs pikepdf and pyhanko; packs alone do not."""
+"""What a PDF report carries, and the report's own signature. Needs pikepdf and pyhanko; packs alone do not."""
 
 from __future__ import annotations
 
 import importlib.util
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lineage.errors import PackInvalid, PackUnreadable
 from lineage.notes import Policy
+from lineage.verify.cover import words
 from lineage.verify.verdicts import Finding
 
 ATTACHMENT = "evidence.touchstone.zip"
+DAMAGED = (ValueError, TypeError, KeyError, AttributeError, RuntimeError, RecursionError)
+"""What a damaged PDF raises in its reader, besides the reader's own error."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +28,16 @@ class _Signed:
     fingerprint: str
 
 
-def attachment(data: bytes) -> bytes:
-    """The pack that a report carries; PackUnreadable says what to do when it cannot be taken out."""
+@dataclass(frozen=True)
+class Carried:
+    """What a PDF carries: its attachments by name (None: one that cannot be read), and the words of its first page."""
+
+    files: Mapping[str, bytes | None]
+    cover: str
+
+
+def carried(data: bytes) -> Carried:
+    """What is in the file; PackUnreadable says what to do when it cannot be taken out."""
     try:
         import pikepdf
     except ImportError as error:
@@ -34,11 +46,20 @@ def attachment(data: bytes) -> bytes:
         ) from error
     try:
         with pikepdf.open(io.BytesIO(data)) as document:
-            if ATTACHMENT not in document.attachments:
-                raise PackUnreadable(f"The PDF carries no attachment named {ATTACHMENT}.")
-            return bytes(document.attachments[ATTACHMENT].get_file().read_bytes())
-    except (pikepdf.PdfError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
-        raise PackUnreadable("The PDF is damaged: its attachment cannot be read.") from error
+            names = list(document.attachments)
+            return Carried({name: _file(document, name) for name in names}, words(document))
+    except (pikepdf.PdfError, *DAMAGED) as error:
+        raise PackUnreadable("The PDF is damaged: its attachments cannot be read.") from error
+
+
+def _file(document: Any, name: str) -> bytes | None:
+    """The bytes of one attachment. The others may be whole where it is not, and its own name is then told."""
+    import pikepdf
+
+    try:
+        return bytes(document.attachments[name].get_file().read_bytes())
+    except (pikepdf.PdfError, *DAMAGED):
+        return None
 
 
 def signature(data: bytes, policy: Policy | None) -> Finding:
@@ -95,7 +116,9 @@ def _signatures(data: bytes, wanted: Sequence[str]) -> Iterator[_Signed]:
         fingerprint = certificate.sha256.hex()
         intact = bool(status.intact and status.valid)
         if fingerprint in wanted:
-            intact = intact and _alone(data, embedded.byte_range, embedded.pkcs7_content)
+            intact = (
+                intact and _alone(data, embedded.byte_range, embedded.pkcs7_content) and _plain(embedded.signed_data)
+            )
         whole = status.coverage == SignatureCoverageLevel.ENTIRE_FILE
         yield _Signed(intact, bool(status.trusted), whole, fingerprint)
 
@@ -106,3 +129,9 @@ def _alone(data: bytes, byte_range: Sequence[int], content: bytes) -> bool:
     length = 4 + int.from_bytes(content[2:4], "big")
     plain = content[:2] == b"\x30\x82" and not content[length:].strip(b"\0")
     return plain and data[gap_start:gap_end] == b"<" + content.hex().upper().encode() + b">"
+
+
+def _plain(signed: Any) -> bool:
+    """Whether the algorithms that a signature lists in front, which it does not cover, are the one that it uses (RFC 5652, 5.1)."""
+    used = [signer["digest_algorithm"].dump() for signer in signed["signer_infos"]]
+    return len(used) == 1 and [each.dump() for each in signed["digest_algorithms"]] == used

@@ -137,7 +137,8 @@ def finding_receivers(request: HttpRequest, viewer: Viewer) -> HttpResponse:
     on = sum(1 for one in everybody if one.is_on)
     context |= {
         "receivers": [(one, receivers.shown_address(one)) for one in everybody],
-        "severities": SEVERITIES,
+        "kinds": receivers.KINDS,
+        "severities": (*SEVERITIES, receivers.NO_FINDINGS),
         "rules": ruling.current().rules,
         "title": f"{words.counted(on, 'receiver')} {'is' if on == 1 else 'are'} told of findings",
     }

@@ -590,5 +590,7 @@ def test_the_verifier_never_opens_the_network_or_writes() -> None:
         for path in (BASE / "lineage/verify").glob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call)
+        # A database in memory that may open no file and no network: a report's tests are run again in it.
+        and ast.unparse(node) != "duckdb.connect(':memory:', config=CLOSED)"
     }
     assert not calls & {"socket", "urlopen", "connect", "write_bytes", "write_text", "exec", "eval", "import_module"}

@@ -11,6 +11,7 @@ from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from lineage.access import Viewer
+from lineage.models import Source
 from reports import requests, schedules, tasks
 from reports.evidence import Request
 from reports.models import Report, Status
@@ -22,6 +23,7 @@ WHO = Viewer(email="gone@example.test", role="compliance")
 
 @pytest.fixture
 def report(store: str) -> Report:
+    Source.objects.create(name="log", format="postgres-csvlog", environment="prod", datasource="orders")
     return requests.ask(WHO, Request("privileged-access", DAY, DAY + dt.timedelta(days=1)))
 
 

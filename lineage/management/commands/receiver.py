@@ -13,7 +13,7 @@ from lineage.management.commands._told import Told, viewer
 
 
 class Command(Told):
-    help = "Sets who is told of findings, and lists them. A new webhook's secret is printed, alone, on stdout."
+    help = "Sets who is told of findings or sent reports, and lists them. A new webhook's secret is printed, alone, on stdout."
 
     def add_arguments(self, parser: CommandParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True)
@@ -21,7 +21,7 @@ class Command(Told):
         wanted.add_argument("name")
         wanted.add_argument("--kind", choices=receivers.KINDS, default="webhook")
         wanted.add_argument("--address", required=True)
-        wanted.add_argument("--severity", choices=SEVERITIES, default="high")
+        wanted.add_argument("--severity", choices=(*SEVERITIES, receivers.NO_FINDINGS), default="high")
         for many in ("rules", "environments", "datasources"):
             wanted.add_argument(f"--{many[:-1]}", action="append", default=[], dest=many)
         wanted.add_argument("--off", action="store_true")

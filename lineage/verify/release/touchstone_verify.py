@@ -530,7 +530,10 @@ def read_archive(data: bytes) -> dict[str, bytes]:
         members[name] = data[start : start + size]
         at = start + size
     if data[:5] == b"%PDF-":
-        raise Unreadable("This is a PDF report. Save the pack that is attached to it, and check that.")
+        raise Unreadable(
+            "This is a PDF report. Save the pack that is attached to it, and check that. This verifier checks neither the PDF's "
+            "signature, nor its other attachments, nor the tests: python -m lineage.verify does."
+        )
     if "manifest.json" not in members:
         raise Unreadable("The file is not an evidence pack: a ZIP file with a manifest.json.")
     return members

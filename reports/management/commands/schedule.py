@@ -1,4 +1,4 @@
-"""`manage.py schedule add|change|pause|resume|run|list …`: reports that are made by themselves."""
+"""`manage.py schedule add|change|pause|resume|run|send|unsend|list …`: reports that are made by themselves."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from lineage import errors
+from lineage.access import Viewer
 from lineage.management.commands._told import Told, viewer
-from reports import periods, planning, requests, schedules, tasks
+from reports import periods, planning, recipients, requests, schedules, tasks
 from reports.controls import KINDS
 from reports.models import Cadence, Schedule
 from reports.schedules import Wanted
@@ -44,6 +45,12 @@ class Command(Told):
             named.add_argument("name")
             if verb == "resume":
                 named.add_argument("--catch-up", action="store_true", help="make what was due meanwhile")
+        for verb in ("send", "unsend"):
+            named = actions.add_parser(verb, help="names who is sent its final reports, or takes them off")
+            named.add_argument("name")
+            named.add_argument("--to", required=True, help="the e-mail address of a seat, or the name of a receiver")
+            if verb == "send":
+                named.add_argument("--attach", action="store_true", help="mails hold the file")
         actions.add_parser("list")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -55,24 +62,34 @@ class Command(Told):
         if action == "add":
             made = planning.add(who, options["name"], _wanted(options))
         else:
-            number = planning.named(who, options["name"]).pk
-            if action == "run":
+            made = self._set(who, planning.named(who, options["name"]), options)
+        self.stdout.write(f"{made.name}: {_line(made)}")
+
+    def _set(self, who: Viewer, schedule: Schedule, options: dict[str, Any]) -> Schedule:
+        """What is done to a schedule that is there."""
+        number = schedule.pk
+        match options["action"]:
+            case "run":
                 report = planning.run(who, number)
                 tasks.enqueue(report.pk)
                 self.stdout.write(f"{report.number}: queued")
-                return
-            if action == "change":
-                made = planning.change(who, number, _wanted(options))
-            elif action == "pause":
-                made = planning.pause(who, number)
-            else:
-                made = planning.resume(who, number, catch_up=options["catch_up"])
-        self.stdout.write(f"{made.name}: {_line(made)}")
+            case "change":
+                return planning.change(who, number, _wanted(options))
+            case "pause":
+                return planning.pause(who, number)
+            case "resume":
+                return planning.resume(who, number, catch_up=options["catch_up"])
+            case "send":
+                recipients.add(who, number, options["to"], attaches=options["attach"])
+            case "unsend":
+                recipients.end_named(who, number, options["to"])
+        return planning.one(who, number)
 
 
 def _line(one: Schedule) -> str:
+    sent = ", ".join(each.name for each in recipients.of(one))
     due = f"due {one.next_due_at:%Y-%m-%dT%H:%M:%SZ}" if one.next_due_at else "nothing more due"
-    return f"{schedules.words_of(one)}: {due}{'' if one.enabled else ', paused'}"
+    return f"{schedules.words_of(one)}: {due}{'' if one.enabled else ', paused'}{sent and f'; sent to {sent}'}"
 
 
 def _wanted(options: dict[str, Any]) -> Wanted:
