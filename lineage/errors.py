@@ -334,6 +334,14 @@ class SampleInvalid(TouchstoneError):
     default = "The sample cannot be drawn so. Nothing was changed."
 
 
+class SignOffRefused(TouchstoneError):
+    """Somebody may not sign this step of a report, or not now; or what is asked for cannot be a sign-off."""
+
+    code = "sign-off-refused"
+    status = 409
+    default = "This cannot be signed by you now. The report's page says whose turn it is. Nothing was signed."
+
+
 class ReportFailed(TouchstoneError):
     """A report could not be made. What was collected for it is kept, so that it can be made again from the same inputs."""
 

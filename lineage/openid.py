@@ -33,6 +33,7 @@ LEEWAY_SECONDS = 60
 SCOPE = ("openid", "email")
 REQUIRED = ("iss", "sub", "aud", "exp", "iat", "nonce")
 ADDRESSES = ("authorization_endpoint", "token_endpoint", "jwks_uri")
+METHODS_MOST = 100
 SUBJECT_MOST = 255
 """What the standard allows a subject to be long (OpenID Connect Core, section 2)."""
 
@@ -91,8 +92,8 @@ def start(request: HttpRequest, following: str) -> HttpResponse:
     return answer
 
 
-def finish(request: HttpRequest) -> tuple[User, str]:
-    """Who came back from the provider, and where they wanted to go. Their coming, or the refusal, is recorded.
+def finish(request: HttpRequest) -> tuple[User, str, dict[str, str]]:
+    """Who came back from the provider, where they wanted to go, and how they are known there. Their coming, or the refusal, is recorded.
 
     Raises SignInRefused, SeatEnded, SignInPutOff and ProviderUnavailable.
     """
@@ -113,7 +114,19 @@ def finish(request: HttpRequest) -> tuple[User, str]:
         signing.uncount(counted)
         raise errors.ProviderUnavailable(getattr(error, "message", None)) from error
     signing.uncount(counted)
-    return user, following
+    return user, following, _known(claims)
+
+
+def _known(claims: dict[str, Any]) -> dict[str, str]:
+    """Issuer and subject, and the methods of authentication where the provider tells them (RFC 8176)."""
+    told = claims.get("amr")
+    methods = [one for one in told if isinstance(one, str) and one.isprintable()] if isinstance(told, list) else []
+    return {
+        "by": "openid",
+        "issuer": claims["iss"],
+        "subject": claims["sub"],
+        "methods": ", ".join(methods)[:METHODS_MOST],
+    }
 
 
 def _told(request: HttpRequest) -> tuple[dict[str, Any], str]:

@@ -19,6 +19,7 @@ from lineage import access, errors, ledger
 from lineage.events import Actor, Custody, Event
 from lineage.models import SignInAttempt, User
 
+KEPT = "signed_in"
 WITHIN = dt.timedelta(minutes=15)
 MOST_FOR_EMAIL = 10
 MOST_FROM_ADDRESS = 50
@@ -55,6 +56,16 @@ def by_password(request: HttpRequest, email: str, password: str) -> User:
     SignInAttempt.objects.filter(key=by_email).delete()
     uncount(by_address)
     return user
+
+
+def keep(request: HttpRequest, told: dict[str, str]) -> None:
+    """Notes in the session how and when its person signed in: what they sign later says it (docs/reports.md)."""
+    request.session[KEPT] = {**told, "at": timezone.now().isoformat()}
+
+
+def kept(request: HttpRequest) -> dict[str, str]:
+    """How and when the person of this session signed in; nothing where it was begun before that was noted."""
+    return dict(request.session.get(KEPT, {}))
 
 
 def count_from(request: HttpRequest) -> bytes:

@@ -85,6 +85,7 @@ RULES = {
     "denied-then-allowed": "Denied, then allowed", "approval-missing": "No approval where one is required",
     "shared-account": "Shared account", "unbounded-change": "Change of every row",
     "sensitive-bulk-read": "Bulk read of a sensitive table", "around-the-gateway": "Around the gateway", "review-due": "Review due",
+    "sign-off-late": "Sign-off late",
 }  # fmt: skip
 
 

@@ -9,12 +9,13 @@ class ReportsConfig(AppConfig):
     def ready(self) -> None:
         """Reports keep copies of values: an erasure reaches them too. The keeper sends those that are final."""
         from lineage import due, keeper, reach
-        from reports import deliveries, forgetting
+        from reports import deliveries, forgetting, review_views
         from reports import due as reports_due
 
         if forgetting.PLACE not in reach.places:
             reach.places.append(forgetting.PLACE)
-        if reports_due.due not in due.askers:
-            due.askers.append(reports_due.due)
+        for asker in (reports_due.due, review_views.due):
+            if asker not in due.askers:
+                due.askers.append(asker)
         if deliveries.round_of not in keeper.more:
             keeper.more.append(deliveries.round_of)

@@ -69,6 +69,7 @@ class Heading:
     manifest_sha256: str
     attachments: Sequence[Mapping[str, Any]]
     draws: Sequence[str] = ()
+    sign_offs: Sequence[Mapping[str, Any]] = ()
 
 
 def html(heading: Heading, evidence: Evidence, result: Result) -> str:
@@ -101,6 +102,7 @@ def html(heading: Heading, evidence: Evidence, result: Result) -> str:
             "collected_at": moment(evidence.collected_at),
         },
         "attachments": heading.attachments,
+        "sign_offs": heading.sign_offs,
     }
     return render_to_string("pdf/report.html", drawn(context))
 
@@ -160,6 +162,7 @@ def listed(values: Sequence[Any] | None, most: int = 4) -> str:
 def _heading(heading: Heading) -> dict[str, Any]:
     words = {
         "final": "Final",
+        "awaiting": "Final as evidence, to be signed off: section “Sign-off”",
         "draft": "Draft",
         "blocked": "Blocked: the evidence does not reconcile",
     }
@@ -168,7 +171,7 @@ def _heading(heading: Heading) -> dict[str, Any]:
         "issued_at": moment(heading.issued_at),
         "reasons": [short(reason, 200) for reason in heading.reasons],
         "status_words": words[heading.status],
-        "is_final": heading.status == "final",
+        "is_final": heading.status in ("final", "awaiting"),
         "manifest_short": heading.manifest_sha256[:12],
     }
 

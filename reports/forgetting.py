@@ -34,7 +34,7 @@ def forget_records(spans: Sequence[Erased], before: dt.datetime) -> list[str]:
         folder = issuing.folder_of(report)
         if not folder.exists() or not _holds_one(folder, spans, before):
             continue
-        if report.status == Status.FINAL:
+        if report.status in (Status.FINAL, Status.AWAITING, Status.REFUSED):
             kept.append(f"issued report {report.number}")
             continue
         shutil.rmtree(folder)

@@ -21,7 +21,7 @@ from django.db import transaction
 from lineage import access, errors, ledger
 from lineage.access import Viewer
 from lineage.models import Role, User
-from reports import attachments, document, evidence, outcomes, redraws, render, requests, signing, standing
+from reports import attachments, document, evidence, outcomes, redraws, render, requests, reviews, signing, standing
 from reports.evidence import Evidence, Request
 from reports.models import Cadence, Report, Status
 from reports.outcomes import Outcome, Result
@@ -100,6 +100,7 @@ def _issue(report: Report, viewer: Viewer) -> Report:
     result = outcomes.evaluate(found)
     report.status, report.reasons = _standing(found)
     report.issued_at = found.collected_at
+    reviews.begin(report, folder, result.conclusion)
     lines = attachments.write(report, found, result, viewer)
     heading = _heading(report, lines, evidence.sha256(folder / attachments.MANIFEST))
     unsigned = folder / "unsigned.pdf"
@@ -121,6 +122,7 @@ def _issue(report: Report, viewer: Viewer) -> Report:
         purpose=f"{report.kind} {report.period_from.isoformat()} to {report.period_to.isoformat()}, log size {found.as_of}"
         + redraws.sentence(report),
     )
+    reviews.announce(report)
     report.save()
     unsigned.unlink()
     return report
@@ -156,6 +158,7 @@ def _heading(report: Report, lines: Sequence[dict[str, Any]], manifest_sha256: s
         manifest_sha256=manifest_sha256,
         attachments=lines,
         draws=redraws.earlier(report),
+        sign_offs=reviews.printed(report),
     )
 
 
@@ -177,6 +180,7 @@ def _summarise(report: Report, found: Evidence, result: Result, heading: documen
         "counts": result.counts,
         "tests": [_test(outcome) for outcome in result.outcomes],
         "completeness": found.completeness,
+        "sign_off": reviews.summary(list(report.sign_offs.all())),
         "pdf": {
             "file": path.with_suffix(".pdf").name,
             "sha256": report.sha256,

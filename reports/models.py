@@ -7,6 +7,7 @@ import datetime as dt
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
+import reports.review_models  # noqa: F401 - tables of this app, in a module of their own
 from reports.controls import KINDS
 from reports.schedule_models import Cadence, Delivery, Occurrence, Recipient, Schedule
 
@@ -17,6 +18,8 @@ class Status(models.TextChoices):
     QUEUED = "queued", "Queued"
     RUNNING = "running", "Being made"
     DRAFT = "draft", "Draft"
+    AWAITING = "awaiting", "Awaiting sign-off"
+    REFUSED = "refused", "Sign-off refused"
     FINAL = "final", "Final"
     BLOCKED = "blocked", "Blocked"
     FAILED = "failed", "Failed"

@@ -16,7 +16,7 @@ from reports.evidence import Evidence, Request
 from reports.models import Report, Status
 from reports.sampling import Plan
 
-ISSUED = (Status.DRAFT, Status.FINAL, Status.BLOCKED)
+ISSUED = (Status.DRAFT, Status.AWAITING, Status.REFUSED, Status.FINAL, Status.BLOCKED)
 SHOW_FIRST = (
     "A nonce counts only after the population's hash was shown. Make the report without a nonce first: it shows the hash; "
     "then draw its sample again with the nonce."

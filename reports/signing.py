@@ -1,4 +1,4 @@
-"""Signs reports: PAdES baseline B-B certification with the report key (ETSI EN 319 142-1).
+"""Signs reports: PAdES baseline B-B certification with the report key (ETSI EN 319 142-1), and seals over sign-offs behind it.
 
 The key is RSA-3072 with a self-signed certificate, made at first use below the data folder (mode 0600). A reader who
 does not hold the certificate's fingerprint sees a signature by somebody unknown: the policy file prints it.
@@ -11,7 +11,9 @@ import datetime as dt
 import io
 import os
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from asn1crypto import keys, pem, x509
 from cryptography import x509 as certificates
@@ -19,6 +21,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 from django.conf import settings
+
+from lineage import errors
+from reports import stamps
 
 KEY_BITS = 3072
 VALID_DAYS = 3650
@@ -28,12 +33,13 @@ REVIEW_FIELD = "Review"
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What one look at a signed report says. `whole_file`: nothing was added after the signature."""
+    """What one look at a signed report says. `whole_file`: nothing was added after the last of its `signatures`."""
 
     intact: bool
     trusted: bool
     whole_file: bool
     fingerprint: str
+    signatures: int = 0
 
 
 def key_path() -> Path:
@@ -105,39 +111,85 @@ def certificate_pem() -> bytes:
 
 
 def sign(unsigned: bytes) -> bytes:
-    """The certified file: `unsigned` as it is, and the signature behind it. Later only signatures may be added."""
+    """The certified file: `unsigned` as it is, and the signature behind it. Later only its empty signature fields may be filled.
+
+    There is one such field for each place that the document keeps free for a sign-off, else one that is not seen.
+    """
     # Imported where it is needed: every process of the program knows this module, and few sign.
     from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter  # noqa: TID251 - the one place
+    from pyhanko.sign import fields  # noqa: TID251
+
+    writer = IncrementalPdfFileWriter(io.BytesIO(unsigned))
+    kept_free = stamps.places(writer)
+    for field, place in kept_free.items():
+        fields.append_signature_field(
+            writer,
+            fields.SigFieldSpec(
+                field,
+                place.page,
+                place.box,
+                empty_field_appearance=True,
+                readable_field_name=f"{field}, not signed yet",
+            ),
+        )
+    if not kept_free:
+        fields.append_signature_field(writer, fields.SigFieldSpec(REVIEW_FIELD))
+    return _signed(writer, FIELD, "Issued by Touchstone", certify=True)
+
+
+def approve(signed: bytes, field: str, lines: Sequence[str], reason: str) -> bytes:
+    """The file with one more signature in `field`, drawn as `lines`: the installation's seal over what a person did.
+
+    Raises ReportFailed when the file is not as it was signed last: over a changed file nobody signs.
+    """
+    from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter  # noqa: TID251
+
+    seen = check(signed)
+    if not (seen.intact and seen.trusted and seen.whole_file):
+        raise errors.ReportFailed(
+            "The file was changed after it was signed. Nothing was signed; tell the security owner."
+        )
+    with stamps.font() as font:
+        return _signed(
+            IncrementalPdfFileWriter(io.BytesIO(signed)), field, reason, certify=False, style=stamps.style(lines, font)
+        )
+
+
+def _signed(writer: Any, field: str, reason: str, *, certify: bool, style: Any = None) -> bytes:
     from pyhanko.sign import fields, signers  # noqa: TID251
     from pyhanko_certvalidator.registry import SimpleCertificateStore
 
     key, certificate = _pair()
-    writer = IncrementalPdfFileWriter(io.BytesIO(unsigned))
-    fields.append_signature_field(writer, fields.SigFieldSpec(REVIEW_FIELD))
     signer = signers.SimpleSigner(certificate, key, SimpleCertificateStore())  # type: ignore[no-untyped-call]
     metadata = signers.PdfSignatureMetadata(
-        field_name=FIELD,
+        field_name=field,
         subfilter=fields.SigSeedSubFilter.PADES,
-        certify=True,
+        certify=certify,
         docmdp_permissions=fields.MDPPerm.FILL_FORMS,
         md_algorithm="sha256",
-        reason="Issued by Touchstone",
+        reason=reason,
     )
     out = io.BytesIO()
-    signers.PdfSigner(metadata, signer).sign_pdf(writer, output=out)
+    signers.PdfSigner(metadata, signer, stamp_style=style).sign_pdf(
+        writer, output=out, existing_fields_only=not certify
+    )
     return out.getvalue()
 
 
-def check(signed: bytes, certificate: bytes | None = None) -> Verdict:
-    """Checks the certification of a report against `certificate` (PEM; default: our own). What cannot be read is not intact."""
+def check(signed: bytes, certificate: bytes | None = None, *, with_changes: bool = False) -> Verdict:
+    """Checks all signatures of a report against `certificate` (PEM; default: our own). What cannot be read is not intact.
+
+    `with_changes`: also that nothing but signature fields was filled after each of them, object by object; this takes seconds.
+    """
     trusted = x509.Certificate.load(pem.unarmor(certificate or certificate_pem())[2])
     try:
-        return _check(signed, trusted)
+        return _check(signed, trusted, with_changes)
     except Exception:  # noqa: BLE001 - a damaged file fails anywhere in its parser, with any error; it is refused
         return Verdict(False, False, False, "")
 
 
-def _check(signed: bytes, trusted: x509.Certificate) -> Verdict:
+def _check(signed: bytes, trusted: x509.Certificate, with_changes: bool) -> Verdict:
+    """Every signature must hold; the last covers the whole file, so that whoever made it vouches for all that came before."""
     from pyhanko.pdf_utils.reader import PdfFileReader  # noqa: TID251
     from pyhanko.sign.validation import validate_pdf_signature  # noqa: TID251
     from pyhanko_certvalidator import ValidationContext
@@ -146,10 +198,13 @@ def _check(signed: bytes, trusted: x509.Certificate) -> Verdict:
     if not embedded:
         return Verdict(False, False, False, "")
     context = ValidationContext(trust_roots=[trusted], allow_fetching=False)
-    status = validate_pdf_signature(embedded[0], signer_validation_context=context)
+    found = [
+        validate_pdf_signature(one, signer_validation_context=context, skip_diff=not with_changes) for one in embedded
+    ]
     return Verdict(
-        intact=bool(status.intact and status.valid),
-        trusted=bool(status.trusted),
-        whole_file=status.coverage is not None and status.coverage.name == "ENTIRE_FILE",
-        fingerprint=str(status.signing_cert.sha256.hex()),
+        intact=all(one.intact and one.valid and one.docmdp_ok is not False for one in found),
+        trusted=all(one.trusted for one in found),
+        whole_file=found[-1].coverage is not None and found[-1].coverage.name == "ENTIRE_FILE",
+        fingerprint=str(found[0].signing_cert.sha256.hex()),
+        signatures=len(found),
     )

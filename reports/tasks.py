@@ -18,7 +18,7 @@ from procrastinate.jobs import Job
 from procrastinate.jobs import Status as JobStatus
 
 from lineage import errors
-from reports import issuing, schedules
+from reports import issuing, reviews, schedules
 from reports.models import Report, Status
 
 STALLED_SECONDS = 30
@@ -29,9 +29,11 @@ log = logging.getLogger("touchstone.reports")
 @app.periodic(cron="* * * * *")
 @app.task(name="reports.tick", queueing_lock="reports.tick")
 def tick(timestamp: int) -> None:
-    """Every minute: queue what is due, and make sure that a job exists for everything queued."""
+    """Every minute: queue what is due, see to sign-offs that are late, and make sure that a job exists for everything queued."""
     close_old_connections()
-    schedules.queue_due(dt.datetime.now(dt.UTC))
+    now = dt.datetime.now(dt.UTC)
+    schedules.queue_due(now)
+    reviews.escalate(now)
     for report_id in schedules.waiting():
         enqueue(report_id)
 

@@ -2,12 +2,15 @@
 
 from django.urls import path, re_path
 
-from reports import views
+from reports import review_views, views
 
 urlpatterns = [
     path("", views.reports, name="reports"),
     path("ask", views.ask, name="report-ask"),
     path("policy", views.policy, name="policy"),
+    path("sign-off/", review_views.sign_offs, name="sign-offs"),
+    path("sign-off/plan", review_views.plan, name="sign-off-plan"),
+    path("<int:report_id>/sign-off", review_views.sign_off, name="report-sign-off"),
     path("schedule", views.schedule, name="report-schedule"),
     path("<int:report_id>/", views.report, name="report"),
     path("<int:report_id>/redraw", views.redraw, name="report-redraw"),

@@ -18,7 +18,19 @@ from lineage.answers import evidence_read, signed_in
 from lineage.queries import short
 from lineage.views import frame
 from lineage.views.names import lines
-from reports import available, document, periods, planning, policies, redraws, requests, sampling, schedules, tasks
+from reports import (
+    available,
+    document,
+    periods,
+    planning,
+    policies,
+    redraws,
+    requests,
+    review_views,
+    sampling,
+    schedules,
+    tasks,
+)
 from reports.controls import KINDS
 from reports.evidence import Request
 from reports.models import Cadence, Report, Status
@@ -113,6 +125,7 @@ def report(request: HttpRequest, viewer: Viewer, report_id: int) -> HttpResponse
         ] if summary else [],
         "title": _title(found, summary),
         "presets": sampling.PRESETS.items(),
+        "sign_off": review_views.shown(viewer, found),
         "working": found.status in (Status.QUEUED, Status.RUNNING),
     })  # fmt: skip
 

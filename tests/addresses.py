@@ -169,6 +169,9 @@ ADDRESSES = (
     at("reports/schedule", "/reports/schedule", SHARED, roles=FORGETTERS, post={"name": ""}, stranger=(400, 422)),
     at("reports/<int:report_id>/", "/reports/{report}/", OBJECT),
     at("reports/<int:report_id>/redraw", "/reports/{report}/redraw", OBJECT, roles=VALUES, post={"nonce": "x"}),
+    at("reports/sign-off/", "/reports/sign-off/"),
+    at("reports/sign-off/plan", "/reports/sign-off/plan", SHARED, roles=FORGETTERS, post={"about": "kind x"}, stranger=(403,)),
+    at("reports/<int:report_id>/sign-off", "/reports/{report}/sign-off", OBJECT, roles=("security", *FORGETTERS), post={"do": "sign"}),
     at(r"reports/^(?P<report_id>\d+)/file\.(?P<form>pdf|json)$", "/reports/{report}/file.json", OBJECT),
     # the API
     *(at(f"{API}{name}", f"/api/v1/{name}?format={form}") for name in LISTS for form in FORMATS),

@@ -32,9 +32,9 @@ second as (select act from lines join told using (session, op) where place <= n)
 gateway's records of its session and operation; what the gateway did not tell of stays. (Reads that name no table are the
 gateway's own questions, and so is all that sessions of its own, system's, do.)"""
 ONCE = f"not ({SEEN} and (who_type = 'system' or (op = 'read' and len(relations) = 0) or {ACT} in (select act from second)))"  # noqa: S608
-JUDGED = (
-    f"(environment <> '{OWN}' or custody_subject = 'count-mismatch') and not list_has_any(flags, ['claim', 'canary'])"
-)
+OWN_TOO = "custody_subject in ('count-mismatch', 'sign-off-late')"
+"""What the store tells of itself that is no matter of one environment, and is judged all the same."""
+JUDGED = f"(environment <> '{OWN}' or {OWN_TOO}) and not list_has_any(flags, ['claim', 'canary'])"
 TOLD = """min(index) as index, max(index) as last_index, min(occurred_at) as occurred_at, max(received_at) as received_at,
 any_value(who_id) as who_id, any_value(who_name) as who_name, any_value(who_type) as who_type, any_value(on_behalf_of) as on_behalf_of,
 any_value(op) as op, any_value(command) as command, any_value(source) as source, any_value(environment) as environment,

@@ -19,7 +19,7 @@ from lineage.engine import Question
 from lineage.events import Custody, Event, format_time
 from lineage.finding_models import Finding, FindingProgress
 from lineage.findings import ruling, telling
-from lineage.findings.evaluation import Row, evaluate, say
+from lineage.findings.evaluation import OWN_TOO, Row, evaluate, say
 from lineage.findings.rules import OWN, Ruleset
 
 REACH = dt.timedelta(minutes=15)
@@ -30,7 +30,7 @@ AGAIN_SECONDS = 30.0
 FIRST_HAND = ("gateway", "events")
 SETTLED = f"(received_at <= ? or source_format in {FIRST_HAND})"
 REAL = (
-    f"(environment <> '{OWN}' or decision_type in ('review', 'break_glass') or custody_subject = 'count-mismatch') "
+    f"(environment <> '{OWN}' or decision_type in ('review', 'break_glass') or {OWN_TOO}) "
     "and coalesce(custody_subject, '') not like 'finding %'"
 )
 

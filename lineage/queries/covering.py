@@ -25,6 +25,7 @@ TELLING = f"""
 select index, source, source_format, environment, datasource, occurred_at, kind, custody, weakens from raw_events
 where ((kind = 'custody' and custody_type in ('gap', 'silence', 'finding')
         and (custody_type <> 'finding' or (source = '{OWN}' and custody_subject is distinct from 'around-the-gateway'
+            and custody_subject is distinct from 'sign-off-late'
             and not starts_with(custody_subject, 'finding '))))
     or (len(weakens) > 0 and coalesce(verdict, 'allowed') in ('allowed', 'unknown'))) and """  # noqa: S608
 """A finding that is kept (`finding 7`) tells of what somebody did, not of what a source left out."""

@@ -33,7 +33,7 @@ def sign_in(request: HttpRequest) -> HttpResponse:
             user = signing.by_password(request, email, request.POST.get("password", ""))
         except (errors.TokenInvalid, errors.SignInPutOff) as error:
             return _form(request, following, error, email, error.status)
-        return _entered(request, user, following)
+        return _entered(request, user, following, {"by": "password"})
     if request.GET.get("why") == errors.SeatEnded.code:
         refused = errors.SeatEnded("")
     return _form(request, following, refused, email)
@@ -59,10 +59,10 @@ def openid_callback(request: HttpRequest) -> HttpResponse:
     if not settings.OPENID.is_on:
         raise Http404
     try:
-        user, following = openid.finish(request)
+        user, following, known = openid.finish(request)
     except (errors.TokenInvalid, errors.SignInPutOff, errors.ProviderUnavailable) as error:
         return _form(request, "/", error, status=error.status)
-    return _entered(request, user, _following(request, following))
+    return _entered(request, user, _following(request, following), known)
 
 
 def _following(request: HttpRequest, wanted: str | None) -> str:
@@ -72,8 +72,9 @@ def _following(request: HttpRequest, wanted: str | None) -> str:
     return wanted if wanted and is_ours else "/"
 
 
-def _entered(request: HttpRequest, user: User, following: str) -> HttpResponse:
+def _entered(request: HttpRequest, user: User, following: str, known: dict[str, str]) -> HttpResponse:
     auth.login(request, user, backend=BACKEND)
+    signing.keep(request, known)
     return redirect("connect" if following == "/" and user.role == Role.MEMBER else following)
 
 

@@ -44,7 +44,7 @@ GATEWAY = (
 """What the gateway adds, under a heading of its own; a page that is not there is left out."""
 SECTIONS = {
     "session": "sessions", "identity": "identities", "table": "tables", "row": "tables", "tags": "tables",
-    "event": "search", "report": "reports",
+    "event": "search", "report": "reports", "sign-offs": "reports",
     "guardrail-version": "guardrails", "guardrails-try": "guardrails", "held": "approvals", "live-session": "live", "firsts": "overview",
     "record-chain": "search", "ticket-chain": "approvals", "session-chain": "sessions", "row-chain": "tables",
 } | dict.fromkeys(

@@ -33,7 +33,7 @@ def unsigned(tmp_path: Path) -> bytes:
 def test_a_signed_report_is_the_unsigned_file_with_a_valid_signature_behind_it(unsigned: bytes, tmp_path: Path) -> None:
     signed = signing.sign(unsigned)
     assert signed.startswith(unsigned)
-    assert signing.check(signed) == signing.Verdict(True, True, True, signing.fingerprint())
+    assert signing.check(signed) == signing.Verdict(True, True, True, signing.fingerprint(), 1)
     (tmp_path / "signed.pdf").write_bytes(signed)
     told = subprocess.run(["pdfsig", tmp_path / "signed.pdf"], capture_output=True, text=True, check=False).stdout
     assert "Signature Validation: Signature is Valid." in told
@@ -93,7 +93,7 @@ def test_the_verifier_confirms_a_report_as_a_whole_and_notices_what_is_not_ours(
 
     def found(data: bytes, by: notes.Policy = policy) -> tuple[int, str]:
         verdict = verify(data, by)
-        return verdict.exit, verdict.checks[-1].state if verdict.checks else "unreadable"
+        return verdict.exit, next((check.state for check in verdict.checks if check.name == "pdf"), "unreadable")
 
     assert found(signed) == (0, "pass")
     assert found(unsigned) == (2, "missing")
