@@ -356,3 +356,13 @@ class KindUnavailable(TouchstoneError):
     code = "kind-unavailable"
     status = 422
     default = "This kind of report is not available from the connected sources. `bin/manage report kinds` says why."
+
+
+class CheckStopped(TouchstoneError):
+    """A file that somebody brought could not be checked within the limits of the server; nothing is said of it by that."""
+
+    code = "check-stopped"
+    status = 422
+    default = (
+        "The check took too long or too much memory here, and says nothing of the file. Check it on your own machine."
+    )

@@ -3,6 +3,7 @@
 from django.urls import path, re_path
 
 from reports import review_views, views
+from reports import desk, views
 
 urlpatterns = [
     path("", views.reports, name="reports"),
@@ -11,6 +12,7 @@ urlpatterns = [
     path("sign-off/", review_views.sign_offs, name="sign-offs"),
     path("sign-off/plan", review_views.plan, name="sign-off-plan"),
     path("<int:report_id>/sign-off", review_views.sign_off, name="report-sign-off"),
+    path("verify/", desk.verify, name="report-verify"),
     path("schedule", views.schedule, name="report-schedule"),
     path("<int:report_id>/", views.report, name="report"),
     path("<int:report_id>/redraw", views.redraw, name="report-redraw"),

@@ -51,6 +51,7 @@ PAGES = {
     "approvals": "/approvals/",
     "held": "/approvals/held/req-1/",
     "reports": "/reports/",
+    "report-verify": "/reports/verify/",
     "integrity": "/integrity/",
     "erasures": "/integrity/erasures/",
     "record": "/events/1/",

@@ -133,6 +133,11 @@ def _alone(data: bytes, byte_range: Sequence[int], content: bytes) -> bool:
 
 
 def _plain(signed: Any) -> bool:
-    """Whether the algorithms that a signature lists in front, which it does not cover, are the one that it uses (RFC 5652, 5.1)."""
+    """Whether the members of a signature that it does not cover are as our signer writes them (RFC 5652 sections 5.1, 5.3).
+
+    Those are the versions, and the list in front of the algorithms that are used.
+    """
     used = [signer["digest_algorithm"].dump() for signer in signed["signer_infos"]]
-    return len(used) == 1 and [each.dump() for each in signed["digest_algorithms"]] == used
+    versions = {each["version"].native for each in (signed, *signed["signer_infos"])}
+    listed = [each.dump() for each in signed["digest_algorithms"]]
+    return len(used) == 1 and listed == used and versions == {"v1"}

@@ -10,12 +10,12 @@ from functools import cached_property
 from typing import Any
 
 from lineage import notes
-from lineage.errors import PackInvalid, PackUnreadable
-from lineage.verify import cover, pdf, reruns, trust
+from lineage.errors import PackInvalid, PackUnreadable, TouchstoneError
+from lineage.verify import cover, draws, pdf, reruns, trust
 from lineage.verify.evidence import Evidence
 from lineage.verify.verdicts import Check, Finding, Verdict, run
 
-MANIFEST, CHECKPOINT, COMPLETENESS = "manifest.json", "checkpoint.txt", "completeness.json"
+MANIFEST, CHECKPOINT, SAMPLE = "manifest.json", "checkpoint.txt", "sample.json"
 ALONE = "The PDF carries a pack and no list of attachments: nothing but the pack and the signature is judged."
 NAMED_MOST = 8
 OPERATED, DEVIATED, NOT_OCCURRED, NOT_TESTED = (
@@ -132,6 +132,11 @@ def _listed(report: Report, check: Callable[[Report], Finding]) -> Finding:
         return check(report)
     except reruns.Stopped as error:
         return "missing", error.message
+    except (TouchstoneError, MemoryError):
+        raise
+    except Exception as error:
+        # What a forged attachment holds may be of any type, and fails anywhere.
+        raise PackInvalid("An attachment holds what does not follow its form.") from error
 
 
 def _attachments(report: Report) -> Finding:
@@ -282,9 +287,9 @@ def _records(report: Report) -> Finding:
     if beyond:
         raise PackInvalid(f"Record {beyond[0]} of population.parquet is not below the report's checkpoint.")
     shared = sorted(set(records) & set(places))
-    rows = population.select([*HEADERS, *TOLD]).take([places[index] for index in shared]).to_pylist()
-    for index, row in zip(shared, rows, strict=True):
-        _same_record(index, row, report.pack)
+    told = population.select([*HEADERS, *TOLD])
+    for index in shared:
+        _same_record(index, told.slice(places[index], 1).to_pylist()[0], report.pack)
     return "pass", _presence(len(shared), len(places))
 
 
@@ -312,6 +317,33 @@ def _same_record(index: int, row: dict[str, Any], pack: Evidence | None) -> None
             raise PackInvalid(f"population.parquet says otherwise of record {index} than the signed log: {column}.")
 
 
+def _samples(report: Report) -> Finding:
+    lacking = reruns.lacking()
+    if lacking:
+        return "missing", f"Not drawn again: install {lacking}."
+    drawn = 0
+    beside = {str(each.get("test")): each for each in _sample_file(report)}
+    for one in report.manifest["tests"]:
+        told, held = one.get("sample"), report.tables.get(f"{one['id'].replace('-', '_')}.items")
+        if not isinstance(told, dict) or held is None or told.get("test") != one["id"]:
+            raise PackInvalid(f"{MANIFEST} names no sample of {one['id']}.")
+        found = draws.differing(told, held)
+        if found or any(beside.get(one["id"], {}).get(name) != value for name, value in told.items()):
+            raise PackInvalid(f"The sample of {one['id']} is not as drawn again: {found or SAMPLE}.")
+        drawn += int(told["size"])
+    return (
+        "pass",
+        f"Drawn again from the tests' answers, the same {drawn} items. Nobody picked them unless somebody knew the nonce.",
+    )
+
+
+def _sample_file(report: Report) -> list[dict[str, Any]]:
+    try:
+        return [dict(each) for each in json.loads(report.text(SAMPLE))["samples"]]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise PackInvalid(f"{SAMPLE} does not follow its form.") from error
+
+
 CHECKS: tuple[tuple[int, str, Callable[[Report], Finding]], ...] = (
     (16, "attachments", _attachments),
     (17, "cover", _cover),
@@ -319,4 +351,5 @@ CHECKS: tuple[tuple[int, str, Callable[[Report], Finding]], ...] = (
     (19, "tables", _tables),
     (20, "tests", _tests),
     (21, "records", _records),
+    (22, "samples", _samples),
 )

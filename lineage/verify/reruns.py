@@ -78,8 +78,8 @@ def answer(name: str, sql: str, tables: Mapping[str, Any]) -> Any:
                 return own.sql(sql).to_arrow_table()
             finally:
                 stop.cancel()
-    except duckdb.InterruptException as error:
-        raise Stopped(f"{name} was stopped after {SECONDS_MOST} s: not re-run. Run it on a faster machine.") from error
+    except (duckdb.InterruptException, duckdb.OutOfMemoryException) as error:
+        raise Stopped(f"{name} took too long or too much memory: not re-run. Run it on a larger machine.") from error
     except duckdb.Error as error:
         reason = str(error).splitlines()[0][:160]
         raise PackInvalid(f"{name} does not run on the attached tables: {reason}") from error

@@ -45,6 +45,7 @@ GATEWAY = (
 SECTIONS = {
     "session": "sessions", "identity": "identities", "table": "tables", "row": "tables", "tags": "tables",
     "event": "search", "report": "reports", "sign-offs": "reports",
+    "event": "search", "report": "reports", "report-verify": "reports",
     "guardrail-version": "guardrails", "guardrails-try": "guardrails", "held": "approvals", "live-session": "live", "firsts": "overview",
     "record-chain": "search", "ticket-chain": "approvals", "session-chain": "sessions", "row-chain": "tables",
 } | dict.fromkeys(

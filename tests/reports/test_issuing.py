@@ -24,7 +24,9 @@ from lineage import checkpoints, engine, errors, events, health, ingest, ledger,
 from lineage.access import Viewer
 from lineage.events import Event
 from lineage.models import Identity, Source, SourceHealth, User
-from reports import controls, evidence, frozen, issuing, periods, requests, schedules, signing, tasks
+from lineage.notes import parse_policy
+from lineage.verify import verify
+from reports import controls, evidence, frozen, issuing, periods, policies, requests, schedules, signing, tasks
 from reports.evidence import Request
 from reports.models import Report, Status
 
@@ -158,6 +160,8 @@ def test_each_kind_is_issued_signed_and_its_tests_run_again_from_the_file(shop: 
         assert again.equals(pq.read_table(io.BytesIO(attached[f"{test.stem}.items.parquet"])))
         assert told["counts"]["items"] == again.num_rows
         assert told["counts"]["deviating"] == sum(map(bool, again["deviations"].to_pylist()))
+    verdict = verify(signed, parse_policy(policies.text()))
+    assert verdict.exit == 0, verdict
 
 
 @pytest.mark.parametrize("sealed", [False, True])

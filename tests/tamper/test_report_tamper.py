@@ -78,7 +78,7 @@ def test_the_untouched_report_is_valid_and_its_tests_are_run_again(made: Made) -
     data, policy, _ = made
     verdict = verify(data, policy)
     found = told(verdict)
-    assert (verdict.exit, [check.number for check in verdict.checks]) == (0, list(range(1, 22))), verdict
+    assert (verdict.exit, [check.number for check in verdict.checks]) == (0, list(range(1, 23))), verdict
     assert {found[name][0] for _, name, _ in report.CHECKS} == {"pass"}
     assert "acts.sql" in found["tables"][1]
     assert "privileged-access 3 of 4 deviate" in found["tests"][1]
@@ -180,6 +180,9 @@ def test_an_insider_who_repairs_list_and_cover_is_given_away_by_the_tables_the_t
     counts["tests"][0]["counts"]["deviating"] = 0
     told_counts = json.dumps({"tests": counts["tests"]}).encode()
     assert "counts otherwise for privileged-access: deviating" in faults({"counts": told_counts})["tests"]
+    counts = json.loads(files["manifest.json"])
+    counts["tests"][0]["sample"]["picks"][0]["item"] = "another"
+    assert "drawn again: picks" in faults({"counts": json.dumps({"tests": counts["tests"]}).encode()})["samples"]
     mild = json.dumps({"conclusion": "operated without deviation"}).encode()
     assert "concludes otherwise than its tests: deviations noted" in faults({"counts": mild})["tests"]
     assert faults({"counts": b'{"as_of": 3}'})["checkpoint"].endswith("manifest.json of 3.")

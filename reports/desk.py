@@ -1,0 +1,105 @@
+"""Pages where a reader works with evidence: a file that they bring is checked, and the verdict shown line by line."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from django.core.files.uploadedfile import UploadedFile
+from django.db import DatabaseError
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.views.decorators.csrf import csrf_exempt, csrf_protect
+from django.views.decorators.http import require_http_methods
+
+from lineage import errors, ledger
+from lineage.access import Viewer
+from lineage.answers import signed_in
+from lineage.verify.verdicts import INVALID, UNREADABLE, UNTRUSTED, VALID
+from lineage.views import frame
+from reports import checking, policies, requests
+from reports.models import Report
+
+FORM_BYTES = 64 * 1024
+TITLES = {
+    VALID: "Valid: every check of this file holds",
+    INVALID: "Invalid: do not rely on this file",
+    UNTRUSTED: "Consistent, and not confirmed: something is missing",
+    UNREADABLE: "This file cannot be read as evidence",
+}
+TONES = {VALID: "complete", INVALID: "gap", UNTRUSTED: "silent", UNREADABLE: "gap"}
+STATES = {"pass": "complete", "fail": "gap", "missing": "silent", "note": "waiting"}
+
+
+@csrf_exempt
+@require_http_methods(["GET", "POST"])
+def verify(request: HttpRequest) -> HttpResponseBase:
+    """Says no to what is too large before any of it is read; the form's own token is looked at behind that."""
+    most = checking.BYTES_MOST + checking.POLICY_BYTES_MOST + FORM_BYTES
+    if int(request.META.get("CONTENT_LENGTH") or 0) > most:
+        raise errors.BodyTooLarge(
+            f"Here at most {checking.BYTES_MOST // 1024**2} MiB are checked. Check it on your own machine; nothing was read."
+        )
+    return _verify(request)
+
+
+@csrf_protect
+@signed_in
+def _verify(request: HttpRequest, viewer: Viewer) -> HttpResponse:
+    """The form; of a file that is brought, the numbered verdict. The file is not kept."""
+    context: dict[str, Any] = {
+        "title": "Check a report or an evidence pack",
+        "most_mib": checking.BYTES_MOST // 1024**2,
+    }
+    if request.method == "POST":
+        context |= _judged(request, viewer)
+    return frame.page(request, "reports/verify.html", context)
+
+
+def _judged(request: HttpRequest, viewer: Viewer) -> dict[str, Any]:
+    file, own = request.FILES.get("file"), request.FILES.get("policy")
+    if file is None:
+        raise errors.QueryInvalid("Choose the file that is to be checked: a report (PDF) or an evidence pack.")
+    policy = policies.text() if own is None else _policy(own)
+    sha256 = hashlib.sha256()
+    for chunk in file.chunks():
+        sha256.update(chunk)
+    try:
+        found = checking.verdict(file.chunks(), policy)
+    except errors.CheckStopped as stopped:
+        _record(viewer, sha256.hexdigest(), stopped.code)
+        raise
+    _record(viewer, sha256.hexdigest(), str(found["exit"]))
+    return {
+        "title": TITLES[found["exit"]],
+        "tone": TONES[found["exit"]],
+        "verdict": found,
+        "checks": [{**check, "tone": STATES[check["state"]]} for check in found["checks"]],
+        "file": {"name": file.name, "bytes": file.size, "sha256": sha256.hexdigest()},
+        "is_own_policy": own is not None,
+        "issued": _issued(viewer, sha256.hexdigest()),
+    }
+
+
+def _policy(own: UploadedFile) -> str:
+    raw = own.read(checking.POLICY_BYTES_MOST + 1)
+    if len(raw) > checking.POLICY_BYTES_MOST:
+        raise errors.BodyTooLarge("A policy file has at most 256 KiB. Nothing was checked.")
+    try:
+        return bytes(raw).decode()
+    except UnicodeDecodeError as error:
+        raise errors.QueryInvalid("The policy file is not text in UTF-8. Nothing was checked.") from error
+
+
+def _issued(viewer: Viewer, sha256: str) -> Report | None:
+    """The report in the viewer's scope that was issued with exactly these bytes."""
+    return requests.visible(viewer).filter(sha256=sha256).first()
+
+
+def _record(viewer: Viewer, sha256: str, transition: str) -> None:
+    """Notes who had which file checked, with what answer, before it is given. Raises EvidenceReadUnrecorded."""
+    try:
+        ledger.record_decision(
+            "evidence_read", decided_by=viewer.email, subject=f"verify sha256:{sha256}", transition=transition
+        )
+    except (errors.StoreUnavailable, DatabaseError) as error:
+        raise errors.EvidenceReadUnrecorded from error

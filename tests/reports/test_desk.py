@@ -1,0 +1,90 @@
+"""Pages where a reader works with evidence: what they bring is checked and not kept; each check is on record."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from django.conf import settings
+from django.test import Client
+
+from lineage import queries
+from lineage.models import User
+from reports import checking, policies
+from reports.models import Report
+from tests.reports.test_issuing import AUDITOR, STRANGER, Shop, file_of, issued, shop  # noqa: F401
+
+pytestmark = pytest.mark.slow
+VERIFY = "/reports/verify/"
+
+
+def seated(email: str, **scope: object) -> Client:
+    user, _ = User.objects.get_or_create(email=email, defaults={"role": "auditor", **scope})
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def upload(body: bytes, name: str = "report.pdf") -> io.BytesIO:
+    file = io.BytesIO(body)
+    file.name = name
+    return file
+
+
+def recorded(subject: str) -> list[str]:
+    told = queries.events(AUDITOR, "kind:decision").items
+    return [e["decision"]["transition"] for e in told if str(e["decision"].get("subject", "")).startswith(subject)]
+
+
+@pytest.fixture
+def report(shop: Shop) -> Report:  # noqa: F811
+    return issued(environment="prod")
+
+
+def test_a_file_that_is_brought_is_checked_line_by_line_recorded_and_not_kept(report: Report) -> None:
+    auditor, data = seated(AUDITOR.email), file_of(report).read_bytes()
+    form = auditor.get(VERIFY).content.decode()
+    assert "drop it here" in form
+    page = auditor.post(VERIFY, {"file": upload(data)}).content.decode()
+    assert "Valid: every check of this file holds" in page
+    assert "Run again over the attached tables" in page
+    assert report.number in page
+    assert "cannot vouch for itself" in page
+    assert recorded(f"verify sha256:{report.sha256}") == ["0"]
+    changed = data[:400] + bytes([data[400] ^ 1]) + data[401:]
+    hostile = "<script>alert(1)</script>\u202e.pdf"
+    page = auditor.post(VERIFY, {"file": upload(changed, hostile), "policy": upload(b"quorum none\n")}).content.decode()
+    assert "the policy that you brought" in page
+    assert "No report that you may see was issued here with these bytes." in page
+    assert "<script>alert" not in page
+    pack = auditor.post(VERIFY, {"file": upload(b"no evidence at all")}).content.decode()
+    assert "This file cannot be read as evidence" in pack
+    # Whose scope does not hold the report is told of its checks, and not that it was issued here.
+    stranger = seated(STRANGER.email, datasources=["elsewhere"])
+    assert report.number not in stranger.post(VERIFY, {"file": upload(data)}).content.decode()
+    assert not list(settings.BASE_DIR.glob("check-*"))
+
+
+def test_what_cannot_be_checked_here_is_refused_with_what_to_do(
+    report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    auditor = seated(AUDITOR.email)
+    before = len(recorded("verify"))
+    large = auditor.generic("POST", VERIFY, b"x", CONTENT_LENGTH=str(checking.BYTES_MOST * 2))
+    assert (large.status_code, "Check it on your own machine" in large.content.decode()) == (413, True)
+    for form, words in (
+        ({}, "Choose the file"),
+        ({"file": upload(b"%PDF-"), "policy": upload(b"\xff\xfe")}, "not text in UTF-8"),
+    ):
+        answer = auditor.post(VERIFY, form)
+        assert (answer.status_code, words in answer.content.decode()) == (400, True), words
+    assert len(recorded("verify")) == before
+    strict = Client(enforce_csrf_checks=True)
+    strict.force_login(User.objects.get(email=AUDITOR.email))
+    assert strict.post(VERIFY, {"file": upload(b"%PDF-")}).status_code == 403
+    assert Client().get(VERIFY).status_code == 302
+    monkeypatch.setattr(checking, "MEMORY_MOST_BYTES", 64 * 1024**2)
+    stopped = auditor.post(VERIFY, {"file": upload(file_of(report).read_bytes())})
+    assert (stopped.status_code, "says nothing of the file" in stopped.content.decode()) == (422, True)
+    assert recorded("verify") == ["check-stopped"]
+    assert policies.text()
