@@ -2,8 +2,7 @@
 
 from django.urls import path, re_path
 
-from reports import review_views, views
-from reports import desk, views
+from reports import desk, review_views, views
 
 urlpatterns = [
     path("", views.reports, name="reports"),

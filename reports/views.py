@@ -25,6 +25,7 @@ from reports import (
     planning,
     policies,
     redraws,
+    reperformance,
     requests,
     review_views,
     sampling,
@@ -119,7 +120,7 @@ def report(request: HttpRequest, viewer: Viewer, report_id: int) -> HttpResponse
     return frame.page(request, "reports/report.html", {
         "report": found,
         "kind": KINDS.get(found.kind),
-        "summary": summary,
+        "summary": summary and reperformance.shown(found, summary),
         "unknown": [
             {"count": summary["completeness"]["unknown"].get(key, 0), "words": words} for key, words in document.UNKNOWN
         ] if summary else [],

@@ -45,12 +45,12 @@ GATEWAY = (
 SECTIONS = {
     "session": "sessions", "identity": "identities", "table": "tables", "row": "tables", "tags": "tables",
     "event": "search", "report": "reports", "sign-offs": "reports",
-    "event": "search", "report": "reports", "report-verify": "reports",
     "guardrail-version": "guardrails", "guardrails-try": "guardrails", "held": "approvals", "live-session": "live", "firsts": "overview",
     "record-chain": "search", "ticket-chain": "approvals", "session-chain": "sessions", "row-chain": "tables",
 } | dict.fromkeys(
     ("forgetting", "erasure", "checkpoints", "checkpoint", "gaps", "quarantine", "quarantine-item", "recheck", "pack"), "integrity"
 ) | dict.fromkeys(("run", "touched", "undo"), "identities")  # fmt: skip
+SECTIONS |= dict.fromkeys(("report-verify", "report-new"), "reports")
 SECTIONS |= dict.fromkeys(("finding", "finding-rules", "finding-receivers"), "findings")
 SECTIONS |= dict.fromkeys(("quarter", "saved", "saved-change"), "search")
 SECTIONS |= dict.fromkeys(("access-seat", "access-tokens", "access-sources"), "access") | {"logins": "identities"}

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import html
 import io
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from django.conf import settings
@@ -88,3 +95,31 @@ def test_what_cannot_be_checked_here_is_refused_with_what_to_do(
     assert (stopped.status_code, "says nothing of the file" in stopped.content.decode()) == (422, True)
     assert recorded("verify") == ["check-stopped"]
     assert policies.text()
+
+
+def test_each_number_of_the_page_comes_again_by_the_command_that_stands_beside_it(
+    report: Report, tmp_path: Path
+) -> None:
+    auditor = seated(AUDITOR.email)
+    page = html.unescape(auditor.get(f"/reports/{report.pk}/").content.decode())
+    shutil.copy(file_of(report), tmp_path)
+    (detach,) = re.findall(r"<code>(pdfdetach .*?)</code>", page)
+    subprocess.run(shlex.split(detach), cwd=tmp_path, check=True)
+    again = re.findall(
+        r'<td class="n">(\d+)(?:</td><td>[^<]*</td><td>)?<details class="reperform">.*?<code>(.*?)</code>',
+        page,
+        re.DOTALL,
+    )
+    assert len(again) == 1 + 4 + 2 * 5
+    # One program for all of them: each command alone takes half a second to begin.
+    programs = [command.split("<<'END'\n")[1].removesuffix("END") for _, command in again]
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(programs)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""
+    assert done.stdout.split() == [number for number, _ in again]
+    assert done.stdout.split()[:5] == ["10", "5", "4", "1", "3"]
+    links = re.findall(r'<a href="(/search\?[^"]*)">The records, live', page)
+    shown = auditor.get(links[-1]).content.decode()
+    assert "3 records" in shown
+    assert "10 records" in auditor.get(links[0]).content.decode()
