@@ -80,7 +80,7 @@ def _judged(request: HttpRequest, viewer: Viewer) -> dict[str, Any]:
     }
 
 
-def _policy(own: UploadedFile) -> str:
+def _policy(own: UploadedFile[bytes]) -> str:
     raw = own.read(checking.POLICY_BYTES_MOST + 1)
     if len(raw) > checking.POLICY_BYTES_MOST:
         raise errors.BodyTooLarge("A policy file has at most 256 KiB. Nothing was checked.")
