@@ -2,11 +2,14 @@
 
 from django.urls import include, path
 
+from reports import acts
 from reports.views import listing
 
 urlpatterns = [
     path("api/v1/", include("lineage.api_urls")),
     path("api/v1/reports", listing),
+    path("api/v1/reports/<int:report_id>/override", acts.override_by_token),
+    path("api/v1/reports/<int:report_id>/supplement", acts.supplement_by_token),
     path("", include("lineage.probes_urls")),
     path("reports/", include("reports.urls")),
     path("", include("lineage.urls")),

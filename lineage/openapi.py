@@ -131,6 +131,19 @@ HELD = {
     "requestBody": _json(_object("decision:string reason:string digest:string minutes:integer row_cap:integer")),
     "responses": {"200": {"description": "The held statement as it is now"}, **ERRORS},
 }
+REPORT = [{"name": "report_id", "in": "path", "required": True, "schema": {"type": "integer"}}]
+REPORT_NOW = {"200": {"description": "The report's id, number, status and override"}, **ERRORS}
+OVERRIDE = {
+    "summary": "Ask that a blocked report be issued all the same, with a reason, or grant it (compliance, admin; two people)",
+    "parameters": REPORT,
+    "requestBody": _json(_object("act:string reason:string")),
+    "responses": REPORT_NOW,
+}
+SUPPLEMENT = {
+    "summary": "Make a supplement of a final report: what came late and falls into its period",
+    "parameters": REPORT,
+    "responses": REPORT_NOW,
+}
 EXCHANGED = (
     "rules:object tags:array tags_state:string keys:object keys_state:string kills:array decisions:array refused:array"
 )
@@ -182,6 +195,8 @@ def document(components: dict[str, Any]) -> dict[str, Any]:
         "/api/v1/gateway/exchange": {"post": EXCHANGE},
         "/api/v1/findings/{number}/triage": {"post": TRIAGE},
         "/api/v1/gateway/held/{request_id}/decision": {"post": HELD},
+        "/api/v1/reports/{report_id}/override": {"post": OVERRIDE},
+        "/api/v1/reports/{report_id}/supplement": {"post": SUPPLEMENT},
     }
     paths |= _reads()
     error = {

@@ -60,7 +60,8 @@ def described(tests: Sequence[Test]) -> list[Described]:
             (f"{test.stem}.items.csv", safe, "text/csv", "Data"),
             (f"{test.stem}.sql", f"{test.title}: the test, as it was run", "application/sql", "Source"),
         ]
-    return [*found, *COMMON]
+    late = ("late.parquet", "The accesses that came after the report that this supplement amends", PARQUET, "Data")
+    return [*found, late, *COMMON]
 
 
 def _tests(result: Result) -> list[Test]:

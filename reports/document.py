@@ -11,10 +11,11 @@ import pyarrow.compute as pc
 from django.template.loader import render_to_string
 
 from lineage import engine
-from reports import charts, controls, outcomes, render, sampling, standing
+from reports import charts, controls, outcomes, render, sampling, standing, supplements
 from reports.controls import Test
 from reports.evidence import Evidence
 from reports.outcomes import Item, Outcome, Result
+from reports.printed import DASH, listed, moment, short
 
 ITEMS_MOST = 400
 DEVIATIONS_MOST = 150
@@ -22,8 +23,7 @@ PEOPLE_MOST = 100
 SAMPLE_MOST = 100
 MISMATCHES_MOST = 25
 STATEMENT_CHARACTERS = 360
-VALUE_CHARACTERS = 120
-DASH = "–"
+REASON_CHARACTERS = 900
 FIRST_TEST = 6
 TONES = {outcomes.OPERATED: "ok", outcomes.DEVIATED: "bad"}
 NOT_REVIEWED = "this mapping was not reviewed by a practitioner"
@@ -70,6 +70,8 @@ class Heading:
     attachments: Sequence[Mapping[str, Any]]
     draws: Sequence[str] = ()
     sign_offs: Sequence[Mapping[str, Any]] = ()
+    chain: Sequence[Mapping[str, Any]] = ()
+    supplement: Mapping[str, Any] | None = None
 
 
 def html(heading: Heading, evidence: Evidence, result: Result) -> str:
@@ -138,27 +140,6 @@ def drawn(value: Any) -> Any:
     return value
 
 
-def moment(value: dt.datetime | str | None) -> str:
-    """A time as `2026-11-21 04:49:32` (UTC), or a dash."""
-    if value is None:
-        return DASH
-    at = dt.datetime.fromisoformat(value) if isinstance(value, str) else value
-    return f"{at.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S}"
-
-
-def short(value: Any, most: int = VALUE_CHARACTERS) -> str:
-    """Text of at most `most` characters on one line; what was cut is said with its length."""
-    text = " ".join(str(value).split()) if value not in (None, "") else DASH
-    return text if len(text) <= most else f"{text[:most]} … ({len(text):,} characters)"
-
-
-def listed(values: Sequence[Any] | None, most: int = 4) -> str:
-    """The first few of a list, and how many more."""
-    shown = [short(v, 60) for v in (values or ())[:most]]
-    more = len(values or ()) - len(shown)
-    return ", ".join(shown) + (f" and {more:,} more" if more > 0 else "") if shown else DASH
-
-
 def _heading(heading: Heading) -> dict[str, Any]:
     words = {
         "final": "Final",
@@ -166,11 +147,15 @@ def _heading(heading: Heading) -> dict[str, Any]:
         "draft": "Draft",
         "blocked": "Blocked: the evidence does not reconcile",
     }
+    overridden = heading.status in ("final", "awaiting") and bool(heading.reasons)
     return {
         **dataclasses.asdict(heading),
         "issued_at": moment(heading.issued_at),
-        "reasons": [short(reason, 200) for reason in heading.reasons],
-        "status_words": words[heading.status],
+        "reasons": [short(reason, REASON_CHARACTERS) for reason in heading.reasons],
+        "supplement": supplements.printed(heading.supplement) if heading.supplement else None,
+        "status_words": words[heading.status]
+        + (", by override: the evidence does not reconcile" if overridden else ""),
+        "overridden": overridden,
         "is_final": heading.status in ("final", "awaiting"),
         "manifest_short": heading.manifest_sha256[:12],
     }

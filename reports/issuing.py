@@ -21,9 +21,23 @@ from django.db import transaction
 from lineage import access, errors, ledger
 from lineage.access import Viewer
 from lineage.models import Role, User
-from reports import attachments, document, evidence, outcomes, redraws, render, requests, reviews, signing, standing
+from reports import (
+    attachments,
+    document,
+    evidence,
+    outcomes,
+    overrides,
+    redraws,
+    render,
+    requests,
+    reviews,
+    signing,
+    standing,
+    succession,
+    supplements,
+)
 from reports.evidence import Evidence, Request
-from reports.models import Cadence, Report, Status
+from reports.models import Cadence, Override, Report, Status
 from reports.outcomes import Outcome, Result
 
 COMMAND_LINE = "@command-line"
@@ -32,7 +46,7 @@ DEVIATIONS_MOST = 1_000
 
 
 def folder_of(report: Report) -> Path:
-    return Path(settings.DATA_DIR) / "reports" / report.number
+    return Path(settings.DATA_DIR) / "reports" / report.number.replace(" ", "-")
 
 
 def claim(report_id: int) -> Report | None:
@@ -93,22 +107,24 @@ def _issue(report: Report, viewer: Viewer) -> Report:
     folder = folder_of(report)
     found = evidence.load(folder) or redraws.inputs(report, request_of(report), folder)
     found = found or evidence.collect(viewer, request_of(report), folder)
-    if _worth_waiting(report, found):
+    if not report.path and _worth_waiting(report, found):
         shutil.rmtree(folder)
         _put(report, Status.QUEUED, f"Waiting: {standing.unfinished(found, found.collected_at)[0]}")
         return report
     result = outcomes.evaluate(found)
-    report.status, report.reasons = _standing(found)
-    report.issued_at = found.collected_at
+    allowed = overrides.granted(report, standing.contradictions(found))
+    report.status, report.reasons = _standing(found, allowed)
+    report.supersedes = succession.replaced_by(report)
+    report.issued_at = (allowed and allowed.granted_at) or found.collected_at
     reviews.begin(report, folder, result.conclusion)
+    added = supplements.told(supplements.amendment(report, found), [_test(outcome) for outcome in result.outcomes])
     lines = attachments.write(report, found, result, viewer)
-    heading = _heading(report, lines, evidence.sha256(folder / attachments.MANIFEST))
+    heading = _heading(report, lines, evidence.sha256(folder / attachments.MANIFEST), added)
     unsigned = folder / "unsigned.pdf"
-    render.pdf(
-        document.html(heading, found, result), attachments.embedded(folder, result), found.collected_at, unsigned
-    )
+    render.pdf(document.html(heading, found, result), attachments.embedded(folder, result), report.issued_at, unsigned)
     signed = signing.sign(unsigned.read_bytes())
-    path = folder / f"{report.file_stem}.pdf"
+    # The blocked file stays beside the one that was let through.
+    path = folder / f"{report.file_stem}{'_override' if allowed else ''}.pdf"
     path.write_bytes(signed)
     report.unsigned_sha256, report.sha256 = evidence.sha256(unsigned), hashlib.sha256(signed).hexdigest()
     report.as_of, report.checkpoint, report.counts = found.as_of, found.checkpoint, result.counts
@@ -135,18 +151,21 @@ def _worth_waiting(report: Report, found: Evidence) -> bool:
     return repeated and in_time and bool(standing.unfinished(found, found.collected_at))
 
 
-def _standing(found: Evidence) -> tuple[Status, list[str]]:
-    """Final only for a closed period that every source has passed and that reconciles."""
+def _standing(found: Evidence, allowed: Override | None = None) -> tuple[Status, list[str]]:
+    """Final only for a closed period that every source has passed and that reconciles, or was let stand by two people."""
     against = standing.contradictions(found)
-    if against:
+    if against and allowed is None:
         return Status.BLOCKED, against
+    told = [*against, overrides.sentence(allowed)] if allowed else []
     reasons = standing.unfinished(found, found.collected_at)
     if found.request.draft_only:
         reasons.append("It was asked for as a draft.")
-    return (Status.DRAFT, reasons) if reasons else (Status.FINAL, [])
+    return (Status.DRAFT if reasons else Status.FINAL), [*reasons, *told]
 
 
-def _heading(report: Report, lines: Sequence[dict[str, Any]], manifest_sha256: str) -> document.Heading:
+def _heading(
+    report: Report, lines: Sequence[dict[str, Any]], manifest_sha256: str, added: dict[str, Any] | None
+) -> document.Heading:
     return document.Heading(
         number=report.number,
         status=report.status,
@@ -159,6 +178,8 @@ def _heading(report: Report, lines: Sequence[dict[str, Any]], manifest_sha256: s
         attachments=lines,
         draws=redraws.earlier(report),
         sign_offs=reviews.printed(report),
+        chain=succession.lines(report),
+        supplement=added,
     )
 
 
@@ -169,6 +190,9 @@ def _summarise(report: Report, found: Evidence, result: Result, heading: documen
         "kind": report.kind,
         "status": report.status,
         "reasons": report.reasons,
+        "override": overrides.summary(overrides.granted(report, standing.contradictions(found))),
+        "chain": succession.lines(report),
+        "supplement": heading.supplement,
         "period": {"from": report.period_from, "to": report.period_to},
         "environment": report.environment,
         "datasources": report.datasources,

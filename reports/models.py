@@ -9,9 +9,10 @@ from django.db import models
 
 import reports.review_models  # noqa: F401 - tables of this app, in a module of their own
 from reports.controls import KINDS
+from reports.override_models import Override
 from reports.schedule_models import Cadence, Delivery, Occurrence, Recipient, Schedule
 
-__all__ = ["Cadence", "Delivery", "Occurrence", "Recipient", "Report", "Schedule", "Status"]
+__all__ = ["Cadence", "Delivery", "Occurrence", "Override", "Recipient", "Report", "Schedule", "Status"]
 
 
 class Status(models.TextChoices):
@@ -27,6 +28,9 @@ class Status(models.TextChoices):
 
 class Report(models.Model):
     """One report: what was asked, where it stands, and the hashes of what was issued.
+
+    A supplement `amends` a final report, of whose late records it tells; it is its `supplement`-th. `late_to` is the size of the
+    log up to which late records were looked for. `supersedes`: the report of the same question and period before it.
 
     `environment` and `datasources` are the effective scope (empty: everything); who may not see all of it may not
     see the report. `redraws`: the report from whose frozen inputs this one draws its sample again.
@@ -58,19 +62,26 @@ class Report(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     started_at = models.DateTimeField(null=True)
     issued_at = models.DateTimeField(null=True)
+    amends = models.ForeignKey("self", null=True, on_delete=models.PROTECT, related_name="supplements")
+    supplement = models.PositiveIntegerField(null=True)
+    late_to = models.BigIntegerField(null=True)
+    supersedes = models.ForeignKey("self", null=True, on_delete=models.PROTECT, related_name="successors")
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["schedule", "period_from", "period_to"], name="report_once_a_period")
+            models.UniqueConstraint(fields=["schedule", "period_from", "period_to"], name="report_once_a_period"),
+            models.UniqueConstraint(fields=["amends", "supplement"], name="report_supplements_are_numbered"),
         ]
 
     @property
     def number(self) -> str:
-        """The name that people cite, such as PA-0007."""
+        """The name that people cite, such as PA-0007, or PA-0007 supplement 1."""
+        if self.amends is not None:
+            return f"{self.amends.number} supplement {self.supplement}"
         letters = KINDS[self.kind].letters if self.kind in KINDS else "R"
         return f"{letters}-{self.pk:04d}"
 
     @property
     def file_stem(self) -> str:
         last = self.period_to - dt.timedelta(microseconds=1)
-        return f"{self.kind}_{self.period_from:%Y-%m-%d}_{last:%Y-%m-%d}_{self.number}"
+        return f"{self.kind}_{self.period_from:%Y-%m-%d}_{last:%Y-%m-%d}_{self.number.replace(' ', '-')}"

@@ -51,7 +51,7 @@ def within(viewer: Viewer, environment: str, datasources: tuple[str, ...]) -> tu
 
 def visible(viewer: Viewer) -> QuerySet[Report]:
     """Reports whose whole scope lies within the viewer's, newest first; none for roles that may not see values."""
-    found = Report.objects.select_related("schedule").order_by("-pk")
+    found = Report.objects.select_related("schedule", "amends", "supersedes").order_by("-pk")
     return found.filter(_scope(viewer)) if viewer.sees_values else found.none()
 
 

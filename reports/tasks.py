@@ -18,7 +18,7 @@ from procrastinate.jobs import Job
 from procrastinate.jobs import Status as JobStatus
 
 from lineage import errors
-from reports import issuing, reviews, schedules
+from reports import issuing, reviews, schedules, supplements
 from reports.models import Report, Status
 
 STALLED_SECONDS = 30
@@ -35,6 +35,15 @@ def tick(timestamp: int) -> None:
     schedules.queue_due(now)
     reviews.escalate(now)
     for report_id in schedules.waiting():
+        enqueue(report_id)
+
+
+@app.periodic(cron="17 * * * *")
+@app.task(name="reports.late", queueing_lock="reports.late")
+def late(timestamp: int) -> None:
+    """Every hour: queue a supplement for each final report of whose period anything came since."""
+    close_old_connections()
+    for report_id in supplements.queue_late():
         enqueue(report_id)
 
 

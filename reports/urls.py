@@ -2,7 +2,7 @@
 
 from django.urls import path, re_path
 
-from reports import desk, review_views, views
+from reports import acts, desk, review_views, views
 
 urlpatterns = [
     path("", views.reports, name="reports"),
@@ -14,6 +14,8 @@ urlpatterns = [
     path("verify/", desk.verify, name="report-verify"),
     path("schedule", views.schedule, name="report-schedule"),
     path("<int:report_id>/", views.report, name="report"),
+    path("<int:report_id>/override", acts.override, name="report-override"),
+    path("<int:report_id>/supplement", acts.supplement, name="report-supplement"),
     path("<int:report_id>/redraw", views.redraw, name="report-redraw"),
     re_path(r"^(?P<report_id>\d+)/file\.(?P<form>pdf|json)$", views.download, name="report-file"),
 ]

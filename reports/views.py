@@ -19,6 +19,7 @@ from lineage.queries import short
 from lineage.views import frame
 from lineage.views.names import lines
 from reports import (
+    acts,
     available,
     document,
     periods,
@@ -128,6 +129,7 @@ def report(request: HttpRequest, viewer: Viewer, report_id: int) -> HttpResponse
         "presets": sampling.PRESETS.items(),
         "sign_off": review_views.shown(viewer, found),
         "working": found.status in (Status.QUEUED, Status.RUNNING),
+        **acts.shown(viewer, found),
     })  # fmt: skip
 
 
