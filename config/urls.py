@@ -2,7 +2,7 @@
 
 from django.urls import include, path
 
-from reports import acts
+from reports import acts, exception_views
 from reports.views import listing
 
 urlpatterns = [
@@ -10,6 +10,7 @@ urlpatterns = [
     path("api/v1/reports", listing),
     path("api/v1/reports/<int:report_id>/override", acts.override_by_token),
     path("api/v1/reports/<int:report_id>/supplement", acts.supplement_by_token),
+    path("api/v1/reports/<int:report_id>/exceptions", exception_views.listing),
     path("", include("lineage.probes_urls")),
     path("reports/", include("reports.urls")),
     path("", include("lineage.urls")),

@@ -342,6 +342,14 @@ class SignOffRefused(TouchstoneError):
     default = "This cannot be signed by you now. The report's page says whose turn it is. Nothing was signed."
 
 
+class ExceptionInvalid(TouchstoneError):
+    """What somebody says of deviations, or concludes of them, cannot be kept."""
+
+    code = "exception-invalid"
+    status = 422
+    default = "This cannot be kept as it stands. Nothing was changed."
+
+
 class ReportFailed(TouchstoneError):
     """A report could not be made. What was collected for it is kept, so that it can be made again from the same inputs."""
 

@@ -35,6 +35,7 @@ COMMON = (
         "Supplement",
     ),
     ("sample.json", "The sample of each test, and what it takes to draw it again", "application/json", "Data"),
+    ("exceptions.json", "What was said of the deviations before this report", "application/json", "Data"),
     ("checkpoint.txt", "The signed checkpoint that covers every record", "text/plain", "Supplement"),
     ("report-certificate.pem", "The certificate of this file's signature", "application/x-pem-file", "Supplement"),
 )

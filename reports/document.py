@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from django.template.loader import render_to_string
 
 from lineage import engine
-from reports import charts, controls, outcomes, render, sampling, standing, supplements
+from reports import charts, controls, exceptions, markers, outcomes, render, sampling, standing, supplements
 from reports.controls import Test
 from reports.evidence import Evidence
 from reports.outcomes import Item, Outcome, Result
@@ -72,6 +72,7 @@ class Heading:
     sign_offs: Sequence[Mapping[str, Any]] = ()
     chain: Sequence[Mapping[str, Any]] = ()
     supplement: Mapping[str, Any] | None = None
+    exceptions: Sequence[Mapping[str, Any]] = ()
 
 
 def html(heading: Heading, evidence: Evidence, result: Result) -> str:
@@ -105,6 +106,7 @@ def html(heading: Heading, evidence: Evidence, result: Result) -> str:
         },
         "attachments": heading.attachments,
         "sign_offs": heading.sign_offs,
+        "said": exceptions.printed(heading.exceptions),
     }
     return render_to_string("pdf/report.html", drawn(context))
 
@@ -198,6 +200,8 @@ def _test(number: int, outcome: Outcome, evidence: Evidence) -> dict[str, Any]:
         "actors_more": max(0, outcome.actors - PEOPLE_MOST),
         "deviations": [_item(item, test) for item in outcome.deviating_items(DEVIATIONS_MOST)],
         "deviations_more": max(0, outcome.deviating - DEVIATIONS_MOST),
+        "markers": [marker.words for marker in outcome.markers],
+        "proposal": markers.proposal(outcome.markers),
         "sample": _sample(outcome),
         "entries": [_item(item, test) for item in outcome.first(ITEMS_MOST)],
         "entries_more": max(0, outcome.items - ITEMS_MOST),

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from lineage import reach
 from lineage.erasures import selection
 from lineage.events import Erased
-from reports import issuing
+from reports import exceptions, issuing
 from reports.models import Report, Status
 
 ERASED_SEARCH = "(erased)"
@@ -22,6 +22,7 @@ ERASED_SEARCH = "(erased)"
 
 def forget_texts(texts: Sequence[str]) -> None:
     """The search text of reports that holds one of the texts is emptied."""
+    exceptions.forget_texts(texts)
     for report in Report.objects.exclude(q=""):
         if selection.names_one(texts, report.q):
             Report.objects.filter(pk=report.pk).update(q=ERASED_SEARCH)
@@ -63,4 +64,4 @@ def _indexes(path: Path) -> list[int]:
     return [index for name in names for index in table[name].to_pylist() if index is not None]
 
 
-PLACE = reach.Place(forget_texts, forget_records, ("reports_report",))
+PLACE = reach.Place(forget_texts, forget_records, ("reports_report", "reports_reportexception", "reports_judgement"))

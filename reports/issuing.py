@@ -25,6 +25,7 @@ from reports import (
     attachments,
     document,
     evidence,
+    exceptions,
     outcomes,
     overrides,
     redraws,
@@ -118,6 +119,7 @@ def _issue(report: Report, viewer: Viewer) -> Report:
     report.issued_at = (allowed and allowed.granted_at) or found.collected_at
     reviews.begin(report, folder, result.conclusion)
     added = supplements.told(supplements.amendment(report, found), [_test(outcome) for outcome in result.outcomes])
+    exceptions.freeze(report, folder)
     lines = attachments.write(report, found, result, viewer)
     heading = _heading(report, lines, evidence.sha256(folder / attachments.MANIFEST), added)
     unsigned = folder / "unsigned.pdf"
@@ -180,6 +182,7 @@ def _heading(
         sign_offs=reviews.printed(report),
         chain=succession.lines(report),
         supplement=added,
+        exceptions=exceptions.freeze(report, folder_of(report)),
     )
 
 
@@ -203,6 +206,7 @@ def _summarise(report: Report, found: Evidence, result: Result, heading: documen
         "conclusion": result.conclusion,
         "counts": result.counts,
         "tests": [_test(outcome) for outcome in result.outcomes],
+        "exceptions": heading.exceptions,
         "completeness": found.completeness,
         "sign_off": reviews.summary(list(report.sign_offs.all())),
         "pdf": {
@@ -227,5 +231,6 @@ def _test(outcome: Outcome) -> dict[str, Any]:
         "counts": outcome.counts(),
         "attributes": [dataclasses.asdict(attribute) for attribute in outcome.attributes],
         "sample": outcome.sample.told(),
+        "markers": [dataclasses.asdict(marker) for marker in outcome.markers],
         "deviations": [{k: v for k, v in item.items() if k not in ("indexes", "statement")} for item in deviating],
     }

@@ -13,6 +13,11 @@ from reports.override_models import Override
 from reports.schedule_models import Cadence, Delivery, Occurrence, Recipient, Schedule
 
 __all__ = ["Cadence", "Delivery", "Occurrence", "Override", "Recipient", "Report", "Schedule", "Status"]
+from reports.exception_models import Judgement, ReportException
+
+__all__ = [
+    "Cadence", "Delivery", "Judgement", "Occurrence", "Recipient", "Report", "ReportException", "Schedule", "Status",
+]  # fmt: skip
 
 
 class Status(models.TextChoices):

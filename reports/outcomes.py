@@ -14,10 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lineage import engine, errors
-from reports import controls, hearing, sampling
+from reports import controls, hearing, markers, sampling
 from reports.controls import Attribute, Breakdown, Table, Test
-from reports.evidence import Evidence
+from reports.evidence import Evidence, Request
 from reports.hearing import ALL_HEARD, Limits
+from reports.markers import Marker
 from reports.sampling import Plan, Sample
 
 OPERATED = "operated without deviation"
@@ -55,6 +56,7 @@ class Outcome:
     attributes: list[Tested]
     conclusion: str
     sample: Sample
+    markers: list[Marker]
     limits: Limits = ALL_HEARD
 
     @property
@@ -105,8 +107,10 @@ def evaluate(evidence: Evidence) -> Result:
     """Runs each test of the kind over the frozen tables, exactly as a reader can run it over the attached files."""
     tests = controls.tests_of(evidence.request.kind)
     derived = {one.id: _run(one, evidence.tables) for one in controls.tables_of(tests)}
-    plan = Plan(evidence.request.engagement, evidence.request.nonce, evidence.request.sample)
-    outcomes = [_outcome(test, evidence.tables | derived, hearing.limits(test.needs, evidence), plan) for test in tests]
+    asked = evidence.request
+    outcomes = [
+        _outcome(test, evidence.tables | derived, hearing.limits(test.needs, evidence), asked) for test in tests
+    ]
     (population,) = engine.over(evidence.tables, POPULATION).to_pylist()
     worst = min((outcome.conclusion for outcome in outcomes), key=WORST.index)
     return Result(outcomes, derived, population, worst)
@@ -116,7 +120,7 @@ def _run(file: Test | Table, tables: Mapping[str, pa.Table | Path]) -> pa.Table:
     return engine.over({name: tables[name] for name in file.tables}, file.sql)
 
 
-def _outcome(test: Test, tables: Mapping[str, pa.Table | Path], limits: Limits, plan: Plan) -> Outcome:
+def _outcome(test: Test, tables: Mapping[str, pa.Table | Path], limits: Limits, asked: Request) -> Outcome:
     table = _run(test, tables)
     _expect_words(test, table)
     counted = _counted(test, table)
@@ -129,7 +133,8 @@ def _outcome(test: Test, tables: Mapping[str, pa.Table | Path], limits: Limits, 
         counted["actors"],
         [_tested(attribute, counted, limits) for attribute in test.attributes],
         conclude(counted["tested"], counted["deviating"], limits),
-        sampling.drawn(test.id, table, plan),
+        sampling.drawn(test.id, table, Plan(asked.engagement, asked.nonce, asked.sample)),
+        markers.found(table, asked.since, asked.until),
         limits,
     )
 

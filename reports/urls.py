@@ -2,7 +2,7 @@
 
 from django.urls import path, re_path
 
-from reports import acts, desk, review_views, views
+from reports import acts, desk, exception_views, review_views, views
 
 urlpatterns = [
     path("", views.reports, name="reports"),
@@ -17,5 +17,7 @@ urlpatterns = [
     path("<int:report_id>/override", acts.override, name="report-override"),
     path("<int:report_id>/supplement", acts.supplement, name="report-supplement"),
     path("<int:report_id>/redraw", views.redraw, name="report-redraw"),
+    path("<int:report_id>/exceptions", exception_views.say, name="report-exceptions"),
+    path("<int:report_id>/judgement", exception_views.judge, name="report-judgement"),
     re_path(r"^(?P<report_id>\d+)/file\.(?P<form>pdf|json)$", views.download, name="report-file"),
 ]

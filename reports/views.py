@@ -22,6 +22,7 @@ from reports import (
     acts,
     available,
     document,
+    exceptions,
     periods,
     planning,
     policies,
@@ -118,6 +119,8 @@ def schedule(request: HttpRequest, viewer: Viewer) -> HttpResponse:
 def report(request: HttpRequest, viewer: Viewer, report_id: int) -> HttpResponse:
     found = requests.one(viewer, report_id)
     summary = _summary(found)
+    if summary:
+        exceptions.attach(viewer, found, summary)
     return frame.page(request, "reports/report.html", {
         "report": found,
         "kind": KINDS.get(found.kind),

@@ -177,9 +177,12 @@ ADDRESSES = (
     at("reports/sign-off/", "/reports/sign-off/"),
     at("reports/sign-off/plan", "/reports/sign-off/plan", SHARED, roles=FORGETTERS, post={"about": "kind x"}, stranger=(403,)),
     at("reports/<int:report_id>/sign-off", "/reports/{report}/sign-off", OBJECT, roles=("security", *FORGETTERS), post={"do": "sign"}),
+    at("reports/<int:report_id>/exceptions", "/reports/{report}/exceptions", OBJECT, roles=("security", *FORGETTERS), post={"owner": "x"}),
+    at("reports/<int:report_id>/judgement", "/reports/{report}/judgement", OBJECT, roles=("security", *FORGETTERS), post={"reason": "x"}),
     at(r"reports/^(?P<report_id>\d+)/file\.(?P<form>pdf|json)$", "/reports/{report}/file.json", OBJECT),
     # the API
     *(at(f"{API}{name}", f"/api/v1/{name}?format={form}") for name in LISTS for form in FORMATS),
+    at(f"{API}reports/<int:report_id>/exceptions", "/api/v1/reports/{report}/exceptions", OBJECT),
     at(f"{API}events/<int:index>", "/api/v1/events/{index}", OBJECT),
     at(f"{API}sessions/<path:key>", "/api/v1/sessions/{session}", OBJECT),
     at(f"{API}identities/<path:identity_id>", "/api/v1/identities/{identity}", OBJECT),
