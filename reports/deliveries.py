@@ -95,6 +95,11 @@ def message(report: Report) -> str:
     return msgspec.json.encode({"text": shown, "touchstone": ours}).decode()
 
 
+def of(report: Report) -> list[Delivery]:
+    """Whom the report was sent to, and how that went."""
+    return list(Delivery.objects.filter(report=report).select_related("recipient__receiver").order_by("pk"))
+
+
 def _due() -> list[int]:
     found = outbox.waiting(Delivery.objects.exclude(recipient__receiver__is_on=False))
     return list(found.values_list("recipient_id", flat=True).distinct())

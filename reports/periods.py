@@ -20,6 +20,7 @@ CALENDAR = {
     "daily": (1, "days"), "weekly": (1, "weeks"), "monthly": (1, "months"), "quarterly": (3, "months"), "yearly": (12, "months"),
 }  # fmt: skip
 CUSTOM = "custom"
+Period = tuple[dt.datetime, dt.datetime]
 LONGEST = {"days": 366, "weeks": 104, "months": 60}
 MONDAY = dt.date(2001, 1, 1)
 """The anchor of the calendar's own periods: a Monday, and the first of a month, a quarter and a year."""
@@ -88,7 +89,7 @@ def previous(rhythm: Rhythm, start: dt.datetime) -> dt.datetime:
     return start_of(rhythm, start - dt.timedelta(microseconds=1))
 
 
-def since(rhythm: Rhythm, start: dt.datetime) -> Iterator[tuple[dt.datetime, dt.datetime]]:
+def since(rhythm: Rhythm, start: dt.datetime) -> Iterator[Period]:
     """Periods without end, each beginning where the one before ends; the first begins at `start`, wherever that lies."""
     while True:
         end = following(rhythm, start)

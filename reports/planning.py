@@ -14,8 +14,18 @@ from reports.schedules import Wanted
 ASKED = "schedule"
 
 
+REFUSED = "Schedules are made by compliance and administrators, and reach on: not by who sees a stretch of time alone."
+
+
+def check(viewer: Viewer) -> None:
+    """Raises AccessDenied where the viewer may set no schedules at all."""
+    if not requests.may_schedule(viewer):
+        raise errors.AccessDenied(REFUSED)
+
+
 def one(viewer: Viewer, number: int) -> Schedule:
-    """A schedule that the viewer may set. Raises NotFound."""
+    """A schedule that the viewer may set. Raises AccessDenied and NotFound."""
+    check(viewer)
     found = requests.visible_schedules(viewer).filter(pk=number).first()
     if found is None:
         raise errors.NotFound("There is no schedule here that you may set.")
@@ -47,9 +57,13 @@ def add(viewer: Viewer, name: str, wanted: Wanted, now: dt.datetime | None = Non
 
 
 def change(viewer: Viewer, number: int, wanted: Wanted) -> Schedule:
-    """Sets a schedule otherwise, in the viewer's name. Raises AccessDenied, NotFound and QueryInvalid."""
+    """Sets a schedule otherwise, in the viewer's name. Raises AccessDenied, NotFound, KindUnavailable and QueryInvalid."""
     with configuration.asked(viewer.email, f"{ASKED} {number}"):
-        return schedules.change(viewer, one(viewer, number).pk, _within(viewer, wanted))
+        there = one(viewer, number)
+        wanted = _within(viewer, wanted)
+        if wanted.kind != there.kind:
+            available.check(viewer, wanted.kind, *wanted.scope)
+        return schedules.change(viewer, there.pk, wanted)
 
 
 def pause(viewer: Viewer, number: int) -> Schedule:
@@ -72,8 +86,5 @@ def run(viewer: Viewer, number: int, occurrence: int | None = None) -> Report:
 
 def _within(viewer: Viewer, wanted: Wanted) -> Wanted:
     """What is wanted, in the viewer's scope. Raises AccessDenied."""
-    if not requests.may_schedule(viewer):
-        raise errors.AccessDenied(
-            "Schedules are made by compliance and administrators, and reach on: not by who sees a stretch of time alone."
-        )
+    check(viewer)
     return dataclasses.replace(wanted, scope=requests.within(viewer, *wanted.scope))

@@ -55,7 +55,8 @@ def visible(viewer: Viewer) -> QuerySet[Report]:
     return found.filter(_scope(viewer)) if viewer.sees_values else found.none()
 
 
-def _place(viewer: Viewer) -> Q:
+def place(viewer: Viewer) -> Q:
+    """The condition on rows with `environment` and `datasources`: all of their scope lies in the viewer's."""
     condition = Q()
     if viewer.environments:
         condition &= Q(environment__in=viewer.environments)
@@ -74,7 +75,7 @@ def within_window(found: QuerySet[Report], window: Window) -> QuerySet[Report]:
 
 
 def _scope(viewer: Viewer) -> Q:
-    condition = _place(viewer)
+    condition = place(viewer)
     if viewer.from_at:
         condition &= Q(period_from__gte=viewer.from_at)
     if viewer.until_at:
@@ -90,7 +91,7 @@ def may_schedule(viewer: Viewer) -> bool:
 def visible_schedules(viewer: Viewer) -> QuerySet[Schedule]:
     """Schedules for those who may make them: of what lies in their scope whole."""
     found = Schedule.objects.order_by("name")
-    return found.filter(_place(viewer)) if may_schedule(viewer) else found.none()
+    return found.filter(place(viewer)) if may_schedule(viewer) else found.none()
 
 
 def one(viewer: Viewer, report_id: int) -> Report:

@@ -19,11 +19,10 @@ from lineage import configuration, errors
 from lineage.access import Viewer
 from reports import controls, periods
 from reports.models import Cadence, Occurrence, Report, Schedule, Status
-from reports.periods import Rhythm
+from reports.periods import Period, Rhythm
 
 CATCH_UP_MOST = 400
 LATE_DAYS = 3
-Period = tuple[dt.datetime, dt.datetime]
 Scope = tuple[str, tuple[str, ...]]
 log = logging.getLogger("touchstone.reports")
 
@@ -49,6 +48,16 @@ def rhythm_of(schedule: Schedule) -> Rhythm:
 def words_of(schedule: Schedule) -> str:
     """How often, in words."""
     return "once" if schedule.cadence == Cadence.ONCE else rhythm_of(schedule).words
+
+
+def days_of(schedule: Schedule, start: dt.datetime, end: dt.datetime) -> str:
+    """A period in words: the whole days of the schedule's zone; of what is due once its times."""
+    if schedule.cadence == Cadence.ONCE:
+        return f"{start:%-d %b %Y %H:%M} to {end:%-d %b %Y %H:%M} UTC"
+    rhythm = rhythm_of(schedule)
+    first, last = periods.day_of(rhythm, start), periods.day_of(rhythm, end - dt.timedelta(microseconds=1))
+    shown = f"{first:%-d %b %Y}" if first.year != last.year or first == last else f"{first:%-d %b}"
+    return shown if first == last else f"{shown} to {last:%-d %b %Y}"
 
 
 def add(

@@ -2,7 +2,7 @@
 
 from django.urls import path, re_path
 
-from reports import acts, desk, exception_views, review_views, views
+from reports import acts, desk, exception_views, review_views, schedule_views, views
 
 urlpatterns = [
     path("", views.reports, name="reports"),
@@ -12,7 +12,9 @@ urlpatterns = [
     path("sign-off/plan", review_views.plan, name="sign-off-plan"),
     path("<int:report_id>/sign-off", review_views.sign_off, name="report-sign-off"),
     path("verify/", desk.verify, name="report-verify"),
-    path("schedule", views.schedule, name="report-schedule"),
+    path("schedules/", schedule_views.schedules_page, name="schedules"),
+    path("schedules/<int:number>/", schedule_views.schedule_page, name="schedule"),
+    path("calendar/", schedule_views.calendar_page, name="report-calendar"),
     path("<int:report_id>/", views.report, name="report"),
     path("<int:report_id>/override", acts.override, name="report-override"),
     path("<int:report_id>/supplement", acts.supplement, name="report-supplement"),

@@ -21,17 +21,16 @@ from lineage.views.names import lines
 from reports import (
     acts,
     available,
+    deliveries,
     document,
     exceptions,
     periods,
-    planning,
     policies,
     redraws,
     reperformance,
     requests,
     review_views,
     sampling,
-    schedules,
     tasks,
 )
 from reports.controls import KINDS
@@ -57,7 +56,6 @@ def reports(request: HttpRequest, viewer: Viewer) -> HttpResponse:
     return frame.page(request, "reports/reports.html", _forms(request, viewer) | {
         "reports": found,
         "title": f"{final} final report{'' if final == 1 else 's'}" if found else "Reports",
-        "schedules": requests.visible_schedules(viewer),
     })  # fmt: skip
 
 
@@ -66,7 +64,6 @@ def _forms(request: HttpRequest, viewer: Viewer) -> dict[str, Any]:
     first = periods.start_of(monthly, dt.datetime.now(dt.UTC))
     return {
         **available.offered(viewer),
-        "cadences": [c for c in Cadence.choices if c[0] != Cadence.ONCE],
         "may_ask": viewer.sees_values,
         "presets": sampling.PRESETS.items(),
         "may_schedule": requests.may_schedule(viewer),
@@ -105,15 +102,6 @@ def redraw(request: HttpRequest, viewer: Viewer, report_id: int) -> HttpResponse
     return redirect("report", report_id=report.pk)
 
 
-@require_POST
-@signed_in
-def schedule(request: HttpRequest, viewer: Viewer) -> HttpResponse:
-    """Adds a repeated schedule; for compliance and administrators."""
-    name, kind, cadence = (request.POST.get(field, "").strip() for field in ("name", "kind", "cadence"))
-    planning.add(viewer, name, schedules.Wanted(kind, cadence, scope=(request.POST.get("environment", ""), ())))
-    return redirect("reports")
-
-
 @require_GET
 @evidence_read
 def report(request: HttpRequest, viewer: Viewer, report_id: int) -> HttpResponse:
@@ -125,6 +113,7 @@ def report(request: HttpRequest, viewer: Viewer, report_id: int) -> HttpResponse
         "report": found,
         "kind": KINDS.get(found.kind),
         "summary": summary and reperformance.shown(found, summary),
+        "deliveries": deliveries.of(found),
         "unknown": [
             {"count": summary["completeness"]["unknown"].get(key, 0), "words": words} for key, words in document.UNKNOWN
         ] if summary else [],

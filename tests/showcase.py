@@ -13,7 +13,8 @@ from lineage.access import Viewer
 from lineage.findings import judging, receivers, triage
 from lineage.models import ApiToken, Source, User
 from lineage.search import questions
-from reports.models import Report, Status
+from reports import periods, recipients, schedules
+from reports.models import Delivery, Report, Status
 from tests import story
 from tests.lineage import desk
 
@@ -78,6 +79,9 @@ PAGES = {
     "erasure": "/integrity/erasures/1/",
     "report": "/reports/1/",
     "report-failed": "/reports/2/",
+    "schedules": "/reports/schedules/",
+    "schedule": "/reports/schedules/1/",
+    "report-calendar": "/reports/calendar/",
     "saved-change": "/search/saved/1/",
     "lineage-session": "/lineage/session/orders-prod~s-omar@shop.example/",
     "lineage-row": "/lineage/row/orders-prod/public.payments/rows/9001/",
@@ -116,6 +120,8 @@ ADMIN_PAGES = (
     "erasure",
     "tags",
     "databases",
+    "schedules",
+    "schedule",
 )
 """Pages that show an administrator more than a reader."""
 NO_PAGES = {
@@ -196,11 +202,48 @@ def keep(now: dt.datetime) -> None:
     asked: dict[str, Any] = {"kind": "privileged-access", "period_from": start, "period_to": now, "created_by": READER}
     Report.objects.create(**asked)
     Report.objects.create(**asked, status=Status.FAILED, reasons=["The store had no room for the file."])
+    plan(now)
     ApiToken.objects.create(
         user=User.objects.get(email=READER),
         name="nightly export",
         token_hash=access.token_hash("shown"),
         expires_at=now + dt.timedelta(days=90),
+    )
+
+
+def plan(now: dt.datetime) -> None:
+    """Schedules with what was due for a while: done, failed, waiting and left out; one that is paused."""
+    carla = Viewer(KEEPER, "compliance")
+    berlin = periods.rhythm("weekly", "Europe/Berlin")
+    weekly = schedules.add(carla, "Privileged, every week", "privileged-access", "weekly", rhythm=berlin,
+                           scope=("production", ("orders-prod",)), now=now - dt.timedelta(days=70))  # fmt: skip
+    schedules.queue_due(now)
+    made = list(Report.objects.filter(schedule=weekly).order_by("period_to"))
+    for at, report in enumerate(made[:-1]):
+        report.status = Status.FAILED if at == 3 else Status.DRAFT if at == 5 else Status.FINAL
+        report.issued_at = report.period_to + dt.timedelta(days=4 if at == 6 else 1)
+        report.reasons = [
+            "" if report.status == Status.FINAL else "Source log was last heard before the period's end."
+        ][: at in (3, 5)]
+        report.save()
+    monthly = schedules.add(
+        carla, "Changes, every month", "change-management", "monthly", now=now - dt.timedelta(days=95)
+    )
+    schedules.pause(carla, monthly.pk)
+    recipients.add(carla, weekly.pk, READER, attaches=True)
+    recipients.add(carla, weekly.pk, "on call", attaches=False)
+    Delivery.objects.create(
+        report=made[0], recipient=recipients.of(weekly)[0], message_id="msg_4c1d", tries=1, answer="taken by the mail server",
+        next_at=now, told_at=now,
+    )  # fmt: skip
+    Delivery.objects.create(
+        report=made[0],
+        recipient=recipients.of(weekly)[1],
+        message_id="msg_77ab",
+        tries=2,
+        answer="HTTP 503",
+        next_at=now,
+        body="{}",
     )
 
 

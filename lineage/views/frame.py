@@ -51,6 +51,7 @@ SECTIONS = {
     ("forgetting", "erasure", "checkpoints", "checkpoint", "gaps", "quarantine", "quarantine-item", "recheck", "pack"), "integrity"
 ) | dict.fromkeys(("run", "touched", "undo"), "identities")  # fmt: skip
 SECTIONS |= dict.fromkeys(("report-verify", "report-new"), "reports")
+SECTIONS |= dict.fromkeys(("schedules", "schedule", "report-calendar"), "reports")
 SECTIONS |= dict.fromkeys(("finding", "finding-rules", "finding-receivers"), "findings")
 SECTIONS |= dict.fromkeys(("quarter", "saved", "saved-change"), "search")
 SECTIONS |= dict.fromkeys(("access-seat", "access-tokens", "access-sources"), "access") | {"logins": "identities"}

@@ -157,7 +157,7 @@ def test_a_schedule_reaches_no_further_than_who_makes_it_and_others_are_not_show
         client.force_login(User.objects.get(email=f"{name}@shop.example"))
 
         def deed(client: Client = client) -> None:
-            assert client.post("/reports/schedule", form).status_code == 403
+            assert client.post("/reports/schedules/", form).status_code == 403
 
         refused(f"{name}@shop.example", deed)
     schedules.add(HOUSE, "everything", "privileged-access", "monthly")

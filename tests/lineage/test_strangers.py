@@ -21,6 +21,7 @@ from lineage import access, checkpoints, erasures, holds, ingest, mappings, rech
 from lineage.finding_models import Finding
 from lineage.findings import judging, receivers
 from lineage.models import ApiToken, GatewaySession, User
+from reports import schedules
 from reports.models import Report, Status
 from tests import addresses, story
 from tests.addresses import ADDRESSES, EVERYBODY, OPEN, READERS, SOURCE, Address
@@ -76,7 +77,8 @@ def furnish(now: dt.datetime) -> dict[str, Any]:
     return {
         "index": index, "session": f"{HOME}~s-{WANDA['id']}", "identity": WANDA["id"], "datasource": HOME, "relation": TABLE,
         "key": f"{WORD}-9", "run": f"{WORD}-run", "item": asked("select id from ledger_quarantine"), "size": tree.head(),
-        "check": rechecks.ask(access.Viewer("root@command-line", "admin")), "report": _report(now), **_desk(), **_forgetting(),
+        "check": rechecks.ask(access.Viewer("root@command-line", "admin")), "report": _report(now),
+        "schedule": _schedule(), **_desk(), **_forgetting(),
     }  # fmt: skip
 
 
@@ -91,6 +93,17 @@ def _report(now: dt.datetime) -> int:
         kind="privileged-access", period_from=now, period_to=now, datasources=[HOME], status=Status.FAILED,
         reasons=[f"{WORD} failed"], created_by=FORGETTER,
     ).pk  # fmt: skip
+
+
+def _schedule() -> int:
+    made = schedules.add(
+        access.Viewer(FORGETTER, "compliance"),
+        f"{WORD} monthly",
+        "privileged-access",
+        "monthly",
+        scope=(f"{WORD}-env", (HOME,)),
+    )
+    return made.pk
 
 
 def _desk() -> dict[str, Any]:

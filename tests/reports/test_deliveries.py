@@ -195,8 +195,8 @@ REFUSED = (
     (CARLA, "warehouse", "receiver-invalid"),
     (CARLA, "alice\0@audit.example", "receiver-invalid"),
     (Viewer("hana@example.test", "compliance", ("hr-prod",)), "alice@audit.example", "not-found"),
-    (Viewer("alice@audit.example", "auditor"), "alice@audit.example", "not-found"),
-    (Viewer("olga@ops.example", "operator"), "olga@ops.example", "not-found"),
+    (Viewer("alice@audit.example", "auditor"), "alice@audit.example", "access-denied"),
+    (Viewer("olga@ops.example", "operator"), "olga@ops.example", "access-denied"),
 )
 
 
@@ -208,7 +208,7 @@ def test_a_recipient_that_may_not_see_it_all_is_refused_in_the_same_words_and_re
             recipients.add(who, plan.pk, name, attaches=False)
         assert refused.value.code == code
         words.add(refused.value.message)
-    assert len(words) == 2
+    assert len(words) == 3
     assert not Recipient.objects.exists()
     recorded = queries.events(CARLA, "kind:decision source:touchstone").items[: len(REFUSED)][::-1]
     told = [(row["decision"]["decided_by"], row["decision"]["transition"], row["purpose"]) for row in recorded]
