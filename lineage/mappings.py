@@ -20,12 +20,13 @@ NOBODY = ""
 
 
 class Person(NamedTuple):
-    """Who stands behind a login. `NOBODY` as id ends what held before."""
+    """Who stands behind a login. `NOBODY` as id ends what held before; `owner` answers for what is no human."""
 
     id: str
     name: str = ""
     email: str = ""
     type: str = "human"
+    owner: str = ""
 
 
 def may(viewer: Viewer) -> bool:
@@ -82,6 +83,7 @@ def keep(
     planned = [one for one in known if one.as_of > now and one.as_of >= from_at]
     newest = next((one for one in known if one not in planned), None)
     told = {"person": person.id, "name": person.name or person.id, "email": person.email, "type": person.type}
+    told |= {"owner": person.owner} if person.owner else {}
     before = _told(newest)
     then = planned[-1] if planned and planned[-1].as_of == from_at else newest
     if (
@@ -103,7 +105,7 @@ def keep(
     Identity.objects.filter(pk__in=[one.pk for one in planned]).delete()
     Identity.objects.create(
         datasource=datasource, db_user=db_user, person_id=person.id, name=told["name"], email=person.email,
-        type=person.type, as_of=from_at,
+        type=person.type, owner=person.owner, as_of=from_at,
     )  # fmt: skip
     return True
 
@@ -116,23 +118,23 @@ def _known(datasource: str, db_user: str) -> list[Identity]:
 
 def _worded(one: Identity) -> str:
     """A mapping whole, for the record."""
-    who = ", ".join(filter(None, (one.person_id or "nobody", one.name, one.email, one.type)))
+    owner = f"owner {one.owner}" if one.owner else ""
+    who = ", ".join(filter(None, (one.person_id or "nobody", one.name, one.email, one.type, owner)))
     return f"{who} from {configuration.worded(one.as_of)}"
 
 
 def _told(known: Identity | None) -> dict[str, Any] | None:
-    return (
-        {"person": known.person_id, "name": known.name, "email": known.email, "type": known.type}
-        if known is not None
-        else None
-    )
+    if known is None:
+        return None
+    told = {"person": known.person_id, "name": known.name, "email": known.email, "type": known.type}
+    return told | ({"owner": known.owner} if known.owner else {})
 
 
 def _check(datasource: str, db_user: str, person: Person) -> None:
-    names = (datasource, db_user, person.id, person.name, person.email)
+    names = (datasource, db_user, person.id, person.name, person.email, person.owner)
     if not (datasource.strip() and db_user.strip()) or any(len(name) > 200 or "\0" in name for name in names):
         raise errors.MappingInvalid(
-            "Name a database, a login and a person in up to 200 characters each. Nothing was changed."
+            "Name a database, a login, a person and who answers for them in up to 200 characters each. Nothing was changed."
         )
     if person.type not in TYPES:
         raise errors.MappingInvalid(f"The kind is one of {', '.join(TYPES)}. Nothing was changed.")

@@ -121,7 +121,10 @@ class SourceHealth(models.Model):
 
 
 class Identity(models.Model):
-    """Whose login is whose, as of a time (imported reference; each import is a configuration event)."""
+    """Whose login is whose, as of a time (imported reference; each import is a configuration event).
+
+    `owner` is who answers for a service or an agent: the id of a person.
+    """
 
     datasource = models.CharField(max_length=200)
     db_user = models.CharField(max_length=200)
@@ -129,6 +132,7 @@ class Identity(models.Model):
     name = models.CharField(max_length=200)
     email = models.CharField(max_length=200, blank=True)
     type = models.CharField(max_length=10, default="human")
+    owner = models.CharField(max_length=200, blank=True, default="")
     as_of = models.DateTimeField()
 
     class Meta:

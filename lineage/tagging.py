@@ -60,18 +60,23 @@ def establish(viewer: Viewer, datasource: str, relation: str, column: str, text:
         rights.refuse("configuration", None, viewer.email, error.code)
         raise
     with transaction.atomic():
-        own = Tag.objects.select_for_update().filter(datasource=datasource, relation=relation, column=column)
-        before = own.first()
-        told = ledger.decision(
-            "configuration", decided_by=viewer.email, subject=subject(datasource, relation, column),
-            transition=f"{_words(before.classes) if before else 'not tagged'} → {_words(classes)}", purpose=why,
-        )  # fmt: skip
-        whole = configuration.whole(before.classes if before else None, classes)
-        ledger.record(msgspec.structs.replace(told, datasource=datasource, statement=whole))
-        Tag.objects.update_or_create(
-            datasource=datasource, relation=relation, column=column, defaults={"classes": classes, "by": viewer.email}
-        )
+        keep(datasource, relation, column, classes, viewer.email, why)
     return classes
+
+
+def keep(datasource: str, relation: str, column: str, classes: list[str], by: str, why: str) -> None:
+    """Gives a column these classes, with the record of it. Call inside a transaction."""
+    own = Tag.objects.select_for_update().filter(datasource=datasource, relation=relation, column=column)
+    before = own.first()
+    told = ledger.decision(
+        "configuration", decided_by=by, subject=subject(datasource, relation, column),
+        transition=f"{_words(before.classes) if before else 'not tagged'} → {_words(classes)}", purpose=why,
+    )  # fmt: skip
+    whole = configuration.whole(before.classes if before else None, classes)
+    ledger.record(msgspec.structs.replace(told, datasource=datasource, statement=whole))
+    Tag.objects.update_or_create(
+        datasource=datasource, relation=relation, column=column, defaults={"classes": classes, "by": by}
+    )
 
 
 def _words(classes: Iterable[str]) -> str:

@@ -31,6 +31,10 @@ TABLES = {
     "roles": Frozen("Role attributes and when they were in force", queries.control_facts),
     "owners": Frozen("Owners of tables and when they owned them", queries.control_facts),
     "decisions": Frozen("Requests and approvals on the tickets cited", queries.control_facts),
+    "released": Frozen("Statements that ran after a decision, beside what was asked for", queries.released),
+    "tags": Frozen("Columns with classes, and when they had them", queries.classified),
+    "identities": Frozen("Whose login was whose, and who answers for it", queries.registered),
+    "rights": Frozen("Rights on classified tables, and when they were held", queries.rights_held),
     "hours": Frozen("Each hour of each source: what came, and what is known to be amiss", queries.source_hours),
     "checkpoints": Frozen("The last checkpoint of each hour, with its consistency path", queries.checkpoint_chain),
 }

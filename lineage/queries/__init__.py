@@ -28,7 +28,9 @@ from lineage.queries.own import own_reads
 from lineage.queries.people import identities, identity, session_facets, sessions
 from lineage.queries.places import column, datasources, relation, relations
 from lineage.queries.records import event, events, touches
+from lineage.queries.registers import classified, registered, rights_held
 from lineage.queries.rehearsal import TRIAL_MOST, Shift, Trial, dry_run
+from lineage.queries.releases import released
 from lineage.queries.review import approvals
 from lineage.queries.signed import checkpoint_chain
 from lineage.queries.subjects import Subject, run, touched
@@ -41,10 +43,11 @@ from lineage.queries.whole import alarms, completeness, integrity, population
 __all__ = [
     "COMPLETED", "FACET_MOST", "LISTS", "SECOND", "TRIAL_MOST", "Answer", "Coverage", "Narrowed", "Shift", "Span",
     "Subject", "Total", "Trial", "Whole", "Window", "alarms", "approvals", "between", "chain", "checkpoint",
-    "checkpoint_chain", "checkpoints", "column", "completeness", "completions", "conduct", "control_facts",
-    "datasources", "dry_run", "event", "events", "exact_total", "finding", "findings", "firsts", "found", "gaps",
-    "holders", "identities", "identity", "integrity", "inventory", "kinds_counted", "login_history", "logins",
-    "overview", "own_reads", "owners", "population", "quarantined", "quarantined_item", "relation", "relations",
-    "row", "run", "search_counts", "session", "session_facets", "sessions", "source_hours", "supply", "tag_history", "tags",
-    "tags_of", "tallied", "tickets", "touched", "touches", "undoing",
+    "checkpoint_chain", "checkpoints", "classified", "column", "completeness", "completions", "conduct",
+    "control_facts", "datasources", "dry_run", "event", "events", "exact_total", "finding", "findings", "firsts",
+    "found", "gaps", "holders", "identities", "identity", "integrity", "inventory", "kinds_counted", "login_history",
+    "logins", "overview", "own_reads", "owners", "population", "quarantined", "quarantined_item", "registered",
+    "relation", "relations", "released", "rights_held", "row", "run", "search_counts", "session", "session_facets",
+    "sessions", "source_hours", "supply", "tag_history", "tags", "tags_of", "tallied", "tickets", "touched",
+    "touches", "undoing",
 ]  # fmt: skip

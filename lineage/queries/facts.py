@@ -39,7 +39,8 @@ def control_facts(
     """Arrow tables `roles`, `owners` (each with the span it was in force and the record it comes from) and `decisions`.
 
     A database's first state stands for the time before it too, marked `assumed`. Members of an owning role are owners.
-    Decisions are those on tickets that accesses of the period cite, whenever decided; unauthorised ones are left out.
+    Decisions are those on tickets and gateways' requests that accesses of the period cite, whenever decided; unauthorised ones
+    are left out.
     """
     condition, values = scoped(viewer, Window(since, until, environment))
     if datasources:
@@ -54,8 +55,8 @@ def control_facts(
         decisions = question.rows(
             "select index, occurred_at, received_at, environment, source, ticket, decision_type, approval, decided_by, who_id "  # noqa: S608
             "from activity where kind = 'decision' and not list_contains(flags, 'unauthorised_assertion') "
-            f"and ticket in (select ticket from activity where {condition} and {ACCESSES} and ticket is not null) "
-            "order by index",
+            "and ticket in (select unnest([ticket, case when attribution = 'gateway' then approval_request end]) "
+            f"from activity where {condition} and {ACCESSES}) order by index",
             values,
         )
     roles, owners = _spans(states)

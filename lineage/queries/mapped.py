@@ -28,7 +28,7 @@ def logins(viewer: Viewer, datasource: str = "", db_user: str = "") -> list[dict
             values.append(value)
     with connection.cursor() as cursor:
         cursor.execute(
-            "select datasource, db_user, person_id, name, email, type, as_of as from_at, "  # noqa: S608 - our own words
+            "select datasource, db_user, person_id, name, email, type, owner, as_of as from_at, "  # noqa: S608 - our own words
             "lead(as_of) over (partition by datasource, db_user order by as_of) as to_at from lineage_identity "
             f"where {' and '.join(conditions)} order by 1, 2, as_of desc limit {MOST}",
             values,

@@ -93,8 +93,8 @@ def population(
                 "The log could not be read at the size of its checkpoint. Try again in a moment."
             )
         yield from question.batches(
-            f"select {EVENT_COLUMNS}, who_email, roles, position, sequence, source_format from activity "  # noqa: S608
-            f"where {condition} and {ACCESSES} order by index",
+            f"select {EVENT_COLUMNS}, who_email, roles, columns, masked_columns, position, sequence, source_format "  # noqa: S608
+            f"from activity where {condition} and {ACCESSES} order by index",
             values,
         )
 

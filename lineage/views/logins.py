@@ -23,13 +23,18 @@ def logins(request: HttpRequest, viewer: Viewer) -> HttpResponse:
     """Mappings in the viewer's scope with their history; a POST says whose a login is from now on, or that it is nobody's."""
     if request.method == "POST":
         told = {
-            name: request.POST.get(name, "").strip() for name in ("datasource", "db_user", "person", "name", "email")
+            name: request.POST.get(name, "").strip()
+            for name in ("datasource", "db_user", "person", "name", "email", "owner")
         }
         ends = request.POST.get("end") == "1"
         if not ends and not told["person"]:
             raise errors.MappingInvalid("Name the person, service or agent whose login it is. Nothing was changed.")
         kind = request.POST.get("type") or "human"
-        person = Person(mappings.NOBODY) if ends else Person(told["person"], told["name"], told["email"], kind)
+        person = (
+            Person(mappings.NOBODY)
+            if ends
+            else Person(told["person"], told["name"], told["email"], kind, told["owner"])
+        )
         from_at = _moment(request.POST.get("from", ""))
         mappings.establish(viewer, told["datasource"], told["db_user"], person, from_at, request.POST.get("reason", ""))
         return redirect(request.get_full_path())

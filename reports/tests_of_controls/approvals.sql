@@ -1,7 +1,7 @@
 -- Test of control: approvals. docs/tests-of-controls.md says how such a file is read.
 -- /// test
 -- id = "approvals"
--- version = 1
+-- version = 2
 -- title = "Approvals and their use"
 -- question = "Was everything that was done under a ticket approved, by somebody who neither asked for it nor did it, before it was done and while it held?"
 -- item = "ticket"
@@ -37,8 +37,9 @@
 -- "expired" = "lapsed"
 -- ///
 --
--- Tickets are those that an act of the period cites, and those that were asked for or decided in it. A ticket of one
--- environment is another in the next: an approval holds only where it was given.
+-- A ticket is also the request under which a gateway let a statement run. Tickets are those that an act of the period
+-- cites, and those that were asked for or decided in it. A ticket of one environment is another in the next: an approval
+-- holds only where it was given.
 with decided as (
     select environment, ticket, min(index) as first_index, list(index order by index) as indexes,
            min(occurred_at) as asked_at,
@@ -50,13 +51,13 @@ with decided as (
     from decisions where ticket is not null group by environment, ticket
 ),
 used as (
-    select environment, ticket, count(*) as acts, min(first_index) as first_act,
+    select environment, cited as ticket, count(*) as acts, min(first_index) as first_act,
            list(first_index order by first_index) as act_indexes,
            min(occurred_at) as first_used_at, max(occurred_at) as last_used_at,
            list_sort(list_distinct(list_filter(flatten(list([lower(who_id), lower(who_email), lower(on_behalf_of)])),
                                                lambda p: p is not null))) as users,
            any_value(datasource) as datasource
-    from acts where took_effect and ticket is not null group by environment, ticket
+    from acts where took_effect and cited is not null group by environment, cited
 ),
 held as (
     select coalesce(d.environment, u.environment) as environment, coalesce(d.ticket, u.ticket) as ticket,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from lineage.queries import facts, hours, signed
+from lineage.queries import facts, hours, registers, releases, signed
 from reports import evidence
 from reports.evidence import Evidence, Request
 
@@ -29,9 +29,15 @@ POPULATION = pa.schema(
         for name in ("attribution_index", "rows_returned", "rows_affected", "duration_us", "sequence")
     ]
     + [(name, pa.bool_()) for name in ("claimed", "opaque")]
-    + [(name, pa.list_(pa.string())) for name in ("relations", "flags", "key_columns", "roles")]
+    + [
+        (name, pa.list_(pa.string()))
+        for name in ("relations", "flags", "key_columns", "roles", "columns", "masked_columns")
+    ]
 )
-EMPTY = {"hours": hours.HOURS, "checkpoints": signed.CHECKPOINTS}
+EMPTY = {
+    "hours": hours.HOURS, "checkpoints": signed.CHECKPOINTS, "released": releases.RELEASED, "tags": registers.TAGS,
+    "identities": registers.IDENTITIES, "rights": registers.RIGHTS,
+}  # fmt: skip
 """Tables that most tests read nothing of."""
 NOTE = "touchstone.test/log\n1000\nqWvGHJ0eEmfoTkRvKfrPRwDuRvUXzFrMqvm2LRHzHsU=\n\n— touchstone.test/log AAAAAA==\n"
 
@@ -45,6 +51,7 @@ def access(index: int, **more: Any) -> dict[str, Any]:
         "who_id": "orders-api", "who_name": "orders-api", "who_type": "service", "db_user": "orders_api",
         "attribution": "mapped_login", "client_app": "psql", "client_ip": "10.0.0.7", "transaction_id": f"t{index}",
         "outcome": "committed", "verdict": "allowed", "relations": ["public.customers"], "flags": [], "roles": [],
+        "columns": [], "masked_columns": [],
         "claimed": False, "opaque": False, "correlation_id": f"c{index}", "statement": "select * from customers where id = $1",
     }  # fmt: skip
     return row | more

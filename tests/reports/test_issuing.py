@@ -27,6 +27,8 @@ from lineage.models import Identity, Source, SourceHealth, User
 from lineage.notes import parse_policy
 from lineage.verify import verify
 from reports import controls, evidence, frozen, issuing, periods, policies, requests, schedules, signing, tasks
+from lineage.models import Identity, Source, SourceHealth, Tag, User
+from reports import controls, evidence, frozen, issuing, periods, requests, schedules, signing, tasks
 from reports.evidence import Request
 from reports.models import Report, Status
 
@@ -147,6 +149,8 @@ def file_of(report: Report) -> Path:
 
 @pytest.mark.parametrize("kind", controls.KINDS)
 def test_each_kind_is_issued_signed_and_its_tests_run_again_from_the_file(shop: Shop, kind: str) -> None:
+    Tag.objects.create(datasource="orders", relation="public.customers", column="email", classes=["email"], by="eve")
+    Tag.objects.update(at=DAY)
     report = issued(kind=kind, environment="prod")
     assert report.status == Status.FINAL
     signed = file_of(report).read_bytes()

@@ -18,7 +18,7 @@ import msgspec
 from django.core.management.base import CommandParser
 from django.db import transaction
 
-from lineage import errors, events, inventory, ledger, mappings, tickets
+from lineage import errors, events, inventory, ledger, mappings, tagging, tickets
 from lineage.management.commands._told import Told, operator
 from lineage.models import Tag
 
@@ -54,7 +54,7 @@ def _check_tag(row: Row, as_of: dt.datetime) -> str:
 
 
 def _keep_identity(row: Row, as_of: dt.datetime) -> None:
-    person = mappings.Person(row["id"], row["name"], row["email"], row["type"])
+    person = mappings.Person(row["id"], row["name"], row["email"], row["type"], row.get("owner") or "")
     try:
         mappings.keep(row["datasource"], row["db_user"], person, as_of, operator())
     except errors.MappingInvalid as error:
@@ -64,14 +64,11 @@ def _keep_identity(row: Row, as_of: dt.datetime) -> None:
 
 
 def _keep_tag(row: Row, as_of: dt.datetime) -> None:
-    """The newest import of a column counts: what it had before is in the log by the hash of the file."""
+    """The newest import of a column counts; one that says what is known already is no record."""
     classes = sorted(set(row["classes"].split()) - {NO_CLASS})
-    Tag.objects.update_or_create(
-        datasource=row["datasource"],
-        relation=row["relation"],
-        column=row["column"],
-        defaults={"classes": classes, "by": operator()},
-    )
+    place = {name: row[name] for name in ("datasource", "relation", "column")}
+    if not Tag.objects.filter(**place, classes=classes).exists():
+        tagging.keep(**place, classes=classes, by=operator(), why=f"imported as of {as_of.isoformat()}")
 
 
 def _keep_database(row: Row, as_of: dt.datetime) -> None:

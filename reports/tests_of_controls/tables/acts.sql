@@ -1,23 +1,25 @@
 -- Derived table: acts. docs/tests-of-controls.md says how such a file is read.
 -- /// table
 -- id = "acts"
--- version = 1
+-- version = 2
 -- title = "Acts, each with what was approved for it"
 -- tables = ["population", "decisions"]
 -- ///
 --
 -- An act is one statement (where the source numbers parts of a statement, each part), or the row changes of one
 -- transaction for which no statement was reported. What was checked of each act that took effect, 'pass' or the words
--- of the deviation; null where it does not apply:
+-- of the deviation; null where it does not apply. `cited` is what a decision is looked up by: the request under which a
+-- gateway let it run, else the ticket.
 --   known      the person, service or agent is known: more than a login, and no claim that is unproved or not believed
---   approved   an approval of its ticket is in the signed log
+--   approved   an approval of its ticket or request is in the signed log
 --   by_other   nobody who asked, acted, or was acted for approved it
 --   before     the approval was given before the act
 --   valid      the approval had not ended
 with record as (
     select *,
            case when kind = 'query' then coalesce(correlation_id, event_id)
-                else 'transaction ' || coalesce(transaction_id, event_id) end as act
+                else 'transaction ' || coalesce(transaction_id, event_id) end as act,
+           case when attribution = 'gateway' then json_extract_string(approval, '$.request_id') end as request_id
     from population
 ),
 stated as (
@@ -43,8 +45,11 @@ act as (
            list_sort(list_distinct(list(r.class))) as classes,
            arg_min(r.command, r.index) as command, arg_min(r.session, r.index) as session,
            arg_min(r.transaction_id, r.index) as transaction_id, arg_min(r.ticket, r.index) as ticket,
+           coalesce(any_value(r.request_id), arg_min(r.ticket, r.index)) as cited,
            arg_min(r.purpose, r.index) as purpose, arg_min(r.statement, r.index) as statement,
            list_sort(list_distinct(flatten(list(r.relations)))) as relations,
+           list_sort(list_distinct(flatten(list(r.columns)))) as columns,
+           list_sort(list_distinct(flatten(list(r.masked_columns)))) as masked_columns,
            list_sort(list_distinct(flatten(list(r.roles)))) as roles,
            list_sort(list_distinct(flatten(list(r.flags)))) as flags,
            max(coalesce(r.rows_affected, r.rows_returned)) as rows_reported,
@@ -82,14 +87,14 @@ held as (
            ) as self_approvers
     from act a
     left join captured c on a.class = 'write' and c.datasource = a.datasource and c.transaction_id = a.transaction_id
-    left join approval d on d.ticket = a.ticket and d.environment = a.environment
+    left join approval d on d.ticket = a.cited and d.environment = a.environment
 )
 select act as item, * exclude (act),
        case when not took_effect then null
             when coalesce(attribution, 'none') in ('none', 'db_login') or claimed or suspected_forgery then 'person not known'
             else 'pass' end as known,
        case when not took_effect then null
-            when ticket is null then 'no ticket'
+            when cited is null then 'no ticket'
             when approval_state is null then 'no approval'
             when approval_state = 'expired' then 'approval lapsed'
             when approval_state = 'requested' then 'approval pending'
