@@ -154,6 +154,8 @@ class Demo:
         commands += [["user", "add", email, "--role", "member", *limits] for email in WORKERS]
         commands += [["user", "add", name, "--role", "service", *limits] for name in SERVICES]
         commands += [["reference", "import", "identities", str(identities), "--as-of", _text(self.began_at)]]
+        if self.generated:
+            commands += self._registers()
         commands += [self.on_call.words(ENVIRONMENT)]
         printed = self.store.manage_all(commands)
         self.on_call.secret = printed[-1]
@@ -163,6 +165,16 @@ class Demo:
         self.keys = dict(zip([APPROVER, *WORKERS, *SERVICES], others, strict=False))
         for name, token in self.tokens.items():
             private(self.folder / f"{name}.token", token)
+
+    def _registers(self) -> list[list[str]]:
+        """The identity register and the classes of the generated quarter, as of its first day."""
+        first = _text(self.began_at - dt.timedelta(days=simulated.DAYS + 1))
+        commands = []
+        for kind, text in (("identities", simulated.IDENTITIES), ("tags", simulated.TAGS)):
+            path = self.folder / f"simulated-{kind}.csv"
+            path.write_text(text)
+            commands.append(["reference", "import", kind, str(path), "--as-of", first])
+        return commands
 
     def _start_collectors(self) -> None:
         dsn = self.monitored.dsn("touchstone", None, shop.DATABASE)

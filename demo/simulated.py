@@ -1,7 +1,8 @@
 """Ninety generated days in the environment `simulated`, so that no page looks dead.
 
 Nothing here happened: the events are made from a fixed seed, in the rhythm of an office (busy weekdays, quiet nights),
-and go through the same API as everybody's. They never stand in the environment of real records.
+and go through the same API as everybody's. They never stand in the environment of real records. What goes wrong in them
+stands in `demo.planted`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+from demo import planted
+from demo.planted import LEAD, Planted
 from demo.store import Store
 
 Json = dict[str, Any]
@@ -28,6 +31,20 @@ HUMANS = [
 ]  # fmt: skip
 SERVICES = [("crm-sync", "CRM sync"), ("billing", "Billing"), ("mailer", "Mailer")]
 AGENTS = [("forecast-agent", "Forecast agent"), ("triage-agent", "Triage agent")]
+OWNERS = {"crm-sync": "aiko.tanaka", "billing": "marek.zielinski", "mailer": "aiko.tanaka", "forecast-agent": "priya.nair",
+          "triage-agent": "nadia.okafor"}  # fmt: skip
+IDENTITIES = "datasource,db_user,id,name,email,type,owner\n" + "".join(
+    f"{DATASOURCE},{login.replace('.', '_')},{login},{name},,{kind},{OWNERS[login]}@simulated.example\n"
+    for kind, known in (("service", SERVICES), ("agent", AGENTS))
+    for login, name in known
+)
+"""The identity register of the generated quarter, to be imported as of its first day."""
+TAGS = f"""\
+datasource,relation,column,classes
+{DATASOURCE},public.customers,name,name
+{DATASOURCE},public.customers,email,email
+{DATASOURCE},public.payroll,iban,bank_account
+"""
 TABLES = ("customers", "contracts", "tickets", "invoices")
 READS = {
     "customers": "select id, name, email from customers where id = {key}",
@@ -56,7 +73,10 @@ class Generator:
         for number in range(DAYS):
             day = self.first_day + dt.timedelta(days=number)
             weight = 0.15 if day.weekday() >= 5 else self.chance.uniform(0.85, 1.15)
-            made = [event for session in self._sessions(day, weight) for event in session]
+            told = [*self._sessions(day, weight), *([self._heartbeat(day, hour)] for hour in range(24))]
+            told += [self._planted(day, one) for one in planted.PLANTED if one.day == number]
+            # What would reach into the silent hours was not told at all, or it would lack its beginning.
+            made = [event for events in told if not _is_silent(number, events) for event in events]
             yield from sorted(made, key=lambda event: str(event["occurred_at"]))
 
     def _sessions(self, day: dt.date, weight: float) -> Iterator[list[Json]]:
@@ -78,13 +98,41 @@ class Generator:
         moment = dt.datetime.combine(day, dt.time(), dt.UTC) + dt.timedelta(hours=hour)
         session = f"s{self.made:06d}"
         common = self._common(who, session, behalf)
-        events = [self._event(moment, common, kind="session", op="session", session={"phase": "start"})]
-        for _ in range(self.chance.randint(3, 9)):
+        events = []
+        if role != "service":
+            ticket = f"CRM-{session[1:]}"
+            asked = moment - dt.timedelta(minutes=self.chance.uniform(5, 25))
+            events.append(self._approval(asked, ticket, str(common["actor"]["id"]), LEAD))
+            common["ticket"] = ticket
+        events.append(self._event(moment, common, kind="session", op="session", session={"phase": "start"}))
+        for _ in range(self.chance.randint(2, 8)):
             moment += dt.timedelta(seconds=self.chance.uniform(2, 240))
             events.append(self._access(moment, common, role))
         moment += dt.timedelta(seconds=30)
         events.append(self._event(moment, common, kind="session", op="session", session={"phase": "end"}))
         return events
+
+    def _planted(self, day: dt.date, one: Planted) -> list[Json]:
+        """The act, in a session of its own at noon, with what was decided about it."""
+        moment = dt.datetime.combine(day, dt.time(12), dt.UTC)
+        known = {login: (login, name, "human") for login, name, _ in HUMANS}
+        known |= {login: (login, name, "agent") for login, name in AGENTS}
+        common = self._common(known[one.login], f"p{one.day:06d}", "priya.nair" if one.behalf else None)
+        common |= {"ticket": one.ticket} if one.ticket else {}
+        events = [self._query(moment, common, one.op, one.text, one.table, 1)]
+        if one.ticket and one.approved:
+            approver, minutes = one.approved
+            decided = moment + dt.timedelta(minutes=minutes)
+            events.append(self._approval(decided, one.ticket, str(common["actor"]["id"]), approver))
+        return events
+
+    def _approval(self, moment: dt.datetime, ticket: str, requested_by: str, approver: str) -> Json:
+        return self._event(moment, {}, **planted.approval(ticket, requested_by, approver, _stamp(moment)))
+
+    def _heartbeat(self, day: dt.date, hour: int) -> Json:
+        """What the source says of itself in every hour, so that quiet is not silence."""
+        moment = dt.datetime.combine(day, dt.time(hour, 30), dt.UTC)
+        return self._event(moment, {}, kind="custody", custody={"type": "heartbeat", "subject": "generated"})
 
     def _common(self, who: tuple[str, str, str], session: str, behalf: str | None) -> Json:
         login, name, kind = who
@@ -101,6 +149,7 @@ class Generator:
         }  # fmt: skip
         if kind == "agent":
             common["agent"] = {"id": login, "name": name, "run_id": f"run-{session}"}
+        if kind == "agent" and behalf:
             common["on_behalf_of"] = {"id": f"{behalf}@simulated.example", "type": "human"}
         return common
 
@@ -131,9 +180,20 @@ class Generator:
 
     def _event(self, moment: dt.datetime, common: Json, **more: Any) -> Json:
         self.made += 1
-        stamp = moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        own = {"source_event_id": f"sim-{self.made:06d}", "occurred_at": stamp, "occurred_at_quality": "source"}
+        own = {
+            "source_event_id": f"sim-{self.made:06d}",
+            "occurred_at": _stamp(moment),
+            "occurred_at_quality": "source",
+        }
         return common | own | more
+
+
+def _is_silent(day: int, events: list[Json]) -> bool:
+    return any(planted.is_silent(day, int(str(event["occurred_at"])[11:13])) for event in events)
+
+
+def _stamp(moment: dt.datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def send(store: Store, token: str, today: dt.date) -> int:

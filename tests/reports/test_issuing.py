@@ -23,12 +23,10 @@ from django.test import Client
 from lineage import checkpoints, engine, errors, events, health, ingest, ledger, queries, segments
 from lineage.access import Viewer
 from lineage.events import Event
-from lineage.models import Identity, Source, SourceHealth, User
+from lineage.models import Identity, Source, SourceHealth, Tag, User
 from lineage.notes import parse_policy
 from lineage.verify import verify
 from reports import controls, evidence, frozen, issuing, periods, policies, requests, schedules, signing, tasks
-from lineage.models import Identity, Source, SourceHealth, Tag, User
-from reports import controls, evidence, frozen, issuing, periods, requests, schedules, signing, tasks
 from reports.evidence import Request
 from reports.models import Report, Status
 
