@@ -6,6 +6,7 @@ import datetime as dt
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from django.core.management import call_command
 
 from lineage import queries, tagging
@@ -67,7 +68,7 @@ def state(index: int, hour: int, *grants: tuple[str, str]) -> dict[str, Any]:
     body = {"roles": [{"name": "dana", "login": True}, {"name": "bot", "login": True}], "grants": rights}
     return {
         "index": index, "datasource": "orders", "occurred_at": DAY + dt.timedelta(hours=hour),
-        "state": registers.msgspec.json.encode(body),
+        "state": msgspec.json.encode(body),
     }  # fmt: skip
 
 
