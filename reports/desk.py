@@ -1,7 +1,8 @@
-"""Pages where a reader works with evidence: a file that they bring is checked, and the verdict shown line by line."""
+"""Pages where a reader works with evidence: a file that they bring is checked, and a report is tried before it is issued."""
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 from typing import Any
 
@@ -9,17 +10,20 @@ from django.core.files.uploadedfile import UploadedFile
 from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
-from django.views.decorators.http import require_http_methods
+from django.views.decorators.http import require_GET, require_http_methods
 
 from lineage import errors, ledger
 from lineage.access import Viewer
-from lineage.answers import signed_in
+from lineage.answers import evidence_read, signed_in
 from lineage.verify.verdicts import INVALID, UNREADABLE, UNTRUSTED, VALID
 from lineage.views import frame
-from reports import checking, policies, requests
-from reports.models import Report
+from lineage.views.names import lines
+from reports import available, builder, checking, periods, policies, requests, sampling
+from reports.controls import KINDS
+from reports.models import Cadence, Report
 
 FORM_BYTES = 64 * 1024
+ASKED = ("kind", "from", "to", "environment", "datasources", "q", "draft", "engagement", "sample")
 TITLES = {
     VALID: "Valid: every check of this file holds",
     INVALID: "Invalid: do not rely on this file",
@@ -93,6 +97,44 @@ def _policy(own: UploadedFile[bytes]) -> str:
 def _issued(viewer: Viewer, sha256: str) -> Report | None:
     """The report in the viewer's scope that was issued with exactly these bytes."""
     return requests.visible(viewer).filter(sha256=sha256).first()
+
+
+@require_GET
+@evidence_read
+def build(request: HttpRequest, viewer: Viewer) -> HttpResponse:
+    """The form of a new report; when it is filled in, what the report would say as of now."""
+    if not viewer.sees_values:
+        raise errors.AccessDenied("Reports name people and statements; your role sees shapes only. Ask compliance.")
+    month = periods.rhythm(Cadence.MONTHLY)
+    first = periods.start_of(month, dt.datetime.now(dt.UTC))
+    context: dict[str, Any] = {
+        **available.offered(viewer),
+        "title": "A new report",
+        "presets": sampling.PRESETS.items(),
+        "choices": frame.environments(viewer),
+        "suggested": (periods.previous(month, first), first),
+        "given": {name: request.GET.get(name, "") for name in ASKED},
+        "named": lines(request.GET, "datasources"),
+        "most": builder.ACCESSES_MOST,
+    }
+    status = 200
+    if "kind" in request.GET:
+        try:
+            found = builder.preview(viewer, requests.read(request.GET))
+            context |= {"found": found, "title": _foretold(found)}
+        except errors.AccessDenied:
+            raise
+        except errors.TouchstoneError as fault:
+            context |= {"fault": fault, "title": "This cannot be previewed"}
+            # htmx leaves the page as it is for anything but 200; the reader is to see the reason.
+            status = 200 if request.headers.get("HX-Request") else fault.status
+    answer = frame.page(request, "reports/build.html", context)
+    answer.status_code = status
+    return answer
+
+
+def _foretold(found: builder.Preview) -> str:
+    return f"{KINDS[found.request.kind].title}: {found.conclusion}, as of now"
 
 
 def _record(viewer: Viewer, sha256: str, transition: str) -> None:

@@ -63,7 +63,17 @@ class Evidence:
 
 def collect(viewer: Viewer, request: Request, folder: Path) -> Evidence:
     """Asks the store and freezes the answers in `folder`. Raises StoreUnavailable while no checkpoint covers the log."""
-    size, checkpoint = _covering(viewer)
+    evidence = gather(viewer, request, folder, _covering(viewer))
+    _freeze(evidence)
+    return evidence
+
+
+def gather(viewer: Viewer, request: Request, folder: Path, under: tuple[int, str], most: int | None = None) -> Evidence:
+    """What the store answers as of the size `under`, with the note over it; the tables lie in `folder`, and nothing is frozen.
+
+    Raises QueryTooLong for a population of more than `most`.
+    """
+    size, checkpoint = under
     ask = (request.since, request.until)
     scope: dict[str, Any] = {
         "datasources": list(request.datasources) or None,
@@ -72,7 +82,7 @@ def collect(viewer: Viewer, request: Request, folder: Path) -> Evidence:
     }
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     tables = {frozen.POPULATION: folder / f"{frozen.POPULATION}.parquet"}
-    _write_batches(queries.population(viewer, *ask, q=request.q, **scope), tables[frozen.POPULATION])
+    _write_batches(queries.population(viewer, *ask, q=request.q, **scope), tables[frozen.POPULATION], most)
     for name, table in frozen.asked(viewer, controls.tests_of(request.kind), *ask, **scope).items():
         tables[name] = folder / f"{name}.parquet"
         write_table(table, tables[name])
@@ -80,7 +90,7 @@ def collect(viewer: Viewer, request: Request, folder: Path) -> Evidence:
     matched = completeness["reconciliation"]
     # Sums come as decimals, which JSON knows as texts.
     completeness["reconciliation"] = {k: v if k == "mismatches" else int(v or 0) for k, v in matched.items()}
-    evidence = Evidence(
+    return Evidence(
         folder,
         request,
         tables,
@@ -91,8 +101,6 @@ def collect(viewer: Viewer, request: Request, folder: Path) -> Evidence:
         viewer.email,
         outside.sentence(size),
     )
-    _freeze(evidence)
-    return evidence
 
 
 def _covering(viewer: Viewer) -> tuple[int, str]:
@@ -107,12 +115,18 @@ def _covering(viewer: Viewer) -> tuple[int, str]:
     raise errors.StoreUnavailable("No checkpoint covers the newest records yet. Is the keeper running? Try again.")
 
 
-def _write_batches(batches: Iterable[pa.RecordBatch], path: Path) -> None:
-    """Writes the parts as they come: a population of half a million is never held whole."""
+def _write_batches(batches: Iterable[pa.RecordBatch], path: Path, most: int | None) -> None:
+    """Writes the parts as they come: a population of half a million is never held whole. Raises QueryTooLong beyond `most`."""
     parts = iter(batches)
     first = bare(pa.Table.from_batches([next(parts)]))
+    written = 0
     with pq.ParquetWriter(path, first.schema, compression="zstd") as file:
         for part in parts:
+            written += part.num_rows
+            if most is not None and written > most:
+                raise errors.QueryTooLong(
+                    f"The period holds more than {most:,} accesses. Choose a shorter one for this."
+                )
             file.write_table(bare(pa.Table.from_batches([part])))
 
 

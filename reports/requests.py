@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 
 from django.db.models import Q, QuerySet
+from django.http import QueryDict
 
 from lineage import errors
 from lineage.access import Viewer
 from lineage.models import Role
 from lineage.queries import Window
+from lineage.views.names import lines
 from reports import available, controls, redraws, schedules
 from reports.evidence import Request
 from reports.models import Report, Schedule
@@ -19,6 +22,16 @@ SCHEDULERS = frozenset({Role.COMPLIANCE, Role.ADMIN})
 
 def ask(viewer: Viewer, request: Request) -> Report:
     """A queued report within the viewer's scope. Raises AccessDenied, or QueryInvalid naming what is wrong."""
+    request = checked(viewer, request)
+    return Report.objects.create(
+        kind=request.kind, period_from=request.since, period_to=request.until, environment=request.environment,
+        datasources=list(request.datasources), q=request.q, draft_only=request.draft_only, created_by=viewer.email,
+        engagement=request.engagement, sample=request.sample,
+    )  # fmt: skip
+
+
+def checked(viewer: Viewer, request: Request) -> Request:
+    """The request narrowed to the viewer's scope. Raises AccessDenied, or QueryInvalid naming what is wrong."""
     if not viewer.sees_values:
         raise errors.AccessDenied("Reports name people and statements; your role sees shapes only. Ask compliance.")
     controls.kind(request.kind)
@@ -28,11 +41,9 @@ def ask(viewer: Viewer, request: Request) -> Report:
     available.check(viewer, request.kind, environment, datasources)
     if (viewer.from_at and request.since < viewer.from_at) or (viewer.until_at and request.until > viewer.until_at):
         raise errors.AccessDenied(f"Your scope is {viewer.label}; the period reaches beyond it.")
-    return Report.objects.create(
-        kind=request.kind, period_from=request.since, period_to=request.until, environment=environment,
-        datasources=list(datasources), q=request.q, draft_only=request.draft_only, created_by=viewer.email,
-        engagement=plan.engagement, sample=plan.size,
-    )  # fmt: skip
+    return dataclasses.replace(
+        request, environment=environment, datasources=tuple(datasources), engagement=plan.engagement, sample=plan.size
+    )
 
 
 def within(viewer: Viewer, environment: str, datasources: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
@@ -47,6 +58,21 @@ def within(viewer: Viewer, environment: str, datasources: tuple[str, ...]) -> tu
     if beyond or (viewer.environments and environment not in viewer.environments):
         raise errors.AccessDenied(f"Your scope is {viewer.label}; the report would reach beyond it.")
     return environment, datasources or viewer.datasources
+
+
+def read(form: QueryDict) -> Request:
+    """What a form asks for. Raises QueryInvalid for a time that is none."""
+    return Request(
+        kind=form.get("kind", ""),
+        since=moment(form.get("from", ""), "from"),
+        until=moment(form.get("to", ""), "to"),
+        environment=form.get("environment", ""),
+        datasources=lines(form, "datasources"),
+        q=form.get("q", "").strip(),
+        draft_only="draft" in form,
+        engagement=form.get("engagement", ""),
+        sample=form.get("sample", ""),
+    )
 
 
 def visible(viewer: Viewer) -> QuerySet[Report]:

@@ -11,6 +11,7 @@ urlpatterns = [
     path("sign-off/", review_views.sign_offs, name="sign-offs"),
     path("sign-off/plan", review_views.plan, name="sign-off-plan"),
     path("<int:report_id>/sign-off", review_views.sign_off, name="report-sign-off"),
+    path("new/", desk.build, name="report-new"),
     path("verify/", desk.verify, name="report-verify"),
     path("schedules/", schedule_views.schedules_page, name="schedules"),
     path("schedules/<int:number>/", schedule_views.schedule_page, name="schedule"),

@@ -17,7 +17,6 @@ from lineage.access import Viewer
 from lineage.answers import evidence_read, signed_in
 from lineage.queries import short
 from lineage.views import frame
-from lineage.views.names import lines
 from reports import (
     acts,
     available,
@@ -34,7 +33,6 @@ from reports import (
     tasks,
 )
 from reports.controls import KINDS
-from reports.evidence import Request
 from reports.models import Cadence, Report, Status
 from reports.sampling import Plan
 
@@ -76,17 +74,7 @@ def _forms(request: HttpRequest, viewer: Viewer) -> dict[str, Any]:
 @signed_in
 def ask(request: HttpRequest, viewer: Viewer) -> HttpResponse:
     """Queues a report and leads to its page."""
-    asked = Request(
-        kind=request.POST.get("kind", ""),
-        since=requests.moment(request.POST.get("from", ""), "from"),
-        until=requests.moment(request.POST.get("to", ""), "to"),
-        environment=request.POST.get("environment", ""),
-        datasources=lines(request.POST, "datasources"),
-        draft_only="draft" in request.POST,
-        engagement=request.POST.get("engagement", ""),
-        sample=request.POST.get("sample", ""),
-    )
-    report = requests.ask(viewer, asked)
+    report = requests.ask(viewer, requests.read(request.POST))
     tasks.enqueue(report.pk)
     return redirect("report", report_id=report.pk)
 

@@ -164,6 +164,9 @@ ADDRESSES = (
     # reports
     at("reports/", "/reports/"),
     at("reports/policy", "/reports/policy", SHARED),
+    at("reports/new/", "/reports/new/", SHARED, roles=VALUES),
+    at("reports/new/", "/reports/new/?kind=privileged-access&from=2026-01-01&to=2026-02-01&datasources={datasource}", OBJECT,
+       roles=VALUES, stranger=(403, 404, 422)),
     at("reports/verify/", "/reports/verify/", SHARED),
     at("reports/verify/", "/reports/verify/", SHARED, post={}, stranger=(400,)),
     at("reports/ask", "/reports/ask", OBJECT, roles=VALUES, stranger=(403, 404),

@@ -53,6 +53,7 @@ PAGES = {
     "held": "/approvals/held/req-1/",
     "reports": "/reports/",
     "report-verify": "/reports/verify/",
+    "report-new": "/reports/new/?kind=privileged-access&from=2026-01-01&to=2027-01-01",
     "integrity": "/integrity/",
     "erasures": "/integrity/erasures/",
     "record": "/events/1/",

@@ -17,7 +17,7 @@ from django.test import Client
 
 from lineage import queries
 from lineage.models import User
-from reports import checking, policies
+from reports import builder, checking, policies
 from reports.models import Report
 from tests.reports.test_issuing import AUDITOR, STRANGER, Shop, file_of, issued, shop  # noqa: F401
 
@@ -123,3 +123,38 @@ def test_each_number_of_the_page_comes_again_by_the_command_that_stands_beside_i
     shown = auditor.get(links[-1]).content.decode()
     assert "3 records" in shown
     assert "10 records" in auditor.get(links[0]).content.decode()
+
+
+def test_a_preview_says_what_the_report_will_say_and_keeps_nothing_but_that_it_was_asked_for(
+    report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    auditor, new = seated(AUDITOR.email), "/reports/new/"
+    asked = {"kind": "privileged-access", "from": "2026-11-20", "to": "2026-11-21", "environment": "prod"}
+    assert "nothing is issued" in auditor.get(new).content.decode()
+    page = " ".join(auditor.get(new, asked).content.decode().split())
+    assert "Privileged access: deviations noted, as of now" in page
+    assert "would be final" in page
+    assert (
+        f"{report.counts['population']} accesses in the period; 4 items would be tested, all of them; 3 deviate" in page
+    )
+    narrowed = " ".join(auditor.get(new, asked | {"q": "actor:root", "draft": "on"}).content.decode().split())
+    assert "1 accesses in the period; 1 items would be tested, all of them; 1 deviate" in narrowed
+    assert "would be draft" in narrowed
+    bad = auditor.get(new, asked | {"from": "<script>"})
+    assert (bad.status_code, "2026-11-21T14:30" in bad.content.decode()) == (400, True)
+    assert "<script>" not in bad.content.decode().replace("<script src", "")
+    assert auditor.get(new, asked | {"to": "x"}, headers={"HX-Request": "true"}).status_code == 200
+    monkeypatch.setattr(builder, "ACCESSES_MOST", 9)
+    assert auditor.get(new, asked).status_code == 503
+    assert Report.objects.count() == 1
+    read = queries.events(AUDITOR, "kind:decision").items
+    assert [e for e in read if e["decision"].get("subject") == new and "actor%3Aroot" in str(e.get("purpose"))]
+    stranger = seated(STRANGER.email, datasources=["elsewhere"])
+    assert stranger.get(new, asked | {"datasources": "orders"}).status_code == 403
+    assert (
+        "0 accesses" in stranger.get(new, asked).content.decode()
+        or "not available" in stranger.get(new, asked).content.decode()
+    )
+    operator = Client()
+    operator.force_login(User.objects.create(email="op@shop.example", role="operator"))
+    assert operator.get(new).status_code == 403
