@@ -16,16 +16,21 @@ from lineage.erasures import selection
 from lineage.events import Erased
 from reports import exceptions, issuing
 from reports.models import Report, Status
+from reports.review_models import SignOff
 
 ERASED_SEARCH = "(erased)"
+ERASED_WORDS = "(erased here; the signed file has them)"
 
 
 def forget_texts(texts: Sequence[str]) -> None:
-    """The search text of reports that holds one of the texts is emptied."""
+    """The search text of reports, and what was said at a sign-off, is emptied where it holds one of the texts."""
     exceptions.forget_texts(texts)
     for report in Report.objects.exclude(q=""):
         if selection.names_one(texts, report.q):
             Report.objects.filter(pk=report.pk).update(q=ERASED_SEARCH)
+    for step in SignOff.objects.exclude(words=""):
+        if selection.names_one(texts, step.words):
+            SignOff.objects.filter(pk=step.pk).update(words=ERASED_WORDS)
 
 
 def forget_records(spans: Sequence[Erased], before: dt.datetime) -> list[str]:
@@ -64,4 +69,8 @@ def _indexes(path: Path) -> list[int]:
     return [index for name in names for index in table[name].to_pylist() if index is not None]
 
 
-PLACE = reach.Place(forget_texts, forget_records, ("reports_report", "reports_reportexception", "reports_judgement"))
+PLACE = reach.Place(
+    forget_texts,
+    forget_records,
+    ("reports_report", "reports_reportexception", "reports_judgement", "reports_signoff"),
+)

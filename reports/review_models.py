@@ -45,8 +45,8 @@ class SignOffPlan(models.Model):
 class SignOff(models.Model):
     """One step of a report: who is to sign as what until when, and what they did.
 
-    `sha256` is of the file with this step's signature; `file` is where it lies below the data folder. `signed_in` tells how the
-    person was known when they acted; `plan_by` who set what was asked for.
+    `seen_sha256` is of the file that they looked at, `sha256` of the one with their signature; `file` is where that lies below
+    the data folder. `signed_in` tells how the person was known when they acted; `plan_by` who set what was asked for.
     """
 
     report = models.ForeignKey("reports.Report", on_delete=models.PROTECT, related_name="sign_offs")
@@ -63,6 +63,7 @@ class SignOff(models.Model):
     acted_at = models.DateTimeField(null=True)
     words = models.TextField(blank=True)
     signed_in = models.JSONField(default=dict, blank=True)
+    seen_sha256 = models.CharField(max_length=64, blank=True)
     sha256 = models.CharField(max_length=64, blank=True)
     file = models.TextField(blank=True)
 

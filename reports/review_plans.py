@@ -134,7 +134,7 @@ def signer(email: str) -> User:
 def value(plan: SignOffPlan) -> dict[str, Any]:
     """As a record tells it."""
     told = [
-        f"{step['part']} {step['person']} within {step['days']} days"
+        f"{Part(step['part']).label.lower()} {step['person']} within {step['days']} days"
         + (f", then {step['second']} too" if step["second"] else "")
         for step in plan.steps
     ]

@@ -108,7 +108,7 @@ def sign(
     Raises NotFound, SignOffRefused and ReportFailed; what is refused is recorded, and nothing is signed.
     """
     with _acting(viewer, report_id, seen) as (report, step):
-        step.words = _said(words)
+        step.words, step.seen_sha256 = _said(words), seen
         _act(step, Act.SIGNED, viewer, signed_in, now)
         path = Path(settings.DATA_DIR) / report.path
         file = path.with_name(f"{report.file_stem}.signed-{step.position}.pdf")
@@ -135,7 +135,7 @@ def refuse(
 ) -> SignOff:
     """Sends the report back with a reason: it is not final, and nobody signs it any more. Raises as `sign` does."""
     with _acting(viewer, report_id, seen) as (report, step):
-        step.words = _said(words)
+        step.words, step.seen_sha256 = _said(words), seen
         _act(step, Act.REFUSED, viewer, signed_in, now)
         step.save()
         report.status = Status.REFUSED
@@ -348,7 +348,7 @@ def summary(steps: Sequence[SignOff]) -> list[dict[str, Any]]:
         {
             "step": step.position, "part": step.part, "person": step.person, "second": step.second or None, "due_at": step.due_at,
             "act": step.act or "waiting", "by": step.acted_by or None, "at": step.acted_at, "words": step.words or None,
-            "signed_in": step.signed_in or None, "sha256": step.sha256 or None,
+            "signed_in": step.signed_in or None, "seen_sha256": step.seen_sha256 or None, "sha256": step.sha256 or None,
         }
         for step in steps
     ]  # fmt: skip

@@ -13,8 +13,10 @@ from lineage.access import Viewer
 from lineage.findings import judging, receivers, triage
 from lineage.models import ApiToken, Source, User
 from lineage.search import questions
-from reports import periods, recipients, schedules
+from reports import periods, recipients, review_plans, schedules
 from reports.models import Delivery, Report, Status
+from reports.review_models import Act, SignOff
+from reports.review_plans import Step
 from tests import story
 from tests.lineage import desk
 
@@ -83,6 +85,8 @@ PAGES = {
     "schedules": "/reports/schedules/",
     "schedule": "/reports/schedules/1/",
     "report-calendar": "/reports/calendar/",
+    "report-awaiting": "/reports/3/",
+    "sign-offs": "/reports/sign-off/",
     "saved-change": "/search/saved/1/",
     "lineage-session": "/lineage/session/orders-prod~s-omar@shop.example/",
     "lineage-row": "/lineage/row/orders-prod/public.payments/rows/9001/",
@@ -107,6 +111,8 @@ ADMIN_PAGES = (
     "erasures",
     "approvals",
     "reports",
+    "report-awaiting",
+    "sign-offs",
     "finding",
     "finding-rules",
     "finding-receivers",
@@ -203,6 +209,7 @@ def keep(now: dt.datetime) -> None:
     asked: dict[str, Any] = {"kind": "privileged-access", "period_from": start, "period_to": now, "created_by": READER}
     Report.objects.create(**asked)
     Report.objects.create(**asked, status=Status.FAILED, reasons=["The store had no room for the file."])
+    sign_off(now, asked)
     plan(now)
     ApiToken.objects.create(
         user=User.objects.get(email=READER),
@@ -245,6 +252,37 @@ def plan(now: dt.datetime) -> None:
         answer="HTTP 503",
         next_at=now,
         body="{}",
+    )
+
+
+def sign_off(now: dt.datetime, asked: dict[str, Any]) -> None:
+    """What is asked for, and a report that one has signed, that waits late for the next, and then for a third."""
+    sam = story.person("sam@shop.example", "security")
+    steps = (Step("preparer", KEEPER, 2), Step("owner", ADMIN, 5, sam.email))
+    review_plans.establish(
+        Viewer(ADMIN, "admin"), "privileged-access", None, steps, if_empty=True, reason="SOC 2, CC4.1"
+    )
+    report = Report.objects.create(
+        **asked, status=Status.AWAITING, issued_at=now - dt.timedelta(days=6), sha256="5e" * 32
+    )
+    common = {"report": report, "plan_by": ADMIN, "signed_in": {"by": "openid", "issuer": "https://idp.example", "subject": "u-17",
+              "methods": "pwd, otp"}}  # fmt: skip
+    SignOff.objects.create(
+        **common, position=1, part="preparer", person=KEEPER, due_at=now - dt.timedelta(days=4), act=Act.SIGNED, acted_by=KEEPER,
+        acted_at=now - dt.timedelta(days=5), words="I looked at each of the 3 deviations and asked the people named.",
+        seen_sha256="a1" * 32, sha256="5e" * 32,
+    )  # fmt: skip
+    SignOff.objects.create(
+        **common, position=2, part="owner", person=ADMIN, second=sam.email, due_at=now - dt.timedelta(days=1),
+        escalated_at=now - dt.timedelta(hours=20),
+    )  # fmt: skip
+    SignOff.objects.create(
+        **common,
+        position=3,
+        part="approver",
+        person="dana@shop.example",
+        barred=["dana@shop.example"],
+        due_at=now + dt.timedelta(days=3),
     )
 
 

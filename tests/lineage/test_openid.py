@@ -75,14 +75,17 @@ def test_who_has_a_seat_comes_in_by_the_provider_and_stays_who_they_are(provider
     entered = browser.get(back)
     assert (entered.status_code, entered["Location"]) == (302, "/account/")
     assert browser.session["_auth_user_id"] == str(user.pk)
+    kept = browser.session["signed_in"]
+    assert (kept["by"], kept["issuer"], kept["subject"], kept["methods"]) == ("openid", provider.issuer, "u-1", "")
     assert browser.session.session_key != before
     assert not Session.objects.filter(session_key=before).exists()
     assert browser.get("/account/").status_code == 200
     # From now on the account counts, not the address.
-    provider.told |= {"email": "other@shop.example", "email_verified": False}
+    provider.told |= {"email": "other@shop.example", "email_verified": False, "amr": ["pwd", "otp", 7, "a\0b"]}
     again = Client()
     assert again.get(begun(provider, again, "https://evil.example/"))["Location"] == "/"
     assert again.session["_auth_user_id"] == str(user.pk)
+    assert again.session["signed_in"]["methods"] == "pwd, otp"
     told = f"{DANA}: signed in by OpenID Connect"
     assert noticed() == [f"{told}; the account there is theirs from now on", told]
     # Somebody else whom the provider gives the same address is another person.
