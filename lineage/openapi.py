@@ -17,6 +17,7 @@ WHOLE = {
     "/api/v1/gateway/held": "Held statements in scope, newest first (`state`)",
     "/api/v1/reports": "Reports in scope, newest first (`limit`, `format`)",
     "/api/v1/reports/{id}/exceptions": "What was said of a report's deviations, and concluded of its tests, so far",
+    "/api/v1/sign-offs": "Every sign-off asked for of reports in scope: who, until when, what they did (`limit`, `format`)",
     "/api/v1/proof/inclusion": "Inclusion proof for `index` in the tree of `size`",
     "/api/v1/proof/consistency": "Consistency proof `from` one size `to` another",
     "/checkpoint": "The newest signed checkpoint with its cosignatures (`witnessed=1`: the newest that has one)",

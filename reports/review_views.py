@@ -12,10 +12,11 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
-from lineage import errors, sign_in, toasts, words
+from lineage import api, errors, queries, sign_in, toasts, words
 from lineage.access import Viewer
 from lineage.answers import evidence_read, signed_in
 from lineage.due import Due
+from lineage.queries import short
 from lineage.views import frame
 from lineage.views.access import in_person
 from reports import requests, review_plans, reviews
@@ -23,6 +24,8 @@ from reports.controls import KINDS
 from reports.models import Report, Schedule, Status
 from reports.review_models import Part, SignOff
 
+SEARCHED = {"environment": "environment", "datasource": "datasources", "actor": "people"}
+"""By which fields of the search language steps are found, and the members that hold them."""
 SHOWN_MOST = 500
 DUE_MOST = 5
 DEEDS = {"sign": reviews.sign, "refuse": reviews.refuse}
@@ -48,6 +51,30 @@ def sign_offs(request: HttpRequest, viewer: Viewer) -> HttpResponse:
         "schedules": requests.visible_schedules(viewer),
         "parts": Part.choices,
     })  # fmt: skip
+
+
+@require_GET
+@evidence_read
+def listing(request: HttpRequest, viewer: Viewer) -> HttpResponse:
+    """`GET /api/v1/sign-offs`: every step of the reports in scope, newest first, as the other lists of the API answer."""
+    api.known(request)
+    asked = request.GET
+    found = requests.within_window(requests.visible(viewer), api.window_of(request))
+    steps = SignOff.objects.select_related("report").filter(report__in=found).order_by("-pk")
+    items = short.narrowed([_item(step) for step in steps], asked.get("q", ""), SEARCHED, ("report", "part", "act"))
+    size = queries.integrity(viewer)["size"]
+    shown, following = short.page(items, "id", api.limit_of(request) or SHOWN_MOST, asked.get("cursor"), size)
+    return api.formatted(request, queries.Answer(shown, following, queries.Total(len(items), True), size, []))
+
+
+def _item(step: SignOff) -> dict[str, Any]:
+    """A step for programs; how its person was known is said in words."""
+    (told,) = reviews.summary([step])
+    about = {name: getattr(step.report, name) for name in ("kind", "environment", "datasources", "status")}
+    known = reviews.how(step.signed_in) if step.acted_by else None
+    people = [name for name in (step.person, step.second, step.acted_by) if name]
+    more = {"people": people, "escalated_at": step.escalated_at, "barred": list(step.barred), "signed_in": known}
+    return {"id": step.pk, "report": step.report.number} | about | told | more
 
 
 def _lines(viewer: Viewer, now: dt.datetime) -> list[dict[str, Any]]:

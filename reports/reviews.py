@@ -139,7 +139,7 @@ def refuse(
         _act(step, Act.REFUSED, viewer, signed_in, now)
         step.save()
         report.status = Status.REFUSED
-        report.reasons = [f"Sent back by {step.acted_by} ({label(step)}): {step.words}"]
+        report.reasons = [*report.reasons, f"Sent back by {step.acted_by} ({label(step)}): {step.words}"]
         report.save(update_fields=["status", "reasons"])
         _record(report, viewer.email, f"sent back as {label(step)}", told(step))
     return step

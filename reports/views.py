@@ -63,7 +63,7 @@ def _forms(request: HttpRequest, viewer: Viewer) -> dict[str, Any]:
     return {
         **available.offered(viewer),
         "may_ask": viewer.sees_values,
-        "presets": sampling.PRESETS.items(),
+        "sample_presets": sampling.PRESETS.items(),
         "may_schedule": requests.may_schedule(viewer),
         "suggested": (periods.previous(monthly, first), first),
         "choices": frame.environments(viewer),
@@ -106,7 +106,7 @@ def report(request: HttpRequest, viewer: Viewer, report_id: int) -> HttpResponse
             {"count": summary["completeness"]["unknown"].get(key, 0), "words": words} for key, words in document.UNKNOWN
         ] if summary else [],
         "title": _title(found, summary),
-        "presets": sampling.PRESETS.items(),
+        "sample_presets": sampling.PRESETS.items(),
         "sign_off": review_views.shown(viewer, found),
         "working": found.status in (Status.QUEUED, Status.RUNNING),
         **acts.shown(viewer, found),

@@ -56,7 +56,18 @@ def at(route: str, path: str, kind: str = LIST, **more: Any) -> Address:
 
 API = "api/v1/"
 FORMATS = ("json", "csv", "ndjson", "parquet")
-LISTS = ("events", "touches", "sessions", "identities", "relations", "approvals", "findings", "datasources", "reports")
+LISTS = (
+    "events",
+    "touches",
+    "sessions",
+    "identities",
+    "relations",
+    "approvals",
+    "findings",
+    "datasources",
+    "reports",
+    "sign-offs",
+)
 CELL = f"{API}relations/<str:datasource>/<str:relation>/"
 WHERE = "/api/v1/relations/{datasource}/{relation}/"
 PAGE = "tables/<name:datasource>/"

@@ -138,6 +138,9 @@ def test_a_report_is_held_until_each_person_has_signed_in_turn_and_every_signatu
     assert [
         hashlib.sha256((settings.DATA_DIR / step.file).read_bytes()).hexdigest() for step in report.sign_offs.all()
     ] == [step.sha256 for step in report.sign_offs.all()]
+    listed = client.get("/api/v1/sign-offs?q=actor:pia@shop.example").json()["items"]
+    assert [(one["report"], one["by"], one["seen_sha256"]) for one in listed] == [(report.number, PIA, first)]
+    assert client.get("/api/v1/sign-offs?format=csv").status_code == 200
     told = recorded("sign_off")
     assert told == [
         (PIA, "signed as preparer, step 1 of 3"),

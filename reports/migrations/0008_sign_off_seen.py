@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("reports", "0005_sign_off"),
+        ("reports", "0007_exceptions"),
     ]
 
     operations = [
