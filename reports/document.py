@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from django.template.loader import render_to_string
 
 from lineage import engine
-from reports import charts, controls, exceptions, markers, outcomes, render, sampling, standing, supplements
+from reports import charts, completing, controls, exceptions, markers, outcomes, render, sampling, supplements, unshown
 from reports.controls import Test
 from reports.evidence import Evidence
 from reports.outcomes import Item, Outcome, Result
@@ -21,13 +21,11 @@ ITEMS_MOST = 400
 DEVIATIONS_MOST = 150
 PEOPLE_MOST = 100
 SAMPLE_MOST = 100
-MISMATCHES_MOST = 25
 STATEMENT_CHARACTERS = 360
 REASON_CHARACTERS = 900
 FIRST_TEST = 6
 TONES = {outcomes.OPERATED: "ok", outcomes.DEVIATED: "bad"}
 NOT_REVIEWED = "this mapping was not reviewed by a practitioner"
-COUNTED = ("events", "missing", "heartbeats", "canaries", "gaps", "quarantined", "conflicts", "clock_skew")
 
 STATELESS = """select distinct datasource from population
     where coalesce(datasource, 'unnamed') not in (select datasource from roles) order by datasource"""
@@ -41,18 +39,6 @@ ATTRIBUTION = {
     "db_login": "login only",
     "none": "not known",
 }
-UNKNOWN = (
-    ("unattributed", "accesses whose person and login are both unknown"),
-    ("login_only", "accesses known by login only: no person is mapped to it"),
-    ("claimed", "accesses whose claimed person is not proved yet"),
-    ("false_claims", "accesses with a claim of identity that is not believed"),
-    ("opaque", "statements that hide what they did (functions, DO, CALL)"),
-    ("reads_without_key", "reads that name no row: which rows they returned is not recorded"),
-    ("statements_not_whole", "statements of which the text is cut or withheld"),
-    ("outcome_unknown", "accesses of which it is unknown whether they were committed"),
-    ("without_before", "updates and deletes without the values before"),
-    ("changes_without_statement", "row changes for which no statement was reported"),
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,8 +75,8 @@ def html(heading: Heading, evidence: Evidence, result: Result) -> str:
         "counts": result.counts,
         "tests": [_test(number, outcome, evidence) for number, outcome in enumerate(result.outcomes, FIRST_TEST)],
         "last": FIRST_TEST + len(result.outcomes),
-        "complete": _completeness(evidence),
-        "unknown": [{"count": evidence.completeness["unknown"].get(k, 0), "words": words} for k, words in UNKNOWN],
+        "complete": completing.section(evidence),
+        "unknown": unshown.lines(evidence, result.outcomes),
         "derived": [
             {"id": table.id, "title": table.title, "version": table.version, "sha256": table.sha256}
             for table in controls.tables_of(tests)
@@ -261,49 +247,6 @@ def _span(seconds: int) -> str:
         if seconds % size == 0:
             return word if seconds == size else f"{seconds // size} {word}s"
     return "second" if seconds == 1 else f"{seconds} seconds"
-
-
-def _completeness(evidence: Evidence) -> dict[str, Any]:
-    found = evidence.completeness
-    match = found["reconciliation"]
-    return {
-        "sources": [_source(s) for s in found["sources"]],
-        "coverage": [
-            {"source": short(c["source"], 40), "state": c["state"], "detail": short(c["detail"], 160)}
-            for c in found["coverage"]
-        ],
-        "match": {k: v or 0 for k, v in match.items() if k != "mismatches"},
-        "mismatches": [{k: short(v, 40) for k, v in m.items()} for m in match.get("mismatches", ())[:MISMATCHES_MOST]],
-        "wording": _wording(evidence),
-        "fields": [{**f, "percent": _percent(f["known"], f["of"])} for f in found["fields"]],
-    }
-
-
-def _wording(evidence: Evidence) -> str:
-    match = evidence.completeness["reconciliation"]
-    if standing.contradictions(evidence):
-        return "Not reconciled: see the differences."
-    if not match.get("transactions") or not match.get("rows_captured"):
-        return "No independent second source covers this period: the counts rest on what one source told."
-    listed_differences = sum(match.get(k) or 0 for k in ("captured_more", "without_statement"))
-    return "Reconciled with the differences listed." if listed_differences else "Reconciled without difference."
-
-
-def _percent(part: int, whole: int) -> str:
-    """Cut, never rounded up: 100 % means all."""
-    return DASH if not whole else f"{part * 1000 // whole / 10:.1f} %"
-
-
-def _source(source: Mapping[str, Any]) -> dict[str, Any]:
-    first, last = source["first_sequence"], source["last_sequence"]
-    return {
-        "name": short(source["name"], 40),
-        "format": source["format"],
-        "datasource": short(source["datasource"] or None, 40),
-        "sequence": f"{first:,}–{last:,}" if first is not None else DASH,
-        **{name: source.get(name) or 0 for name in COUNTED},
-        "heard": moment(source["watermark_at"]),
-    }  # fmt: skip
 
 
 def _stateless(evidence: Evidence) -> list[str]:

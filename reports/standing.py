@@ -36,6 +36,9 @@ def contradictions(evidence: Evidence) -> list[str]:
     more = evidence.completeness["reconciliation"].get("reported_more") or 0
     if more:
         reasons.append(f"In {more:,} transactions the statements report more rows than were captured as changes.")
+    differing = (evidence.completeness.get("commitments") or {}).get("differing") or 0
+    if differing:
+        reasons.append(f"{differing:,} counts of records that the log committed to are not borne out by what is found.")
     return reasons
 
 

@@ -21,7 +21,6 @@ from reports import (
     acts,
     available,
     deliveries,
-    document,
     exceptions,
     periods,
     policies,
@@ -31,6 +30,7 @@ from reports import (
     review_views,
     sampling,
     tasks,
+    unshown,
 )
 from reports.controls import KINDS
 from reports.models import Cadence, Report, Status
@@ -103,7 +103,8 @@ def report(request: HttpRequest, viewer: Viewer, report_id: int) -> HttpResponse
         "summary": summary and reperformance.shown(found, summary),
         "deliveries": deliveries.of(found),
         "unknown": [
-            {"count": summary["completeness"]["unknown"].get(key, 0), "words": words} for key, words in document.UNKNOWN
+            {"count": summary["completeness"]["unknown"].get(key, 0), "words": words} for key, words in unshown.UNKNOWN
+            if key in summary["completeness"]["unknown"]
         ] if summary else [],
         "title": _title(found, summary),
         "sample_presets": sampling.PRESETS.items(),

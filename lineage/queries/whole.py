@@ -13,11 +13,12 @@ from django.db import connection
 from lineage import errors, outside, words
 from lineage.access import Viewer
 from lineage.engine import Question
-from lineage.queries import hearing
-from lineage.queries.ask import ACCESSES, EVENT_COLUMNS, OWN, TWICE, Window, one, scoped, searched
+from lineage.queries import hearing, reconciling
+from lineage.queries.ask import ACCESSES, EVENT_COLUMNS, OWN, Window, one, scoped, searched
 from lineage.queries.covering import accounted, coverage, source_rows
 
 LATE_SECONDS = 30
+LAG = "epoch_ms(received_at) - epoch_ms(occurred_at)"
 
 
 def integrity(viewer: Viewer) -> dict[str, Any]:
@@ -113,13 +114,17 @@ def completeness(
     if datasources:
         condition, values = f"{condition} and list_contains(?, datasource)", [*values, datasources]
     with Question(as_of=as_of) as question:
+        heard = hearing.hearing(question, viewer, window, datasources)
         return {
             "as_of": question.size,
             "sources": _sources(question, viewer, window, datasources),
             "coverage": coverage(question, viewer, window),
-            "hearing": hearing.hearing(question, viewer, window, datasources),
-            "reconciliation": _reconciliation(question, condition, values),
-            "fields": _fields(question, condition, values),
+            "hearing": heard,
+            "reconciliation": reconciling.transactions(question, condition, values, reconciling.captured(heard)),
+            "gateway": reconciling.gateway(question, condition, values),
+            "canaries": reconciling.canaries(question, condition, values),
+            "commitments": reconciling.committed(question, condition, values),
+            **reconciling.fields(question, condition, values),
             "unknown": _unknown(question, condition, values),
             "settings": settings.MAINTENANCE_HOURS,
         }
@@ -145,7 +150,8 @@ def _sources(question: Question, viewer: Viewer, window: Window, datasources: li
             count(*) filter (custody_type = 'canary') as canaries, count(*) filter (custody_type in ('gap', 'silence')) as gaps,
             count(*) filter (list_contains(flags, 'duplicate_conflict')) as conflicts,
             count(*) filter (list_contains(flags, 'clock_skew') or custody_type = 'clock_skew') as clock_skew,
-            max(occurred_at) as last_at, max(epoch_ms(received_at) - epoch_ms(occurred_at)) as lag_ms_most
+            max(occurred_at) as last_at, max({LAG}) as lag_ms_most,
+            median({LAG})::bigint as lag_ms_half, quantile_cont({LAG}, 0.95)::bigint as lag_ms_95
             from activity where {condition} group by source""",  # noqa: S608
             values,
         )
@@ -184,54 +190,6 @@ def _sources(question: Question, viewer: Viewer, window: Window, datasources: li
     return found
 
 
-def _reconciliation(question: Question, condition: str, values: list[Any]) -> dict[str, Any]:
-    """Second source against first: rows that log lines report for a transaction, and changes captured for it."""
-    per_transaction = f"""
-        select datasource, transaction_id,
-            sum(rows_affected) filter (kind = 'query' and class = 'write' and verdict <> 'error') as reported,
-            count(*) filter (kind = 'query' and class = 'write') as statements,
-            count(*) filter (kind = 'change') as captured, any_value(outcome) as outcome
-        from (select distinct on (case when kind = 'query' then coalesce(correlation_id, event_id) else event_id end) *
-              from activity where {condition} and transaction_id is not null
-              and kind in ('query', 'change') and not list_has_any(flags, ['claim', 'canary']) and not {TWICE})
-        group by all"""  # noqa: S608
-    summary = one(
-        question,
-        f"""select count(*) filter (statements > 0 or captured > 0) as transactions,
-            count(*) filter (reported = captured and captured > 0) as agree,
-            count(*) filter (statements > 0 and reported > captured and outcome <> 'rolled_back') as reported_more,
-            count(*) filter (statements > 0 and reported < captured) as captured_more,
-            count(*) filter (statements = 0 and captured > 0) as without_statement,
-            count(*) filter (outcome = 'rolled_back') as rolled_back,
-            coalesce(sum(captured), 0) as rows_captured, coalesce(sum(reported), 0) as rows_reported
-            from ({per_transaction})""",  # noqa: S608
-        values,
-    )
-    summary["mismatches"] = question.rows(
-        f"select * from ({per_transaction}) where (statements > 0 and reported <> captured and outcome <> 'rolled_back') "  # noqa: S608
-        "or (statements = 0 and captured > 0) order by transaction_id limit 50",
-        values,
-    )
-    return summary
-
-
-FIELDS = {
-    "user identification": "who_id is not null",
-    "type of event": "op is not null",
-    "date and time": "occurred_at is not null and occurred_at_quality in ('source', 'assumed_zone')",
-    "success or failure": "verdict is not null and verdict <> 'unknown'",
-    "origination": "client_ip is not null or client_app is not null",
-    "affected object": "len(relations) > 0",
-}
-
-
-def _fields(question: Question, condition: str, values: list[Any]) -> list[dict[str, Any]]:
-    """For each of the six fields of PCI DSS 10.2.2 how many accesses carry it."""
-    counts = ", ".join(f"count(*) filter ({test}) as f{n}" for n, test in enumerate(FIELDS.values()))
-    row = one(question, f"select count(*) as n, {counts} from activity where {condition} and {ACCESSES}", values)  # noqa: S608
-    return [{"field": name, "known": row[f"f{n}"], "of": row["n"]} for n, name in enumerate(FIELDS)]
-
-
 def _unknown(question: Question, condition: str, values: list[Any]) -> dict[str, int]:
     """What this evidence cannot show, counted."""
     return one(
@@ -244,7 +202,9 @@ def _unknown(question: Question, condition: str, values: list[Any]) -> dict[str,
             count(*) filter (kind = 'query' and statement_state is distinct from 'whole') as statements_not_whole,
             count(*) filter (outcome = 'unknown') as outcome_unknown,
             count(*) filter (kind = 'change' and len(before_values) = 0 and op in ('update', 'delete')) as without_before,
-            count(*) filter (kind = 'change' and session is null) as changes_without_statement
+            count(*) filter (kind = 'change' and session is null) as changes_without_statement,
+            count(*) filter (kind = 'query' and class = 'write' and transaction_id is null) as writes_without_transaction,
+            count(*) filter (kind = 'query' and client_ip is null) as without_address
             from activity where {condition} and {ACCESSES}""",  # noqa: S608
         values,
     )

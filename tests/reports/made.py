@@ -142,7 +142,7 @@ def completeness(population: int, **more: Any) -> dict[str, Any]:
             heard("desk", "decisions", format="events", datasource=""),
         ],
         "reconciliation": {
-            "transactions": 10, "agree": 10, "reported_more": 0, "captured_more": 0, "without_statement": 0,
+            "transactions": 10, "agree": 10, "reported_more": 0, "captured_more": 0, "without_second": 0, "without_statement": 0,
             "rolled_back": 1, "rows_captured": 5012, "rows_reported": 5012, "mismatches": [],
         },
         "fields": [{"field": name, "known": population, "of": population} for name in fields],

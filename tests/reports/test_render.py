@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from lineage import errors
-from reports import attachments, charts, document, evidence, outcomes, render
+from reports import attachments, charts, document, evidence, outcomes, render, unshown
 from reports.evidence import Evidence
 from tests.reports import made
 from tests.reports.made import access, change, decision, write
@@ -141,16 +141,21 @@ def test_an_empty_period_is_a_result_and_no_source_is_said(tmp_path: Path) -> No
     html = page(evidence_of(tmp_path / "quiet", [access(1)]))
     assert "<strong>Did not occur</strong>" in html
     assert "zero is the result" in html
-    nothing = page(evidence_of(tmp_path / "nothing", [], sources=[], coverage=[], roles=[]))
+    nothing = page(evidence_of(tmp_path / "nothing", [], sources=[], coverage=[], hearing=[], roles=[]))
     assert "<strong>Could not be tested</strong>" in nothing
     assert "No source is connected in this scope." in nothing
 
 
 def test_what_the_evidence_cannot_show_is_counted(tmp_path: Path) -> None:
-    unknown = {key: number for number, (key, _) in enumerate(document.UNKNOWN, 1000)}
+    asked = [(key, words) for key, words in unshown.UNKNOWN if key != "superuser"]
+    unknown = {key: number for number, (key, _) in enumerate(asked, 1000)}
     html = page(evidence_of(tmp_path / "inputs", [access(1, datasource="unseen")], unknown=unknown))
-    for number, (_, words) in enumerate(document.UNKNOWN, 1000):
-        assert f'<td class="n">{number:,}</td><td>{words.capitalize()[:1]}{words[1:]}</td>' in html
+    for number, (key, words) in enumerate(asked, 1000):
+        items = "0" if key in unshown.CONDITIONS else "not told"
+        assert (
+            f'<td class="n">{number:,}</td><td class="n">{items}</td><td>{words.capitalize()[:1]}{words[1:]}</td>'
+            in html
+        )
     assert "Roles and owners of <strong>unseen</strong> were never recorded" in html
 
 

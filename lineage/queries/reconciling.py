@@ -1,0 +1,200 @@
+"""What of a period agrees with what: gateway and server's log, canaries in log and capture, counts that the log committed to.
+
+All of it is joined exactly, by session, canary and index; nothing by time or text (docs/reports.md).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from lineage.coverage import LOGS
+from lineage.engine import Question
+from lineage.events import Custody
+from lineage.queries.ask import ACCESSES, OWN, TWICE, one
+
+GATEWAYS = "source_format in ('gateway', 'teleport')"
+_LOGS = f"source_format in ({', '.join(repr(name) for name in sorted(LOGS))})"
+CANARY = "'[0-9a-f]{16}-[0-9]{10}'"
+SAID_MOST = 20
+PLACES = pa.schema([("environment", pa.string()), ("datasource", pa.string())])
+SPANS = pa.schema([("number", pa.int64()), ("first", pa.int64()), ("last", pa.int64())])
+
+
+def captured(heard: Iterable[dict[str, Any]]) -> list[tuple[str, str]]:
+    """The databases of which change capture was there, as (environment, database)."""
+    return sorted({(one["environment"], one["datasource"] or "") for one in heard if "changes" in one["tells"]})
+
+
+def transactions(
+    question: Question, condition: str, values: list[Any], places: list[tuple[str, str]]
+) -> dict[str, Any]:
+    """Second source against first: rows that statements report for a transaction, and changes captured for it.
+
+    Where there is no change capture (`places` names where there is, a database without name: anywhere in the environment)
+    nothing can be held against a statement: those transactions are counted as `without_second`.
+    """
+    rows = [{"environment": environment, "datasource": datasource} for environment, datasource in places]
+    question.cursor.register("asked_places", pa.Table.from_pylist(rows, schema=PLACES))
+    per_transaction = f"""
+        select environment, datasource, transaction_id,
+            exists (select 1 from asked_places p where p.environment = e.environment
+                and p.datasource in ('', coalesce(e.datasource, ''))) as second,
+            sum(rows_affected) filter (kind = 'query' and class = 'write' and verdict <> 'error') as reported,
+            count(*) filter (kind = 'query' and class = 'write') as statements,
+            count(*) filter (kind = 'change') as captured, any_value(outcome) as outcome
+        from (select distinct on (case when kind = 'query' then coalesce(correlation_id, event_id) else event_id end) *
+              from activity where {condition} and transaction_id is not null
+              and kind in ('query', 'change') and not list_has_any(flags, ['claim', 'canary']) and not {TWICE}) e
+        group by all"""  # noqa: S608
+    summary = one(
+        question,
+        f"""select count(*) filter (statements > 0 or captured > 0) as transactions,
+            count(*) filter (reported = captured and captured > 0) as agree,
+            count(*) filter (second and statements > 0 and reported > captured and outcome <> 'rolled_back') as reported_more,
+            count(*) filter (not second and statements > 0) as without_second,
+            count(*) filter (statements > 0 and reported < captured) as captured_more,
+            count(*) filter (statements = 0 and captured > 0) as without_statement,
+            count(*) filter (outcome = 'rolled_back') as rolled_back,
+            coalesce(sum(captured), 0) as rows_captured, coalesce(sum(reported), 0) as rows_reported
+            from ({per_transaction})""",  # noqa: S608
+        values,
+    )
+    differs = "second and statements > 0 and reported <> captured and outcome <> 'rolled_back'"
+    summary["mismatches"] = question.rows(
+        f"select * exclude (second) from ({per_transaction}) where ({differs}) or (statements = 0 and captured > 0) "  # noqa: S608
+        "order by transaction_id limit 50",
+        values,
+    )
+    return summary
+
+
+def gateway(question: Question, condition: str, values: list[Any]) -> dict[str, int]:
+    """Sessions that a gateway opened, how many of them the server's log tells of too, and what was done around it."""
+    told = one(
+        question,
+        f"""with by_session as (
+                select session, bool_or({GATEWAYS}) as told, bool_or({_LOGS}) as logged,
+                    count(distinct coalesce(correlation_id, event_id)) filter (
+                        {GATEWAYS} and kind = 'query' and verdict in ('allowed', 'approved', 'masked')) as forwarded,
+                    count(*) filter (list_contains(flags, 'seen_by_gateway')) as lines
+                from activity where {condition} and session is not null group by session)
+            select count(*) filter (told) as sessions, count(*) filter (told and logged) as sessions_logged,
+                coalesce(sum(forwarded) filter (told), 0)::bigint as statements, coalesce(sum(lines), 0)::bigint as lines,
+                count(*) filter (logged and not told) as sessions_beside
+            from by_session""",  # noqa: S608 - our own conditions
+        values,
+    )
+    found = one(
+        question,
+        f"select count(*) as n from activity where {condition} and source = '{OWN}' "  # noqa: S608
+        "and custody_type = 'finding' and custody_subject = 'around-the-gateway'",
+        values,
+    )
+    return {**told, "around": found["n"]}
+
+
+def canaries(question: Question, condition: str, values: list[Any]) -> dict[str, int]:
+    """Marked statements of the period: how many came by change capture, by the server's log, and by both."""
+    return one(
+        question,
+        f"""with seen as (
+                select case when kind = 'custody' then json_extract_string(custody, '$.detail') else statement end as said,
+                    kind = 'custody' as captured
+                from activity where {condition} and (custody_type = 'canary' or list_contains(flags, 'canary'))),
+            named as (
+                select regexp_extract(said, {CANARY}) as name, bool_or(captured) as captured, bool_or(not captured) as logged
+                from seen group by 1 having name <> '')
+            select count(*) filter (captured) as captured, count(*) filter (logged) as logged,
+                count(*) filter (captured and logged) as both, count(*) filter (captured and not logged) as not_logged,
+                count(*) filter (logged and not captured) as not_captured from named""",  # noqa: S608
+        values,
+    )
+
+
+FIELDS = {
+    "user identification": "who_id is not null",
+    "type of event": "op is not null",
+    "date and time": "occurred_at is not null and occurred_at_quality in ('source', 'assumed_zone')",
+    "success or failure": "verdict is not null and verdict <> 'unknown'",
+    "origination": "client_ip is not null or client_app is not null",
+    "affected object": "len(relations) > 0",
+}
+
+
+def fields(question: Question, condition: str, values: list[Any]) -> dict[str, Any]:
+    """For each of the six fields of PCI DSS 10.2.2 how many accesses carry it: in all, and of each source."""
+    counts = ", ".join(f"count(*) filter ({test}) as f{n}" for n, test in enumerate(FIELDS.values()))
+    rows = question.rows(
+        f"select source, count(*) as n, {counts} from activity where {condition} and {ACCESSES} group by source order by source",  # noqa: S608
+        values,
+    )
+    numbered = list(enumerate(FIELDS))
+    return {
+        "fields": [
+            {"field": name, "known": sum(row[f"f{n}"] for row in rows), "of": sum(row["n"] for row in rows)}
+            for n, name in numbered
+        ],
+        "fields_by_source": [
+            {"source": row["source"], "of": row["n"], "known": [row[f"f{n}"] for n, _ in numbered]} for row in rows
+        ],
+    }
+
+
+def committed(question: Question, condition: str, values: list[Any]) -> dict[str, Any]:
+    """The log's own count commitments over the records of the period, and whether what a search finds bears them out."""
+    span = one(
+        question,
+        f"select min(index) as first, max(index) as last, count(*) as n from activity where {condition} and {ACCESSES}",  # noqa: S608
+        values,
+    )
+    stated = _stated(question, span["first"], span["last"]) if span["n"] else []
+    held = _held(question, stated)
+    differences = []
+    for number, said in enumerate(stated):
+        wanted: Counter[tuple[str | None, str | None]] = Counter(
+            {(c.source_id, c.class_): c.count for c in said.counts}
+        )
+        for source, kind in sorted((wanted - held[number]) + (held[number] - wanted), key=str):
+            differences.append(
+                f"Records {said.first} to {said.last}: the log committed to {wanted[source, kind]:,} of source {source}, class "
+                f"{kind}; {held[number][source, kind]:,} are found."
+            )
+    covered = max((int(said.last or -1) for said in stated), default=-1)
+    beyond = one(
+        question,
+        f"select count(*) as n from activity where {condition} and {ACCESSES} and index > ?",  # noqa: S608
+        [*values, covered],
+    )
+    return {
+        "commitments": len(stated), "records": sum(said.count or 0 for said in stated), "accesses": span["n"],
+        "not_yet": beyond["n"], "differences": differences[:SAID_MOST], "differing": len(differences),
+    }  # fmt: skip
+
+
+def _stated(question: Question, first: int, last: int) -> list[Custody]:
+    """The commitments of which the range meets these records, all of it within what is asked as of."""
+    rows = question.rows(
+        f"select custody from raw_events where source = '{OWN}' and custody_type = 'count_commitment' order by index"  # noqa: S608
+    )
+    said = [msgspec.json.decode(row["custody"], type=Custody) for row in rows]
+    return [one for one in said if int(one.first or 0) <= last and int(one.last or -1) >= first]
+
+
+def _held(question: Question, stated: list[Custody]) -> list[Counter[tuple[str | None, str | None]]]:
+    """For each commitment what a search finds in its range."""
+    found: list[Counter[tuple[str | None, str | None]]] = [Counter() for _ in stated]
+    if not stated:
+        return found
+    spans = [{"number": n, "first": int(one.first or 0), "last": int(one.last or -1)} for n, one in enumerate(stated)]
+    question.cursor.register("asked_counts", pa.Table.from_pylist(spans, schema=SPANS))
+    for row in question.rows(
+        "select a.number, e.source, e.class, count(*) as n from asked_counts a join raw_events e "
+        "on e.index between a.first and a.last group by all"
+    ):
+        found[row["number"]][row["source"], row["class"]] = row["n"]
+    return found
