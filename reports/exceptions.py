@@ -208,12 +208,13 @@ def attach(viewer: Viewer, report: Report, summary: dict[str, Any]) -> None:
 
 def freeze(report: Report, folder: Path) -> list[dict[str, Any]]:
     """What was said of the report that this one goes on from, frozen in its folder when it is first made; else nothing."""
-    if report.redraws is None:
+    before = report.amends or report.redraws or report.supersedes
+    if before is None:
         return []
     path = folder / FILE
     if not path.exists():
         draft = path.with_suffix(".draft")
-        draft.write_bytes(msgspec.json.format(msgspec.json.encode(listed(report))))
+        draft.write_bytes(msgspec.json.format(msgspec.json.encode(listed(before))))
         draft.rename(path)
     said: list[dict[str, Any]] = msgspec.json.decode(path.read_bytes())
     return said

@@ -9,14 +9,13 @@ from django.db import models
 
 import reports.review_models  # noqa: F401 - tables of this app, in a module of their own
 from reports.controls import KINDS
+from reports.exception_models import Judgement, ReportException
 from reports.override_models import Override
 from reports.schedule_models import Cadence, Delivery, Occurrence, Recipient, Schedule
 
-__all__ = ["Cadence", "Delivery", "Occurrence", "Override", "Recipient", "Report", "Schedule", "Status"]
-from reports.exception_models import Judgement, ReportException
-
 __all__ = [
-    "Cadence", "Delivery", "Judgement", "Occurrence", "Recipient", "Report", "ReportException", "Schedule", "Status",
+    "Cadence", "Delivery", "Judgement", "Occurrence", "Override", "Recipient", "Report", "ReportException", "Schedule",
+    "Status",
 ]  # fmt: skip
 
 

@@ -124,6 +124,15 @@ def test_what_was_said_is_printed_in_the_report_that_goes_on_from_it_and_stays_a
     assert ReportException.objects.get().owner == "(erased)"
 
 
+def test_a_report_that_replaces_another_prints_what_was_said_of_it(shop: Shop) -> None:
+    report = issued(environment="prod")
+    exceptions.say(CARLA, report, TEST, items(report)[:1], {"owner": "Olga Owner"})
+    successor = issued(environment="prod")
+    assert successor.supersedes == report
+    assert [(one["report"], one["owner"]) for one in told(successor)["exceptions"]] == [(report.number, "Olga Owner")]
+    assert exceptions.listed(successor) == []
+
+
 REFUSED: list[tuple[dict[str, str], str]] = [
     ({}, "Nothing was said"),
     ({"owner": "x" * 255}, "Write the owner"),
