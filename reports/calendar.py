@@ -116,7 +116,11 @@ def wanting(viewer: Viewer, since: dt.datetime, now: dt.datetime) -> list[Cell]:
 def _known(plans: Sequence[Schedule], since: dt.datetime, until: dt.datetime) -> dict[int, list[Occurrence]]:
     rows = Occurrence.objects.filter(schedule__in=plans, due_at__gte=since, due_at__lt=until)
     found: dict[int, list[Occurrence]] = {}
-    for row in rows.select_related("report").order_by("-due_at")[: SHOWN_MOST * max(len(plans), 1)]:
+    for row in (
+        rows.select_related("report")
+        .prefetch_related("report__sign_offs")
+        .order_by("-due_at")[: SHOWN_MOST * max(len(plans), 1)]
+    ):
         found.setdefault(row.schedule_id, []).insert(0, row)
     return found
 
@@ -142,13 +146,19 @@ def _state(schedule: Schedule, row: Occurrence, now: dt.datetime) -> tuple[State
 
 
 def _standing_for(report: Report) -> Report:
-    """The report that stands for the period: the one that was made for it."""
-    return report
+    """The report that stands for the period: the one that was made for it, or the final one that replaced it since."""
+    if standing.may_be_delivered(report):
+        return report
+    later = report
+    while following := later.successors.order_by("-pk").first():
+        later = following
+    return later if standing.may_be_delivered(later) else report
 
 
 def final_at(report: Report) -> dt.datetime:
-    """When it became final."""
-    return report.issued_at or report.created_at
+    """When it became final: when it was issued, or signed by the last who was asked to."""
+    signed = [step.acted_at for step in report.sign_offs.all() if step.acted_at]
+    return max([report.issued_at or report.created_at, *signed])
 
 
 def _unmade(schedule: Schedule, start: dt.datetime, end: dt.datetime, due_at: dt.datetime, now: dt.datetime) -> Cell:

@@ -6,7 +6,9 @@ where the schedule says so, a folder gets it always. Whether the recipient may s
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import operator
 import socket
 import uuid
 from pathlib import Path
@@ -16,6 +18,7 @@ import msgspec
 from django.conf import settings
 from django.core.mail import EmailMessage
 from django.db import transaction
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from lineage import durable, ledger, outbox
@@ -25,7 +28,7 @@ from lineage.keeper import Round
 from lineage.outbox import Sent
 from reports import issuing, recipients, standing
 from reports.controls import KINDS
-from reports.models import Delivery, Recipient, Report, Status
+from reports.models import Delivery, Recipient, Report, Schedule, Status
 
 PACE_SECONDS = 5.0
 MAILED_BYTES_MOST = 15 * 1024 * 1024
@@ -37,7 +40,7 @@ Period    {period_from} to {period_to} (UTC, end not included)
 Scope     {environment}, {databases}
 Tested    {tested} of them {deviating} deviate
 Schedule  {schedule}
-SHA-256   {sha256}
+{chain}SHA-256   {sha256}
 
 {where}
 """
@@ -62,23 +65,29 @@ def prepare() -> int:
     """Notes which reports are to be sent to whom: those that may leave, issued since the recipient was named. Returns how many."""
     made = 0
     for recipient in Recipient.objects.filter(ended_at=None).select_related("schedule"):
-        new = Report.objects.filter(
-            schedule=recipient.schedule, status=Status.FINAL, issued_at__gte=recipient.created_at
-        ).exclude(delivery__recipient=recipient)
-        for report in new.exclude(path=""):
+        for report in _new(recipient):
             if standing.may_be_delivered(report):
                 _, is_new = Delivery.objects.get_or_create(
                     report=report,
                     recipient=recipient,
                     defaults={
-                        "message_id": f"msg_{uuid.uuid4().hex}", "next_at": timezone.now(), "body": message(report),
+                        "message_id": f"msg_{uuid.uuid4().hex}", "next_at": timezone.now(),
+                        "body": message(report, recipient.schedule),
                     },
                 )  # fmt: skip
                 made += is_new
     return made
 
 
-def message(report: Report) -> str:
+def _new(recipient: Recipient) -> QuerySet[Report]:
+    """Final reports of the schedule that have no row yet; so have supplements of them, and what replaces them."""
+    ways = ("", "amends__", "supersedes__", "supersedes__supersedes__", "amends__supersedes__")
+    of_schedule = functools.reduce(operator.or_, (Q(**{f"{way}schedule": recipient.schedule}) for way in ways))
+    final = Report.objects.filter(of_schedule, status=Status.FINAL, issued_at__gte=recipient.created_at)
+    return final.exclude(delivery__recipient=recipient).exclude(path="").order_by("pk")
+
+
+def message(report: Report, schedule: Schedule) -> str:
     """What Slack shows, and our own fields."""
     summary = msgspec.json.decode(_file(report, ".json").read_bytes())
     kind = KINDS[report.kind].title if report.kind in KINDS else report.kind
@@ -88,7 +97,9 @@ def message(report: Report) -> str:
         "conclusion": summary["conclusion"], "tested": report.counts["tested"], "deviating": report.counts["deviating"],
         "period_from": format_time(report.period_from), "period_to": format_time(report.period_to),
         "environment": report.environment, "datasources": report.datasources, "as_of": report.as_of,
-        "sha256": report.sha256, "schedule": report.schedule.name if report.schedule else None, "url": where or None,
+        "sha256": report.sha256, "schedule": schedule.name, "url": where or None,
+        "amends": report.amends.number if report.amends else None,
+        "replaces": report.supersedes.number if report.supersedes else None,
     }  # fmt: skip
     text = f"{report.number} {kind}, {report.period_from:%-d %b %Y} to {report.period_to:%-d %b %Y} UTC: {summary['conclusion']}"
     shown = outbox.escaped(text) + (f" <{where}|Open it>" if where else "")
@@ -151,6 +162,7 @@ def _mail(one: Delivery, ours: dict[str, Any], data: bytes) -> EmailMessage:
         "sentence": f"{ours['title']}: {ours['conclusion']}.",
         "environment": ours["environment"] or "all environments",
         "databases": ", ".join(ours["datasources"]) or "all databases",
+        "chain": "".join(f"{word:<10}{ours[word.lower()]}\n" for word in ("Amends", "Replaces") if ours[word.lower()]),
         "where": where,
     }
     subject = " ".join(f"{ours['report']} {ours['title']}: {ours['conclusion']}".split())

@@ -9,9 +9,10 @@ from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect
 from django.views.decorators.http import require_GET, require_http_methods
 
-from lineage import errors, toasts, words, zones
+from lineage import api, errors, queries, toasts, words, zones
 from lineage.access import Viewer
 from lineage.answers import evidence_read
+from lineage.queries import short
 from lineage.views import frame
 from lineage.views.names import lines
 from reports import available, calendar, periods, planning, recipients, requests, schedules, tasks
@@ -21,6 +22,8 @@ from reports.models import Cadence, Delivery, Schedule
 from reports.schedules import Wanted
 
 SHOWN_MOST = 60
+LISTED_MOST = 200
+SEARCHED = {"environment": "environment", "datasource": "datasources"}
 BACK = dt.timedelta(days=365)
 AHEAD = dt.timedelta(days=31)
 MARKS = {
@@ -130,6 +133,31 @@ def calendar_page(request: HttpRequest, viewer: Viewer) -> HttpResponse:
         "may_schedule": requests.may_schedule(viewer),
         "title": f"{done} of {words.counted(due, 'report')} that {'was' if due == 1 else 'were'} due {'is' if done == 1 else 'are'} done",
     })  # fmt: skip
+
+
+@require_GET
+@evidence_read
+def occurrences(request: HttpRequest, viewer: Viewer) -> HttpResponse:
+    """`GET /api/v1/reports/calendar`: what was due, newest first, as the other lists of the API answer."""
+    api.known(request)
+    now, window, asked = dt.datetime.now(dt.UTC), api.window_of(request), request.GET
+    found = calendar.lines(viewer, window.since or now - BACK, window.until or now + AHEAD, now)
+    places = ("", window.environment) if window.environment else None
+    cells = [cell for line in found for cell in line.cells if places is None or cell.schedule.environment in places]
+    items = [_item(cell) for cell in sorted(cells, key=lambda cell: cell.due_at, reverse=True)]
+    items = short.narrowed(items, asked.get("q", ""), SEARCHED, ("schedule", "kind", "state", "report"))
+    size = queries.integrity(viewer)["size"]
+    shown, following = short.page(items, "id", api.limit_of(request) or LISTED_MOST, asked.get("cursor"), size)
+    return api.formatted(request, queries.Answer(shown, following, queries.Total(len(items), True), size, []))
+
+
+def _item(cell: Cell) -> dict[str, Any]:
+    return {
+        "id": f"{cell.schedule.pk} {cell.period_from.isoformat()}", "schedule": cell.schedule.name, "kind": cell.schedule.kind,
+        "environment": cell.schedule.environment, "datasources": cell.schedule.datasources, "period_from": cell.period_from,
+        "period_to": cell.period_to, "due_at": cell.due_at, "state": str(cell.state), "why": cell.why,
+        "report": cell.report.number if cell.report else None, "report_id": cell.report.pk if cell.report else None,
+    }  # fmt: skip
 
 
 def _shown(cell: Cell) -> dict[str, Any]:

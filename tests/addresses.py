@@ -200,6 +200,7 @@ ADDRESSES = (
     at(r"reports/^(?P<report_id>\d+)/file\.(?P<form>pdf|json)$", "/reports/{report}/file.json", OBJECT),
     # the API
     *(at(f"{API}{name}", f"/api/v1/{name}?format={form}") for name in LISTS for form in FORMATS),
+    at(f"{API}reports/calendar", "/api/v1/reports/calendar"),
     at(f"{API}reports/<int:report_id>/exceptions", "/api/v1/reports/{report}/exceptions", OBJECT),
     at(f"{API}events/<int:index>", "/api/v1/events/{index}", OBJECT),
     at(f"{API}sessions/<path:key>", "/api/v1/sessions/{session}", OBJECT),

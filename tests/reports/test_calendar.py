@@ -70,6 +70,14 @@ def test_each_period_is_done_late_missing_due_or_planned_by_the_days_that_its_sc
     assert told(down)[3:5] == [
         "2 Nov to 8 Nov 2026: due; No worker has begun it.", "26 Oct to 1 Nov 2026: late; No worker has begun it.",
     ]  # fmt: skip
+    draft = Report.objects.get(status="draft")
+    again = {
+        name: getattr(draft, name)
+        for name in ("kind", "period_from", "period_to", "environment", "datasources", "created_by")
+    }
+    later = Report.objects.create(supersedes=draft, status="final", issued_at=now, **again)
+    (line,) = calendar.lines(CARLA, utc("2026-10-01"), utc("2026-10-06"), now)
+    assert [(cell.state, cell.report) for cell in line.cells if cell.report] == [("done late", later)]
     schedules.pause(CARLA, made.pk)
     made.refresh_from_db()
     assert told(calendar.coming(made, utc("2026-11-03"))) == ["26 Oct to 1 Nov 2026: missing; The schedule is paused."]
@@ -161,6 +169,12 @@ def test_the_calendar_is_read_by_those_who_may_see_the_reports_and_the_overview_
     assert "<script>alert" not in page
     assert f"/reports/schedules/{made.pk}/" not in page, "an auditor sets no schedules"
     assert "Blocked: Because of" in page
+    listed = alice.get("/api/v1/reports/calendar?q=late&environment=production").json()
+    assert {one["state"] for one in listed["items"]} == {"late"}
+    assert {"PA-0004", "PA-0006", "PA-0007"} <= {one["report"] for one in listed["items"]}
+    assert listed["items"][0]["schedule"] == NAME
+    assert hana.get("/api/v1/reports/calendar").json()["items"] == []
+    assert alice.get("/api/v1/reports/calendar?state=late").status_code == 400
     for stranger in (hana, operator):
         text = stranger.get("/reports/calendar/").content.decode()
         assert "Nothing is scheduled" in text

@@ -162,6 +162,28 @@ def test_a_mail_server_that_is_down_is_asked_again_and_the_report_comes_once(pla
     assert proofs()[0].startswith("not sent to alice@audit.example: given up")
 
 
+def test_what_amends_or_replaces_a_scheduled_report_is_sent_too_and_says_so(plan: Schedule) -> None:
+    recipients.add(CARLA, plan.pk, "alice@audit.example", attaches=False)
+    draft, report = issued(plan, "draft", 9), issued(plan)
+    others = [issued(plan, month=month) for month in (7, 8)]
+    for one, more in zip(others, ({"supersedes": draft}, {"amends": report, "supplement": 1}), strict=True):
+        stem = one.file_stem
+        Report.objects.filter(pk=one.pk).update(schedule=None, **more)
+        one.refresh_from_db()
+        folder = issuing.folder_of(one)
+        folder.mkdir(parents=True, exist_ok=True)
+        for suffix in (".pdf", ".json"):
+            old = next(path for path in folder.parent.rglob(f"{stem}{suffix}"))
+            (folder / f"{one.file_stem}{suffix}").write_bytes(old.read_bytes())
+    assert deliveries.prepare() == 3
+    send()
+    assert [sent.subject.split(" Priv")[0] for sent in mail.outbox] == [
+        report.number, others[0].number, f"{report.number} supplement 1",
+    ]  # fmt: skip
+    assert f"Replaces  {draft.number}" in mail.outbox[1].body
+    assert f"Amends    {report.number}" in mail.outbox[2].body
+
+
 def test_nobody_is_sent_what_is_outside_their_scope_when_it_is_sent(plan: Schedule) -> None:
     recipients.add(CARLA, plan.pk, "alice@audit.example", attaches=False)
     receiver("desk", "mail", "desk@shop.example", environments=["production"])
