@@ -110,10 +110,10 @@ def build(request: HttpRequest, viewer: Viewer) -> HttpResponse:
     context: dict[str, Any] = {
         **available.offered(viewer),
         "title": "A new report",
-        "presets": sampling.PRESETS.items(),
+        "sample_presets": sampling.PRESETS.items(),
         "choices": frame.environments(viewer),
         "suggested": (periods.previous(month, first), first),
-        "given": {name: request.GET.get(name, "") for name in ASKED},
+        "asked": {name: request.GET.get(name, "") for name in ASKED},
         "named": lines(request.GET, "datasources"),
         "most": builder.ACCESSES_MOST,
     }

@@ -138,7 +138,7 @@ def test_a_preview_says_what_the_report_will_say_and_keeps_nothing_but_that_it_w
         f"{report.counts['population']} accesses in the period; 4 items would be tested, all of them; 3 deviate" in page
     )
     narrowed = " ".join(auditor.get(new, asked | {"q": "actor:root", "draft": "on"}).content.decode().split())
-    assert "1 accesses in the period; 1 items would be tested, all of them; 1 deviate" in narrowed
+    assert "1 access in the period; 1 item would be tested, all of them; 1 deviates" in narrowed
     assert "would be draft" in narrowed
     bad = auditor.get(new, asked | {"from": "<script>"})
     assert (bad.status_code, "2026-11-21T14:30" in bad.content.decode()) == (400, True)
