@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import datetime as dt
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lineage import packs, queries
 from lineage.access import Viewer
-from reports import controls, evidence, frozen, sampling, signing
+from reports import archives, controls, evidence, frozen, sampling, signing
 from reports.controls import Test
 from reports.evidence import Evidence
 from reports.models import Report
@@ -23,8 +20,6 @@ from reports.outcomes import Outcome, Result
 from reports.render import Attached
 
 MANIFEST, PACK = "manifest.json", "evidence.touchstone.zip"
-UNSAFE_CELLS = ("=", "+", "-", "@", "\t", "\r")
-ROWS_AT_ONCE = 5_000
 PARQUET = "application/vnd.apache.parquet"
 COMMON = (
     ("completeness.json", "The counts of sections 3 and 4", "application/json", "Data"),
@@ -55,10 +50,8 @@ def described(tests: Sequence[Test]) -> list[Described]:
         ]
     for test in tests:
         answer = f"{test.title}: the test's answer, one row for each {test.item}"
-        safe = "The same for spreadsheets; cells that could be formulas begin with '"
         found += [
             (f"{test.stem}.items.parquet", answer, PARQUET, "Data"),
-            (f"{test.stem}.items.csv", safe, "text/csv", "Data"),
             (f"{test.stem}.sql", f"{test.title}: the test, as it was run", "application/sql", "Source"),
         ]
     late = ("late.parquet", "The accesses that came after the report that this supplement amends", PARQUET, "Data")
@@ -78,13 +71,13 @@ def write(report: Report, found: Evidence, result: Result, viewer: Viewer) -> li
     for outcome in result.outcomes:
         stem = outcome.test.stem
         evidence.write_table(outcome.table, folder / f"{stem}.items.parquet")
-        write_csv(outcome.table, folder / f"{stem}.items.csv")
         (folder / f"{stem}.sql").write_text(outcome.test.sql, encoding="utf-8")
     (folder / "completeness.json").write_bytes(msgspec.json.format(msgspec.json.encode(found.completeness)))
     (folder / "report-certificate.pem").write_bytes(signing.certificate_pem())
     write_sample(folder, result)
     _pack(found, result, viewer)
-    lines = [_line(folder / name, words) for name, words, _, _ in described(_tests(result)) if (folder / name).exists()]
+    listed = [(folder / name, words) for name, words, _, _ in described(_tests(result)) if (folder / name).exists()]
+    lines = archives.placed([_line(path, words) for path, words in listed])
     manifest = {
         "report": report.number,
         "kind": report.kind,
@@ -117,14 +110,21 @@ def write_sample(folder: Path, result: Result) -> None:
     (folder / "sample.json").write_bytes(msgspec.json.format(msgspec.json.encode({"samples": samples})))
 
 
-def embedded(folder: Path, result: Result) -> list[Attached]:
-    """The files of the folder as the PDF carries them, the manifest last."""
+def embedded(folder: Path, result: Result, lines: Sequence[dict[str, Any]]) -> list[Attached]:
+    """The files of the folder that the PDF carries, the manifest last."""
+    inside = {line["name"] for line in lines if line["place"] == archives.IN_PDF} | {MANIFEST}
     listed = [*described(_tests(result)), (MANIFEST, "List of the attachments", "application/json", "Supplement")]
     return [
         Attached(str(folder / name), name, words, media, relationship)
         for name, words, media, relationship in listed
-        if (folder / name).exists()
+        if name in inside
     ]
+
+
+def archive(folder: Path, lines: Sequence[dict[str, Any]], out: Path) -> None:
+    """The ZIP of all files and the manifest beside the PDF, when some are too large to be in it."""
+    if archives.goes_with(lines):
+        archives.write(folder, [*(line["name"] for line in lines), MANIFEST], out)
 
 
 def _pack(found: Evidence, result: Result, viewer: Viewer) -> None:
@@ -171,22 +171,3 @@ def _line(path: Path, words: str) -> dict[str, Any]:
         "rows": rows,
         "sha256": evidence.sha256(path),
     }
-
-
-def write_csv(table: pa.Table, path: Path) -> None:
-    """The items as CSV in which no cell begins like a formula: such cells get an apostrophe in front."""
-    columns = [name for name in table.column_names if name != "indexes"]
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        for batch in table.select(columns).to_batches(max_chunksize=ROWS_AT_ONCE):
-            writer.writerows([_cell(value) for value in row.values()] for row in batch.to_pylist())
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, dt.datetime):
-        return value.isoformat()
-    text = "; ".join(str(v) for v in value) if isinstance(value, list) else str(value)
-    return f"'{text}" if text.startswith(UNSAFE_CELLS) else text

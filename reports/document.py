@@ -59,6 +59,7 @@ class Heading:
     chain: Sequence[Mapping[str, Any]] = ()
     supplement: Mapping[str, Any] | None = None
     exceptions: Sequence[Mapping[str, Any]] = ()
+    archive: bool = False
 
 
 def html(heading: Heading, evidence: Evidence, result: Result) -> str:
@@ -93,6 +94,7 @@ def html(heading: Heading, evidence: Evidence, result: Result) -> str:
         "attachments": heading.attachments,
         "sign_offs": heading.sign_offs,
         "said": exceptions.printed(heading.exceptions),
+        "archive": heading.archive,
     }
     return render_to_string("pdf/report.html", drawn(context))
 

@@ -22,6 +22,7 @@ from lineage import access, errors, ledger
 from lineage.access import Viewer
 from lineage.models import Role, User
 from reports import (
+    archives,
     attachments,
     document,
     evidence,
@@ -121,12 +122,14 @@ def _issue(report: Report, viewer: Viewer) -> Report:
     added = supplements.told(supplements.amendment(report, found), [_test(outcome) for outcome in result.outcomes])
     exceptions.freeze(report, folder)
     lines = attachments.write(report, found, result, viewer)
-    heading = _heading(report, lines, evidence.sha256(folder / attachments.MANIFEST), added)
-    unsigned = folder / "unsigned.pdf"
-    render.pdf(document.html(heading, found, result), attachments.embedded(folder, result), report.issued_at, unsigned)
-    signed = signing.sign(unsigned.read_bytes())
     # The blocked file stays beside the one that was let through.
     path = folder / f"{report.file_stem}{'_override' if allowed else ''}.pdf"
+    heading = _heading(report, lines, evidence.sha256(folder / attachments.MANIFEST), added)
+    unsigned = folder / "unsigned.pdf"
+    carried = attachments.embedded(folder, result, lines)
+    render.pdf(document.html(heading, found, result), carried, report.issued_at, unsigned)
+    signed = signing.sign(unsigned.read_bytes())
+    attachments.archive(folder, lines, path.with_suffix(".zip"))
     path.write_bytes(signed)
     report.unsigned_sha256, report.sha256 = evidence.sha256(unsigned), hashlib.sha256(signed).hexdigest()
     report.as_of, report.checkpoint, report.counts = found.as_of, found.checkpoint, result.counts
@@ -183,6 +186,7 @@ def _heading(
         chain=succession.lines(report),
         supplement=added,
         exceptions=exceptions.freeze(report, folder_of(report)),
+        archive=archives.goes_with(lines),
     )
 
 
@@ -214,10 +218,18 @@ def _summarise(report: Report, found: Evidence, result: Result, heading: documen
             "sha256": report.sha256,
             "unsigned_sha256": report.unsigned_sha256,
         },
+        "archive": _archive(path.with_suffix(".zip")),
         "manifest_sha256": heading.manifest_sha256,
         "certificate_sha256": heading.fingerprint,
     }
     path.write_bytes(msgspec.json.format(msgspec.json.encode(summary)))
+
+
+def _archive(path: Path) -> dict[str, Any] | None:
+    """The ZIP beside the PDF, where some files are too large to be in it."""
+    if not path.exists():
+        return None
+    return {"file": path.name, "sha256": evidence.sha256(path), "bytes": path.stat().st_size}
 
 
 def _test(outcome: Outcome) -> dict[str, Any]:

@@ -22,5 +22,6 @@ urlpatterns = [
     path("<int:report_id>/redraw", views.redraw, name="report-redraw"),
     path("<int:report_id>/exceptions", exception_views.say, name="report-exceptions"),
     path("<int:report_id>/judgement", exception_views.judge, name="report-judgement"),
-    re_path(r"^(?P<report_id>\d+)/file\.(?P<form>pdf|json)$", views.download, name="report-file"),
+    re_path(r"^(?P<report_id>\d+)/file\.(?P<form>pdf|json|zip)$", views.download, name="report-file"),
+    path("<int:report_id>/<slug:test_id>.csv", views.spreadsheet, name="report-csv"),
 ]

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 from django.conf import settings
-from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBase
+from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.shortcuts import redirect
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
@@ -20,8 +20,10 @@ from lineage.views import frame
 from reports import (
     acts,
     available,
+    controls,
     deliveries,
     exceptions,
+    issuing,
     periods,
     policies,
     redraws,
@@ -29,6 +31,7 @@ from reports import (
     requests,
     review_views,
     sampling,
+    spreadsheets,
     tasks,
     unshown,
 )
@@ -43,7 +46,7 @@ LISTED = (
 )  # fmt: skip
 SEARCHED = {"environment": "environment", "datasource": "datasources", "actor": "created_by"}
 """By which fields of the search language reports are found, and the members that hold them."""
-MEDIA = {".pdf": "application/pdf", ".json": "application/json"}
+MEDIA = {".pdf": "application/pdf", ".json": "application/json", ".zip": "application/zip"}
 
 
 @require_GET
@@ -148,12 +151,29 @@ def _summary(found: Report) -> dict[str, Any] | None:
 @require_http_methods(["GET", "HEAD"])
 @evidence_read
 def download(request: HttpRequest, viewer: Viewer, report_id: int, form: str) -> HttpResponseBase:
-    """The signed PDF, or the JSON beside it."""
+    """The signed PDF, the JSON beside it, or the ZIP of what is too large for the PDF."""
     found = requests.one(viewer, report_id)
     if not found.path:
         raise errors.NotFound("This report has no file yet.")
     path = (Path(settings.DATA_DIR) / found.path).with_suffix(f".{form}")
+    if not path.exists():
+        raise errors.NotFound("All files of this report are in its PDF; there is no ZIP beside it.")
     answer = FileResponse(path.open("rb"), as_attachment=True, filename=path.name, content_type=MEDIA[path.suffix])
+    answer["Cache-Control"] = "private, no-store"
+    return answer
+
+
+@require_http_methods(["GET", "HEAD"])
+@evidence_read
+def spreadsheet(request: HttpRequest, viewer: Viewer, report_id: int, test_id: str) -> HttpResponseBase:
+    """The answer of one test as CSV, made from the file that the report carries as Parquet."""
+    found = requests.one(viewer, report_id)
+    test = controls.tests().get(test_id)
+    items = issuing.folder_of(found) / f"{test.stem}.items.parquet" if test else None
+    if not found.path or items is None or not items.exists():
+        raise errors.NotFound("This report has no such test, or no file yet.")
+    answer = StreamingHttpResponse(spreadsheets.parts(items), content_type="text/csv; charset=utf-8")
+    answer["Content-Disposition"] = f'attachment; filename="{found.number}_{items.stem}.csv"'
     answer["Cache-Control"] = "private, no-store"
     return answer
 

@@ -197,7 +197,8 @@ ADDRESSES = (
     at("reports/<int:report_id>/sign-off", "/reports/{report}/sign-off", OBJECT, roles=("security", *FORGETTERS), post={"do": "sign"}),
     at("reports/<int:report_id>/exceptions", "/reports/{report}/exceptions", OBJECT, roles=("security", *FORGETTERS), post={"owner": "x"}),
     at("reports/<int:report_id>/judgement", "/reports/{report}/judgement", OBJECT, roles=("security", *FORGETTERS), post={"reason": "x"}),
-    at(r"reports/^(?P<report_id>\d+)/file\.(?P<form>pdf|json)$", "/reports/{report}/file.json", OBJECT),
+    at(r"reports/^(?P<report_id>\d+)/file\.(?P<form>pdf|json|zip)$", "/reports/{report}/file.json", OBJECT),
+    at("reports/<int:report_id>/<slug:test_id>.csv", "/reports/{report}/privileged-access.csv", OBJECT),
     # the API
     *(at(f"{API}{name}", f"/api/v1/{name}?format={form}") for name in LISTS for form in FORMATS),
     at(f"{API}reports/calendar", "/api/v1/reports/calendar"),

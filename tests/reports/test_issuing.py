@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import io
 import json
 import subprocess
@@ -26,7 +27,19 @@ from lineage.events import Event
 from lineage.models import Identity, Source, SourceHealth, Tag, User
 from lineage.notes import parse_policy
 from lineage.verify import verify
-from reports import controls, evidence, frozen, issuing, periods, policies, requests, schedules, signing, tasks
+from reports import (
+    archives,
+    controls,
+    evidence,
+    frozen,
+    issuing,
+    periods,
+    policies,
+    requests,
+    schedules,
+    signing,
+    tasks,
+)
 from reports.evidence import Request
 from reports.models import Report, Status
 
@@ -282,6 +295,32 @@ def test_a_stranger_who_asks_for_everything_gets_their_own_scope_only(shop: Shop
     tests = controls.tests_of(report.kind)
     counted = {name: pq.read_metadata(path).num_rows for name, path in found.tables.items()}
     assert counted == dict.fromkeys(frozen.names_of(tests), 0)
+
+
+def test_files_too_large_for_the_pdf_are_in_a_zip_beside_it_under_the_same_manifest(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archives, "EMBEDDED_MOST_BYTES", 20_000)
+    report = issued(environment="prod")
+    with pikepdf.open(file_of(report)) as document:
+        inside = {name: bytes(document.attachments[name].get_file().read_bytes()) for name in document.attachments}
+    with zipfile.ZipFile(file_of(report).with_suffix(".zip")) as archive:
+        beside = {name: archive.read(name) for name in archive.namelist()}
+    lines = json.loads(inside["manifest.json"])["files"]
+    assert {line["name"] for line in lines} | {"manifest.json"} == set(beside)
+    assert {line["name"] for line in lines if line["place"] == "pdf"} | {"manifest.json"} == set(inside)
+    assert sum(line["bytes"] for line in lines if line["place"] == "pdf") <= 20_000
+    assert all(hashlib.sha256(beside[line["name"]]).hexdigest() == line["sha256"] for line in lines)
+    assert {name: beside[name] for name in inside} == inside
+    summary = json.loads(file_of(report).with_suffix(".json").read_bytes())
+    assert summary["archive"]["sha256"] == evidence.sha256(file_of(report).with_suffix(".zip"))
+    client = Client()
+    client.force_login(User.objects.get(email=AUDITOR.email))
+    handed = client.get(f"/reports/{report.pk}/file.zip")
+    assert b"".join(handed.streaming_content) == file_of(report).with_suffix(".zip").read_bytes()  # type: ignore[attr-defined]
+    rows = b"".join(client.get(f"/reports/{report.pk}/privileged-access.csv").streaming_content).splitlines()  # type: ignore[attr-defined]
+    assert len(rows) == 1 + report.counts["items"]
+    assert client.get(f"/reports/{report.pk}/agent-acts.csv").status_code == 404
 
 
 def test_a_form_queues_a_report_that_a_worker_makes_and_pages_hand_out(shop: Shop) -> None:

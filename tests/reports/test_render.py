@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from lineage import errors
-from reports import attachments, charts, document, evidence, outcomes, render, unshown
+from reports import charts, document, evidence, outcomes, render, spreadsheets, unshown
 from reports.evidence import Evidence
 from tests.reports import made
 from tests.reports.made import access, change, decision, write
@@ -187,8 +187,8 @@ def test_a_child_that_takes_too_much_memory_is_stopped(tmp_path: Path, monkeypat
 
 def test_spreadsheet_cells_that_could_be_formulas_are_guarded(tmp_path: Path) -> None:
     row = {"who": "=cmd|' /C calc'!A0", "rows": -1, "at": made.END, "none": None, "list": ["@a", "b"], "indexes": [1]}
-    attachments.write_csv(pa.Table.from_pylist([row]), tmp_path / "items.csv")
-    text = (tmp_path / "items.csv").read_text()
+    evidence.write_table(pa.Table.from_pylist([row]), tmp_path / "items.parquet")
+    text = b"".join(spreadsheets.parts(tmp_path / "items.parquet")).decode()
     assert text.splitlines()[1] == "'=cmd|' /C calc'!A0,'-1,2026-11-20T12:00:00+00:00,,'@a; b"
 
 

@@ -82,8 +82,9 @@ class Command(Told):
     def _copy(self, report: Report, out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
         made = Path(settings.DATA_DIR) / report.path
-        for path in (made, made.with_suffix(".json")):
-            shutil.copyfile(path, out / path.name)
+        for path in (made, made.with_suffix(".json"), made.with_suffix(".zip")):
+            if path.exists():
+                shutil.copyfile(path, out / path.name)
         self.stdout.write(f"{out / made.name}\n{report.number} {report.status} sha256:{report.sha256}")
         for test in msgspec.json.decode(made.with_suffix(".json").read_bytes())["tests"]:
             drawn = test["sample"]
