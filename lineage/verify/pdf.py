@@ -16,6 +16,8 @@ from lineage.verify.verdicts import Finding
 ATTACHMENT = "evidence.touchstone.zip"
 DAMAGED = (ValueError, TypeError, KeyError, AttributeError, RuntimeError, RecursionError)
 """What a damaged PDF raises in its reader, besides the reader's own error."""
+SIGN_OFF = "Sign-off "
+"""How the fields of sign-offs begin (docs/sign-off.md)."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class _Signed:
     in_force: bool
     whole_file: bool
     fingerprint: str
+    field: str
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,14 @@ def signature(data: bytes, policy: Policy | None) -> Finding:
         )
     if not any(each.whole_file and each.in_force for each in ours):
         return "missing", "The report certificate that signed the PDF is out of its time."
-    return "pass", f"The whole PDF is signed by the report certificate of your policy, SHA-256 {ours[0].fingerprint}."
+    sealed, asked = sum(1 for each in ours if each.field.startswith(SIGN_OFF)), _sign_offs(data)
+    also = (
+        f" It holds {sealed} of the {asked} sign-offs that it keeps room for, each under its own seal." if asked else ""
+    )
+    return (
+        "pass",
+        f"The whole PDF is signed by the report certificate of your policy, SHA-256 {ours[0].fingerprint}.{also}",
+    )
 
 
 def _signatures(data: bytes, wanted: Sequence[str]) -> Iterator[_Signed]:
@@ -121,7 +131,15 @@ def _signatures(data: bytes, wanted: Sequence[str]) -> Iterator[_Signed]:
                 intact and _alone(data, embedded.byte_range, embedded.pkcs7_content) and _plain(embedded.signed_data)
             )
         whole = status.coverage == SignatureCoverageLevel.ENTIRE_FILE
-        yield _Signed(intact, bool(status.trusted), whole, fingerprint)
+        yield _Signed(intact, bool(status.trusted), whole, fingerprint, str(embedded.field_name))
+
+
+def _sign_offs(data: bytes) -> int:
+    """For how many sign-offs the document has a field, signed or not."""
+    from pyhanko.pdf_utils.reader import PdfFileReader  # noqa: TID251
+    from pyhanko.sign.fields import enumerate_sig_fields  # noqa: TID251
+
+    return sum(1 for name, *_ in enumerate_sig_fields(PdfFileReader(io.BytesIO(data))) if name.startswith(SIGN_OFF))
 
 
 def _alone(data: bytes, byte_range: Sequence[int], content: bytes) -> bool:

@@ -182,6 +182,7 @@ def _expect_file(report: Report, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "lineage.verify", str(path), "--policy", str(policy)]
     checked = subprocess.run(command, cwd=settings.BASE_DIR, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "It holds 3 of the 3 sign-offs" in checked.stdout
     summary = json.loads(path.with_suffix(".json").read_bytes())
     assert (summary["status"], summary["pdf"]["sha256"]) == ("final", report.sha256)
     assert [(one["by"], one["act"]) for one in summary["sign_off"]] == [
@@ -335,7 +336,9 @@ def test_a_report_in_which_nothing_occurred_is_approved_by_the_plan_and_one_that
     assert {step.barred[0] for step in SignOff.objects.filter(position=2)} == {EVE}
 
 
-def test_what_is_asked_for_is_set_on_the_page_by_few_and_each_change_is_a_record(store: str) -> None:
+def test_what_is_asked_for_is_set_on_the_page_by_few_and_each_change_is_a_record(
+    store: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     seats()
     story.person("audit@a.example", "auditor")
     for steps in (
@@ -370,6 +373,11 @@ def test_what_is_asked_for_is_set_on_the_page_by_few_and_each_change_is_a_record
     assert told.count("refused") == 9
     assert told[-2].startswith("added: steps preparer pia@shop.example within 2 days, approver olaf")
     assert told[-1].startswith("removed: steps preparer")
+    call_command("signoff", "set", "agents", "--step", f"approver:{ANNA}:5:{SID}", "--reason", "the auditor asks")
+    call_command("signoff", "list")
+    assert f"agents: approver {ANNA} within 5 days, then {SID} too" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        call_command("signoff", "set", "agents", "--step", f"approver:{ANNA}", "--reason", "x")
     client.force_login(User.objects.get(email="audit@a.example"))
     assert "What is asked for" not in client.get("/reports/sign-off/").content.decode()
     assert client.post("/reports/sign-off/plan", form).status_code == 403
