@@ -79,7 +79,7 @@ def test_what_is_said_of_deviations_is_on_record_and_changes_no_count(shop: Shop
     assert "The same sort of cause recurs in 2 exceptions: the control was not followed." in page
     assert "&lt;script&gt;x&lt;/script&gt; =1+1" in page
     assert "<script>x" not in page
-    assert "systematic. the same cause after all" in page
+    assert "systematic, because “the same cause after all”" in page
     answer = client.post(f"/reports/{report.pk}/exceptions", {"test": TEST, "items": [third], "owner": "root's keeper"})
     assert answer.status_code == 302
     assert ReportException.objects.get(item=third).owner == "root's keeper"
