@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping
 from typing import Any
 
 from reports import standing
 from reports.evidence import Evidence
+from reports.hearing import lasted
 from reports.printed import DASH, moment, short
 
 COUNTED = ("events", "missing", "heartbeats", "canaries", "gaps", "quarantined", "conflicts", "clock_skew")
@@ -62,8 +64,10 @@ def _outages(source: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def seconds(milliseconds: int | None) -> str:
-    """A delay as `0.4 s`, or a dash."""
-    return DASH if milliseconds is None else f"{milliseconds / 1000:,.1f} s"
+    """A delay as `0.4 s` or `2 d 3 h`, or a dash."""
+    if milliseconds is None:
+        return DASH
+    return f"{milliseconds / 1000:.1f} s" if milliseconds < 60_000 else lasted(dt.timedelta(milliseconds=milliseconds))
 
 
 def _wording(evidence: Evidence) -> str:

@@ -36,6 +36,11 @@ def contradictions(evidence: Evidence) -> list[str]:
     more = evidence.completeness["reconciliation"].get("reported_more") or 0
     if more:
         reasons.append(f"In {more:,} transactions the statements report more rows than were captured as changes.")
+    untold = (evidence.completeness.get("gateway") or {}).get("sessions_untold") or 0
+    if untold:
+        reasons.append(
+            f"Sessions of the gateway of which the server's log tells statements and the gateway none: {untold:,}."
+        )
     differing = (evidence.completeness.get("commitments") or {}).get("differing") or 0
     if differing:
         reasons.append(f"{differing:,} counts of records that the log committed to are not borne out by what is found.")

@@ -74,18 +74,26 @@ def transactions(
 
 
 def gateway(question: Question, condition: str, values: list[Any]) -> dict[str, int]:
-    """Sessions that a gateway opened, how many of them the server's log tells of too, and what was done around it."""
+    """Sessions that a gateway opened, how many of them the server's log tells of too, and what was done around it.
+
+    `sessions_untold`: those of which the server's log tells statements and the gateway, at any time, none: those lines are left
+    out of the population, since the gateway's record of them should stand there.
+    """
     told = one(
         question,
         f"""with by_session as (
                 select session, bool_or({GATEWAYS}) as told, bool_or({_LOGS}) as logged,
                     count(distinct coalesce(correlation_id, event_id)) filter (
                         {GATEWAYS} and kind = 'query' and verdict in ('allowed', 'approved', 'masked')) as forwarded,
-                    count(*) filter (list_contains(flags, 'seen_by_gateway')) as lines
+                    count(*) filter (list_contains(flags, 'seen_by_gateway')) as lines,
+                    bool_or(list_contains(flags, 'seen_by_gateway') and emitted is null
+                        and class in ('read', 'write', 'ddl', 'privilege', 'export')) as audited
                 from activity where {condition} and session is not null group by session)
             select count(*) filter (told) as sessions, count(*) filter (told and logged) as sessions_logged,
                 coalesce(sum(forwarded) filter (told), 0)::bigint as statements, coalesce(sum(lines), 0)::bigint as lines,
-                count(*) filter (logged and not told) as sessions_beside
+                count(*) filter (logged and not told) as sessions_beside,
+                count(*) filter (told and audited and session not in (
+                    select session from activity where {GATEWAYS} and kind = 'query' and session is not null)) as sessions_untold
             from by_session""",  # noqa: S608 - our own conditions
         values,
     )

@@ -72,11 +72,15 @@ def test_sessions_of_the_gateway_and_canaries_are_counted_on_both_sides(shop: Sh
     name = f"{'ab' * 8}-{int(DAY.timestamp()) + 36_000}"
     gate = Source.objects.create(name="gate", format="gateway", environment="prod", datasource="orders")
     person: dict[str, Any] = {"id": "dana@shop.example", "type": "human"}
-    for kind, more in (("session", {"session": {"phase": "start"}}), ("query", {"op": "read", "verdict": "allowed"})):
-        shop.send(gate, 30, kind=kind, session_id="g-1", db_session_id="s-dana", actor=person, **more)
+    told = {"session_id": "g-1", "db_session_id": "s-dana", "actor": person}
+    shop.send(gate, 30, kind="session", session={"phase": "start"}, **told)
+    untold = standing.contradictions(collected(tmp_path, "untold"))
+    assert untold[-1] == "Sessions of the gateway of which the server's log tells statements and the gateway none: 1."
+    shop.send(gate, 30, kind="query", op="read", verdict="allowed", **told)
     for source in (shop.wal, shop.state):
         shop.send(source, 31, kind="custody", custody={"type": "canary", "subject": source.name, "detail": name})
-    found = collected(tmp_path).completeness
+    assert standing.contradictions(collected(tmp_path)) == []
+    found = collected(tmp_path, "again").completeness
     assert found["gateway"]["sessions"] == 1
     assert found["gateway"]["statements"] == 1
     assert (found["canaries"]["captured"], found["canaries"]["logged"], found["canaries"]["both"]) == (1, 0, 0)
