@@ -26,13 +26,8 @@ LACKS = {
 def lacking(viewer: Viewer, environment: str = "", datasources: Sequence[str] = ()) -> dict[str, str]:
     """The kinds that are not available from the sources of this scope, each with the reason."""
     there = queries.supply(viewer, environment, datasources)
-    found = {}
-    for kind in controls.KINDS.values():
-        needs = _needs(kind)
-        missing = [need for need in needs if not set(need.split(EITHER)) & there]
-        if missing:
-            found[kind.id] = "; ".join(LACKS[need.split(EITHER)[0]] for need in missing)
-    return found
+    reasons = {kind.id: _reason(_needs(kind), there) for kind in controls.KINDS.values()}
+    return {name: reason for name, reason in reasons.items() if reason}
 
 
 def offered(viewer: Viewer) -> dict[str, Any]:
@@ -40,18 +35,43 @@ def offered(viewer: Viewer) -> dict[str, Any]:
     reasons = lacking(viewer)
     return {
         "kinds": [kind for kind in controls.KINDS.values() if kind.id not in reasons],
+        "controls": [
+            *controls.tests(),
+            *(f"{f.id}/{one.id}" for f in controls.frameworks().values() for one in f.controls),
+        ],
         "lacking": [(controls.KINDS[name].title, reason) for name, reason in reasons.items()],
     }
 
 
-def _needs(kind: Kind) -> list[str]:
-    """What the kind itself needs, and what the items of its first test are made of: the others then could not be tested."""
-    first = [controls.tests()[test].needs[:1] for test in kind.tests[:1]]
-    return list(dict.fromkeys([*kind.needs, *(need for needs in first for need in needs)]))
+def _needs(kind: Kind, control: str = "") -> list[str]:
+    """What the kind itself needs, and what the items of its first test are made of: the others then could not be tested.
+
+    A control that an auditor asks about needs what the kinds of its first test need.
+    """
+    tests = controls.asked(kind.id, control)[:1] if kind.tests or control else []
+    kinds = (
+        [kind]
+        if kind.tests
+        else [one for one in controls.KINDS.values() if {test.id for test in tests} & set(one.tests)]
+    )
+    return list(
+        dict.fromkeys([*(need for one in kinds for need in one.needs), *(n for test in tests for n in test.needs[:1])])
+    )
 
 
-def check(viewer: Viewer, kind: str, environment: str = "", datasources: Sequence[str] = ()) -> None:
-    """Raises KindUnavailable, with the reason, for a kind that the sources of this scope cannot supply."""
-    reason = lacking(viewer, environment, datasources).get(kind)
+def check(viewer: Viewer, kind: str, environment: str = "", datasources: Sequence[str] = (), control: str = "") -> None:
+    """Raises KindUnavailable, with the reason, for what the sources of this scope cannot supply."""
+    reason = _reason(_needs(controls.kind(kind), control), queries.supply(viewer, environment, datasources))
     if reason:
         raise errors.KindUnavailable(f"{controls.kind(kind).title}: not available from these sources; {reason}.")
+
+
+def check_control(kind: str, control: str) -> None:
+    """Raises QueryInvalid where a control is named to a kind that has tests of its own, or none to one that has none."""
+    if control and controls.kind(kind).tests:
+        raise errors.QueryInvalid("A control is named for an auditor's request alone; this kind has tests of its own.")
+    controls.asked(kind, control)
+
+
+def _reason(needs: Sequence[str], there: frozenset[str]) -> str:
+    return "; ".join(LACKS[need.split(EITHER)[0]] for need in needs if not set(need.split(EITHER)) & there)

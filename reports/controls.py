@@ -178,8 +178,32 @@ def kind(name: str) -> Kind:
 
 
 def tests_of(name: str) -> list[Test]:
-    """The tests of a kind, in the order of its sections."""
+    """The tests of a kind, in the order of its sections; none where the control that is asked about decides."""
     return [tests()[test] for test in kind(name).tests]
+
+
+def asked(name: str, control: str) -> list[Test]:
+    """The tests of a kind, or of a kind without tests of its own those that `control` names. Raises QueryInvalid for none."""
+    return tests_of(name) or [tests()[test] for test in named(control)]
+
+
+def title(name: str, control: str) -> str:
+    """A kind's title; of an auditor's request with the control that it is about."""
+    return f"{kind(name).title}: {control}" if control else kind(name).title
+
+
+def named(control: str) -> tuple[str, ...]:
+    """The tests that a control names: the id of a test, or a framework's control such as soc2/CC8.1. Raises QueryInvalid."""
+    framework, _, identifier = control.partition("/")
+    found: tuple[str, ...] = (control,) if control in tests() else ()
+    if framework in frameworks():
+        found = next((one.tests for one in frameworks()[framework].controls if one.id == identifier), ())
+    if not found:
+        raise errors.QueryInvalid(
+            f"Name one control: {', '.join(tests())}, or one of {', '.join(frameworks())} such as soc2/CC8.1.",
+            control=control[:60],
+        )
+    return found
 
 
 @functools.cache

@@ -68,8 +68,8 @@ def html(heading: Heading, evidence: Evidence, result: Result) -> str:
     tests = [outcome.test for outcome in result.outcomes]
     uses_roles = any("roles" in test.tables for test in tests)
     context = {
-        "kind": {"title": kind.title, "question": kind.question},
-        "references": _references(kind.tests),
+        "kind": {"title": controls.title(kind.id, evidence.request.control), "question": kind.question},
+        "references": _references([test.id for test in tests], evidence.request.control),
         "h": _heading(heading),
         "period": _period(evidence),
         "conclusion": {"words": result.conclusion, "tone": TONES.get(result.conclusion, "plain")},
@@ -99,11 +99,15 @@ def html(heading: Heading, evidence: Evidence, result: Result) -> str:
     return render_to_string("pdf/report.html", drawn(context))
 
 
-def _references(tests: Sequence[str]) -> list[dict[str, Any]]:
-    """For each framework the controls that the tests bear on."""
+def _references(tests: Sequence[str], asked: str) -> list[dict[str, Any]]:
+    """For each framework the controls that the tests bear on; where a control of a framework was asked for that one alone."""
     found = []
     for framework in controls.frameworks().values():
-        listed_controls = controls.controls_of(framework, tests)
+        listed_controls = [
+            control
+            for control in controls.controls_of(framework, tests)
+            if "/" not in asked or asked == f"{framework.id}/{control.id}"
+        ]
         if listed_controls:
             reviewed = f"reviewed by {framework.reviewed_by}" if framework.reviewed_by else NOT_REVIEWED
             found.append(

@@ -44,6 +44,12 @@ class Request:
     engagement: str = ""
     nonce: str = ""
     sample: str = ""
+    control: str = ""
+
+    @property
+    def tests(self) -> list[controls.Test]:
+        """The tests that it is about."""
+        return controls.asked(self.kind, self.control)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +89,7 @@ def gather(viewer: Viewer, request: Request, folder: Path, under: tuple[int, str
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     tables = {frozen.POPULATION: folder / f"{frozen.POPULATION}.parquet"}
     _write_batches(queries.population(viewer, *ask, q=request.q, **scope), tables[frozen.POPULATION], most)
-    for name, table in frozen.asked(viewer, controls.tests_of(request.kind), *ask, **scope).items():
+    for name, table in frozen.asked(viewer, request.tests, *ask, **scope).items():
         tables[name] = folder / f"{name}.parquet"
         write_table(table, tables[name])
     completeness = msgspec.to_builtins(queries.completeness(viewer, *ask, **scope))
@@ -174,7 +180,7 @@ def load(folder: Path) -> Evidence | None:
     return Evidence(
         folder,
         request,
-        {name: folder / f"{name}.parquet" for name in frozen.names_of(controls.tests_of(request.kind))},
+        {name: folder / f"{name}.parquet" for name in frozen.names_of(request.tests)},
         inputs["completeness"],
         inputs["as_of"],
         (folder / "checkpoint.txt").read_text(),

@@ -116,7 +116,7 @@ def _date(name: str, given: str) -> dt.date | None:
 
 def _test(report: Report, test: str) -> controls.Test:
     found = controls.tests().get(test)
-    if found is None or test not in controls.kind(report.kind).tests:
+    if found is None or found not in controls.asked(report.kind, report.control):
         raise errors.ExceptionInvalid(f"{report.number} has no test of this name. Nothing was changed.", test="unknown")
     return found
 

@@ -101,7 +101,7 @@ def viewer_of(report: Report) -> Viewer:
 def request_of(report: Report) -> Request:
     return Request(
         report.kind, report.period_from, report.period_to, report.environment, tuple(report.datasources), report.q,
-        report.draft_only, report.engagement, report.nonce, report.sample,
+        report.draft_only, report.engagement, report.nonce, report.sample, report.control,
     )  # fmt: skip
 
 
@@ -195,6 +195,7 @@ def _summarise(report: Report, found: Evidence, result: Result, heading: documen
     summary = {
         "report": report.number,
         "kind": report.kind,
+        "control": report.control,
         "status": report.status,
         "reasons": report.reasons,
         "override": overrides.summary(overrides.granted(report, standing.contradictions(found))),

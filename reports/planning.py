@@ -49,6 +49,7 @@ def add(viewer: Viewer, name: str, wanted: Wanted, now: dt.datetime | None = Non
     """A new schedule. Raises AccessDenied, KindUnavailable and QueryInvalid."""
     with configuration.asked(viewer.email, ASKED):
         wanted = _within(viewer, wanted)
+        available.check_control(wanted.kind, "")
         available.check(viewer, wanted.kind, *wanted.scope)
         return schedules.add(
             viewer, name, wanted.kind, wanted.cadence, rhythm=wanted.rhythm, run_at=wanted.run_at, period=wanted.period,

@@ -13,7 +13,7 @@ from lineage.access import Viewer
 from lineage.models import Role
 from lineage.queries import Window
 from lineage.views.names import lines
-from reports import available, controls, redraws, schedules
+from reports import available, redraws, schedules
 from reports.evidence import Request
 from reports.models import Report, Schedule
 
@@ -26,7 +26,7 @@ def ask(viewer: Viewer, request: Request) -> Report:
     return Report.objects.create(
         kind=request.kind, period_from=request.since, period_to=request.until, environment=request.environment,
         datasources=list(request.datasources), q=request.q, draft_only=request.draft_only, created_by=viewer.email,
-        engagement=request.engagement, sample=request.sample,
+        engagement=request.engagement, sample=request.sample, control=request.control,
     )  # fmt: skip
 
 
@@ -34,11 +34,11 @@ def checked(viewer: Viewer, request: Request) -> Request:
     """The request narrowed to the viewer's scope. Raises AccessDenied, or QueryInvalid naming what is wrong."""
     if not viewer.sees_values:
         raise errors.AccessDenied("Reports name people and statements; your role sees shapes only. Ask compliance.")
-    controls.kind(request.kind)
+    available.check_control(request.kind, request.control)
     plan = redraws.plan(request)
     schedules.check_period(request.since, request.until)
     environment, datasources = within(viewer, request.environment, request.datasources)
-    available.check(viewer, request.kind, environment, datasources)
+    available.check(viewer, request.kind, environment, datasources, request.control)
     if (viewer.from_at and request.since < viewer.from_at) or (viewer.until_at and request.until > viewer.until_at):
         raise errors.AccessDenied(f"Your scope is {viewer.label}; the period reaches beyond it.")
     return dataclasses.replace(
@@ -72,6 +72,7 @@ def read(form: QueryDict) -> Request:
         draft_only="draft" in form,
         engagement=form.get("engagement", ""),
         sample=form.get("sample", ""),
+        control=form.get("control", "").strip(),
     )
 
 

@@ -132,7 +132,7 @@ def listing(request: HttpRequest, viewer: Viewer) -> HttpResponse:
 
 
 def _title(found: Report, summary: dict[str, Any] | None) -> str:
-    kind = KINDS[found.kind].title if found.kind in KINDS else found.kind
+    kind = controls.title(found.kind, found.control) if found.kind in KINDS else found.kind
     return f"{kind}: {summary['conclusion']}" if summary else f"{kind}: {Status(found.status).label.lower()}"
 
 

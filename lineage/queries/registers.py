@@ -57,7 +57,7 @@ def classified(
 ) -> dict[str, pa.Table]:
     """Arrow table `tags`: columns with classes, and from when to when each had them by whose word (`by` empty: a gateway found it).
 
-    What was never changed since is taken to have held before its first record too, marked `assumed`.
+    The first that was said of a column is taken to have held before too, marked `assumed`.
     """
     now = _within(tags(viewer), datasources)
     with Question(as_of=as_of, joined=False) as question:
@@ -133,7 +133,9 @@ def _tag_spans(now: Iterable[Mapping[str, Any]], said: Sequence[Mapping[str, Any
             continue
         changes = [msgspec.json.decode(row["statement"]) for row in told]
         first = {"from_at": FIRST, "to_at": told[0]["occurred_at"], "index": None, "assumed": True}
-        found.append(place | first | {"classes": changes[0]["old"] or [], "by": None})
+        # Before anything was said of a column its first classes stand; what somebody had said without a record stays that.
+        old = changes[0]["old"]
+        found.append(place | first | {"classes": (changes[0]["new"] or []) if old is None else old, "by": None})
         ends = [*(row["occurred_at"] for row in told[1:]), LAST]
         for row, change, end in zip(told, changes, ends, strict=True):
             span = {"from_at": row["occurred_at"], "to_at": end, "index": row["index"], "assumed": False}

@@ -7,7 +7,7 @@
 -- item = "access to classified data"
 -- items = "accesses to classified data"
 -- excluded = "were refused, failed, or only waited for a decision"
--- pass = "Each access that took effect passes every attribute that applies to it. A reason is asked of people and agents, an approval of exports."
+-- pass = "Each access that took effect passes every attribute that applies to it. A reason is asked of people and agents, an approval of exports. The first classes that were given to a column are taken to have held before too."
 -- tables = ["acts", "tags"]
 -- needs = ["statements or changes", "decisions"]
 -- [[attributes]]
@@ -45,7 +45,7 @@
 -- names the column, or a star, or no column that is known: what is not known counts as touched.
 with touch as (
     select a.first_index, t.relation || '.' || t."column" as place, unnest(t.classes) as class,
-           list_contains(a.masked_columns, t."column") or list_contains(a.masked_columns, place) as is_masked
+           list_contains(a.masked_columns, t."column") or list_contains(a.masked_columns, place) as is_masked, t.assumed
     from acts a join tags t
       on t.datasource = a.datasource and a.occurred_at >= t.from_at and a.occurred_at < t.to_at
      and (list_contains(a.relations, t.relation) or list_contains(a.relations, split_part(t.relation, '.', 2)))
@@ -54,11 +54,11 @@ with touch as (
 ),
 touched as (
     select first_index, list(distinct class order by class) as reasons, list(distinct place order by place) as places,
-           bool_and(is_masked) as all_masked, bool_or(is_masked) as some_masked
+           bool_or(assumed) as assumed_state, bool_and(is_masked) as all_masked, bool_or(is_masked) as some_masked
     from touch group by first_index
 ),
 checked as (
-    select a.*, t.reasons, t.places,
+    select a.*, t.reasons, t.places, t.assumed_state,
            list_contains(a.classes, 'export') or a.op = 'export' as is_export,
            case when t.all_masked then 'masked' when t.some_masked then 'partly masked'
                 when list_has_any(a.classes, ['read', 'export', 'procedural']) then 'clear' else 'written' end as shown,

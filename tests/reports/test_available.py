@@ -11,7 +11,7 @@ from django.test import Client
 from lineage import errors
 from lineage.access import Viewer
 from lineage.models import Identity, Source, User
-from reports import available, planning, requests
+from reports import available, issuing, planning, requests
 from reports.evidence import Request
 from reports.models import Report, Schedule
 from reports.schedules import Wanted
@@ -60,3 +60,22 @@ def test_a_kind_that_is_not_available_is_refused_everywhere_and_nothing_is_queue
     lines = dict(line.split("\t") for line in told.getvalue().splitlines())
     assert lines["approvals"].startswith("not available from these sources: no connected source tells of approvals")
     assert lines["privileged-access"].endswith("?")
+
+
+def test_an_auditors_request_is_about_one_control_that_its_sources_can_supply() -> None:
+    Source.objects.create(name="log", format="postgres-csvlog", environment="prod", datasource="orders")
+    for wrong in ("", "soc2/CC99", "nothing", "soc2"):
+        with pytest.raises(errors.QueryInvalid, match="Name one control"):
+            requests.ask(AUDITOR, Request("auditor-request", DAY, NEXT, control=wrong))
+    with pytest.raises(errors.QueryInvalid, match="tests of its own"):
+        requests.ask(AUDITOR, Request("privileged-access", DAY, NEXT, control="soc2/CC8.1"))
+    with pytest.raises(errors.KindUnavailable, match="no column is classified"):
+        requests.ask(AUDITOR, Request("auditor-request", DAY, NEXT, control="sensitive-data-access"))
+    with pytest.raises(errors.QueryInvalid):
+        planning.add(CARLA, "monthly", Wanted("auditor-request", "monthly"))
+    assert not Report.objects.exists()
+    one = requests.ask(AUDITOR, Request("auditor-request", DAY, NEXT, control="soc2/CC8.1"))
+    assert [test.id for test in issuing.request_of(one).tests] == [
+        "schema-and-rights-changes", "direct-data-changes", "released-statements",
+    ]  # fmt: skip
+    assert one.number.startswith("AR-")

@@ -42,6 +42,9 @@ class Command(Told):
         parser.add_argument(
             "--sample", default="", help=f"items for tests by hand: a number, or one of {', '.join(sampling.PRESETS)}"
         )
+        parser.add_argument(
+            "--control", default="", help="of an auditor's request: a test's name, or such as soc2/CC8.1"
+        )
         parser.add_argument("--datasource", action="append", default=[])
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -77,6 +80,7 @@ class Command(Told):
             options["engagement"],
             options["nonce"],
             options["sample"],
+            options["control"],
         )
 
     def _copy(self, report: Report, out: Path) -> None:
