@@ -18,12 +18,11 @@ from lineage.answers import evidence_read, signed_in
 from lineage.verify.verdicts import INVALID, UNREADABLE, UNTRUSTED, VALID
 from lineage.views import frame
 from lineage.views.names import lines
-from reports import available, builder, checking, periods, policies, requests, sampling
-from reports.controls import KINDS
+from reports import available, builder, checking, controls, periods, policies, requests, sampling
 from reports.models import Cadence, Report
 
 FORM_BYTES = 64 * 1024
-ASKED = ("kind", "from", "to", "environment", "datasources", "q", "draft", "engagement", "sample")
+ASKED = ("kind", "control", "from", "to", "environment", "datasources", "q", "draft", "engagement", "sample")
 TITLES = {
     VALID: "Valid: every check of this file holds",
     INVALID: "Invalid: do not rely on this file",
@@ -134,7 +133,7 @@ def build(request: HttpRequest, viewer: Viewer) -> HttpResponse:
 
 
 def _foretold(found: builder.Preview) -> str:
-    return f"{KINDS[found.request.kind].title}: {found.conclusion}, as of now"
+    return f"{controls.title(found.request.kind, found.request.control)}: {found.conclusion}, as of now"
 
 
 def _record(viewer: Viewer, sha256: str, transition: str) -> None:
