@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from django.conf import settings
+from django.core import mail
 from django.core.management import call_command
 from django.test import Client
 
@@ -29,12 +30,15 @@ from lineage.notes import parse_policy
 from lineage.verify import verify
 from reports import (
     archives,
+    calendar,
     controls,
+    deliveries,
     evidence,
     frozen,
     issuing,
     periods,
     policies,
+    recipients,
     requests,
     schedules,
     signing,
@@ -353,24 +357,34 @@ def test_a_form_queues_a_report_that_a_worker_makes_and_pages_hand_out(shop: Sho
     assert client.get("/api/v1/reports").json()["items"] == []
 
 
-def test_a_scheduled_report_waits_for_sources_and_is_then_made(shop: Shop) -> None:
+def test_a_scheduled_report_waits_for_sources_is_then_made_and_sent_as_it_was_issued(shop: Shop) -> None:
     user = User.objects.create(email="carla@example.test", role="compliance")
     who = Viewer(email=user.email, role="compliance")
     start = periods.start_of(periods.rhythm("daily"), dt.datetime.now(dt.UTC))
     Source.objects.update(created_at=start - dt.timedelta(days=2))
     shop.heard(start - dt.timedelta(hours=2))
-    schedules.add(who, "daily", "privileged-access", "daily", scope=("prod", ()), now=start - dt.timedelta(hours=1))
+    plan = schedules.add(
+        who, "daily", "privileged-access", "daily", scope=("prod", ()), now=start - dt.timedelta(hours=1)
+    )
+    recipient = recipients.add(who, plan.pk, user.email, attaches=True)
     (report_id,) = schedules.queue_due(start + dt.timedelta(minutes=1))
     checkpoints.checkpoint()
     tasks.make(report_id)
     report = Report.objects.get(pk=report_id)
     assert report.status == Status.QUEUED
     assert report.reasons[0].startswith("Waiting: Source")
+    assert deliveries.prepare() == 0
     shop.heard(start + dt.timedelta(seconds=1))
     checkpoints.checkpoint()
     tasks.make(report_id)
     report.refresh_from_db()
     assert (report.status, report.period_from, report.period_to) == (Status.FINAL, start - dt.timedelta(days=1), start)
+    assert deliveries.prepare() == 1
+    assert deliveries.deliver_one(recipient.pk)
+    ((name, body, _),) = mail.outbox[0].attachments
+    assert (name, hashlib.sha256(body).hexdigest()) == (f"{report.file_stem}.pdf", report.sha256)
+    assert report.sha256 in mail.outbox[0].body
+    assert calendar.of(plan, dt.datetime.now(dt.UTC), 9)[-1].state == "done"
 
 
 def test_the_command_writes_pdf_and_json_and_lists_them(
