@@ -9,7 +9,6 @@
 -- excluded = "are not looked at"
 -- pass = "Each statement that ran under a decision passes every attribute that applies to it."
 -- tables = ["released"]
--- needs = ["statements"]
 -- [[attributes]]
 -- title = "What was asked for is in the log"
 -- deviations = ["what was asked for is not in the log"]
@@ -21,8 +20,9 @@
 -- deviations = ["the decision was used again"]
 -- ///
 --
--- The whole texts were compared when the table was made, since it holds them masked; where one of the two is not whole in
--- the log nothing is said of them.
+-- Gateways alone hold statements back: where none is connected there is nothing here. When a gateway was silent stands in
+-- the report on log coverage. The whole texts were compared when the table was made, since it holds them masked; where one
+-- of the two is not whole in the log nothing is said of them.
 with checked as (
     select *,
            case when asked_index is null then 'what was asked for is not in the log' else 'pass' end as a,
