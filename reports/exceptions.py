@@ -190,7 +190,7 @@ def listed(report: Report) -> list[dict[str, Any]]:
 
 def attach(viewer: Viewer, report: Report, summary: dict[str, Any]) -> None:
     """For the report's page: to each test what was said of it, which sorts of cause recur, and how many wait for an owner."""
-    about = root(report)
+    about, today = root(report), dt.datetime.now(dt.UTC).date()
     for test in summary["tests"]:
         said = list(ReportException.objects.filter(report=about, test=test["id"]))
         sorts = Counter(one.cause_class for one in said if one.cause_class)
@@ -200,6 +200,7 @@ def attach(viewer: Viewer, report: Report, summary: dict[str, Any]) -> None:
             "judgement": Judgement.objects.filter(report=about, test=test["id"]).first(),
             "recurring": [(Cause(sort).label, count) for sort, count in sorts.most_common() if count > 1],
             "without_owner": test["counts"]["deviating"] - owned,
+            "overdue": sum(1 for one in said if one.due_on and not one.remedied_on and one.due_on < today),
             "may": may(viewer),
             "causes": [choice for choice in Cause.choices if choice[0]],
             "about": about,

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
+from django.core.management import call_command
 from django.test import Client
 
 from lineage import errors, queries
@@ -80,7 +84,10 @@ def test_what_is_said_of_deviations_is_on_record_and_changes_no_count(shop: Shop
     assert "&lt;script&gt;x&lt;/script&gt; =1+1" in page
     assert "<script>x" not in page
     assert "systematic, because “the same cause after all”" in page
-    answer = client.post(f"/reports/{report.pk}/exceptions", {"test": TEST, "items": [third], "owner": "root's keeper"})
+    answer = client.post(
+        f"/reports/{report.pk}/exceptions",
+        {"test": TEST, "items": [third], "owner": "root's keeper", "due_on": "2020-01-01"},
+    )
     assert answer.status_code == 302
     assert ReportException.objects.get(item=third).owner == "root's keeper"
     assert (
@@ -88,13 +95,19 @@ def test_what_is_said_of_deviations_is_on_record_and_changes_no_count(shop: Shop
         == 302
     )
     assert Judgement.objects.get().systematic is False
+    assert (
+        "0 of 3 without an owner, 1 past the day when it was due"
+        in client.get(f"/reports/{report.pk}/").content.decode()
+    )
     listed = client.get(f"/api/v1/reports/{report.pk}/exceptions").json()["items"]
     assert [(one["test"], one.get("owner")) for one in listed] == [
         (TEST, None), (TEST, "dana@shop.example"), (TEST, "dana@shop.example"), (TEST, "root's keeper"),
     ]  # fmt: skip
 
 
-def test_what_was_said_is_printed_in_the_report_that_goes_on_from_it_and_stays_as_it_was_frozen(shop: Shop) -> None:
+def test_what_was_said_is_printed_in_the_report_that_goes_on_from_it_and_stays_as_it_was_frozen(
+    shop: Shop, tmp_path: Path
+) -> None:
     report = issued(environment="prod")
     exceptions.say(CARLA, report, TEST, items(report)[:1], {"owner": "Olga Owner", "response": "tickets are asked for"})
     exceptions.judge(CARLA, report, TEST, "no", "a slip of one evening")
@@ -120,6 +133,12 @@ def test_what_was_said_is_printed_in_the_report_that_goes_on_from_it_and_stays_a
     names = [line["name"] for line in json.loads((issuing.folder_of(made) / "manifest.json").read_bytes())["files"]]
     assert "exceptions.json" in names
     assert told(report)["exceptions"] == []
+    policy = tmp_path / "policy"
+    with policy.open("w") as file:
+        call_command("policy", stdout=file)
+    command = [sys.executable, "-m", "lineage.verify", str(file_of(made)), "--policy", str(policy)]
+    checked = subprocess.run(command, cwd=settings.BASE_DIR, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
     forgetting.PLACE.forget_texts(["Olga Owner"])
     assert ReportException.objects.get().owner == "(erased)"
 
