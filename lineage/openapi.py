@@ -136,6 +136,19 @@ HELD = {
 }
 REPORT = [{"name": "report_id", "in": "path", "required": True, "schema": {"type": "integer"}}]
 REPORT_NOW = {"200": {"description": "The report's id, number, status and override"}, **ERRORS}
+ASK = {
+    "summary": "Ask for a report: kind, from (included) and to (not included), and what narrows it",
+    "requestBody": _json(
+        _object(
+            "kind:string from:string to:string environment:string datasources:array q:string draft:boolean "
+            "engagement:string sample:string"
+        )
+    ),
+    "responses": {
+        "202": {"description": "It is queued", **_json(_object("id:integer number:string status:string"))},
+        **ERRORS,
+    },
+}
 OVERRIDE = {
     "summary": "Ask that a blocked report be issued all the same, with a reason, or grant it (compliance, admin; two people)",
     "parameters": REPORT,
@@ -202,6 +215,7 @@ def document(components: dict[str, Any]) -> dict[str, Any]:
         "/api/v1/reports/{report_id}/supplement": {"post": SUPPLEMENT},
     }
     paths |= _reads()
+    paths["/api/v1/reports"]["post"] = ASK
     error = {
         "type": "object",
         "required": ["code", "message", "fields"],

@@ -216,6 +216,8 @@ ADDRESSES = (
     at(f"{API}cosignature", "/api/v1/cosignature?size=1", SHARED, roles=EVERYBODY, post={}, stranger=(400, 404, 422)),
     at(f"{API}connect", "/api/v1/connect", OBJECT, roles=tuple(role for role in EVERYBODY if role != "witness"),
        post={"database": "{place}"}),
+    at(f"{API}reports", "/api/v1/reports", OBJECT, roles=VALUES, stranger=(403,),
+       post={"kind": "privileged-access", "from": "2026-01-01", "to": "2026-02-01", "datasources": ["{datasource}"]}),
     at(f"{API}reports/<int:report_id>/override", "/api/v1/reports/{report}/override", OBJECT, roles=FORGETTERS,
        post={"act": "ask", "reason": "x"}, stranger=(403, 404)),
     at(f"{API}reports/<int:report_id>/supplement", "/api/v1/reports/{report}/supplement", OBJECT, roles=VALUES, post={}),

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import html
 import io
+import json
 import re
 import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings
 from django.test import Client
 
-from lineage import queries
-from lineage.models import User
+from lineage import access, queries
+from lineage.models import ApiToken, User
 from reports import builder, checking, policies
 from reports.models import Report
 from tests.reports.test_issuing import AUDITOR, STRANGER, Shop, file_of, issued, shop  # noqa: F401
@@ -155,3 +158,24 @@ def test_a_preview_says_what_the_report_will_say_and_keeps_nothing_but_that_it_w
     operator = Client()
     operator.force_login(User.objects.create(email="op@shop.example", role="operator"))
     assert operator.get(new).status_code == 403
+
+
+def test_a_program_asks_for_a_report_with_its_token_and_a_session_does_not(report: Report) -> None:
+    seated(AUDITOR.email)
+    ends = dt.datetime.now(dt.UTC) + dt.timedelta(days=9)
+    owner, token = User.objects.get(email=AUDITOR.email), "a-token-of-mine"
+    ApiToken.objects.create(user=owner, name="nightly", token_hash=access.token_hash(token), expires_at=ends)
+    body = {"kind": "privileged-access", "from": "2026-11-20", "to": "2026-11-21", "environment": "prod", "draft": True}
+
+    def ask(body: dict[str, object], client: Client | None = None, **headers: str) -> Any:
+        return (client or Client()).post("/api/v1/reports", json.dumps(body), "application/json", headers=headers)
+
+    bearer = {"Authorization": f"Bearer {token}"}
+    answer = ask(body, **bearer)
+    made = Report.objects.latest("pk")
+    assert (answer.status_code, answer.json()) == (202, {"id": made.pk, "number": made.number, "status": "queued"})
+    assert (made.environment, made.draft_only, made.created_by) == ("prod", True, AUDITOR.email)
+    for wrong, code in (({"kind": "nope"}, 400), ({"from": "x"}, 400), ({"more": 1}, 400)):
+        assert ask(body | wrong, **bearer).status_code == code
+    assert ask(body, seated(AUDITOR.email)).status_code == 401
+    assert Report.objects.count() == 2
