@@ -26,7 +26,7 @@ from lineage.events import Custody, Event, format_time
 from lineage.findings import receivers
 from lineage.keeper import Round
 from lineage.outbox import Sent
-from reports import issuing, recipients, standing
+from reports import recipients, standing
 from reports.controls import KINDS
 from reports.models import Delivery, Recipient, Report, Schedule, Status
 
@@ -192,10 +192,8 @@ def _written(report: Report, name: str, data: bytes) -> Sent:
 
 
 def _file(report: Report, suffix: str) -> Path:
-    """The report's file as it is now; the numbers lie beside it under the name that it was issued with."""
-    if suffix == ".pdf":
-        return Path(settings.DATA_DIR) / report.path
-    return issuing.folder_of(report) / f"{report.file_stem}{suffix}"
+    """The report's file as it is now, or what lies beside it: a signature makes both anew under another name."""
+    return (Path(settings.DATA_DIR) / report.path).with_suffix(suffix)
 
 
 def _proof(one: Delivery) -> Event:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import hashlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,7 @@ def sign(
         report.status = Status.AWAITING if turn(steps) else Status.FINAL
         report.sha256, report.path = step.sha256, step.file
         _retell(report, steps, path.with_suffix(".json"))
+        _carry(path.with_suffix(".zip"), file.with_suffix(".zip"))
         report.save(update_fields=["status", "sha256", "path"])
         late = ", late" if now > step.due_at else ""
         _record(
@@ -352,6 +354,13 @@ def summary(steps: Sequence[SignOff]) -> list[dict[str, Any]]:
         }
         for step in steps
     ]  # fmt: skip
+
+
+def _carry(archive: Path, beside: Path) -> None:
+    """The ZIP of what is too large for the PDF, where there is one, goes by the name of the new file too; it is the same."""
+    if archive.exists():
+        with contextlib.suppress(FileExistsError):
+            os.link(archive, beside)
 
 
 def _retell(report: Report, steps: Sequence[SignOff], before: Path) -> None:

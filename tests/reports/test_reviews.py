@@ -198,6 +198,7 @@ def test_a_late_step_is_escalated_once_told_to_receivers_and_open_to_the_second_
     people = seats()
     plan((Step("preparer", PIA, 1), Step("approver", ANNA, 3, SID)))
     report = awaiting(tmp_path)
+    (tmp_path / report.path).with_suffix(".zip").write_bytes(b"PK large")
     sign(people[PIA], report)
     with pytest.raises(errors.SignOffRefused, match="turn of anna"):
         sign(people[SID], report)
@@ -215,6 +216,8 @@ def test_a_late_step_is_escalated_once_told_to_receivers_and_open_to_the_second_
     report.refresh_from_db()
     assert report.status == Status.FINAL
     signed = (tmp_path / report.path).read_bytes()
+    assert client.get(f"/reports/{report.pk}/file.zip").getvalue() == b"PK large"
+    assert json.loads(client.get(f"/reports/{report.pk}/file.json").getvalue())["status"] == "final"
     assert signing.check(signed, with_changes=True) == signing.Verdict(True, True, True, signing.fingerprint(), 3)
     assert signing.check(signed[: -len(signed) // 3], with_changes=True).intact is False
     assert recorded("sign_off")[2:] == [
