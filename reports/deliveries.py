@@ -11,6 +11,7 @@ import hashlib
 import operator
 import socket
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ from reports.controls import KINDS
 from reports.models import Delivery, Recipient, Report, Schedule, Status
 
 PACE_SECONDS = 5.0
+GIVEN = (".json", ".zip", ".pdf")
+"""What a folder is given; the PDF last, so that where it lies the others are whole. A ZIP goes with large reports alone."""
 MAILED_BYTES_MOST = 15 * 1024 * 1024
 OUT_OF_SCOPE = "not sent: it is not within what this recipient may see"
 MAIL = """{sentence}
@@ -146,7 +149,7 @@ def _send(one: Delivery, resolve: receivers.Resolve) -> Sent:
     if hashlib.sha256(data).hexdigest() != one.report.sha256:
         return False, "the file is not the one that was issued: its SHA-256 differs"
     if receiver is not None and receiver.kind == "folder":
-        return _written(one.report, receiver.address, data)
+        return _written(one.report, receiver.address)
     ours = msgspec.json.decode(body)["touchstone"]
     return outbox.mail(_mail(one, ours, data), one.message_id)
 
@@ -158,6 +161,8 @@ def _mail(one: Delivery, ours: dict[str, Any], data: bytes) -> EmailMessage:
         where += "\nThe signed PDF is attached."
     elif one.recipient.attaches:
         where += f"\nThe signed PDF has {len(data):,} bytes, too many for a mail."
+    if _file(one.report, ".zip").exists():
+        where += "\nA ZIP with what is too large for the PDF goes with it: it is on the report's page."
     words = ours | {
         "sentence": f"{ours['title']}: {ours['conclusion']}.",
         "environment": ours["environment"] or "all environments",
@@ -173,22 +178,33 @@ def _mail(one: Delivery, ours: dict[str, Any], data: bytes) -> EmailMessage:
     return mail
 
 
-def _written(report: Report, name: str, data: bytes) -> Sent:
-    """PDF and JSON in a folder, whole or not at all; a file of the same name that differs is never replaced."""
+def _written(report: Report, name: str) -> Sent:
+    """The report's files in a folder, each whole or not at all; one of the same name that differs is never replaced."""
     folder = Path(settings.REPORT_FOLDER) / name
     try:
         durable.folder(folder)
-        for suffix, content in ((".json", _file(report, ".json").read_bytes()), (".pdf", data)):
-            target = folder / f"{report.file_stem}{suffix}"
-            if target.exists() and target.read_bytes() != content:
+        for source in (path for path in (_file(report, suffix) for suffix in GIVEN) if path.exists()):
+            target = folder / f"{report.file_stem}{source.suffix}"
+            if target.exists() and _digest(target) != _digest(source):
                 return False, f"another file lies at {target.name}; it was left as it is"
             if not target.exists():
                 part = target.with_name(f"{target.name}.part")
-                durable.write_from(part, 0, iter([content]))
+                durable.write_from(part, 0, _chunks(source))
                 durable.rename(part, target)
         return True, f"written as {report.file_stem}.pdf"
     except OSError as error:
         return False, f"the folder does not take it: {error.strerror or type(error).__name__}"
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            yield chunk
 
 
 def _file(report: Report, suffix: str) -> Path:

@@ -102,6 +102,7 @@ def test_a_final_report_reaches_mail_webhook_and_folder_once_and_each_is_proved(
     for month, unfinished in enumerate(("draft", "blocked", "failed", "queued"), 1):
         issued(plan, unfinished, month)
     report = issued(plan)
+    (issuing.folder_of(report) / f"{report.file_stem}.zip").write_bytes(b"PK large tables")
     assert deliveries.prepare() == 3
     assert deliveries.prepare() == 0, "what is noted is noted once"
     send()
@@ -117,7 +118,8 @@ def test_a_final_report_reaches_mail_webhook_and_folder_once_and_each_is_proved(
     ours = json.loads(body)["touchstone"]
     assert (ours["report"], ours["sha256"], ours["status"]) == (report.number, report.sha256, "final")
     given = sorted(path.name for path in (tmp_path / "given/quarterly").iterdir())
-    assert given == [f"{report.file_stem}.json", f"{report.file_stem}.pdf"]
+    assert given == [f"{report.file_stem}{suffix}" for suffix in (".json", ".pdf", ".zip")]
+    assert "A ZIP with what is too large" in sent.body
     assert (tmp_path / "given/quarterly" / given[1]).read_bytes() == PDF
     assert sorted(proofs()) == [
         "sent to alice@audit.example: taken by the mail server", "sent to archive: written as " + given[1],
