@@ -36,6 +36,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--leaves", type=Path, help="the file of leaves that lies beside a pack of a large range")
     parser.add_argument("--leaf", type=Path, help="the record's leaf, for a .tlog-proof that does not carry it")
+    parser.add_argument(
+        "--archive", type=Path, help="the ZIP that lies beside a report whose files are too large for it"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
     # What it thinks of a damaged PDF goes into our own words only.
@@ -53,8 +56,9 @@ def _verdict(options: argparse.Namespace) -> Verdict:
         policy = _policy(options.policy)
         receipts = _receipts(options.receipts)
         leaf = options.leaf.read_bytes() if options.leaf else None
+        archive = options.archive.read_bytes() if options.archive else None
         with options.leaves.open("rb") if options.leaves else nullcontext() as leaves:
-            return verify(options.file.read_bytes(), policy, receipts, leaves=leaves, leaf=leaf)
+            return verify(options.file.read_bytes(), policy, receipts, leaves=leaves, leaf=leaf, archive=archive)
     except TouchstoneError as error:
         return Verdict.unreadable(error.message)
     except UnicodeDecodeError:

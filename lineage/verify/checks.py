@@ -20,17 +20,18 @@ def verify(
     *,
     leaves: BinaryIO | None = None,
     leaf: bytes | None = None,
+    archive: bytes | None = None,
 ) -> Verdict:
     """The verdict on a pack, on a PDF report with the pack inside, or on a tlog-proof.
 
     `receipts` are receipt notes that the auditor holds, `leaves` the file of leaves beside a pack, `leaf` the leaf of a
-    tlog-proof that does not carry it. Never raises: what cannot be read is unreadable.
+    tlog-proof that does not carry it, `archive` the ZIP beside a large report. Never raises: what cannot be read is unreadable.
     """
     try:
         if data.startswith(notes.PROOF_HEADER.encode()):
             return single.verify(data, policy, leaf)
         if data.startswith(b"%PDF-"):
-            return report.verify(data, policy, lambda inside: pack(inside, policy, receipts, leaves))
+            return report.verify(data, policy, lambda inside: pack(inside, policy, receipts, leaves), archive)
         return Verdict.of(pack(data, policy, receipts, leaves)[0])
     except TouchstoneError as error:
         return Verdict.unreadable(error.message)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +20,7 @@ from lineage.verify.verdicts import Check, Finding, Verdict, run
 MANIFEST, CHECKPOINT, SAMPLE = "manifest.json", "checkpoint.txt", "sample.json"
 ALONE = "The PDF carries a pack and no list of attachments: nothing but the pack and the signature is judged."
 NAMED_MOST = 8
+UNJUDGED = {(16, "fail"), (16, "missing"), (17, "fail")}
 OPERATED, DEVIATED, NOT_OCCURRED, NOT_TESTED = (
     "operated without deviation", "deviations noted", "did not occur", "could not be tested",
 )  # fmt: skip
@@ -36,6 +39,7 @@ class Report:
 
     carried: pdf.Carried
     pack: Evidence | None
+    beside: Mapping[str, bytes] = field(default_factory=dict)
 
     def file(self, name: str) -> bytes:
         """An attachment; PackInvalid: it is not there, or damaged."""
@@ -81,21 +85,22 @@ class Report:
         return reruns.answer(name, sql, {each: self.tables[each] for each in read})
 
 
-def verify(data: bytes, policy: notes.Policy | None, judge: Judge) -> Verdict:
+def verify(data: bytes, policy: notes.Policy | None, judge: Judge, archive: bytes | None = None) -> Verdict:
     """The verdict on a PDF; `judge` gives the checks of the pack inside. PackUnreadable: it is no report."""
-    carried = pdf.carried(data)
+    carried, beside = pdf.carried(data), _beside(archive)
+    carried = replace(carried, files={**beside, **carried.files})
     has_pack = pdf.ATTACHMENT in carried.files
     if not has_pack and MANIFEST not in carried.files:
         raise PackUnreadable(f"The PDF carries no attachment named {pdf.ATTACHMENT}.")
     checks, pack = _pack(carried, judge) if has_pack else ([], None)
-    report = Report(carried, pack)
+    report = Report(carried, pack, beside)
     if not has_pack:
         checks += _without_pack(report, policy)
     checks.append(run(15, "pdf", lambda: pdf.signature(data, policy)))
     for number, name, check in CHECKS:
         checks.append(run(number, name, lambda check=check: _listed(report, check)))  # type: ignore[misc]
-        if number == 17 and any(each.state == "fail" for each in checks if each.number >= 16):
-            # The attachments are not those that were handed out: what they answer is not worth judging.
+        if number == 17 and {(each.number, each.state) for each in checks} & UNJUDGED:
+            # The attachments are not those that were handed out, or not all here: what they answer is not judged.
             break
     return Verdict.of(checks)
 
@@ -139,14 +144,32 @@ def _listed(report: Report, check: Callable[[Report], Finding]) -> Finding:
         raise PackInvalid("An attachment holds what does not follow its form.") from error
 
 
+def _beside(archive: bytes | None) -> dict[str, bytes]:
+    """The files of the ZIP that lies beside a large report; PackUnreadable: it is not one of ours."""
+    if archive is None:
+        return {}
+    try:
+        with zipfile.ZipFile(io.BytesIO(archive)) as opened:
+            entries = opened.infolist()
+            # Stored alone: what it holds is never larger than itself.
+            plain = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+            if not plain or len({entry.filename for entry in entries}) != len(entries):
+                raise PackUnreadable("The ZIP beside the report is not one of ours.")
+            return {entry.filename: opened.read(entry) for entry in entries}
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, OSError) as error:
+        raise PackUnreadable("The ZIP beside the report cannot be read.") from error
+
+
 def _attachments(report: Report) -> Finding:
     listed, files = {line["name"]: line for line in report.manifest["files"]}, report.carried.files
+    away = {name for name, line in listed.items() if line.get("place") == "archive" and name not in files}
     damaged = sorted(name for name, data in files.items() if data is None)
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items() if data is not None}
     faults = {
         "cannot be read": damaged,
         "not in the list": sorted(set(files) - set(listed) - {MANIFEST}),
-        "in the list and not in the file": sorted(set(listed) - set(files)),
+        "in the list and not in the file": sorted(set(listed) - set(files) - away),
+        "changed in the ZIP": sorted(name for name, data in report.beside.items() if _differs(data, listed.get(name))),
         "changed": sorted(
             name for name, each in hashes.items() if name in listed and listed[name].get("sha256") != each
         ),
@@ -154,11 +177,20 @@ def _attachments(report: Report) -> Finding:
     told = [f"{words}: {_names(names)}" for words, names in faults.items() if names]
     if told:
         raise PackInvalid(f"The attachments are not those of {MANIFEST}. {'; '.join(told)}.")
+    if away:
+        return (
+            "missing",
+            f"{len(away)} files of the list lie in the ZIP beside the report: give it with --archive. {_names(sorted(away))}.",
+        )
     status = str(report.manifest.get("status"))[:40]
     return (
         "pass",
         f"{len(listed)} attachments with the SHA-256 that {MANIFEST} names, and no other. It says of itself: {status}.",
     )
+
+
+def _differs(data: bytes, line: Mapping[str, Any] | None) -> bool:
+    return line is not None and line.get("sha256") != hashlib.sha256(data).hexdigest()
 
 
 def _names(names: list[str]) -> str:

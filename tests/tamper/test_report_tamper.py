@@ -8,6 +8,7 @@ import io
 import json
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,8 @@ def with_file(data: bytes, name: str, body: bytes | None) -> bytes:
         if body is not None:
             document.attachments[name] = body
         # So that it can be signed again: the old signature's place goes.
-        del document.Root.AcroForm
+        if "/AcroForm" in document.Root:
+            del document.Root.AcroForm
         for page in document.pages:
             if "/Annots" in page:
                 del page.Annots
@@ -211,3 +213,25 @@ def test_the_command_says_the_same(made: Made, tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=BASE, capture_output=True, text=True, check=False)
     assert json.loads(done.stdout) == verify(data, policy).as_dict()
     assert done.returncode == 0
+
+
+def test_files_in_the_zip_beside_the_report_are_checked_as_those_in_it(made: Made) -> None:
+    data, _, _ = made
+    files = files_of(data)
+    manifest = json.loads(files["manifest.json"])
+    for line in manifest["files"]:
+        line["place"] = "archive" if line["name"] == "population.parquet" else "pdf"
+    small = with_file(with_file(data, "population.parquet", None), "manifest.json", json.dumps(manifest).encode())
+
+    def beside(body: bytes, how: int = zipfile.ZIP_STORED) -> tuple[int, tuple[str, str]]:
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w", how) as archive:
+            archive.writestr("population.parquet", body)
+        verdict = verify(small, None, archive=out.getvalue())
+        return verdict.exit, told(verdict).get("attachments", ("", ""))
+
+    assert told(verify(small, None))["attachments"][0] == "missing"
+    assert "--archive. population.parquet" in told(verify(small, None))["attachments"][1]
+    assert beside(files["population.parquet"])[1][0] == "pass"
+    assert "changed in the ZIP: population.parquet" in beside(flipped(files["population.parquet"]))[1][1]
+    assert beside(files["population.parquet"], zipfile.ZIP_DEFLATED)[0] == 3
