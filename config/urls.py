@@ -2,12 +2,13 @@
 
 from django.urls import include, path
 
-from reports import acts, asking, exception_views, review_views, schedule_views
+from reports import acts, asking, exception_views, kind_views, review_views, schedule_views
 
 urlpatterns = [
     path("api/v1/", include("lineage.api_urls")),
     path("api/v1/reports", asking.reports),
     path("api/v1/sign-offs", review_views.listing),
+    path("api/v1/reports/kinds", kind_views.listing),
     path("api/v1/reports/calendar", schedule_views.occurrences),
     path("api/v1/reports/<int:report_id>/override", acts.override_by_token),
     path("api/v1/reports/<int:report_id>/supplement", acts.supplement_by_token),

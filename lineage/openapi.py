@@ -16,6 +16,7 @@ WHOLE = {
     "/api/v1/findings/{number}": "One finding with evidence, triage and delivery",
     "/api/v1/gateway/held": "Held statements in scope, newest first (`state`)",
     "/api/v1/reports": "Reports in scope, newest first (`limit`, `format`)",
+    "/api/v1/reports/kinds": "Kinds of report with their tests, and why some are not available in scope (`environment`)",
     "/api/v1/reports/calendar": "What was due of the schedules of reports and became of it, newest first (`limit`, `format`)",
     "/api/v1/reports/{id}/exceptions": "What was said of a report's deviations, and concluded of its tests, so far",
     "/api/v1/sign-offs": "Every sign-off asked for of reports in scope: who, until when, what they did (`limit`, `format`)",

@@ -25,6 +25,7 @@ class Wanted(msgspec.Struct, forbid_unknown_fields=True):
     draft: bool = False
     engagement: str = ""
     sample: str = ""
+    control: str = ""
 
 
 @csrf_exempt
@@ -52,6 +53,7 @@ def _ask(request: HttpRequest) -> HttpResponse:
         wanted.draft,
         wanted.engagement,
         sample=wanted.sample,
+        control=wanted.control,
     )
     report = requests.ask(viewer, asked)
     tasks.enqueue(report.pk)

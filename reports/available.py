@@ -43,6 +43,16 @@ def offered(viewer: Viewer) -> dict[str, Any]:
     }
 
 
+def listed(viewer: Viewer, environment: str = "") -> list[dict[str, Any]]:
+    """Every kind with `id`, `title`, `question`, `tests`, `available`, and the `reason` where it is not."""
+    reasons = lacking(viewer, environment)
+    return [
+        {name: getattr(kind, name) for name in ("id", "title", "question", "tests")}
+        | {"available": kind.id not in reasons, "reason": reasons.get(kind.id, "")}
+        for kind in controls.KINDS.values()
+    ]
+
+
 def _needs(kind: Kind, control: str = "") -> list[str]:
     """What the kind itself needs, and what the items of its first test are made of: the others then could not be tested.
 

@@ -201,6 +201,7 @@ ADDRESSES = (
     at("reports/<int:report_id>/<slug:test_id>.csv", "/reports/{report}/privileged-access.csv", OBJECT),
     # the API
     *(at(f"{API}{name}", f"/api/v1/{name}?format={form}") for name in LISTS for form in FORMATS),
+    at(f"{API}reports/kinds", "/api/v1/reports/kinds"),
     at(f"{API}reports/calendar", "/api/v1/reports/calendar"),
     at(f"{API}reports/<int:report_id>/exceptions", "/api/v1/reports/{report}/exceptions", OBJECT),
     at(f"{API}events/<int:index>", "/api/v1/events/{index}", OBJECT),

@@ -55,6 +55,9 @@ def test_a_kind_that_is_not_available_is_refused_everywhere_and_nothing_is_queue
     page = client.get("/reports/").content.decode()
     assert '<option value="approvals"' not in page
     assert "Approvals and segregation of duties: no connected source tells of approvals" in page
+    items = {item["id"]: item for item in client.get("/api/v1/reports/kinds").json()["items"]}
+    assert (items["privileged-access"]["available"], items["privileged-access"]["reason"]) == (True, "")
+    assert "tells of approvals" in items["approvals"]["reason"]
     told = StringIO()
     call_command("report", "kinds", stdout=told)
     lines = dict(line.split("\t") for line in told.getvalue().splitlines())
