@@ -62,6 +62,7 @@ def newest(issued: Iterable[Report], request: Request) -> Report:
             and sorted(report.datasources) == sorted(request.datasources)
             and report.engagement in ("", request.engagement)
             and report.path
+            and report.amends is None
         ):
             return report
     raise errors.SampleInvalid(SHOW_FIRST, nonce="too early")
