@@ -46,6 +46,8 @@ def shown(report: Report, summary: dict[str, Any]) -> dict[str, Any]:
                 attribute["failed"] = _command(known, f"count(*) filter ({letter} <> 'pass')")
     summary["again"] = {"command": POPULATION, "live": _live(report)}
     summary["detach"] = f"pdfdetach -saveall {report.file_stem}.pdf"
+    if summary.get("archive"):
+        summary["detach"] += f" && unzip -o {report.file_stem}.zip"
     return summary
 
 
