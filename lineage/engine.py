@@ -27,7 +27,7 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from lineage import errors, joins, projections, snapshots, statements, tagged
 from lineage.snapshots import Snapshot
 
-MEMORY = "1GB"
+MEMORY, TEST_MEMORY = "1GB", "400MB"
 IDLE_SECONDS = 30.0
 BATCH_ROWS = 20_000
 
@@ -160,10 +160,10 @@ _process: _Process | None = None
 _process_lock = threading.Lock()
 
 
-def _connect() -> duckdb.DuckDBPyConnection:
+def _connect(memory: str = MEMORY) -> duckdb.DuckDBPyConnection:
     database = duckdb.connect(":memory:")
     for statement in (
-        f"set memory_limit = '{MEMORY}'",
+        f"set memory_limit = '{memory}'",
         f"set threads = {max(1, (os.cpu_count() or 2) // 2)}",
         "set python_enable_replacements = false",
         "set autoinstall_known_extensions = false",
@@ -357,9 +357,7 @@ class Question:
         Raises as `arrow` does.
         """
         with self._limits():
-            reader = self.cursor.sql(sql, params=list(values)).to_arrow_reader(BATCH_ROWS)
-            yield pa.RecordBatch.from_pylist([], schema=reader.schema)
-            yield from reader
+            yield from _parts(self.cursor.sql(sql, params=list(values)))
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """The answer as a list of dicts; a statement is planned once here, twice on the way to Arrow."""
@@ -369,16 +367,32 @@ class Question:
             return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
 
 
-def over(tables: Mapping[str, pa.Table | Path], sql: str) -> pa.Table:
-    """The answer of `sql` over these tables and Parquet files alone, for tests of controls that re-run on attached files."""
-    cursor = _here().database.cursor()
-    try:
+@contextlib.contextmanager
+def _apart(tables: Mapping[str, pa.Table | Path]) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB of its own over these tables and Parquet files alone. What it held in memory goes with it."""
+    with contextlib.closing(_connect(TEST_MEMORY)) as database:
         for name, table in tables.items():
             if isinstance(table, Path):
                 place = str(table).replace("'", "''")
-                cursor.execute(f"create temp view {name} as select * from read_parquet('{place}')")  # noqa: S608
+                database.execute(f"create view {name} as select * from read_parquet('{place}')")  # noqa: S608
             else:
-                cursor.register(name, table)
-        return cursor.sql(sql).to_arrow_table()
-    finally:
-        cursor.close()
+                database.register(name, table)
+        yield database
+
+
+def over(tables: Mapping[str, pa.Table | Path], sql: str) -> pa.Table:
+    """The answer of `sql` over these tables and Parquet files alone, for tests of controls that re-run on attached files."""
+    with _apart(tables) as database:
+        return database.sql(sql).to_arrow_table()
+
+
+def batches_over(tables: Mapping[str, pa.Table | Path], sql: str) -> Iterator[pa.RecordBatch]:
+    """The same answer in parts, as `Question.batches` gives it: for answers as large as a population."""
+    with _apart(tables) as database:
+        yield from _parts(database.sql(sql))
+
+
+def _parts(answer: duckdb.DuckDBPyRelation) -> Iterator[pa.RecordBatch]:
+    reader = answer.to_arrow_reader(BATCH_ROWS)
+    yield pa.RecordBatch.from_pylist([], schema=reader.schema)
+    yield from reader

@@ -66,7 +66,6 @@ def write(report: Report, found: Evidence, result: Result, viewer: Viewer) -> li
     """Writes what the tests made into the folder, and the manifest over all files; returns the manifest's lines."""
     folder = found.folder
     for table in controls.tables_of(_tests(result)):
-        evidence.write_table(result.derived[table.id], folder / f"{table.id}.parquet")
         (folder / f"{table.id}.sql").write_text(table.sql, encoding="utf-8")
     for outcome in result.outcomes:
         stem = outcome.test.stem

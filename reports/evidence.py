@@ -88,7 +88,8 @@ def gather(viewer: Viewer, request: Request, folder: Path, under: tuple[int, str
     }
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     tables = {frozen.POPULATION: folder / f"{frozen.POPULATION}.parquet"}
-    _write_batches(queries.population(viewer, *ask, q=request.q, **scope), tables[frozen.POPULATION], most)
+    parts = queries.population(viewer, *ask, q=request.q, **scope)
+    write_batches((bare(pa.Table.from_batches([part])) for part in parts), tables[frozen.POPULATION], most)
     for name, table in frozen.asked(viewer, request.tests, *ask, **scope).items():
         tables[name] = folder / f"{name}.parquet"
         write_table(table, tables[name])
@@ -119,21 +120,6 @@ def _covering(viewer: Viewer) -> tuple[int, str]:
             return int(found[0]["size"]), note if isinstance(note, str) else bytes(note).decode()
         time.sleep(0.5)
     raise errors.StoreUnavailable("No checkpoint covers the newest records yet. Is the keeper running? Try again.")
-
-
-def _write_batches(batches: Iterable[pa.RecordBatch], path: Path, most: int | None) -> None:
-    """Writes the parts as they come: a population of half a million is never held whole. Raises QueryTooLong beyond `most`."""
-    parts = iter(batches)
-    first = bare(pa.Table.from_batches([next(parts)]))
-    written = 0
-    with pq.ParquetWriter(path, first.schema, compression="zstd") as file:
-        for part in parts:
-            written += part.num_rows
-            if most is not None and written > most:
-                raise errors.QueryTooLong(
-                    f"The period holds more than {most:,} accesses. Choose a shorter one for this."
-                )
-            file.write_table(bare(pa.Table.from_batches([part])))
 
 
 def bare(population: pa.Table) -> pa.Table:
@@ -192,6 +178,21 @@ def load(folder: Path) -> Evidence | None:
 
 def write_table(table: pa.Table, path: Path) -> None:
     pq.write_table(table, path, compression="zstd")
+
+
+def write_batches(parts: Iterable[pa.Table | pa.RecordBatch], path: Path, most: int | None = None) -> None:
+    """Writes the parts as they come: a population of half a million is never held whole. Raises QueryTooLong beyond `most`."""
+    coming = iter(parts)
+    first = next(coming)
+    written = 0
+    with pq.ParquetWriter(path, first.schema, compression="zstd") as file:
+        for part in coming:
+            written += part.num_rows
+            if most is not None and written > most:
+                raise errors.QueryTooLong(
+                    f"The period holds more than {most:,} accesses. Choose a shorter one for this."
+                )
+            file.write(part)
 
 
 def sha256(path: Path) -> str:

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from lineage import engine, errors
 from reports import controls, hearing, markers, sampling
 from reports.controls import Attribute, Breakdown, Table, Test
-from reports.evidence import Evidence, Request
+from reports.evidence import Evidence, Request, write_batches
 from reports.hearing import ALL_HEARD, Limits
 from reports.markers import Marker
 from reports.sampling import Plan, Sample
@@ -92,7 +92,7 @@ class Result:
     """What the tests of a report found together, and how large the population was that they ran over."""
 
     outcomes: list[Outcome]
-    derived: dict[str, pa.Table]
+    derived: dict[str, Path]
     population: dict[str, int]
     conclusion: str
 
@@ -106,7 +106,7 @@ class Result:
 def evaluate(evidence: Evidence) -> Result:
     """Runs each test of the kind over the frozen tables, exactly as a reader can run it over the attached files."""
     tests = evidence.request.tests
-    derived = {one.id: _run(one, evidence.tables) for one in controls.tables_of(tests)}
+    derived = {one.id: _derived(one, evidence) for one in controls.tables_of(tests)}
     asked = evidence.request
     outcomes = [
         _outcome(test, evidence.tables | derived, hearing.limits(test.needs, evidence), asked) for test in tests
@@ -116,12 +116,15 @@ def evaluate(evidence: Evidence) -> Result:
     return Result(outcomes, derived, population, worst)
 
 
-def _run(file: Test | Table, tables: Mapping[str, pa.Table | Path]) -> pa.Table:
-    return engine.over({name: tables[name] for name in file.tables}, file.sql)
+def _derived(file: Table, evidence: Evidence) -> Path:
+    """The file of a derived table beside the frozen ones: it can be as long as the population."""
+    path = evidence.folder / f"{file.id}.parquet"
+    write_batches(engine.batches_over({name: evidence.tables[name] for name in file.tables}, file.sql), path)
+    return path
 
 
 def _outcome(test: Test, tables: Mapping[str, pa.Table | Path], limits: Limits, asked: Request) -> Outcome:
-    table = _run(test, tables)
+    table = engine.over({name: tables[name] for name in test.tables}, test.sql)
     _expect_words(test, table)
     counted = _counted(test, table)
     return Outcome(
