@@ -112,7 +112,7 @@ def ask(name: str, url: str) -> Stamped:
     message = notes.read_note(note.encode()).text.encode()
     request = timestamps.request(message)
     sent_at = dt.datetime.now(dt.UTC)
-    response = _answer(url, request.body)
+    response = answer(url, request.body)
     received_at = dt.datetime.now(dt.UTC)
     authority = timestamps.authority_of(response, name, _roots())
     stamp = timestamps.verify(response, message, authority, request.nonce)
@@ -218,7 +218,7 @@ def _compare_clocks(stamp: timestamps.Stamp, sent_at: dt.datetime, received_at: 
     )
 
 
-def _answer(url: str, body: bytes) -> bytes:
+def answer(url: str, body: bytes) -> bytes:
     most = timestamps.MAX_RESPONSE_BYTES + 1
     try:
         reply = posting.post(url, body, "application/timestamp-query", TIMEOUT_SECONDS, most)

@@ -26,6 +26,7 @@ class Wanted(msgspec.Struct, forbid_unknown_fields=True):
     engagement: str = ""
     sample: str = ""
     control: str = ""
+    framework: str = ""
 
 
 @csrf_exempt
@@ -54,6 +55,7 @@ def _ask(request: HttpRequest) -> HttpResponse:
         wanted.engagement,
         sample=wanted.sample,
         control=wanted.control,
+        framework=wanted.framework,
     )
     report = requests.ask(viewer, asked)
     tasks.enqueue(report.pk)

@@ -31,7 +31,7 @@ def lacking(viewer: Viewer, environment: str = "", datasources: Sequence[str] = 
 
 
 def offered(viewer: Viewer) -> dict[str, Any]:
-    """For pages: `kinds` that can be asked for, and `lacking`: (title, reason) of the others."""
+    """For pages: `kinds` that can be asked for, `controls`, `frameworks`, and `lacking`: (title, reason) of the other kinds."""
     reasons = lacking(viewer)
     return {
         "kinds": [kind for kind in controls.KINDS.values() if kind.id not in reasons],
@@ -39,6 +39,7 @@ def offered(viewer: Viewer) -> dict[str, Any]:
             *controls.tests(),
             *(f"{f.id}/{one.id}" for f in controls.frameworks().values() for one in f.controls),
         ],
+        "frameworks": list(controls.frameworks().items()),
         "lacking": [(controls.KINDS[name].title, reason) for name, reason in reasons.items()],
     }
 

@@ -216,6 +216,12 @@ def frameworks() -> dict[str, Framework]:
     return found
 
 
+def check_framework(name: str) -> None:
+    """Raises QueryInvalid for a name that no framework has; the empty one stands for all."""
+    if name and name not in frameworks():
+        raise errors.QueryInvalid(f"Unknown framework {name[:40]}; known: {', '.join(frameworks())}.")
+
+
 def controls_of(framework: Framework, tests_run: Iterable[str]) -> list[Control]:
     """The controls of a framework that any of these tests bears on."""
     run = set(tests_run)

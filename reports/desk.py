@@ -22,7 +22,19 @@ from reports import available, builder, checking, controls, periods, policies, r
 from reports.models import Cadence, Report
 
 FORM_BYTES = 64 * 1024
-ASKED = ("kind", "control", "from", "to", "environment", "datasources", "q", "draft", "engagement", "sample")
+ASKED = (
+    "kind",
+    "control",
+    "from",
+    "to",
+    "environment",
+    "datasources",
+    "q",
+    "draft",
+    "engagement",
+    "sample",
+    "framework",
+)
 TITLES = {
     VALID: "Valid: every check of this file holds",
     INVALID: "Invalid: do not rely on this file",

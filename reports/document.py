@@ -13,7 +13,7 @@ from django.template.loader import render_to_string
 from lineage import engine
 from reports import charts, completing, controls, exceptions, markers, outcomes, render, sampling, supplements, unshown
 from reports.controls import Test
-from reports.evidence import Evidence
+from reports.evidence import Evidence, Request
 from reports.outcomes import Item, Outcome, Result
 from reports.printed import DASH, listed, moment, short
 
@@ -69,7 +69,7 @@ def html(heading: Heading, evidence: Evidence, result: Result) -> str:
     uses_roles = any("roles" in test.tables for test in tests)
     context = {
         "kind": {"title": controls.title(kind.id, evidence.request.control), "question": kind.question},
-        "references": _references([test.id for test in tests], evidence.request.control),
+        "references": _references([test.id for test in tests], evidence.request),
         "h": _heading(heading),
         "period": _period(evidence),
         "conclusion": {"words": result.conclusion, "tone": TONES.get(result.conclusion, "plain")},
@@ -99,10 +99,13 @@ def html(heading: Heading, evidence: Evidence, result: Result) -> str:
     return render_to_string("pdf/report.html", drawn(context))
 
 
-def _references(tests: Sequence[str], asked: str) -> list[dict[str, Any]]:
-    """For each framework the controls that the tests bear on; where a control of a framework was asked for that one alone."""
+def _references(tests: Sequence[str], request: Request) -> list[dict[str, Any]]:
+    """For each framework the controls that the tests bear on; where one framework, or one control, was asked for that alone."""
     found = []
+    asked = request.control
     for framework in controls.frameworks().values():
+        if request.framework not in ("", framework.id):
+            continue
         listed_controls = [
             control
             for control in controls.controls_of(framework, tests)

@@ -45,6 +45,7 @@ class Request:
     nonce: str = ""
     sample: str = ""
     control: str = ""
+    framework: str = ""
 
     @property
     def tests(self) -> list[controls.Test]:

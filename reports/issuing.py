@@ -37,6 +37,7 @@ from reports import (
     standing,
     succession,
     supplements,
+    timestamping,
 )
 from reports.evidence import Evidence, Request
 from reports.models import Cadence, Override, Report, Status
@@ -102,6 +103,7 @@ def request_of(report: Report) -> Request:
     return Request(
         report.kind, report.period_from, report.period_to, report.environment, tuple(report.datasources), report.q,
         report.draft_only, report.engagement, report.nonce, report.sample, report.control,
+        report.framework,
     )  # fmt: skip
 
 
@@ -196,6 +198,7 @@ def _summarise(report: Report, found: Evidence, result: Result, heading: documen
         "report": report.number,
         "kind": report.kind,
         "control": report.control,
+        "framework": report.framework,
         "status": report.status,
         "reasons": report.reasons,
         "override": overrides.summary(overrides.granted(report, standing.contradictions(found))),
@@ -218,6 +221,7 @@ def _summarise(report: Report, found: Evidence, result: Result, heading: documen
             "file": path.with_suffix(".pdf").name,
             "sha256": report.sha256,
             "unsigned_sha256": report.unsigned_sha256,
+            "timestamp": timestamping.told(signing.stamped_at(path.with_suffix(".pdf").read_bytes())),
         },
         "archive": _archive(path.with_suffix(".zip")),
         "manifest_sha256": heading.manifest_sha256,

@@ -38,7 +38,8 @@ class Report(models.Model):
 
     `environment` and `datasources` are the effective scope (empty: everything); who may not see all of it may not
     see the report.
-    `control`: what an auditor's request is about. `redraws`: the report from whose frozen inputs this one draws its sample again.
+    `control`: what an auditor's request is about. `framework`: whose controls are named (empty: of all).
+    `redraws`: the report from whose frozen inputs this one draws its sample again.
 
     `sha256` is of the signed file, `unsigned_sha256` of the same file before its signature.
     """
@@ -50,6 +51,7 @@ class Report(models.Model):
     datasources = ArrayField(models.TextField(), default=list, blank=True)
     q = models.TextField(blank=True)
     control = models.CharField(max_length=100, blank=True, default="")
+    framework = models.CharField(max_length=40, blank=True, default="")
     draft_only = models.BooleanField(default=False)
     engagement = models.CharField(max_length=100, blank=True)
     nonce = models.CharField(max_length=200, blank=True)

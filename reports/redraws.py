@@ -50,15 +50,17 @@ def ask(viewer: Viewer, first: Report, wanted: Plan, draft_only: bool = False) -
         kind=root.kind, period_from=root.period_from, period_to=root.period_to, environment=root.environment,
         datasources=root.datasources, q=root.q, draft_only=draft_only, created_by=viewer.email,
         engagement=wanted.engagement, nonce=wanted.nonce, sample=wanted.size, redraws=root, control=root.control,
+        framework=root.framework,
     )  # fmt: skip
 
 
 def newest(issued: Iterable[Report], request: Request) -> Report:
     """The newest report that was issued of the same period and scope for the same engagement. Raises SampleInvalid."""
     for report in issued:
-        about = (report.kind, report.period_from, report.period_to, report.environment, report.q, report.control)
+        about = (report.kind, report.period_from, report.period_to, report.environment, report.q)
         if (
-            about == (request.kind, request.since, request.until, request.environment, request.q, request.control)
+            about == (request.kind, request.since, request.until, request.environment, request.q)
+            and (report.control, report.framework) == (request.control, request.framework)
             and sorted(report.datasources) == sorted(request.datasources)
             and report.engagement in ("", request.engagement)
             and report.path

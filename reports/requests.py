@@ -13,7 +13,7 @@ from lineage.access import Viewer
 from lineage.models import Role
 from lineage.queries import Window
 from lineage.views.names import lines
-from reports import available, redraws, schedules
+from reports import available, controls, redraws, schedules
 from reports.evidence import Request
 from reports.models import Report, Schedule
 
@@ -27,6 +27,7 @@ def ask(viewer: Viewer, request: Request) -> Report:
         kind=request.kind, period_from=request.since, period_to=request.until, environment=request.environment,
         datasources=list(request.datasources), q=request.q, draft_only=request.draft_only, created_by=viewer.email,
         engagement=request.engagement, sample=request.sample, control=request.control,
+        framework=request.framework,
     )  # fmt: skip
 
 
@@ -35,6 +36,7 @@ def checked(viewer: Viewer, request: Request) -> Request:
     if not viewer.sees_values:
         raise errors.AccessDenied("Reports name people and statements; your role sees shapes only. Ask compliance.")
     available.check_control(request.kind, request.control)
+    controls.check_framework(request.framework)
     plan = redraws.plan(request)
     schedules.check_period(request.since, request.until)
     environment, datasources = within(viewer, request.environment, request.datasources)
@@ -73,6 +75,7 @@ def read(form: QueryDict) -> Request:
         engagement=form.get("engagement", ""),
         sample=form.get("sample", ""),
         control=form.get("control", "").strip(),
+        framework=form.get("framework", "").strip(),
     )
 
 

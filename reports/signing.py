@@ -1,4 +1,6 @@
-"""Signs reports: PAdES baseline B-B certification with the report key (ETSI EN 319 142-1), and seals over sign-offs behind it.
+"""Signs reports: PAdES certification with the report key (ETSI EN 319 142-1), and seals over sign-offs behind it.
+
+Baseline B-B; B-T where a timestamp authority is set and answers.
 
 The key is RSA-3072 with a self-signed certificate, made at first use below the data folder (mode 0600). A reader who
 does not hold the certificate's fingerprint sees a signature by somebody unknown: the policy file prints it.
@@ -9,9 +11,10 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import io
+import logging
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,10 @@ from cryptography.x509.oid import NameOID
 from django.conf import settings
 
 from lineage import errors
-from reports import stamps
+from lineage.verify import tokens
+from reports import stamps, timestamping
+
+log = logging.getLogger(__name__)
 
 KEY_BITS = 3072
 VALID_DAYS = 3650
@@ -116,6 +122,11 @@ def sign(unsigned: bytes) -> bytes:
     There is one such field for each place that the document keeps free for a sign-off, else one that is not seen.
     """
     # Imported where it is needed: every process of the program knows this module, and few sign.
+    return _stamped(lambda: _with_fields(unsigned), FIELD, "Issued by Touchstone", certify=True)
+
+
+def _with_fields(unsigned: bytes) -> Any:
+    """A writer over the file, with its empty signature fields added."""
     from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter  # noqa: TID251 - the one place
     from pyhanko.sign import fields  # noqa: TID251
 
@@ -134,7 +145,7 @@ def sign(unsigned: bytes) -> bytes:
         )
     if not kept_free:
         fields.append_signature_field(writer, fields.SigFieldSpec(REVIEW_FIELD))
-    return _signed(writer, FIELD, "Issued by Touchstone", certify=True)
+    return writer
 
 
 def approve(signed: bytes, field: str, lines: Sequence[str], reason: str) -> bytes:
@@ -150,12 +161,45 @@ def approve(signed: bytes, field: str, lines: Sequence[str], reason: str) -> byt
             "The file was changed after it was signed. Nothing was signed; tell the security owner."
         )
     with stamps.font() as font:
-        return _signed(
-            IncrementalPdfFileWriter(io.BytesIO(signed)), field, reason, certify=False, style=stamps.style(lines, font)
+        return _stamped(
+            lambda: IncrementalPdfFileWriter(io.BytesIO(signed)),
+            field,
+            reason,
+            certify=False,
+            style=stamps.style(lines, font),
         )
 
 
-def _signed(writer: Any, field: str, reason: str, *, certify: bool, style: Any = None) -> bytes:
+def _stamped(writer: Callable[[], Any], field: str, reason: str, *, certify: bool, style: Any = None) -> bytes:
+    """Signed with a timestamp of the first authority that gives one that holds; without any, signed without."""
+    for name, stamper in timestamping.stampers():
+        try:
+            made = _signed(writer(), field, reason, certify=certify, style=style, stamper=stamper)
+            if stamped_at(made) is not None:
+                return made
+            log.warning("no timestamp of %s for a report: its token does not hold.", name)
+        except Exception as error:  # noqa: BLE001 - what an authority answers fails anywhere in its reader, with any error
+            log.warning("no timestamp of %s for a report: %s.", name, type(error).__name__)
+    return _signed(writer(), field, reason, certify=certify, style=style)
+
+
+def stamped_at(signed: bytes) -> dt.datetime | None:
+    """The time that an authority states for the newest signature of a file; None without a timestamp that holds."""
+    from pyhanko.pdf_utils.reader import PdfFileReader  # noqa: TID251
+    from pyhanko.sign.validation import validate_pdf_signature  # noqa: TID251
+    from pyhanko_certvalidator import ValidationContext
+
+    newest = PdfFileReader(io.BytesIO(signed)).embedded_signatures[-1]
+    found = tokens.stamp_of(newest.signer_info)
+    if found is None:
+        return None
+    roots = [newest.signer_cert, x509.Certificate.load(found.certificate)]
+    context = ValidationContext(trust_roots=roots, allow_fetching=False)
+    held = validate_pdf_signature(newest, signer_validation_context=context, skip_diff=True).timestamp_validity
+    return found.at if held is not None and held.intact and held.valid else None
+
+
+def _signed(writer: Any, field: str, reason: str, *, certify: bool, style: Any = None, stamper: Any = None) -> bytes:
     from pyhanko.sign import fields, signers  # noqa: TID251
     from pyhanko_certvalidator.registry import SimpleCertificateStore
 
@@ -170,7 +214,7 @@ def _signed(writer: Any, field: str, reason: str, *, certify: bool, style: Any =
         reason=reason,
     )
     out = io.BytesIO()
-    signers.PdfSigner(metadata, signer, stamp_style=style).sign_pdf(
+    signers.PdfSigner(metadata, signer, timestamper=stamper, stamp_style=style).sign_pdf(
         writer, output=out, existing_fields_only=not certify
     )
     return out.getvalue()

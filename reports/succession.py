@@ -7,7 +7,7 @@ from typing import Any
 from reports.models import Report, Status
 
 OPEN = (Status.DRAFT, Status.BLOCKED, Status.REFUSED)
-ASKED = ("kind", "period_from", "period_to", "environment", "datasources", "q", "control")
+ASKED = ("kind", "period_from", "period_to", "environment", "datasources", "q", "control", "framework")
 
 
 def replaced_by(report: Report) -> Report | None:

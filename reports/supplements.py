@@ -31,7 +31,18 @@ LISTED_MOST = 100
 WORKING = (Status.QUEUED, Status.RUNNING)
 STORE = Viewer(email="touchstone", role=Role.ADMIN)
 """Only counts for it: each supplement is made for the person who asked for the report."""
-COPIED = ("kind", "period_from", "period_to", "environment", "datasources", "q", "engagement", "sample", "control")
+COPIED = (
+    "kind",
+    "period_from",
+    "period_to",
+    "environment",
+    "datasources",
+    "q",
+    "engagement",
+    "sample",
+    "control",
+    "framework",
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 from lineage.errors import PackInvalid, PackUnreadable
 from lineage.notes import Policy
 from lineage.verify.cover import words
+from lineage.verify.tokens import Stamp, stamp_of
 from lineage.verify.verdicts import Finding
 
 ATTACHMENT = "evidence.touchstone.zip"
@@ -29,6 +30,7 @@ class _Signed:
     whole_file: bool
     fingerprint: str
     field: str
+    stamp: Stamp | None
 
 
 @dataclass(frozen=True)
@@ -107,8 +109,26 @@ def signature(data: bytes, policy: Policy | None) -> Finding:
     )
     return (
         "pass",
-        f"The whole PDF is signed by the report certificate of your policy, SHA-256 {ours[0].fingerprint}.{also}",
+        f"The whole PDF is signed by the report certificate of your policy, SHA-256 {ours[0].fingerprint}.{also}"
+        + _time(ours[-1].stamp, policy),
     )
+
+
+def _time(stamp: Stamp | None, policy: Policy | None) -> str:
+    """What a timestamp adds: it is only as good as the authority, which the policy names or does not."""
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    if stamp is None:
+        return ""
+    named = {
+        each.public_bytes(Encoding.DER)
+        for authority in (policy.authorities if policy else ())
+        for each in authority.certificates
+    }
+    whose = (
+        "an authority of your policy" if stamp.certificate in named else "an authority that your policy does not name"
+    )
+    return f" It was signed by {stamp.at:%Y-%m-%d %H:%M:%S} UTC, says {whose}."
 
 
 def _signatures(data: bytes, wanted: Sequence[str]) -> Iterator[_Signed]:
@@ -125,13 +145,15 @@ def _signatures(data: bytes, wanted: Sequence[str]) -> Iterator[_Signed]:
         # What was added between two signatures is vouched for by the last, which must be ours and cover the whole file.
         status = validate_pdf_signature(embedded, signer_validation_context=context, skip_diff=True)
         fingerprint = certificate.sha256.hex()
-        intact = bool(status.intact and status.valid)
+        intact, stamp = bool(status.intact and status.valid), None
         if fingerprint in wanted:
             intact = (
                 intact and _alone(data, embedded.byte_range, embedded.pkcs7_content) and _plain(embedded.signed_data)
             )
+            stamp, held = stamp_of(embedded.signer_info), status.timestamp_validity
+            intact = intact and (stamp is None or bool(held and held.intact and held.valid))
         whole = status.coverage == SignatureCoverageLevel.ENTIRE_FILE
-        yield _Signed(intact, bool(status.trusted), whole, fingerprint, str(embedded.field_name))
+        yield _Signed(intact, bool(status.trusted), whole, fingerprint, str(embedded.field_name), stamp)
 
 
 def _sign_offs(data: bytes) -> int:

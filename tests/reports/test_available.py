@@ -82,3 +82,7 @@ def test_an_auditors_request_is_about_one_control_that_its_sources_can_supply() 
         "schema-and-rights-changes", "direct-data-changes", "released-statements",
     ]  # fmt: skip
     assert one.number.startswith("AR-")
+    with pytest.raises(errors.QueryInvalid, match="known: iso-27001, pci-dss, soc2"):
+        requests.ask(AUDITOR, Request("privileged-access", DAY, NEXT, framework="soc1"))
+    named = requests.ask(AUDITOR, Request("privileged-access", DAY, NEXT, framework="pci-dss"))
+    assert issuing.request_of(named).framework == "pci-dss"

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from lineage import notes, packfile
-from lineage.verify import verify
-from reports import render, signing
+from demo import authority
+from lineage import errors, notes, packfile
+from lineage.verify import pdf, verify
+from reports import render, signing, timestamping
 from tests import evidence
 from tests.reports import made
 
@@ -47,6 +48,44 @@ def test_one_flipped_byte_anywhere_in_the_signed_bytes_breaks_the_signature(unsi
         broken = bytearray(signed)
         broken[position] ^= 1
         assert not signing.check(bytes(broken)).intact
+
+
+def test_an_authority_stamps_the_signature_and_no_byte_of_its_token_can_be_another(
+    unsigned: bytes, settings: Any, tmp_path: Path
+) -> None:
+    server = authority.serve(authority.Authority(tmp_path / "tsa"))
+    settings.TSA = ["down=http://127.0.0.1:9/tsr", f"local=http://127.0.0.1:{server.server_address[1]}/tsr"]
+    signed = signing.sign(unsigned)
+    server.shutdown()
+    server.server_close()
+    policy = notes.Policy(fingerprints=[signing.fingerprint()])
+    state, told = pdf.signature(signed, policy)
+    assert (state, signing.stamped_at(signed) is not None) == ("pass", True)
+    assert "UTC, says an authority that your policy does not name." in told
+    assert signing.check(signed) == signing.Verdict(True, True, True, signing.fingerprint(), 1)
+    container = signed.index(b"/Contents <") + 11
+    token = signed.index(b"060B2A864886F70D010910020E", container)
+    end = signed.index(b"000000000000000000000000", token)
+    for at in range(token, end, 37):
+        broken = bytearray(signed)
+        broken[at] ^= 1
+        assert not _holds(bytes(broken), policy), at - token
+
+
+def _holds(signed: bytes, policy: notes.Policy) -> bool:
+    try:
+        return pdf.signature(signed, policy)[0] == "pass"
+    except errors.PackInvalid:
+        return False
+
+
+def test_where_no_authority_answers_a_report_goes_out_without_a_timestamp(unsigned: bytes, settings: Any) -> None:
+    settings.TSA = ["down=http://127.0.0.1:9/tsr"]
+    signed = signing.sign(unsigned)
+    assert signing.check(signed).trusted
+    assert timestamping.told(signing.stamped_at(signed)) == "pending"
+    settings.TSA = []
+    assert timestamping.told(signing.stamped_at(signed)) is None
 
 
 def test_what_is_added_behind_the_signature_is_seen(unsigned: bytes) -> None:

@@ -45,6 +45,9 @@ class Command(Told):
         parser.add_argument(
             "--control", default="", help="of an auditor's request: a test's name, or such as soc2/CC8.1"
         )
+        parser.add_argument(
+            "--framework", default="", help=f"names the controls of one alone: {', '.join(controls.frameworks())}"
+        )
         parser.add_argument("--datasource", action="append", default=[])
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -81,6 +84,7 @@ class Command(Told):
             options["nonce"],
             options["sample"],
             options["control"],
+            options["framework"],
         )
 
     def _copy(self, report: Report, out: Path) -> None:
