@@ -78,6 +78,12 @@ def issue(report: Report) -> Report:
         raise
 
 
+def _begin(report: Report, phase: str) -> None:
+    """Tells those who wait on the report's page what is being done."""
+    report.phase = phase
+    Report.objects.filter(pk=report.pk).update(phase=phase)
+
+
 def _put(report: Report, status: Status, reason: str) -> None:
     report.status, report.reasons = status, [reason]
     report.save(update_fields=["status", "reasons"])
@@ -109,12 +115,14 @@ def request_of(report: Report) -> Request:
 
 def _issue(report: Report, viewer: Viewer) -> Report:
     folder = folder_of(report)
+    _begin(report, "collecting the evidence")
     found = evidence.load(folder) or redraws.inputs(report, request_of(report), folder)
     found = found or evidence.collect(viewer, request_of(report), folder)
     if not report.path and _worth_waiting(report, found):
         shutil.rmtree(folder)
         _put(report, Status.QUEUED, f"Waiting: {standing.unfinished(found, found.collected_at)[0]}")
         return report
+    _begin(report, "running the tests")
     result = outcomes.evaluate(found)
     allowed = overrides.granted(report, standing.contradictions(found))
     report.status, report.reasons = _standing(found, allowed)
@@ -123,13 +131,16 @@ def _issue(report: Report, viewer: Viewer) -> Report:
     reviews.begin(report, folder, result.conclusion)
     added = supplements.told(supplements.amendment(report, found), [_test(outcome) for outcome in result.outcomes])
     exceptions.freeze(report, folder)
+    _begin(report, "writing the attachments")
     lines = attachments.write(report, found, result, viewer)
     # The blocked file stays beside the one that was let through.
     path = folder / f"{report.file_stem}{'_override' if allowed else ''}.pdf"
     heading = _heading(report, lines, evidence.sha256(folder / attachments.MANIFEST), added)
     unsigned = folder / "unsigned.pdf"
+    _begin(report, "printing")
     carried = attachments.embedded(folder, result, lines)
     render.pdf(document.html(heading, found, result), carried, report.issued_at, unsigned)
+    _begin(report, "signing")
     signed = signing.sign(unsigned.read_bytes())
     attachments.archive(folder, lines, path.with_suffix(".zip"))
     path.write_bytes(signed)

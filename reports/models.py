@@ -60,6 +60,7 @@ class Report(models.Model):
     schedule = models.ForeignKey(Schedule, null=True, blank=True, on_delete=models.PROTECT)
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.QUEUED)
     reasons = ArrayField(models.TextField(), default=list, blank=True)
+    phase = models.CharField(max_length=40, blank=True, default="")
     as_of = models.BigIntegerField(null=True)
     checkpoint = models.TextField(blank=True)
     sha256 = models.CharField(max_length=64, blank=True)

@@ -1,4 +1,4 @@
-"""The framework whose controls a report names."""
+"""The framework whose controls a report names, and what is being done while it is made."""
 
 from typing import ClassVar
 
@@ -9,4 +9,5 @@ class Migration(migrations.Migration):
     dependencies: ClassVar = [("reports", "0009_control")]
     operations: ClassVar = [
         migrations.AddField("report", "framework", models.CharField(blank=True, default="", max_length=40)),
+        migrations.AddField("report", "phase", models.CharField(blank=True, default="", max_length=40)),
     ]
