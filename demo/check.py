@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from demo import auditor, evidence, gateway, hiding, oncall, readers, shop, simulated
+from demo import auditor, evidence, gateway, hiding, oncall, papers, readers, shop, simulated
 from demo.monitored import Monitored
 from demo.promises import Broken, Promise, Untested, expect
 from demo.store import PATIENCE_SECONDS
@@ -235,6 +235,7 @@ PROMISES = [
     *gateway.PROMISES,
     *auditor.PROMISES,
     *evidence.PROMISES,
+    *papers.PROMISES,
     *hiding.PROMISES,
     *readers.PROMISES,
 ]
