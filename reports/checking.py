@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from lineage import errors
+from lineage.verify.verdicts import NO_MEMORY, Verdict
 
 ROOT = Path(__file__).resolve().parent.parent
 BYTES_MOST = 200 * 1024**2
@@ -68,6 +69,8 @@ def _answer(child: subprocess.CompletedProcess[bytes]) -> dict[str, Any]:
         told: dict[str, Any] = msgspec.json.decode(child.stdout)
     except msgspec.DecodeError as error:
         raise errors.CheckStopped from error
+    if told["sentence"] == Verdict.unreadable(NO_MEMORY).sentence:
+        raise errors.CheckStopped
     return told
 
 

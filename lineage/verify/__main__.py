@@ -15,7 +15,7 @@ from lineage.errors import TouchstoneError
 from lineage.notes import Policy, parse_policy
 from lineage.notes.receipts import HEADER
 from lineage.verify import Verdict, verify
-from lineage.verify.verdicts import UNREADABLE, printable
+from lineage.verify.verdicts import NO_MEMORY, UNREADABLE, printable
 
 
 class _Parser(argparse.ArgumentParser):
@@ -61,6 +61,8 @@ def _verdict(options: argparse.Namespace) -> Verdict:
             return verify(options.file.read_bytes(), policy, receipts, leaves=leaves, leaf=leaf, archive=archive)
     except TouchstoneError as error:
         return Verdict.unreadable(error.message)
+    except MemoryError:
+        return Verdict.unreadable(NO_MEMORY)
     except UnicodeDecodeError:
         return Verdict.unreadable("The policy or receipts file is not UTF-8 text.")
     except OSError as error:

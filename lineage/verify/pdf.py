@@ -15,6 +15,7 @@ from lineage.verify.tokens import Stamp, stamp_of
 from lineage.verify.verdicts import Finding
 
 ATTACHMENT = "evidence.touchstone.zip"
+PROBED_BYTES = 64 * 1024**2
 DAMAGED = (ValueError, TypeError, KeyError, AttributeError, RuntimeError, RecursionError)
 """What a damaged PDF raises in its reader, besides the reader's own error."""
 SIGN_OFF = "Sign-off "
@@ -46,6 +47,7 @@ def carried(data: bytes) -> Carried:
     try:
         import pikepdf
     except ImportError as error:
+        _expect_memory(error)
         raise PackUnreadable(
             f"Reading a PDF needs the package pikepdf. Install it, or save the attachment {ATTACHMENT} and verify that."
         ) from error
@@ -54,6 +56,7 @@ def carried(data: bytes) -> Carried:
             names = list(document.attachments)
             return Carried({name: _file(document, name) for name in names}, words(document))
     except (pikepdf.PdfError, *DAMAGED) as error:
+        _expect_memory(error)
         raise PackUnreadable("The PDF is damaged: its attachments cannot be read.") from error
 
 
@@ -63,8 +66,16 @@ def _file(document: Any, name: str) -> bytes | None:
 
     try:
         return bytes(document.attachments[name].get_file().read_bytes())
-    except (pikepdf.PdfError, *DAMAGED):
+    except (pikepdf.PdfError, *DAMAGED) as error:
+        _expect_memory(error)
         return None
+
+
+def _expect_memory(error: Exception) -> None:
+    """Raises MemoryError where that is what the reader lacked: it tells of it in the words of a damaged file."""
+    if "bad_alloc" in str(error):
+        raise MemoryError from error
+    bytearray(PROBED_BYTES)
 
 
 def signature(data: bytes, policy: Policy | None) -> Finding:
@@ -83,11 +94,7 @@ def signature(data: bytes, policy: Policy | None) -> Finding:
             "The PDF's own signature is not checked: install pyhanko, or check it with your PDF reader against the "
             f"certificate's fingerprint SHA-256 {' or '.join(wanted)}. The checks above are of the pack inside."
         )
-    try:
-        found = list(_signatures(data, wanted))
-    except Exception as error:
-        # A damaged file fails anywhere in its parser, with any error.
-        raise PackInvalid("The PDF's signature cannot be read.") from error
+    found = _read_signatures(data, wanted)
     if not all(each.intact for each in found):
         raise PackInvalid("The PDF was changed after it was signed.")
     ours = [each for each in found if each.fingerprint in wanted]
@@ -129,6 +136,16 @@ def _time(stamp: Stamp | None, policy: Policy | None) -> str:
         "an authority of your policy" if stamp.certificate in named else "an authority that your policy does not name"
     )
     return f" It was signed by {stamp.at:%Y-%m-%d %H:%M:%S} UTC, says {whose}."
+
+
+def _read_signatures(data: bytes, wanted: Sequence[str]) -> list[_Signed]:
+    try:
+        return list(_signatures(data, wanted))
+    except MemoryError:
+        raise
+    except Exception as error:
+        # A damaged file fails anywhere in its parser, with any error.
+        raise PackInvalid("The PDF's signature cannot be read.") from error
 
 
 def _signatures(data: bytes, wanted: Sequence[str]) -> Iterator[_Signed]:

@@ -12,6 +12,7 @@ State = Literal["pass", "fail", "missing", "note"]
 Finding = tuple[State, str]
 
 VALID, INVALID, UNTRUSTED, UNREADABLE = range(4)
+NO_MEMORY = "There is not enough memory here. That says nothing of the file: check it on a larger machine."
 SENTENCES = {
     VALID: "Valid: every check holds, under the keys of your policy.",
     INVALID: "Invalid: check {} failed. Do not rely on this evidence; keep the file as it is and report it.",
