@@ -10,8 +10,9 @@ import msgspec
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lineage import packs, queries
+from lineage import engine, packs, queries
 from lineage.access import Viewer
+from lineage.events import GROUPS
 from reports import archives, controls, evidence, frozen, sampling, signing
 from reports.controls import Test
 from reports.evidence import Evidence
@@ -129,20 +130,29 @@ def archive(folder: Path, lines: Sequence[dict[str, Any]], out: Path) -> None:
 def _pack(found: Evidence, result: Result, viewer: Viewer) -> None:
     """The evidence pack of the records tested and of the approvals that they are held against; made once."""
     path = found.folder / PACK
-    indexes = pack_indexes(result.outcomes, packs.RECORDS_MOST)
+    tested = pack_indexes(result.outcomes, packs.RECORDS_MOST)
+    indexes = tested or _newest(found, viewer)
     if path.exists() or not indexes:
         return
     body = packs.collect(
         viewer,
         found.request.q,
         queries.Window(found.request.since, found.request.until, found.request.environment or None),
-        withhold=evidence.WITHHELD,
+        withhold=evidence.WITHHELD if tested else GROUPS,
         earlier=found.checkpoint,
         indexes=indexes,
     )
     draft = path.with_suffix(".draft")
     draft.write_bytes(body)
     draft.rename(path)
+
+
+def _newest(found: Evidence, viewer: Viewer) -> list[int]:
+    """Where nothing was tested one record all the same, all of it withheld: its pack shows who outside holds the checkpoint."""
+    (newest,) = engine.over(found.tables, "select max(index) as at from population")["at"].to_pylist()
+    if newest is not None:
+        return [newest]
+    return [] if viewer.is_narrowed else [found.as_of - 1]
 
 
 def pack_indexes(found: Sequence[Outcome], most: int) -> list[int]:

@@ -19,6 +19,10 @@ from lineage.queries.ask import ACCESSES, OWN, TWICE, one
 
 GATEWAYS = "source_format in ('gateway', 'teleport')"
 _LOGS = f"source_format in ({', '.join(repr(name) for name in sorted(LOGS))})"
+ESTIMATE = "explain (format json) "
+OWN_WORK = f"""starts_with(lower(statement), '{ESTIMATE}')
+    or (class = 'read' and len(list_filter(relations, lambda name: not starts_with(name, 'pg_catalog.'))) = 0)"""
+"""What a gateway does in the sessions that it opens for itself: it looks at the catalog, and has the rows of a statement estimated."""
 CANARY = "'[0-9a-f]{16}-[0-9]{10}'"
 SAID_MOST = 20
 PLACES = pa.schema([("environment", pa.string()), ("datasource", pa.string())])
@@ -76,6 +80,8 @@ def transactions(
 def gateway(question: Question, condition: str, values: list[Any]) -> dict[str, int]:
     """Sessions that a gateway opened, how many of them the server's log tells of too, and what was done around it.
 
+    A gateway's own sessions tell of no statement: there what is not its own work counts.
+
     `sessions_untold`: those of which the server's log tells statements and the gateway, at any time, none: those lines are left
     out of the population, since the gateway's record of them should stand there.
     """
@@ -86,13 +92,16 @@ def gateway(question: Question, condition: str, values: list[Any]) -> dict[str, 
                     count(distinct coalesce(correlation_id, event_id)) filter (
                         {GATEWAYS} and kind = 'query' and verdict in ('allowed', 'approved', 'masked')) as forwarded,
                     count(*) filter (list_contains(flags, 'seen_by_gateway')) as lines,
+                    bool_or({GATEWAYS} and kind = 'session' and who_type = 'system' and starts_with(who_id, 'gateway ')) as own,
                     bool_or(list_contains(flags, 'seen_by_gateway') and emitted is null
-                        and class in ('read', 'write', 'ddl', 'privilege', 'export')) as audited
+                        and class in ('read', 'write', 'ddl', 'privilege', 'export')) as audited,
+                    bool_or(list_contains(flags, 'seen_by_gateway') and emitted is null and not ({OWN_WORK})
+                        and class in ('read', 'write', 'ddl', 'privilege', 'export')) as beyond_own
                 from activity where {condition} and session is not null group by session)
             select count(*) filter (told) as sessions, count(*) filter (told and logged) as sessions_logged,
                 coalesce(sum(forwarded) filter (told), 0)::bigint as statements, coalesce(sum(lines), 0)::bigint as lines,
                 count(*) filter (logged and not told) as sessions_beside,
-                count(*) filter (told and audited and session not in (
+                count(*) filter (told and case when own then beyond_own else audited end and session not in (
                     select session from activity where {GATEWAYS} and kind = 'query' and session is not null)) as sessions_untold
             from by_session""",  # noqa: S608 - our own conditions
         values,

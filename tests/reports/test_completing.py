@@ -77,12 +77,17 @@ def test_sessions_of_the_gateway_and_canaries_are_counted_on_both_sides(shop: Sh
     untold = standing.contradictions(collected(tmp_path, "untold"))
     assert untold[-1] == "Sessions of the gateway of which the server's log tells statements and the gateway none: 1."
     shop.send(gate, 30, kind="query", op="read", verdict="allowed", **told)
+    own = {"session_id": "g-2", "db_session_id": "s-gw", "actor": {"id": "gateway gw", "type": "system"}}
+    shop.send(gate, 30, kind="session", session={"phase": "start"}, **own)
+    shop.statement("explain (format json) delete from customers", 31, "delete", "gw")
     for source in (shop.wal, shop.state):
         shop.send(source, 31, kind="custody", custody={"type": "canary", "subject": source.name, "detail": name})
     assert standing.contradictions(collected(tmp_path)) == []
     found = collected(tmp_path, "again").completeness
-    assert found["gateway"]["sessions"] == 1
+    assert found["gateway"]["sessions"] == 2
     assert found["gateway"]["statements"] == 1
+    shop.statement("explain (analyze, format json) delete from customers", 32, "delete", "gw")
+    assert standing.contradictions(collected(tmp_path, "not its own work"))[-1].endswith("the gateway none: 1.")
     assert (found["canaries"]["captured"], found["canaries"]["logged"], found["canaries"]["both"]) == (1, 0, 0)
 
 
