@@ -17,7 +17,7 @@ from reports.evidence import Evidence, Request
 from reports.outcomes import Item, Outcome, Result
 from reports.printed import DASH, listed, moment, short
 
-ITEMS_MOST = 400
+ITEMS_MOST = 100
 DEVIATIONS_MOST = 150
 PEOPLE_MOST = 100
 SAMPLE_MOST = 100
