@@ -111,9 +111,9 @@ def event(number: int, since: dt.datetime) -> dict[str, Any]:
 
 
 def line(product: Product, since: dt.datetime, size: int) -> None:
-    """Makes one report and prints what it took. The log is all there and covered by a checkpoint before the clock starts."""
+    """Makes one report and prints what it took. The log is all there, under a checkpoint and sealed, before the clock starts."""
     written = (product.ready() or {}).get("size", 0)
-    wait_for(lambda: (product.ready() or {}).get("checkpoint", 0) >= written > 0, 300, "a checkpoint covers the log")
+    wait_for(lambda: sealed(product) >= written > 0, 900, "the log is sealed")
     out = product.data / "out"
     shutil.rmtree(out, ignore_errors=True)
     seconds, peak = watched(product, "report", KIND, "--from", since.isoformat(),
@@ -127,6 +127,12 @@ def line(product: Product, since: dt.datetime, size: int) -> None:
         flush=True,
     )
     assert (counts["population"], counts["deviating"]) == (size, size // 500), counts
+
+
+def sealed(product: Product) -> int:
+    """Up to which record the log lies in sealed files."""
+    told = product.request("GET", "/metrics")[1].decode()
+    return int(next(line.split()[1] for line in told.splitlines() if line.startswith("touchstone_sealed_to ")))
 
 
 def watched(product: Product, *words: str) -> tuple[float, int]:
