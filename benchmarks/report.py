@@ -3,7 +3,7 @@
 The product runs as `bin/serve` runs it; the log grows from size to size, and `bin/manage report` makes a report over all
 of it, as a person would. One access in twenty is a direct write by a human, on an approved ticket but for one in twenty-five.
 Memory is what that process and its renderer hold together, looked at every 20 ms. `bin/bench report 20000` takes one size.
-The alternative is the same population, printed: WeasyPrint took 79 s for 10,000 rows (docs/decisions).
+The alternative, the same population printed as a table, took the renderer 79 s and 1.5 GB for 10,000 rows.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ BATCH = 1_000
 KIND = "privileged-access"
 PERIOD_SECONDS = 8 * 3600
 SOURCE = ("source", "add", "--format", "events", "--environment", "production")
+UNSEALED_MOST = 20_000
+"""As many records lie in the journal at most (`TOUCHSTONE_SEAL_EVENTS`)."""
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -111,9 +113,9 @@ def event(number: int, since: dt.datetime) -> dict[str, Any]:
 
 
 def line(product: Product, since: dt.datetime, size: int) -> None:
-    """Makes one report and prints what it took. The log is all there, under a checkpoint and sealed, before the clock starts."""
+    """Makes one report and prints what it took. The log is all there, and sealed but for its newest records, before the clock starts."""
     written = (product.ready() or {}).get("size", 0)
-    wait_for(lambda: sealed(product) >= written > 0, 900, "the log is sealed")
+    wait_for(lambda: sealed(product) + UNSEALED_MOST >= written > 0, 900, "the log is sealed")
     out = product.data / "out"
     shutil.rmtree(out, ignore_errors=True)
     seconds, peak = watched(product, "report", KIND, "--from", since.isoformat(),
