@@ -49,9 +49,7 @@ def preview(viewer: Viewer, request: Request) -> Preview:
     with tempfile.TemporaryDirectory(prefix="preview-") as folder:
         found = evidence.gather(viewer, request, Path(folder), (size, ""), ACCESSES_MOST)
         result = outcomes.evaluate(found)
-    against = standing.contradictions(found)
-    reasons = against or standing.unfinished(found, found.collected_at)
-    would_be = Status.BLOCKED if against else Status.DRAFT if reasons or request.draft_only else Status.FINAL
+    would_be, reasons = standing.state(found)
     return Preview(
         request,
         result.population,

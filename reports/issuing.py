@@ -40,7 +40,7 @@ from reports import (
     timestamping,
 )
 from reports.evidence import Evidence, Request
-from reports.models import Cadence, Override, Report, Status
+from reports.models import Cadence, Report, Status
 from reports.outcomes import Outcome, Result
 
 COMMAND_LINE = "@command-line"
@@ -125,7 +125,7 @@ def _issue(report: Report, viewer: Viewer) -> Report:
     _begin(report, "running the tests")
     result = outcomes.evaluate(found)
     allowed = overrides.granted(report, standing.contradictions(found))
-    report.status, report.reasons = _standing(found, allowed)
+    report.status, report.reasons = standing.state(found, overrides.sentence(allowed) if allowed else "")
     report.supersedes = succession.replaced_by(report)
     report.issued_at = (allowed and allowed.granted_at) or found.collected_at
     reviews.begin(report, folder, result.conclusion)
@@ -167,18 +167,6 @@ def _worth_waiting(report: Report, found: Evidence) -> bool:
     repeated = report.schedule is not None and report.schedule.cadence != Cadence.ONCE
     in_time = found.collected_at < report.period_to + dt.timedelta(hours=WAIT_HOURS)
     return repeated and in_time and bool(standing.unfinished(found, found.collected_at))
-
-
-def _standing(found: Evidence, allowed: Override | None = None) -> tuple[Status, list[str]]:
-    """Final only for a closed period that every source has passed and that reconciles, or was let stand by two people."""
-    against = standing.contradictions(found)
-    if against and allowed is None:
-        return Status.BLOCKED, against
-    told = [*against, overrides.sentence(allowed)] if allowed else []
-    reasons = standing.unfinished(found, found.collected_at)
-    if found.request.draft_only:
-        reasons.append("It was asked for as a draft.")
-    return (Status.DRAFT if reasons else Status.FINAL), [*reasons, *told]
 
 
 def _heading(

@@ -1,6 +1,6 @@
 """Sign-off of final reports: the steps, whose turn it is, the acts, and what happens when nobody acts.
 
-A signature is the installation's seal over what a named person did while signed in (docs/reports.md). Each act and each refusal
+A signature is the installation's seal over what a named person did while signed in (docs/sign-off.md). Each act and each refusal
 is a `sign_off` record; the record of an act and its row are written in one transaction.
 """
 

@@ -47,6 +47,17 @@ def contradictions(evidence: Evidence) -> list[str]:
     return reasons
 
 
+def state(evidence: Evidence, override: str = "") -> tuple[Status, list[str]]:
+    """Final only for a closed period that every source has passed and that reconciles, or was let stand (`override` says by whom)."""
+    against = contradictions(evidence)
+    if against and not override:
+        return Status.BLOCKED, against
+    reasons = unfinished(evidence, evidence.collected_at)
+    if evidence.request.draft_only:
+        reasons.append("It was asked for as a draft.")
+    return (Status.DRAFT if reasons else Status.FINAL), [*reasons, *against, *([override] if override else [])]
+
+
 def may_be_delivered(report: Report) -> bool:
     """Whether a report may leave the house: it is final, and everybody who was asked to has signed it."""
     return report.status == Status.FINAL

@@ -13,7 +13,7 @@ from lineage.events import Custody, Event, HeaderCount
 from lineage.health import commit_counts
 from lineage.ledger import record
 from lineage.models import Source
-from reports import completing, evidence, issuing, outcomes, standing, unshown
+from reports import completing, evidence, outcomes, standing, unshown
 from reports.evidence import Evidence, Request
 from reports.models import Status
 from tests.reports import made
@@ -39,7 +39,7 @@ def test_the_counts_that_the_log_committed_to_are_held_against_what_is_found(sho
     record(Event(kind="custody", custody=Custody(type="count_commitment", first="0", last="4", count=7, counts=forged)))
     against = collected(tmp_path, "forged")
     assert against.completeness["commitments"]["differing"] > 0
-    status, reasons = issuing._standing(against)
+    status, reasons = standing.state(against)
     assert status == Status.BLOCKED
     assert reasons[-1].endswith("counts of records that the log committed to are not borne out by what is found.")
 

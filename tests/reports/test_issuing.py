@@ -42,6 +42,7 @@ from reports import (
     requests,
     schedules,
     signing,
+    standing,
     tasks,
 )
 from reports.evidence import Request
@@ -151,11 +152,11 @@ def issued(viewer: Viewer = AUDITOR, kind: str = "privileged-access", **more: An
     return issuing.issue(claimed)
 
 
-def standing(tmp_path: Path) -> tuple[Status, list[str]]:
+def stand_of(tmp_path: Path) -> tuple[Status, list[str]]:
     """Where a report of the day would stand, without printing it."""
     checkpoints.checkpoint()
     asked = Request("privileged-access", DAY, NEXT, "prod")
-    return issuing._standing(evidence.collect(AUDITOR, asked, tmp_path / "inputs"))
+    return standing.state(evidence.collect(AUDITOR, asked, tmp_path / "inputs"))
 
 
 def file_of(report: Report) -> Path:
@@ -267,7 +268,7 @@ def test_an_open_period_or_an_unheard_source_gives_a_draft_that_says_why(shop: S
     Source.objects.create(name="mute", format="events", environment="prod")
     Source.objects.filter(name="mute").update(created_at=DAY)
     Source.objects.filter(name="log").update(created_at=DAY)
-    status, reasons = standing(tmp_path)
+    status, reasons = stand_of(tmp_path)
     assert status == Status.DRAFT
     assert [r for r in reasons if "mute" in r and "no heartbeat" in r]
     assert [r for r in reasons if "log was last heard at 2026-11-20 21:00:00" in r]
@@ -276,7 +277,7 @@ def test_an_open_period_or_an_unheard_source_gives_a_draft_that_says_why(shop: S
 def test_missing_numbers_block_a_report(shop: Shop, tmp_path: Path) -> None:
     shop.numbers["log"] += 2
     shop.statement("select 1 from customers", 11, "read")
-    assert standing(tmp_path) == (Status.BLOCKED, ["2 numbered records of source log are missing."])
+    assert stand_of(tmp_path) == (Status.BLOCKED, ["2 numbered records of source log are missing."])
 
 
 def test_operators_get_no_report_and_a_stranger_finds_none_of_ours(shop: Shop) -> None:
