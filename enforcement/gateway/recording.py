@@ -144,16 +144,17 @@ class Recorder:
             self._mark(sequence)
         return True
 
-    def _mark(self, sequence: int) -> None:
-        """Say that what is not said yet is done: the spool has it, up to `sequence`."""
+    def _mark(self, sequence: int) -> bool:
+        """Say that what is not said yet is done: the spool has it, up to `sequence`. False where the disk did not take it."""
         if not self._unmarked:
-            return
+            return True
         try:
             self._inflight.append([b'"done":%b,"at":%d' % (_encode(self._unmarked), sequence)])
         except OSError as error:
             self.problem = f"{self._inflight.folder}: {error.strerror}."
-            return
+            return False
         self._unmarked.clear()
+        return True
 
     def _run(self, sync_seconds: float) -> None:
         while not self._stopping.wait(sync_seconds):
@@ -196,8 +197,8 @@ class Recorder:
             self._waiting.popleft()
         if self._dropped and not self._say_dropped():
             return
-        self.problem = ""
-        self._mark(self.spool.last)
+        if self._mark(self.spool.last):
+            self.problem = ""
 
     def _say_dropped(self) -> bool:
         detail = "The gateway's disk was full for so long that these refusals and failed sign-ins were not kept."
