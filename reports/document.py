@@ -9,13 +9,14 @@ from typing import Any
 
 import pyarrow.compute as pc
 from django.template.loader import render_to_string
+from django.utils.text import capfirst
 
 from lineage import engine
 from reports import charts, completing, controls, exceptions, markers, outcomes, render, sampling, supplements, unshown
 from reports.controls import Test
 from reports.evidence import Evidence, Request
 from reports.outcomes import Item, Outcome, Result
-from reports.printed import DASH, listed, moment, short
+from reports.printed import DASH, counted, listed, moment, short, were_tested
 
 ITEMS_MOST = 100
 DEVIATIONS_MOST = 150
@@ -74,6 +75,7 @@ def html(heading: Heading, evidence: Evidence, result: Result) -> str:
         "period": _period(evidence),
         "conclusion": {"words": result.conclusion, "tone": TONES.get(result.conclusion, "plain")},
         "counts": result.counts,
+        "tested": were_tested(result.counts["tested"], result.counts["deviating"], "item", "items"),
         "tests": [_test(number, outcome, evidence) for number, outcome in enumerate(result.outcomes, FIRST_TEST)],
         "last": FIRST_TEST + len(result.outcomes),
         "complete": completing.section(evidence),
@@ -178,7 +180,8 @@ def _test(number: int, outcome: Outcome, evidence: Evidence) -> dict[str, Any]:
     actors = outcomes.by_actor(outcome, PEOPLE_MOST) if _is_of_acts(outcome) else []
     return {
         "number": number,
-        **{name: getattr(test, name) for name in ("id", "version", "title", "question", "item", "items", "excluded")},
+        **{name: getattr(test, name) for name in ("id", "version", "title", "question", "item", "items")},
+        "named": f"{test.title[0].lower()}{test.title[1:]}",
         "pass_rule": test.pass_rule,
         "stem": test.stem,
         "sql": test.sql,
@@ -187,6 +190,7 @@ def _test(number: int, outcome: Outcome, evidence: Evidence) -> dict[str, Any]:
         "limits": outcome.limits.sentences(),
         "tone": TONES.get(outcome.conclusion, "plain"),
         "counts": outcome.counts(),
+        **_counted(outcome),
         "attributes": [{**dataclasses.asdict(a), "tone": TONES.get(a.conclusion, "plain")} for a in outcome.attributes],
         "breakdowns": [_breakdown(outcome, one) for one in test.breakdowns],
         "chart": _chart(evidence, outcome),
@@ -200,6 +204,18 @@ def _test(number: int, outcome: Outcome, evidence: Evidence) -> dict[str, Any]:
         "sample": _sample(outcome),
         "entries": [_item(item, test) for item in outcome.first(ITEMS_MOST)],
         "entries_more": max(0, outcome.items - ITEMS_MOST),
+    }
+
+
+def _counted(outcome: Outcome) -> dict[str, str]:
+    """What the counts say in words, each with its noun."""
+    test = outcome.test
+    return {
+        "tested": were_tested(outcome.tested, outcome.deviating, test.item, test.items),
+        "sampled": counted(outcome.tested, test.item, test.items),
+        "deviating": counted(outcome.deviating, test.item, test.items),
+        "deviations_in_all": counted(outcome.deviations, "deviation", "deviations"),
+        "excluded": test.excluded.replace("were ", "was ", 1) if outcome.excluded == 1 else test.excluded,
     }
 
 
@@ -229,9 +245,13 @@ def _assumed(outcome: Outcome) -> int:
 
 
 def _breakdown(outcome: Outcome, breakdown: controls.Breakdown) -> dict[str, Any]:
-    counted = outcomes.broken_down(outcome, breakdown)
-    most = max((count for _, count in counted), default=0)
-    lines = [{"words": words, "count": count, "bar": charts.share(count, most)} for words, count in counted]
+    counts = outcomes.broken_down(outcome, breakdown)
+    most = max((count for _, count in counts), default=0)
+    ours = set(breakdown.words.values())
+    lines = [
+        {"words": capfirst(words) if words in ours else words, "count": count, "bar": charts.share(count, most)}
+        for words, count in counts
+    ]
     return {"title": breakdown.title, "lines": lines}
 
 

@@ -14,6 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from reports.printed import counted
+
 FEW = 10
 LARGE = 250
 RATE_PERCENT = 5
@@ -56,9 +58,8 @@ def proposal(marked: Iterable[Marker]) -> str:
 
 
 def _few(tested: int) -> list[Marker]:
-    return (
-        [Marker("few", f"{tested} items were tested: under {FEW} is a judgement, not a rate.")] if tested < FEW else []
-    )
+    words = f"{counted(tested, 'item was', 'items were')} tested: under {FEW} is a judgement, not a rate."
+    return [Marker("few", words)] if tested < FEW else []
 
 
 def _recurring(deviating: pa.Table) -> list[Marker]:

@@ -29,3 +29,14 @@ def listed(values: Sequence[Any] | None, most: int = 4) -> str:
     shown = [short(v, 60) for v in (values or ())[:most]]
     more = len(values or ()) - len(shown)
     return ", ".join(shown) + (f" and {more:,} more" if more > 0 else "") if shown else DASH
+
+
+def counted(count: int, one: str, many: str) -> str:
+    """ "1 item", "1,200 items"."""
+    return f"{count:,} {one if count == 1 else many}"
+
+
+def were_tested(count: int, deviating: int, one: str, many: str) -> str:
+    """How many were tested and deviate, as a sentence."""
+    whole = "was tested" if count == 1 else "were tested, all of them"
+    return f"{counted(count, one, many)} {whole}; {counted(deviating, 'deviates', 'deviate')}."

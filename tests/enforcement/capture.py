@@ -18,7 +18,9 @@ Make = Callable[..., Collector]
 def ready(database: Database) -> None:
     """Wait until the slot is there and being read: what is committed from now on is captured."""
     until = time.monotonic() + 30
-    while not database.run(f"select 1 from pg_replication_slots where slot_name = '{database.slot}' and active"):
+    # A slot that is still being made is active too, and captures nothing yet.
+    made = f"slot_name = '{database.slot}' and active and confirmed_flush_lsn is not null"
+    while not database.run(f"select 1 from pg_replication_slots where {made}"):
         assert time.monotonic() < until
         time.sleep(0.05)
 

@@ -203,7 +203,7 @@ def test_a_report_counts_what_the_store_counts_and_its_issue_is_in_the_log(shop:
         ["pdftotext", "-layout", file_of(report), "-"], capture_output=True, text=True, check=True
     ).stdout
     assert (
-        "4 privileged acts were tested, all of them; 3 deviate. 1 more were refused, failed, or only waited for a decision."
+        "4 privileged acts were tested, all of them; 3 deviate. 1 more was refused, failed, or only waited for a decision."
         in " ".join(text.split())
     )
     assert "10 accesses: 6 statement records and 4 captured row changes." in text
