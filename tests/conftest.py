@@ -6,8 +6,6 @@ import contextlib
 import os
 import shutil
 import tempfile
-import time
-import uuid
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from pytest_django.plugin import DjangoDbBlocker
 from config import database, embedded
 from demo.monitored import Monitored
 from lineage import checkpoints
+from tests import stores
 from tests.environment import DATA
 
 # Tests do not depend on how busy the machine is.
@@ -99,19 +98,15 @@ def _hurry(superuser: dict[str, Any]) -> None:
         admin.execute("select pg_reload_conf()")
 
 
-def _drop(admin: psycopg.Connection[Any], name: str) -> None:
-    """Drops a database; an autovacuum worker, which only a superuser may end, is waited for."""
-    for _ in range(60):
-        with contextlib.suppress(psycopg.errors.InsufficientPrivilege):
-            admin.execute(f'drop database "{name}" with (force)')
-            return
-        time.sleep(0.5)
+@pytest.fixture(scope="session")
+def clones(template: str, server: Callable[..., dict[str, Any]]) -> stores.Stores:
+    """Databases as the template is."""
+    return stores.of(template, server, is_ours=not os.environ.get("DATABASE_URL"))
 
 
 @pytest.fixture
 def store(
-    template: str,
-    server: Callable[..., dict[str, Any]],
+    clones: stores.Stores,
     django_db_blocker: DjangoDbBlocker,
     settings: Any,
     tmp_path: Path,
@@ -121,34 +116,31 @@ def store(
     Commits are real, so that ledger, keeper and engine can be tried as they run. Returns the database's name.
     """
     settings.DATA_DIR = tmp_path
-    with django_db_blocker.unblock(), cloned(template, server) as name:
+    with django_db_blocker.unblock(), cloned(clones) as name:
         yield name
 
 
 @pytest.fixture(scope="module")
 def shared_store(
-    template: str,
-    server: Callable[..., dict[str, Any]],
+    clones: stores.Stores,
     django_db_blocker: DjangoDbBlocker,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[str]:
     """A store that all tests of a file share, for those that only look. Not beside `store`: Django knows one database."""
     folder = tmp_path_factory.mktemp("shared")
-    with override_settings(DATA_DIR=folder), django_db_blocker.unblock(), cloned(template, server) as name:
+    with override_settings(DATA_DIR=folder), django_db_blocker.unblock(), cloned(clones) as name:
         yield name
 
 
 @contextlib.contextmanager
-def cloned(template: str, server: Callable[..., dict[str, Any]]) -> Iterator[str]:
-    """A clone of the template as Django's database for the length of the block."""
-    name = f"store_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(**server(dbname="touchstone"), autocommit=True) as admin:
-        admin.execute(f'create database "{name}" template "{template}"')
-        before, connection.settings_dict["NAME"] = connection.settings_dict["NAME"], name
-        try:
-            checkpoints.begin()
-            yield name
-        finally:
-            connections.close_all()
-            connection.settings_dict["NAME"] = before
-            _drop(admin, name)
+def cloned(clones: stores.Stores) -> Iterator[str]:
+    """A database as the template is, as Django's for the length of the block."""
+    name = clones.take()
+    before, connection.settings_dict["NAME"] = connection.settings_dict["NAME"], name
+    try:
+        checkpoints.begin()
+        yield name
+    finally:
+        connections.close_all()
+        connection.settings_dict["NAME"] = before
+        clones.give_back(name)
