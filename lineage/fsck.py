@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from django.db import connection
@@ -159,36 +158,26 @@ def _batches(size: int) -> Iterator[str]:
 
 def _segments() -> Iterator[str]:
     expected = 0
-    for one in _manifest("true"):
-        if one.first != expected:
-            yield f"A segment starts at {one.first}, the one before ends at {expected}."
-        expected = one.following
-        yield from _looked_at(one)
+    for first, following, *_ in segments.manifest():
+        if first != expected:
+            yield f"A segment starts at {first}, the one before ends at {expected}."
+        expected = following
+    reached = 0
+    while found := segments.sealed_at(reached):
+        one = _Segment(*found)
+        faults = _faults(one)
+        # An erasure or a merge may exchange folders meanwhile: then the new one counts.
+        if faults and segments.sealed_at(reached) != found:
+            continue
+        yield from faults
+        reached = one.following
 
 
-def _looked_at(one: _Segment) -> list[str]:
-    """Faults of a segment. An erasure may exchange its folder meanwhile: then the new one counts."""
-    while True:
-        try:
-            faults = _changed_files(one) or list(_records(one))
-        except FileNotFoundError as error:
-            faults = [f"Segment {one.first}: its file {Path(error.filename).stem} is missing."]
-        now = _manifest("first_index = %s", one.first)
-        if not faults or now == [one] or not now:
-            return faults
-        one = now[0]
-
-
-def _manifest(condition: str, *values: int) -> list[_Segment]:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "select first_index, next_index, folder, files::text from ledger_segment "  # noqa: S608 - our own condition
-            f"where {condition} order by first_index",
-            values,
-        )
-        return [
-            _Segment(first, following, folder, msgspec.json.decode(files)) for first, following, folder, files in cursor
-        ]
+def _faults(one: _Segment) -> list[str]:
+    try:
+        return _changed_files(one) or list(_records(one))
+    except FileNotFoundError as error:
+        return [f"Segment {one.first}: its file {Path(error.filename).stem} is missing."]
 
 
 def _changed_files(one: _Segment) -> list[str]:

@@ -26,6 +26,8 @@ from lineage import (
     errors,
     health,
     held,
+    locks,
+    merging,
     nightly,
     rechecks,
     segments,
@@ -33,12 +35,12 @@ from lineage import (
 )
 from lineage.findings import judging, telling
 
-LOCK = 7302
 TIDY_SECONDS = 60.0
 FORGETTING_SECONDS = 5.0
 APART_PACE_SECONDS = 1.0
 NIGHTLY_PACE_SECONDS = 60.0
 DROP_PACE_SECONDS = 60.0
+MERGE_PACE_SECONDS = 2.0
 log = logging.getLogger("touchstone.keeper")
 
 
@@ -71,6 +73,8 @@ def rounds() -> list[Round]:
         Round("recheck", 1, rechecks.run_due, apart=True),
         Round("coverage", settings.COVERAGE_SECONDS, health.Watch(), apart=True),
         Round("tidy", TIDY_SECONDS, segments.drop_sealed_slots),
+        Round(locks.MERGE, MERGE_PACE_SECONDS, merging.merge, apart=True),
+        Round("replaced", TIDY_SECONDS, segments.remove_replaced),
         Round("forgetting", FORGETTING_SECONDS, erasures.run_due),
         Round("held", FORGETTING_SECONDS, held.sweep),
         Round("timestamps", 5, authorities.Asking(), apart=True),
@@ -131,7 +135,7 @@ def _apart(each: Round) -> None:
     while True:
         if one.due(time.monotonic()):
             try:
-                time.sleep(_turn(lambda: _alone(each.name), one))
+                time.sleep(_turn(lambda: locks.alone(each.name), one))
             except Exception:
                 # A thread that ends is missed by nobody: it says what happened and tries again.
                 log.exception("%s failed; trying again", each.name)
@@ -173,7 +177,7 @@ def lock() -> Iterator[None]:
     """Holds the keeper's lock. Raises StoreUnavailable when a running keeper has it for longer than 20 s."""
     with connection.cursor() as cursor:
         for _ in range(200):
-            cursor.execute("select pg_try_advisory_lock(%s)", [LOCK])
+            cursor.execute("select pg_try_advisory_lock(%s)", [locks.KEEPER])
             if cursor.fetchone()[0]:
                 break
             time.sleep(0.1)
@@ -182,20 +186,7 @@ def lock() -> Iterator[None]:
         try:
             yield
         finally:
-            cursor.execute("select pg_advisory_unlock(%s)", [LOCK])
-
-
-@contextlib.contextmanager
-def _alone(name: str) -> Iterator[None]:
-    """Holds the lock of a round that runs apart. Raises StoreUnavailable when another keeper does that work."""
-    with connection.cursor() as cursor:
-        cursor.execute("select pg_try_advisory_lock(%s, hashtext(%s))", [LOCK, name])
-        if not cursor.fetchone()[0]:
-            raise errors.StoreUnavailable(f"Another keeper does this: {name}.")
-        try:
-            yield
-        finally:
-            cursor.execute("select pg_advisory_unlock(%s, hashtext(%s))", [LOCK, name])
+            cursor.execute("select pg_advisory_unlock(%s)", [locks.KEEPER])
 
 
 def once() -> int:

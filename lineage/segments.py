@@ -12,7 +12,7 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,13 @@ import pyarrow.parquet as pq
 from django.conf import settings
 from django.db import connection, transaction
 
-from lineage import commitment, durable, errors, merkle, projections, tree
+from lineage import commitment, durable, errors, locks, merkle, projections, rowgroups, tree
 from lineage.events import GROUPS
 
 SEGMENT_MOST = 200_000
+READ_MOST = 20_000
+MERGED = "m"
+"""The end of the name of a folder that was merged."""
 LEAVES = pa.schema([("index", pa.int64()), ("leaf", pa.binary())])
 DISCLOSURES = pa.schema([("index", pa.int64()), ("group", pa.string()), ("salt", pa.binary()), ("value", pa.binary())])
 
@@ -48,29 +51,40 @@ class Folder:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def write(
-        self, tables: dict[str, pa.Table], copied: Mapping[str, Path] | None = None
-    ) -> tuple[str, dict[str, dict[str, Any]]]:
-        """Writes the tables as zstd Parquet into a new folder, durably; returns its name and the files' hashes.
-
-        `copied` are files that go along as they are.
-        """
-        name = uuid.uuid4().hex
-        draft, final = self.root / f".{name}", self.root / name
-        draft.mkdir(parents=True)
+    def write(self, tables: dict[str, pa.Table]) -> tuple[str, dict[str, dict[str, Any]]]:
+        """Writes the tables as zstd Parquet into a new folder, durably; returns its name and the files' hashes."""
+        name = new_name()
+        draft = self.draft(name)
         files = {}
-        for table_name in [*(copied or {}), *tables]:
+        for table_name, table in tables.items():
             path = draft / f"{table_name}.parquet"
-            if copied and table_name in copied:
-                shutil.copyfile(copied[table_name], path)
-            else:
-                pq.write_table(tables[table_name], path, compression="zstd", row_group_size=20_000)
-            _fsync(path)
-            files[table_name] = {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-        _fsync(draft)
-        draft.rename(final)
-        _fsync(self.root)
+            pq.write_table(table, path, compression="zstd", row_group_size=20_000)
+            sync(path)
+            files[table_name] = described(path)
+        self.keep(name)
         return name, files
+
+    def draft(self, name: str) -> Path:
+        """Makes the folder of a segment that is being written."""
+        path = self.root / f".{name}"
+        path.mkdir(parents=True)
+        return path
+
+    def keep(self, name: str) -> None:
+        """The draft is whole: from here on it is there after a crash, under its name."""
+        sync(self.root / f".{name}")
+        (self.root / f".{name}").rename(self.root / name)
+        sync(self.root)
+
+    def discard(self, *names: str) -> None:
+        """Removes what was written and is not published, as a draft or under its name."""
+        for path in [self.root / f"{dot}{name}" for name in names for dot in (".", "")]:
+            if path.exists():
+                shutil.rmtree(path)
+
+    def names(self) -> set[str]:
+        """Of every folder, also of those that are being written."""
+        return {path.name.removeprefix(".") for path in self.root.iterdir() if path.is_dir()}
 
     def path(self, name: str, table: str) -> Path:
         return self.root / name / f"{table}.parquet"
@@ -82,17 +96,22 @@ class Folder:
             raise errors.StoreUnavailable(
                 "A file that was replaced cannot be removed. See to the data folder's rights."
             )
-        _fsync(self.root)
-
-    def remove_unknown(self, known: set[str]) -> int:
-        """Removes folders that no manifest row names: the remains of a seal that was killed."""
-        strange = [p for p in self.root.iterdir() if p.is_dir() and p.name.lstrip(".") not in known]
-        for path in strange:
-            shutil.rmtree(path)
-        return len(strange)
+        sync(self.root)
 
 
-def _fsync(path: Path) -> None:
+def described(path: Path) -> dict[str, Any]:
+    """What the manifest says of a file."""
+    with path.open("rb") as file:
+        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def new_name(merged: bool = False) -> str:
+    """Of a folder; that of a merge is known by it."""
+    return uuid.uuid4().hex + (MERGED if merged else "")
+
+
+def sync(path: Path) -> None:
+    """Waits until file or folder is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -201,20 +220,31 @@ def journal(first: int, following: int) -> Iterator[Record]:
 
 
 def records(indexes: Sequence[int]) -> Iterator[Record]:
-    """The records of these indexes, in ascending order, from sealed files or journal. Unknown indexes are left out."""
+    """The records of these indexes, in ascending order, from sealed files or journal. Unknown indexes are left out.
+
+    For however long the caller takes: before each part it is asked anew where it lies.
+    """
     wanted = sorted(set(indexes))
-    with connection.cursor() as cursor:
-        cursor.execute("select first_index, next_index, folder from ledger_segment order by first_index")
-        segments = cursor.fetchall()
-    for first, following, folder in segments:
-        inside = [i for i in wanted if first <= i < following]
-        if inside:
-            yield from _sealed(folder, inside)
-    end = segments[-1][1] if segments else 0
-    rest = [i for i in wanted if i >= end]
-    if rest:
-        keep = set(rest)
-        yield from (r for r in journal(rest[0], rest[-1] + 1) if r.index in keep)
+    while wanted and (found := sealed_at(wanted[0])):
+        inside = min(bisect.bisect_left(wanted, found[1]), READ_MOST)
+        yield from _sealed(found[2], wanted[:inside])
+        wanted = wanted[inside:]
+    if wanted:
+        keep = set(wanted)
+        yield from (r for r in journal(wanted[0], wanted[-1] + 1) if r.index in keep)
+
+
+def sealed_at(index: int) -> tuple[int, int, str, dict[str, Any]] | None:
+    """(first, next, folder, files) of the segment that holds this index, else of the first one behind it."""
+    return next(iter(_manifest("next_index > %s order by first_index limit 1", index)), None)
+
+
+def walk() -> Iterator[tuple[int, int, str, dict[str, Any]]]:
+    """(first, next, folder, files) of every segment, one after the other: each as it is when it is asked for."""
+    reached = 0
+    while found := sealed_at(reached):
+        yield found
+        reached = found[1]
 
 
 def _sealed(folder: str, indexes: Sequence[int]) -> Iterator[Record]:
@@ -235,21 +265,15 @@ def _sealed(folder: str, indexes: Sequence[int]) -> Iterator[Record]:
 
 
 def leaves(first: int, following: int) -> Iterator[tuple[int, bytes]]:
-    """(index, leaf) of a contiguous range, ascending, wherever they lie."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "select first_index, next_index, folder from ledger_segment where next_index > %s and first_index < %s "
-            "order by first_index",
-            [first, following],
-        )
-        segments = cursor.fetchall()
-    for _, _, folder in segments:
-        chosen = [("index", ">=", first), ("index", "<", following)]
-        table = pq.read_table(storage().path(folder, "leaves"), filters=chosen)
+    """(index, leaf) of a contiguous range, ascending, wherever they lie; for however long the caller takes."""
+    while first < following and (found := sealed_at(first)):
+        end = min(following, found[1], max(first, found[0]) + READ_MOST)
+        chosen = [("index", ">=", first), ("index", "<", end)]
+        table = pq.read_table(storage().path(found[2], "leaves"), filters=chosen)
         yield from zip(table["index"].to_pylist(), table["leaf"].to_pylist(), strict=True)
-    end = segments[-1][1] if segments else first
-    if end < following:
-        yield from _journal_leaves(max(first, end), following)
+        first = end
+    if first < following:
+        yield from _journal_leaves(first, following)
 
 
 def _journal_leaves(first: int, following: int) -> list[tuple[int, bytes]]:
@@ -279,72 +303,68 @@ def drop_sealed_slots() -> int:
         return int(cursor.fetchone()[0])
 
 
-def sweep() -> int:
-    """Removes folders of seals and erasures that never committed. Call under the keeper's lock."""
+def sweep() -> bool:
+    """Removes folders of seals, erasures and merges that never committed. Call under the keeper's lock.
+
+    Those of a merge that is at work are left; returns whether there is none.
+    """
+    with locks.tried(locks.MERGE) as nobody_merges:
+        known, place = _known(), storage()
+        strange = [name for name in place.names() if name not in known]
+        place.discard(*(name for name in strange if nobody_merges or not name.endswith(MERGED)))
+        return nobody_merges
+
+
+def sweep_merges() -> None:
+    """Removes folders of merges that never committed. Call under the lock of merges."""
+    known, place = _known(), storage()
+    place.discard(*(name for name in place.names() if name.endswith(MERGED) and name not in known))
+
+
+def _known() -> set[str]:
+    """The folders that are read, and those that were replaced and wait for their last readers."""
     with connection.cursor() as cursor:
         cursor.execute(
             "select folder from ledger_segment union select folder from ledger_replaced where removed_at is null"
         )
-        known = {row[0] for row in cursor.fetchall()}
-    return storage().remove_unknown(known)
+        return {row[0] for row in cursor.fetchall()}
+
+
+def remove_replaced() -> int:
+    """Unlinks the folders that an erasure or a merge replaced, once their last possible reader is done; returns how many.
+
+    Call under the keeper's lock.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "select folder from ledger_replaced where removed_at is null "
+            "and replaced_at <= clock_timestamp() - make_interval(secs => %s)",
+            [wait_seconds()],
+        )
+        due = [row[0] for row in cursor.fetchall()]
+        for folder in due:
+            storage().remove(folder)
+        if due:
+            cursor.execute("select ledger_note_removed(%s)", [due])
+    return len(due)
 
 
 def manifest(indexes: Collection[int] | None = None) -> list[tuple[int, int, str, dict[str, Any]]]:
     """(first, next, folder, files) of the segments that hold any of these indexes; of all when None."""
-    with connection.cursor() as cursor:
-        cursor.execute("select first_index, next_index, folder, files::text from ledger_segment order by first_index")
-        rows = [(first, following, folder, msgspec.json.decode(files)) for first, following, folder, files in cursor]
+    rows = _manifest("true order by first_index")
     if indexes is None:
         return rows
     wanted = sorted(indexes)
     return [row for row in rows if bisect.bisect_left(wanted, row[0]) < bisect.bisect_left(wanted, row[1])]
 
 
-def rewrite(folder: str, files: dict[str, Any], taken: Mapping[int, Collection[str]]) -> tuple[str, dict[str, Any]]:
-    """A new folder with the same records without salt and value of the groups in `taken`; its name and its files.
-
-    The leaves are copied byte for byte; what is derived of these records is derived again from what is left. Nobody
-    reads the new folder before the manifest names it.
-    """
-    place = storage()
-    disclosed = pq.read_table(place.path(folder, "disclosures"))
-    pairs = zip(disclosed["index"].to_pylist(), disclosed["group"].to_pylist(), strict=True)
-    gone = pa.array([group in taken.get(index, ()) for index, group in pairs], pa.bool_())
-    for name in ("salt", "value"):
-        left = pc.if_else(gone, pa.scalar(None, pa.binary()), disclosed[name])
-        disclosed = disclosed.set_column(disclosed.schema.get_field_index(name), DISCLOSURES.field(name), left)
-    leaves_file = place.path(folder, "leaves")
-    current = all(files[name].get("projection") == projections.VERSION for name in ("events", "touches"))
-    fresh = _derived(pq.read_table(leaves_file), disclosed, set(taken) if current else None)
-    if current:
-        fresh = {name: _merged(pq.read_table(place.path(folder, name)), table, taken) for name, table in fresh.items()}
-    new, written = place.write({"disclosures": disclosed, **fresh}, {"leaves": leaves_file})
-    for name in fresh:
-        written[name]["projection"] = projections.VERSION
-    return new, written
-
-
-def _derived(leaves: pa.Table, disclosed: pa.Table, only: Collection[int] | None) -> dict[str, pa.Table]:
-    """The projections of these leaves (of all of them when `only` is None)."""
-    if only is not None:
-        chosen = pa.array(sorted(only), pa.int64())
-        leaves = leaves.filter(pc.is_in(leaves["index"], chosen))
-        disclosed = disclosed.filter(pc.is_in(disclosed["index"], chosen))
-    groups: dict[int, list[bytes | None]] = {}
-    for row in disclosed.to_pylist():
-        groups.setdefault(row["index"], []).append(row["value"])
-    events, touches = projections.tables(
-        (r["index"], r["leaf"], groups.get(r["index"], ())) for r in leaves.to_pylist()
-    )
-    return {"events": events, "touches": touches}
-
-
-def _merged(stored: pa.Table, fresh: pa.Table, taken: Collection[int]) -> pa.Table:
-    """The stored rows with those of the records in `taken` exchanged, by index."""
-    stored = stored.cast(fresh.schema)
-    kept = stored.filter(pc.invert(pc.is_in(stored["index"], pa.array(sorted(taken), pa.int64()))))
-    together = pa.concat_tables([kept, fresh])
-    return together.take(pc.sort_indices(together, sort_keys=[("index", "ascending")]))
+def _manifest(condition: str, *values: int) -> list[tuple[int, int, str, dict[str, Any]]]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"select first_index, next_index, folder, files::text from ledger_segment where {condition}",  # noqa: S608
+            values,
+        )
+        return [(first, following, folder, msgspec.json.decode(files)) for first, following, folder, files in cursor]
 
 
 def holding(texts: Sequence[str], groups: Collection[str]) -> Iterator[int]:
@@ -352,10 +372,12 @@ def holding(texts: Sequence[str], groups: Collection[str]) -> Iterator[int]:
     patterns = [msgspec.json.encode(text)[1:-1] for text in texts]
     if not patterns:
         return
-    for _, _, folder, _ in manifest():
-        table = pq.read_table(storage().path(folder, "disclosures"), filters=[("group", "in", list(groups))])
-        for pattern in patterns:
-            yield from table.filter(pc.match_substring(table["value"], pattern.decode()))["index"].to_pylist()
+    chosen = pa.array(sorted(groups))
+    for _, _, folder, _ in walk():
+        for part in rowgroups.batches(storage().path(folder, "disclosures"), ["index", "group", "value"]):
+            asked = part.filter(pc.is_in(part["group"], chosen))
+            for pattern in patterns:
+                yield from asked.filter(pc.match_substring(asked["value"], pattern.decode()))["index"].to_pylist()
     for record in journal(sealed_to(), 2**62):
         if any(pattern in (record.groups.get(group) or b"") for pattern in patterns for group in groups):
             yield record.index

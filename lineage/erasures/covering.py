@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 
 import msgspec
-import pyarrow.parquet as pq
 from django.db import connection
 
-from lineage import segments
+from lineage import rowgroups, segments
 from lineage.engine import Question
 from lineage.events import Decision, Erased
 
@@ -48,7 +47,7 @@ def unsaid() -> Iterator[str]:
     One that they call erased has a value again, as after a restored backup; or one is gone that none of them names.
     """
     told = _told()
-    for first, following, folder, _ in segments.manifest():
+    for first, following, folder, _ in segments.walk():
         taken = [(subject, _pairs(spans, first, following)) for subject, spans in told]
         there, gone = _held(folder, set().union(*(pairs for _, pairs in taken)))
         for subject, pairs in taken:
@@ -64,8 +63,7 @@ def _held(folder: str, taken: Collection[tuple[int, str]]) -> tuple[list[tuple[i
     """Of a segment's groups, those in `taken` that have a value, and those outside of it that have none."""
     there: list[tuple[int, str]] = []
     gone: list[tuple[int, str]] = []
-    file = pq.ParquetFile(segments.storage().path(folder, "disclosures"))
-    for part in file.iter_batches(columns=["index", "group", "value"]):
+    for part in rowgroups.batches(segments.storage().path(folder, "disclosures"), ["index", "group", "value"]):
         columns = (part["index"].to_pylist(), part["group"].to_pylist(), part["value"].is_valid().to_pylist())
         for index, group, is_there in zip(*columns, strict=True):
             if is_there == ((index, group) in taken):

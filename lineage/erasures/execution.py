@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 from django.db import connection, transaction
 
-from lineage import checkpoints, errors, holds, ledger, reach, rights, segments, statements
+from lineage import checkpoints, errors, holds, ledger, reach, rewriting, rights, segments, statements
 from lineage.access import Viewer
 from lineage.erasures import publishing, quarantine, selection
 from lineage.erasures.requests import Erasure, one
@@ -86,7 +86,7 @@ def seal_everything() -> None:
 def _rewrite(taken: selection.Taken) -> Iterator[publishing.Replaced]:
     for first, following, folder, files in segments.manifest(list(taken)):
         inside = {index: groups for index, groups in taken.items() if first <= index < following}
-        new, written = segments.rewrite(folder, files, inside)
+        new, written = rewriting.rewrite(first, following, folder, files, inside)
         yield publishing.Replaced(folder, new, written)
 
 

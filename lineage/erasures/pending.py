@@ -44,11 +44,14 @@ def finish(number: int) -> bool:
     if erasure.state != "pending" or erasure.published_at is None:
         return erasure.state == "erased"
     taken = covered(number)
-    remove_old(number)
+    segments.remove_replaced()
     if in_journal(taken) and _sealed_long_ago():
         seal_everything()
     segments.drop_sealed_slots()
     if not _waited(erasure) or _old_folders(number) or in_journal(taken):
+        return False
+    # A merge that began before writes the values into a draft, until it sees that its files were exchanged.
+    if not segments.sweep():
         return False
     _forget_copies(erasure, taken)
     if not erasure.rewritten:
@@ -69,21 +72,6 @@ def _until(published_at: dt.datetime) -> dt.datetime:
     return published_at + dt.timedelta(seconds=segments.wait_seconds())
 
 
-def remove_old(number: int) -> None:
-    """Unlinks the replaced folders whose last possible reader is done."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "select folder from ledger_replaced where erasure_id = %s and removed_at is null "
-            "and replaced_at <= clock_timestamp() - make_interval(secs => %s)",
-            [number, segments.wait_seconds()],
-        )
-        due = [row[0] for row in cursor.fetchall()]
-    for folder in due:
-        segments.storage().remove(folder)
-    if due:
-        rights.call("select ledger_note_removed(%s)", due)
-
-
 def _sealed_long_ago() -> bool:
     """Whether the newest seal has been waited for: another one before would only lengthen the wait."""
     sql = "select coalesce(max(created_at) <= clock_timestamp() - make_interval(secs => %s), true) from ledger_segment"
@@ -91,7 +79,14 @@ def _sealed_long_ago() -> bool:
 
 
 def _old_folders(number: int) -> int:
-    return int(rights.call("select count(*) from ledger_replaced where erasure_id = %s and removed_at is null", number))
+    """How many folders are there that were replaced by this erasure, or by a merge or another one before it."""
+    return int(
+        rights.call(
+            "select count(*) from ledger_replaced r join ledger_erasure e on e.id = %s "
+            "where r.removed_at is null and (r.erasure_id = e.id or r.replaced_at <= e.published_at)",
+            number,
+        )
+    )
 
 
 def in_journal(taken: Sequence[Erased]) -> bool:

@@ -23,9 +23,10 @@ from django.conf import settings
 from django.core.management import call_command
 from django.db import DatabaseError, connection
 
-from lineage import checkpoints, erasures, errors, ingest, keeper, segments
+from lineage import checkpoints, erasures, errors, ingest, keeper, merging, segments
 from lineage.access import Viewer, viewer_of
 from lineage.models import Source, User
+from tests import merges
 from tests.crash.border import Border
 from tests.crash.looking import batch_of, look, signed_notes, signer_notes
 
@@ -40,7 +41,7 @@ def use(world: dict[str, Any]) -> None:
     """Points this process at one store."""
     settings.DATA_DIR = Path(world["data"])
     settings.CHECKPOINT_SECONDS, settings.SEAL_SECONDS, settings.SEAL_EVENTS = 0.0, 0, 1
-    if world.get("chain") == "erasing":
+    if world.get("chain") in ("erasing", "merging"):
         # Nobody reads here, so nobody is waited for.
         settings.GRACE_SECONDS = -settings.QUERY_SECONDS
     connection.settings_dict["NAME"] = world["database"]
@@ -105,6 +106,12 @@ def seal() -> None:
         segments.seal()
 
 
+def merge() -> None:
+    become("store")
+    with merges.eager():
+        merging.merge()
+
+
 def ask(name: str) -> None:
     """One person asks for the erasure of the names in a batch, unless the list shows that it was asked."""
     become("web")
@@ -138,12 +145,17 @@ def sealing(name: str, told: Told) -> Steps:
     return {"begin": begin, "append": lambda: told(append(name)), "sign": sign, "seal": seal}
 
 
+def merging_too(name: str, told: Told) -> Steps:
+    """From a batch to sealed files, and one segment of all of them."""
+    return {**sealing(name, told), "merge": merge}
+
+
 def erasing(name: str, told: Told) -> Steps:
     """From a batch to its erasure."""
     return {"append": lambda: told(append(name)), "ask": lambda: ask(name), "approve": approve, "erase": erase}
 
 
-CHAINS = {"sealing": sealing, "erasing": erasing}
+CHAINS = {"sealing": sealing, "merging": merging_too, "erasing": erasing}
 
 
 # acts

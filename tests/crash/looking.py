@@ -88,7 +88,9 @@ def left_over() -> Iterator[str]:
     """Files that nothing names: a crash must not fill the disk, nor leave a key lying about."""
     data = Path(settings.DATA_DIR)
     with connection.cursor() as cursor:
-        cursor.execute("select folder from ledger_segment")
+        cursor.execute(
+            "select folder from ledger_segment union select folder from ledger_replaced where removed_at is null"
+        )
         known = {row[0] for row in cursor.fetchall()}
     strange = {path.name for path in (data / "segments").iterdir()} - known
     yield from (f"The folder segments/{name} belongs to nothing." for name in strange)

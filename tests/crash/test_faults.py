@@ -72,7 +72,16 @@ def test_a_fault_at_any_call_of_the_first_round_of_all_needs_no_repair(worlds: W
 
 def test_a_fault_at_any_call_of_an_erasure_needs_no_repair(worlds: Worlds, usual: Calls) -> None:
     """Only what sealing does not do as often, and nothing a third time; at each call one kind of fault, in turn."""
-    base = worlds.base(12, "erasing")
+    try_in_turn(worlds, worlds.base(12, "erasing"), usual)
+
+
+def test_a_fault_at_any_call_of_a_merge_needs_no_repair(worlds: Worlds, usual: Calls) -> None:
+    """The same of what only a merge does."""
+    try_in_turn(worlds, worlds.base(254, "merging"), usual)
+
+
+def try_in_turn(worlds: Worlds, base: dict[str, Any], usual: Calls) -> None:
+    """One kind of fault at each call that is not a usual one."""
     rest = without(counted(worlds, base), usual)
     turns = enumerate((call, here) for call, here in rest.items() if call.number <= here.changes)
     try_each(

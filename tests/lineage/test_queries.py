@@ -14,6 +14,7 @@ from lineage import checkpoints, errors, events, fsck, health, ingest, ledger, q
 from lineage.access import Viewer
 from lineage.events import Event
 from lineage.models import Identity, Source
+from tests import merges
 
 pytestmark = pytest.mark.slow
 
@@ -89,13 +90,15 @@ def seal_now() -> None:
     segments.seal()
 
 
-@pytest.fixture(params=["tail", "sealed", "half"])
+@pytest.fixture(params=["tail", "merged", "half"])
 def settle(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Puts what was sent so far where the parameter says: called with "early" half-way and with "late" at the end."""
 
     def move(when: str) -> None:
-        if request.param == "sealed" or (request.param == "half" and when == "early"):
+        if request.param == "merged" or (request.param == "half" and when == "early"):
             seal_now()
+        if request.param == "merged" and when == "late":
+            merges.everything()
 
     return move
 

@@ -1,0 +1,215 @@
+"""Merging: neighbouring segments become one, so that a question opens few files however long the log is (docs/merging.md).
+
+It runs beside everything else, one process at a time, in memory that does not grow with the segments: what is merged is
+read, checked and written in parts. The manifest's commit is what makes it so; killed before, nothing happened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import psycopg
+import pyarrow as pa
+from django.db import OperationalError, connection, transaction
+
+from lineage import errors, merkle, projections, rowgroups, segments, tree
+
+EVENTS_MOST = 12_800_000
+"""No segment holds more."""
+MANY = 16
+GROWTH = 4
+"""What is merged is at least so many times its largest part: each record is written anew a few times in all."""
+LOOK_SECONDS = 1.0
+SCHEMAS = {
+    "leaves": segments.LEAVES, "disclosures": segments.DISCLOSURES, "events": projections.EVENTS,
+    "touches": projections.TOUCHES,
+}  # fmt: skip
+"""What merging knows how to merge. A segment with a file of another name is left as it is."""
+DERIVED = ("events", "touches")
+
+
+class Segment(NamedTuple):
+    """One row of the manifest."""
+
+    first: int
+    following: int
+    folder: str
+    files: dict[str, Any]
+
+    @property
+    def size(self) -> int:
+        return self.following - self.first
+
+
+class Changed(Exception):
+    """A segment that is being merged was exchanged meanwhile, by an erasure."""
+
+
+def merge() -> tuple[int, int] | None:
+    """Merges the neighbours that are due first; (first index, next index) of what became of them, None when none are due.
+
+    Call under `locks.alone(locks.MERGE)`. Raises LedgerBroken when a file is not what was sealed or signed.
+    """
+    while found := due([Segment(*row) for row in segments.manifest()]):
+        segments.sweep_merges()
+        try:
+            _publish(found, *_written(found))
+            return found[0].first, found[-1].following
+        except Changed:
+            continue
+        except FileNotFoundError:
+            # Of files that were exchanged and have gone since.
+            if _Standing(found).stand():
+                raise
+    return None
+
+
+def due(every: Sequence[Segment]) -> Sequence[Segment]:
+    """The neighbours to merge next: of all that may be, the fewest records; empty when none are due."""
+    found: list[Sequence[Segment]] = []
+    for some in _alike(every):
+        ends = chosen([one.size for one in some])
+        if ends:
+            found.append(some[slice(*ends)])
+    return min(found, key=lambda some: sum(one.size for one in some), default=())
+
+
+def _alike(every: Sequence[Segment]) -> Iterator[Sequence[Segment]]:
+    """The longest runs of neighbours that can be merged: of files that are known, derived by the present version."""
+    run: list[Segment] = []
+    for one in every:
+        if one.files.keys() == SCHEMAS.keys() and all(
+            one.files[name].get("projection") == projections.VERSION for name in DERIVED
+        ):
+            run.append(one)
+            continue
+        yield run
+        run = []
+    yield run
+
+
+def chosen(sizes: Sequence[int]) -> tuple[int, int] | None:
+    """From which to before which of the neighbours of these sizes to merge; None when there are few, or they are large.
+
+    Sixteen or more, together at least four times the largest of them. Or as many as a segment may hold, at least half
+    of that and twice the largest: they become one that is not merged again.
+    """
+    best: tuple[int, int, int] | None = None
+    for start in range(len(sizes)):
+        total = largest = 0
+        for end in range(start, len(sizes)):
+            whole = total + sizes[end] > EVENTS_MOST
+            if not whole:
+                total, largest = total + sizes[end], max(largest, sizes[end])
+            count = end - start + (not whole)
+            full = whole and count > 1 and 2 * total >= EVENTS_MOST and total >= 2 * largest
+            if full or (count >= MANY and total >= GROWTH * largest):
+                best = min(filter(None, (best, (total, start, start + count))))
+            if whole or (best and total >= best[0]):
+                break
+    return best and best[1:]
+
+
+def _written(parts: Sequence[Segment]) -> tuple[str, dict[str, Any]]:
+    """A new folder with the files of these segments in their order; its name and its files."""
+    place = segments.storage()
+    stands = _Standing(parts)
+    for one in parts:
+        _check_unchanged(one, stands)
+    name = segments.new_name(merged=True)
+    draft = place.draft(name)
+    try:
+        files: dict[str, Any] = {}
+        for table, schema in SCHEMAS.items():
+            path = draft / f"{table}.parquet"
+            sources = [place.path(one.folder, table) for one in parts]
+            _concatenated(path, schema, sources, stands)
+            files[table] = segments.described(path)
+        for table in DERIVED:
+            files[table]["projection"] = projections.VERSION
+        _check_leaves(draft / "leaves.parquet", parts[0].first, parts[-1].following)
+        place.keep(name)
+    except BaseException:
+        place.discard(name)
+        raise
+    return name, files
+
+
+class _Standing:
+    """Looks now and then whether the segments are still those that were read. Raises Changed when they are not."""
+
+    def __init__(self, parts: Sequence[Segment]) -> None:
+        self.folders = [one.folder for one in parts]
+        self.looked_at = time.monotonic()
+
+    def __call__(self) -> None:
+        if time.monotonic() - self.looked_at >= LOOK_SECONDS:
+            if not self.stand():
+                raise Changed
+            self.looked_at = time.monotonic()
+
+    def stand(self) -> bool:
+        with connection.cursor() as cursor:
+            cursor.execute("select count(*) from ledger_segment where folder = any(%s)", [self.folders])
+            return bool(cursor.fetchone()[0] == len(self.folders))
+
+
+def _check_unchanged(one: Segment, stands: Callable[[], None]) -> None:
+    """What was changed by hand is not written anew as if it were ours."""
+    for table, stated in one.files.items():
+        stands()
+        with segments.storage().path(one.folder, table).open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != stated["sha256"]:
+                raise errors.LedgerBroken(
+                    f"Segment {one.first}: its file {table} was changed. Nothing was merged; run fsck.",
+                    alarm="log-rewritten",
+                )
+
+
+def _concatenated(path: Path, schema: pa.Schema, sources: Sequence[Path], stands: Callable[[], None]) -> None:
+    with rowgroups.Writer(path, schema) as file:
+        for source in sources:
+            for part in rowgroups.batches(source):
+                stands()
+                file.add(part)
+
+
+def _check_leaves(path: Path, first: int, following: int) -> None:
+    """What was written is the leaves that were signed, each once and in order."""
+    expected = first
+    for part in rowgroups.batches(path):
+        signed = tree.hashes().read(expected, expected + part.num_rows)
+        hashes = [merkle.leaf_hash(leaf) for leaf in part["leaf"].to_pylist()]
+        if part["index"].to_pylist() != list(range(expected, expected + part.num_rows)) or hashes != signed:
+            raise errors.LedgerBroken(
+                f"The sealed records from {expected} on are not those that were signed. Nothing was merged; run fsck.",
+                alarm="log-rewritten",
+            )
+        expected += part.num_rows
+    if expected != following:
+        raise errors.LedgerBroken(
+            f"The sealed files hold {expected - first} of {following - first} records from {first}. "
+            "Nothing was merged; run fsck.",
+            alarm="record-missing",
+        )
+
+
+def _publish(parts: Sequence[Segment], name: str, files: dict[str, Any]) -> None:
+    """Raises Changed when a segment is no longer the one that was read; then what was written goes."""
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(
+                "select ledger_merge(%s, %s, %s)",
+                [[one.folder for one in parts], name, msgspec.json.encode(files).decode()],
+            )
+    except OperationalError as error:
+        if isinstance(error.__cause__, psycopg.errors.SerializationFailure):
+            segments.storage().discard(name)
+            raise Changed from error
+        # Whether it was committed is not known: the next sweep goes by the manifest.
+        raise

@@ -1,0 +1,86 @@
+"""Parquet files read and written in parts, so that the memory that it takes does not grow with them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+ROWS_MOST, BYTES_MOST = 20_000, 64 << 20
+"""Of one row group; whichever comes first."""
+BATCH_ROWS = 2_000
+
+
+def batches(path: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """The rows in their order, a few thousand at a time; the file stays open until the end, also when it is unlinked."""
+    with pq.ParquetFile(path) as file:
+        yield from file.iter_batches(BATCH_ROWS, columns=columns)
+
+
+class Rows:
+    """The rows of a file whose `index` only grows, range after range."""
+
+    def __init__(self, path: Path) -> None:
+        self.schema: pa.Schema = pq.read_schema(path)
+        self._batches = batches(path)
+        self._held: pa.RecordBatch | None = None
+
+    def below(self, end: int) -> pa.Table:
+        """Those not given yet with a smaller index."""
+        parts = []
+        while True:
+            held = self._held if self._held is not None else next(self._batches, None)
+            if held is None:
+                break
+            inside = pc.sum(pc.less(held["index"], end)).as_py() or 0
+            parts.append(held.slice(0, inside))
+            self._held = held.slice(inside) if inside < held.num_rows else None
+            if self._held is not None:
+                break
+        return pa.Table.from_batches(parts, self.schema)
+
+
+class Writer:
+    """One zstd Parquet file, durable when the block ends."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.schema, self.rows = schema, 0
+        self._file = path.open("wb")
+        self._writer = pq.ParquetWriter(self._file, schema, compression="zstd")
+        self._held: list[pa.Table] = []
+
+    def add(self, part: pa.RecordBatch | pa.Table) -> None:
+        """Adds rows behind the others."""
+        table = part if isinstance(part, pa.Table) else pa.Table.from_batches([part])
+        self._held.append(table.cast(self.schema))
+        if (
+            sum(held.num_rows for held in self._held) >= ROWS_MOST
+            or sum(held.nbytes for held in self._held) >= BYTES_MOST
+        ):
+            self._write()
+
+    def _write(self) -> None:
+        table = pa.concat_tables(self._held)
+        self.rows, self._held = self.rows + table.num_rows, []
+        if table.num_rows:
+            self._writer.write_table(table, row_group_size=table.num_rows)
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._file:
+            if error is not None:
+                return
+            if self._held:
+                self._write()
+            self._writer.close()
+            self._file.flush()
+            os.fsync(self._file.fileno())
