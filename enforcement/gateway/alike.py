@@ -6,14 +6,13 @@ at itself, turned out to do the same to the last field.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from lineage.statements import Effect
 from lineage.statements.cache import Cache
-from lineage.statements.shapes import Shape, shape
+from lineage.statements.shapes import Shape, refilled, shape
 
 if TYPE_CHECKING:
     from enforcement.gateway.catalog import Catalog
@@ -31,7 +30,6 @@ class _Example:
     def __init__(self) -> None:
         self.is_tried = False
         self.judged: Judged | None = None
-        self._constants: frozenset[str] = frozenset()
 
     def take(self, found: Shape, sql: str, parameters: tuple[str | None, ...], look: Look) -> None:
         """Look for an example for this shape, whose text `sql` is, and compare what it tells of that with a look at it."""
@@ -40,32 +38,20 @@ class _Example:
         judged = look(*example) if example is not None else None
         if judged is None or judged.opaque or [one.part.tag in _DATA for one in judged.parts] != [True]:
             return
-        effects = judged.parts[0].part.statement.effects
-        values = {value for effect in effects for key in effect.keys or () for _, value in key}
-        self.judged, self._constants = judged, frozenset(values.difference(filter(None, found.stand_ins)))
+        self.judged = judged
         if self.filled(found, sql) != look(sql, parameters):
             self.judged = None
 
     def filled(self, found: Shape, sql: str) -> Judged | None:
         """The example with other values, which stand in keys and nowhere else; None where it does not tell."""
-        if self.judged is None or not self._constants.isdisjoint(found.values):
+        if self.judged is None:
             return None
-        pairs = [
-            (number, value) for number, value in zip(found.stand_ins, found.values, strict=True) if value is not None
-        ]
-        names = {sign + str(number): sign + value for number, value in pairs for sign in ("", "-")}
+        names = found.names()
         (judged,) = self.judged.parts
-        effects = tuple(_refilled(effect, names) for effect in judged.part.statement.effects)
+        effects = tuple(refilled(effect, names) for effect in judged.part.statement.effects)
         told = msgspec.structs.replace(judged.part.statement, effects=effects)
         part = msgspec.structs.replace(judged.part, text_end=len(sql), statement=told)
         return msgspec.structs.replace(self.judged, parts=(msgspec.structs.replace(judged, part=part, text=sql),))
-
-
-def _refilled(effect: Effect, names: Mapping[str, str]) -> Effect:
-    if not effect.keys:
-        return effect
-    keys = tuple(tuple((column, names.get(value, value)) for column, value in key) for key in effect.keys)
-    return msgspec.structs.replace(effect, keys=keys)
 
 
 _examples: Cache[_Example] = Cache(limit_bytes=16 * 1024 * 1024)
@@ -74,10 +60,9 @@ _examples: Cache[_Example] = Cache(limit_bytes=16 * 1024 * 1024)
 def told(sql: str, parameters: tuple[str | None, ...], catalog: Catalog, scope: Scope, look: Look) -> Judged | None:
     """What `look` would find of `sql`, where its shape came twice before and tells that; None where it must be looked at."""
     found = shape(sql, parameters)
-    if found is None:
+    if found is None or not found.are_distinct:
         return None
-    known = tuple(value is None for value in found.values)
-    key = (found.text, known, found.is_bound, catalog.version, scope)
+    key = (found.key, catalog.version, scope)
     example = _examples.get(key)
     if example is None:
         _examples.put(key, _Example(), _SIZE_BYTES)

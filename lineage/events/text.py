@@ -100,7 +100,11 @@ def key_text(values: tuple[str | None, ...] | list[str | None]) -> str:
 
     `("4711",)` is `4711`; `("7", "a,b")` is `7,a\\,b`. An unknown part is `?`. The same in URLs, search and pages.
     """
-    return ",".join("?" if v is None else v.replace("\\", "\\\\").replace(",", "\\,") for v in values)
+    return ",".join(["?" if v is None else _escaped(v) if "," in v or "\\" in v else v for v in values])
+
+
+def _escaped(part: str) -> str:
+    return part.replace("\\", "\\\\").replace(",", "\\,")
 
 
 def split_key(text: str) -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from lineage.events import Op
-from lineage.statements import capture, keys, parser, parts, tags, views
+from lineage.statements import capture, examples, keys, parser, parts, tags, views
 from lineage.statements.builtins import SAFE_FUNCTIONS
 from lineage.statements.cache import Cache
 from lineage.statements.commands import Commands
@@ -43,6 +43,7 @@ def forget() -> None:
     _cache.clear()
     _parts.clear()
     _trees.clear()
+    examples.forget()
 
 
 def analyse(sql: str, parameters: Sequence[str | None] = (), dialect: str = "postgresql") -> Statement:
@@ -50,9 +51,14 @@ def analyse(sql: str, parameters: Sequence[str | None] = (), dialect: str = "pos
     key = (sql, tuple(parameters), dialect)
     found = _cache.get(key)
     if found is None:
-        found = _analysed(sql, key[1], dialect, None)
+        known = examples.told(sql, key[1], _looked_at) if dialect == "postgresql" else None
+        found = known or _analysed(sql, key[1], dialect, None)
         _cache.put(key, found, _size(sql, found))
     return found
+
+
+def _looked_at(sql: str, parameters: tuple[str | None, ...]) -> Statement:
+    return _analysed(sql, parameters, "postgresql", None)
 
 
 def analyse_in_session(sql: str, prepared: dict[str, Node], parameters: Sequence[str | None] = ()) -> Statement:

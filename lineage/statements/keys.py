@@ -60,17 +60,12 @@ def inserted(columns: Sequence[str], rows: Sequence[Node], parameters: Parameter
     alternatives: Alternatives = []
     for row in rows:
         literals = zip(columns, (literal(item, parameters) for item in row["List"].get("items", ())), strict=False)
-        given = {name: value for name, value in literals if value is not None and _is_kept(value)}
+        given = {name: value for name, value in literals if value is not None and is_kept(value)}
         alternatives += [given, {name: spellings(value)[-1] for name, value in given.items()}]
     return _same_columns(alternatives)
 
 
-def is_plain(value: str) -> bool:
-    """Whether a value is a key as it stands, whatever its column's type: written in one way, whole, not too long."""
-    return _is_kept(value) and spellings(value) == (value,)
-
-
-def _is_kept(value: str) -> bool:
+def is_kept(value: str) -> bool:
     """Whether a column of any type stores the inserted value as it is; 1.5 becomes 2 in a column of integers."""
     return len(value) <= LONGEST_VALUE and "." not in (_number(value) or "")
 

@@ -1,0 +1,257 @@
+"""What is read of a leaf and its groups: the members that columns are made of, and nothing else of the bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import msgspec
+
+from lineage.events import GROUP_FIELDS, Group
+
+NOTHING = msgspec.Raw(b"")
+Row = tuple[int, bytes, Iterable[bytes | None]]
+"""Index, leaf, and the groups that are disclosed of it in any order; None for one that was erased."""
+
+
+class _Part(msgspec.Struct, frozen=True, gc=False):
+    """What is left out reads as its default; members that no column needs are passed over."""
+
+
+class Head(_Part, frozen=True, gc=False):
+    kind: str | None = None
+    class_: str | None = msgspec.field(name="class", default=None)
+    event_id: str | None = None
+    received_at: str | None = None
+    source_id: str | None = None
+    sequence: int | None = None
+    occurred_at: str | None = None
+
+
+class Actor(_Part, frozen=True, gc=False):
+    id: str | None = None
+    name: str | None = None
+    email: str | None = None
+    type: str | None = None
+    db_user: str | None = None
+    roles: tuple[str, ...] = ()
+
+    @property
+    def id_or_email(self) -> str | None:
+        return self.id or self.email
+
+
+class Principal(_Part, frozen=True, gc=False):
+    id: str | None = None
+    name: str | None = None
+    email: str | None = None
+
+    @property
+    def known_as(self) -> str | None:
+        return self.id or self.email or self.name
+
+
+class Agent(_Part, frozen=True, gc=False):
+    id: str | None = None
+    name: str | None = None
+    version: str | None = None
+    run_id: str | None = None
+
+    @property
+    def id_or_name(self) -> str | None:
+        return self.id or self.name
+
+    @property
+    def name_or_id(self) -> str | None:
+        return self.name or self.id
+
+
+class Client(_Part, frozen=True, gc=False):
+    app: str | None = None
+    ip: str | None = None
+    port: int | None = None
+    host: str | None = None
+
+
+class ActorGroup(_Part, frozen=True, gc=False):
+    actor: Actor = Actor()
+    on_behalf_of: Principal = Principal()
+    delegation: msgspec.Raw = NOTHING
+    agent: Agent = Agent()
+    client: Client = Client()
+    decision: msgspec.Raw = NOTHING
+
+
+class SourceRef(_Part, frozen=True, gc=False):
+    name: str | None = None
+    format: str | None = None
+
+
+class Transaction(_Part, frozen=True, gc=False):
+    id: str | None = None
+    vid: str | None = None
+    position: str | None = None
+    outcome: str | None = None
+
+
+class Resource(_Part, frozen=True, gc=False):
+    schema: str | None = None
+    relation: str | None = None
+
+
+class Rows(_Part, frozen=True, gc=False):
+    returned: int | None = None
+    affected: int | None = None
+
+
+class Session(_Part, frozen=True, gc=False):
+    phase: str | None = None
+    auth_method: str | None = None
+    close_reason: str | None = None
+
+
+class ActionGroup(_Part, frozen=True, gc=False):
+    occurred_at_quality: str | None = None
+    source_event_id: str | None = None
+    correlation_id: str | None = None
+    environment: str | None = None
+    source: SourceRef = SourceRef()
+    purpose: str | None = None
+    ticket: str | None = None
+    datasource: str | None = None
+    db_system: str | None = None
+    database: str | None = None
+    session_id: str | None = None
+    db_session_id: str | None = None
+    transaction: Transaction = Transaction()
+    verdict: str | None = None
+    policy: msgspec.Raw = NOTHING
+    approval: msgspec.Raw = NOTHING
+    masked: msgspec.Raw = NOTHING
+    op: str | None = None
+    command: str | None = None
+    resources: tuple[Resource, ...] = ()
+    rows: Rows = Rows()
+    bytes_returned: int | None = None
+    duration_us: int | None = None
+    error_code: str | None = None
+    flags: tuple[str, ...] = ()
+    session: Session = Session()
+    state: msgspec.Raw = NOTHING
+    custody: msgspec.Raw = NOTHING
+
+
+class Statement(_Part, frozen=True, gc=False):
+    text: str | None = None
+    state: str | None = None
+    fingerprint: str | None = None
+
+
+class StatementGroup(_Part, frozen=True, gc=False):
+    statement: Statement = Statement()
+    parameters: msgspec.Raw = NOTHING
+    error_message: str | None = None
+
+
+class Value(_Part, frozen=True, gc=False):
+    column: str
+    state: str = "present"
+    value: str | None = None
+
+
+class Effect(_Part, frozen=True, gc=False):
+    verb: str
+    schema: str | None = None
+    relation: str | None = None
+    columns: tuple[str, ...] = ()
+    keys: tuple[tuple[Value, ...], ...] = ()
+
+
+class ChangeGroup(_Part, frozen=True, gc=False):
+    key: tuple[Value, ...] = ()
+    old_key: tuple[Value, ...] = ()
+    before: tuple[Value, ...] = ()
+    after: tuple[Value, ...] = ()
+    changed_columns: tuple[str, ...] = ()
+    effects: tuple[Effect, ...] = ()
+
+
+# Members that are kept as they are written, and of which columns need a part too.
+
+
+class Decision(_Part, frozen=True, gc=False):
+    type: str | None = None
+    subject: str | None = None
+    decided_by: str | None = None
+
+
+class Custody(_Part, frozen=True, gc=False):
+    type: str | None = None
+    subject: str | None = None
+    detail: str | None = None
+
+
+class Approval(_Part, frozen=True, gc=False):
+    request_id: str | None = None
+    state: str | None = None
+
+
+class Policy(_Part, frozen=True, gc=False):
+    id: str | None = None
+    rule: str | None = None
+
+
+class Masked(_Part, frozen=True, gc=False):
+    columns: tuple[str, ...] = ()
+
+
+class Parameter(_Part, frozen=True, gc=False):
+    value: str | None = None
+
+
+class Read(NamedTuple):
+    """Records, column-wise: the parts of the record at a place stand at that place of each list."""
+
+    indexes: list[int]
+    heads: list[Head]
+    actors: list[ActorGroup]
+    actions: list[ActionGroup]
+    statements: list[StatementGroup]
+    changes: list[ChangeGroup]
+
+
+def read(rows: Iterable[Row]) -> Read:
+    """Decodes each leaf and group once. Raises msgspec.DecodeError where one is not what `lineage.commitment` writes."""
+    found = Read([], [], [], [], [], [])
+    for index, leaf, groups in rows:
+        held: dict[str, Any] = {}
+        for data in groups:
+            if data is not None and data != b"{}":
+                group, decode = _group(data)
+                held[group] = decode(data)
+        found.indexes.append(index)
+        found.heads.append(_head(leaf))
+        found.actors.append(held.get("actor", _NO_ACTOR))
+        found.actions.append(held.get("action", _NO_ACTION))
+        found.statements.append(held.get("statement", _NO_STATEMENT))
+        found.changes.append(held.get("change", _NO_CHANGE))
+    return found
+
+
+def _group(data: bytes) -> tuple[Group, Callable[[bytes], Any]]:
+    """Which group these bytes are of: each field lies in one, so that the first tells."""
+    try:
+        return _GROUP_OF[data[2 : data.index(b'"', 2)]]
+    except (ValueError, KeyError) as error:
+        raise msgspec.DecodeError("The bytes are no disclosure group.") from error
+
+
+_head = msgspec.json.Decoder(Head).decode
+_DECODE: dict[Group, Callable[[bytes], Any]] = {
+    "actor": msgspec.json.Decoder(ActorGroup).decode,
+    "action": msgspec.json.Decoder(ActionGroup).decode,
+    "statement": msgspec.json.Decoder(StatementGroup).decode,
+    "change": msgspec.json.Decoder(ChangeGroup).decode,
+}
+_GROUP_OF = {name.encode(): (group, _DECODE[group]) for group, names in GROUP_FIELDS.items() for name in names}
+_NO_ACTOR, _NO_ACTION, _NO_STATEMENT, _NO_CHANGE = ActorGroup(), ActionGroup(), StatementGroup(), ChangeGroup()

@@ -1,0 +1,112 @@
+"""Rows of `TOUCHES`: from row images for changes, from parsed effects within the reported relations for queries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from lineage.events import key_text
+from lineage.projections import arrays
+from lineage.projections.fields import ActionGroup, ChangeGroup, Effect, Resource, Value
+from lineage.projections.schema import TOUCHES
+from lineage.statements import Statement
+
+Touch = tuple[
+    str, str | None, str, str | None, str, Sequence[str], Sequence[str], Sequence[str]
+]  # relation, key, access, op, provenance, columns of the key, its pairs, columns touched
+ACCESS = {
+    "read": "read", "export": "read", "insert": "wrote", "update": "wrote", "delete": "wrote", "truncate": "wrote",
+    "import": "wrote", "ddl": "ddl", "privilege": "privilege", "procedural": "procedural",
+}  # fmt: skip
+
+
+def qualified(schema: str | None, relation: str | None) -> str | None:
+    return f"{schema}.{relation}" if schema and relation else relation
+
+
+def reported(resources: Sequence[Resource]) -> list[str]:
+    """What the source itself named, schema-qualified where it said so."""
+    named = [qualified(r.schema, r.relation) for r in resources]
+    return list(dict.fromkeys(n for n in named if n))
+
+
+def of_query(
+    action: ActionGroup, effects: Sequence[Effect], parsed: Statement | None, reported: Sequence[str]
+) -> list[Touch]:
+    """What the source itself says was met, then what the text says, then relations of which nothing else is known."""
+    touched = _told(effects) if effects else []
+    known = {(touch[0], touch[3]) for touch in touched}
+    for effect in parsed.effects if parsed else ():
+        relation = _resolved(effect.schema, effect.relation, reported)
+        if relation is None or (relation, effect.verb) in known:
+            continue
+        access = ACCESS.get(effect.verb, "procedural")
+        if not effect.keys:
+            touched.append((relation, None, access, effect.verb, "parsed", (), (), effect.columns))
+        for key in effect.keys or ():
+            columns, values = zip(*key, strict=True) if key else ((), ())
+            pairs = [f"{column}={value}" for column, value in key]
+            text = key_text(values) if key else None
+            touched.append((relation, text, access, effect.verb, "parsed", columns, pairs, effect.columns))
+    if reported:
+        seen = {touch[0] for touch in touched}
+        access = ACCESS.get(action.op or "", "procedural")
+        touched += [
+            (relation, None, access, action.op, "reported", (), (), ()) for relation in reported if relation not in seen
+        ]
+    return touched
+
+
+def _told(effects: Sequence[Effect]) -> list[Touch]:
+    """The rows that the source itself says were met: a gateway knows the keys in a result."""
+    touched: list[Touch] = []
+    for effect in effects:
+        relation = qualified(effect.schema, effect.relation)
+        if relation:
+            access = ACCESS.get(effect.verb, "procedural")
+            touched += [
+                (relation, key_text(_values(key)), access, effect.verb, "reported", *_named(key), effect.columns)
+                for key in effect.keys
+            ]
+    return touched
+
+
+def of_change(action: ActionGroup, change: ChangeGroup, reported: Sequence[str]) -> list[Touch]:
+    """The row's key in each reported relation, and the one that it had before."""
+    access = "snapshot" if action.op == "snapshot" else "changed"
+    keys = (change.key, change.old_key) if change.old_key else (change.key,)
+    rows = [(key_text(_values(key)) if key else None, *_named(key)) for key in keys]
+    return [
+        (relation, text, access, action.op, "reported", columns, pairs, change.changed_columns)
+        for relation in reported
+        for text, columns, pairs in rows
+    ]
+
+
+def _values(key: Sequence[Value]) -> list[str | None]:
+    return [v.value for v in key]
+
+
+def _named(key: Sequence[Value]) -> tuple[list[str], list[str]]:
+    return [v.column for v in key], [f"{v.column}={v.value}" for v in key]
+
+
+def _resolved(schema: str | None, relation: str | None, reported: Sequence[str]) -> str | None:
+    """The relation's full name; None where the source reported relations and this is not one of them."""
+    if not relation:
+        return None
+    name = qualified(schema, relation) or relation
+    if not reported or name in reported:
+        return name
+    return next((r for r in reported if schema is None and r.rpartition(".")[2] == relation), None)
+
+
+def table(places: Sequence[int], touches: Sequence[Touch], events: dict[str, pa.Array]) -> pa.Table:
+    """All rows, with what they have from the columns of the records at these places."""
+    at = pa.array(places, pa.int64())
+    columns: list[Any] = [events[name].take(at) for name in ("index", "occurred_at", "datasource")]
+    own = list(zip(*touches, strict=True)) if touches else [()] * 8
+    columns += [*map(arrays.texts, own[:5]), *map(arrays.lists, own[5:])]
+    return pa.Table.from_arrays(columns, schema=TOUCHES)
