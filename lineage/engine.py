@@ -20,12 +20,12 @@ from typing import Any
 import duckdb  # noqa: TID251 - the one place
 import psycopg
 import pyarrow as pa
-import pyarrow.compute as pc
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
 
-from lineage import errors, joins, projections, snapshots, statements, tagged
+from lineage import errors, joins, snapshots, statements, tagged
 from lineage.snapshots import Snapshot
+from lineage.tail import Tail
 
 MEMORY, TEST_MEMORY = "1GB", "400MB"
 IDLE_SECONDS = 30.0
@@ -112,7 +112,7 @@ class _Joins:
 
 
 class _Process:
-    """What one process keeps between questions: the DuckDB instance, its joins, and the projected tail up to `next_index`."""
+    """What one process keeps between questions: the DuckDB instance, its joins, and the projected tail."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
@@ -120,8 +120,7 @@ class _Process:
         self.database = _connect()
         self.joins = _Joins(self.database)
         self.store: str | None = None
-        self.first_index = self.next_index = 0
-        self.parts: list[tuple[int, pa.Table, pa.Table]] = []
+        self.tail = Tail()
         self.erased_at: dt.datetime | None = None
         self.tagged: tuple[tuple[Any, ...], pa.Table] = ((), tagged.PLACES.empty_table())
         self.asked_at = time.monotonic()
@@ -130,12 +129,13 @@ class _Process:
 
     def forget(self, store: str | None) -> None:
         """Drops every value that is remembered: of the tail, of joins, and of statements."""
-        self.store, self.first_index, self.next_index, self.parts = store, 0, 0, []
+        self.store = store
+        self.tail.forget()
         self.joins.forget()
         statements.forget()
 
     def look_when_idle(self) -> None:
-        if not (self.parts or self.joins.newest) or time.monotonic() - self.asked_at < IDLE_SECONDS:
+        if not (self.tail.parts or self.joins.newest) or time.monotonic() - self.asked_at < IDLE_SECONDS:
             return
         # A lost database has nothing to tell; the next look will.
         with contextlib.suppress(psycopg.Error), psycopg.connect(**self.address) as own:
@@ -203,45 +203,18 @@ def _read(here: _Process) -> Snapshot:
             cursor.execute("set transaction isolation level repeatable read")
         cursor.execute(snapshots.SIZE)
         size, erased_at = cursor.fetchone() or (0, None)
-        if here.store != store or size < here.next_index or erased_at != here.erased_at:
+        if here.store != store or size < here.tail.next_index or erased_at != here.erased_at:
             here.forget(store)
         here.erased_at, here.asked_at, here.address = erased_at, time.monotonic(), connection.get_connection_params()
         cursor.execute("select folder, next_index from ledger_segment order by first_index")
         segments = cursor.fetchall()
         sealed_to = segments[-1][1] if segments else 0
-        _look(cursor, here, sealed_to)
+        here.tail.look(cursor, sealed_to, size)
         identities, roles, conflicted = snapshots.reference(cursor)
         tags = _tagged(cursor, here, store)
-    events = pa.concat_tables([projections.EVENTS.empty_table(), *(part[1] for part in here.parts)])
-    touches = pa.concat_tables([projections.TOUCHES.empty_table(), *(part[2] for part in here.parts)])
+    events, touches = here.tail.tables()
     folders = tuple(s[0] for s in segments)
     return Snapshot(store, erased_at, size, sealed_to, folders, events, touches, identities, roles, conflicted, tags)
-
-
-def _look(cursor: psycopg.Cursor[Any], here: _Process, sealed_to: int) -> None:
-    """Brings the kept tail up to date: drops what is sealed, projects what is new since the last look."""
-    here.parts = [part for part in here.parts if part[0] > sealed_to]
-    start = max(here.next_index, sealed_to)
-    cursor.execute(
-        "select b.first_index + j.ordinal, j.leaf, j.actor, j.action, j.statement, j.change "
-        "from ledger_batch b join ledger_journal j on j.slot = b.slot and j.batch = b.batch "
-        "where b.first_index + b.n > %s and b.first_index + j.ordinal >= %s order by 1",
-        (start, start),
-        binary=True,
-    )
-    rows = cursor.fetchall()
-    if rows:
-        events, touches = projections.tables((row[0], row[1], row[2:]) for row in rows)
-        here.next_index = rows[-1][0] + 1
-        here.parts.append((here.next_index, events, touches))
-    if len(here.parts) > 64:
-        merged = [_unsealed(pa.concat_tables([part[n] for part in here.parts]), sealed_to) for n in (1, 2)]
-        here.parts = [(here.next_index, merged[0], merged[1])]
-    here.next_index = max(here.next_index, sealed_to)
-
-
-def _unsealed(table: pa.Table, sealed_to: int) -> pa.Table:
-    return table.filter(pc.field("index") >= sealed_to).combine_chunks()
 
 
 def _tagged(cursor: psycopg.Cursor[Any], here: _Process, store: str) -> pa.Table:

@@ -456,21 +456,21 @@ def test_what_a_process_remembers_of_the_tail_goes_with_the_next_question_or_wit
     forgetting.send(SECRET)
     queries.events(pair[0], SECRET)
     here = engine._here()
-    assert any(SECRET in repr(part[1].to_pylist()) for part in here.parts)
+    assert any(SECRET in repr(part.events.to_pylist()) for part in here.tail.parts)
     number = _approved(pair)
     forgetting.locked(execution.seal_everything)
-    parts = list(here.parts)
+    parts = list(here.tail.parts)
     forgetting.locked(erasures.execute, number)
     # As in a process that saw nothing of it and is asked nothing.
-    here.parts, here.erased_at, here.asked_at = parts, None, here.asked_at - 2 * engine.IDLE_SECONDS
+    here.tail.parts, here.erased_at, here.asked_at = parts, None, here.asked_at - 2 * engine.IDLE_SECONDS
     here.look_when_idle()
-    assert here.parts == []
+    assert here.tail.parts == []
     assert here.joins.newest is None
     schemas = here.database.cursor().execute("select count(*) from duckdb_schemas() where schema_name like 'joined%'")
     assert schemas.fetchall() == [(0,)]
-    here.parts, here.erased_at = parts, None
+    here.tail.parts, here.erased_at = parts, None
     queries.events(pair[0], "key:12")
-    assert not any(SECRET in repr(part[1].to_pylist()) for part in here.parts)
+    assert not any(SECRET in repr(part.events.to_pylist()) for part in here.tail.parts)
 
 
 def test_drafts_lose_their_files_and_final_reports_are_named(pair: tuple[Viewer, Viewer], tmp_path: Path) -> None:
