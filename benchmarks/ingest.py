@@ -1,145 +1,187 @@
-"""Events a second over HTTP in batches of 1, 100 and 1,000, beside binary COPY of the same rows in the same run.
+"""Events a second over HTTP, small and full, one at a time and in batches, beside binary COPY in the same run.
 
-The product runs as `bin/serve` runs it (two web workers, keeper, embedded PostgreSQL); a client process keeps four
-connections busy. COPY writes the rows that the log kept into a table of the same columns, one transaction a batch,
-from one Python process. Rounds are interleaved; the median is printed. CPU is what the kernel charged to each part.
+The product runs as `bin/serve` runs it (two web workers, keeper, embedded PostgreSQL); a client process keeps 64
+connections busy with single events, 8 with batches. COPY fills a table of the same columns with the same unique key
+from rows that are ready-made, one durable transaction a batch. Rounds are interleaved; the median is printed. CPU is
+what the kernel charged to each part. With `--minutes` one long run of each shape follows, in which seal and checkpoint
+must keep up; `--shape` and `--only-long` leave the rest out.
 """
 
 from __future__ import annotations
 
-import http.client
+import argparse
+import datetime as dt
+import functools
 import multiprocessing
 import os
 import shutil
 import statistics
+import struct
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import django
 import msgspec
 import psycopg
 
-from benchmarks._running import Product, machine, native, pids
+from benchmarks import _feeding
+from benchmarks._running import Product, machine, pids
 from config import embedded
 
-EVENTS = {1: 500, 100: 10_000, 1_000: 40_000}
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+django.setup()
+
+from lineage import entries, events, ingest, journal, ledger, models, notes, sources  # noqa: E402
+
+EVENTS = {("small", 1): 6_000, ("small", 100): 40_000, ("small", 1_000): 120_000, ("full", 1_000): 30_000}
 ROUNDS = 3
-CONNECTIONS = 4
+CONNECTIONS = {1: 64, 100: 8, 1_000: 8}
 TICK = os.sysconf("SC_CLK_TCK")
-COLUMNS = (
-    "slot, batch, ordinal, leaf, actor_salt, actor, action_salt, action, statement_salt, statement, change_salt, change"
-)
-TYPES = ["int4", "int8", "int4", *["bytea"] * 9]
+PARTS = ("client", "web", "postgres", "keeper")
 
 
 def main() -> None:
+    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    asked.add_argument("--minutes", type=float, default=0.0, help="length of the long run of each shape (0: none)")
+    asked.add_argument("--shape", choices=_feeding.SHAPES, help="this shape only")
+    asked.add_argument("--only-long", action="store_true", help="nothing but the long run")
+    options = asked.parse_args()
+    shapes = [options.shape] if options.shape else list(_feeding.SHAPES)
+    for work in (() if options.only_long else (rates,)) + ((long,) if options.minutes else ()):
+        for shape in shapes:
+            with_product(functools.partial(work, shape=shape, minutes=options.minutes))
+    if not options.only_long:
+        for shape in shapes:
+            stages(shape)
+
+
+def with_product(work: Callable[[Product], None]) -> None:
     data = Path(tempfile.mkdtemp(prefix="touchstone-bench-"))
     data.chmod(0o711)
     product = Product(data)
     try:
         product.start()
-        measure(product)
+        work(product)
     finally:
         product.stop()
         shutil.rmtree(data, ignore_errors=True)
 
 
-def measure(product: Product) -> None:
+def rates(product: Product, shape: str, minutes: float) -> None:
     token = product.add_source("bench")
-    body_bytes = len(msgspec.json.encode(native("warm-0")))
-    post(product.port, token, bodies("warm", 2_000, 100))
-    over_http: dict[int, list[float]] = {size: [] for size in EVENTS}
-    by_copy: dict[int, list[float]] = {size: [] for size in EVENTS}
-    waits: dict[int, list[float]] = {size: [] for size in EVENTS}
-    cpu: dict[int, list[dict[str, float]]] = {size: [] for size in EVENTS}
-    rows = kept_rows(product, 2_000)
+    sizes = {size: count for (its, size), count in EVENTS.items() if its == shape}
+    warm = _feeding.Feed(shape, "warm", 100)
+    in_child(product, token, warm, 8, events=4_000)
+    found: dict[int, list[dict[str, Any]]] = {size: [] for size in sizes}
+    ready = Copied(product, shape)
     for turn in range(ROUNDS):
-        for size, count in EVENTS.items():
-            batches = bodies(f"r{turn}-{size}", count, size)
+        for size, count in sizes.items():
             before = charged(product)
-            seconds, answered, client = in_child(post, product.port, token, batches)
-            after = charged(product)
-            over_http[size].append(count / seconds)
-            waits[size] += answered
-            used = {part: (after[part] - before[part]) * 1e6 / count for part in after}
-            cpu[size].append({"client": client * 1e6 / count, **used})
-            by_copy[size].append(copy(product, rows, count, size))
-    print(f"{machine()}; events of {body_bytes} bytes, {CONNECTIONS} connections, median of {ROUNDS} rounds\n")
-    print("| batch | events/s over HTTP | rows/s by COPY | HTTP / COPY | answer p50 | p99 |")
-    print("|---|---|---|---|---|---|")
-    for size in EVENTS:
-        http_rate, copy_rate = statistics.median(over_http[size]), statistics.median(by_copy[size])
-        p50, p99 = statistics.median(waits[size]), statistics.quantiles(waits[size], n=100)[98]
+            told = in_child(
+                product, token, _feeding.Feed(shape, f"{turn}x{size}", size), CONNECTIONS[size], events=count
+            )
+            used = {part: value - before.get(part, 0.0) for part, value in charged(product).items()}
+            told["cpu"] = {part: value * 1e6 / count for part, value in {**used, "client": told["client"]}.items()}
+            told["copy"] = ready.rate(count, size)
+            found[size].append(told)
+    print(f"\n{machine()}; {shape} events of {warm.event_bytes:,.0f} bytes, median of {ROUNDS} rounds\n")
+    print("| batch | connections | events/s over HTTP | rows/s by COPY | HTTP / COPY | answer p50 | p99 |")
+    print("|---|---|---|---|---|---|---|")
+    for size, every in found.items():
+        rate, copied = middle([one["events"] / one["seconds"] for one in every]), middle([one["copy"] for one in every])
+        waits = [wait for one in every for wait in one["waits"]]
         print(
-            f"| {size:,} | {http_rate:,.0f} | {copy_rate:,.0f} | {http_rate / copy_rate:.2f} "
-            f"| {p50 * 1e3:.1f} ms | {p99 * 1e3:.1f} ms |"
+            f"| {size:,} | {CONNECTIONS[size]} | {rate:,.0f} | {copied:,.0f} | {rate / copied:.2f} | {quantiles(waits)} |"
         )
-    print("\nCPU, microseconds an event:\n")
-    print("| batch | client | web | PostgreSQL | keeper |")
-    print("|---|---|---|---|---|")
-    for size in EVENTS:
-        parts = [
-            statistics.median(turn[part] for turn in cpu[size]) for part in ("client", "web", "postgres", "keeper")
-        ]
-        print(f"| {size:,} | " + " | ".join(f"{part:,.0f}" for part in parts) + " |")
-    stages()
+    print("\n| CPU, us an event, batch | " + " | ".join(PARTS) + " |\n|---|" + "---|" * len(PARTS))
+    for size, every in found.items():
+        print(
+            f"| {size:,} | "
+            + " | ".join(f"{middle([one['cpu'][part] for one in every]):,.0f}" for part in PARTS)
+            + " |"
+        )
 
 
-def bodies(name: str, count: int, size: int) -> list[bytes]:
-    """Ready-made request bodies of `size` events each, `count` events together."""
-    return [
-        msgspec.json.encode([native(f"{name}-{start + n}") for n in range(size)]) for start in range(0, count, size)
-    ]
+def middle(values: list[float]) -> float:
+    return statistics.median(values)
 
 
-def post(port: int, token: str, batches: list[bytes]) -> tuple[float, list[float]]:
-    """Sends all over a few kept connections. Seconds for all, and seconds for each answer."""
-    waiting = iter(batches)
+def quantiles(waits: list[float]) -> str:
+    return f"{middle(waits) * 1e3:,.1f} ms | {statistics.quantiles(waits, n=100)[98] * 1e3:,.1f} ms"
 
-    def run(_: int) -> list[float]:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
-        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-        took = []
-        for body in waiting:
-            started = time.perf_counter()
-            connection.request("POST", "/api/v1/ingest/events", body, headers)
-            answer = connection.getresponse()
-            text = answer.read()
-            if answer.status != 200:
-                raise RuntimeError(f"the store answered {answer.status}: {text[:500]!r}")
-            took.append(time.perf_counter() - started)
-        return took
 
+def long(product: Product, shape: str, minutes: float) -> None:
+    """As fast as the store takes it for so long; then until the last record is sealed."""
+    token, feed = product.add_source("bench"), _feeding.Feed(shape, "long", 1_000)
+    events, seconds, waits, put_off = 0, 0.0, [], 0
+    print(
+        f"\n{machine()}; {minutes:g} minutes of {shape} events of {feed.event_bytes:,.0f} bytes in batches of 1,000\n"
+    )
+    print(
+        "| minute | events/s | unsealed | journal MB | web MB | keeper MB | PostgreSQL MB | answer p50 | p99 | put off |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    step = 60 * min(1.0, minutes)
+    for turn in range(max(1, round(minutes * 60 / step))):
+        feed.name, feed.sent = b"long%04d" % turn, 0
+        told = in_child(product, token, feed, CONNECTIONS[1_000], seconds=step)
+        events, seconds, put_off = events + told["events"], seconds + told["seconds"], put_off + told["put_off"]
+        waits += told["waits"]
+        print(
+            f"| {(turn + 1) * step / 60:g} | {told['events'] / told['seconds']:,.0f} | {unsealed(product):,} "
+            f"| {journal_bytes(product) / 1e6:,.0f} | {memory(product)} | {quantiles(told['waits'])} | {told['put_off']} |",
+            flush=True,
+        )
     started = time.perf_counter()
-    with ThreadPoolExecutor(CONNECTIONS) as pool:
-        answered = [seconds for took in pool.map(run, range(CONNECTIONS)) for seconds in took]
-    return time.perf_counter() - started, answered
+    product.manage("seal")
+    rest = time.perf_counter() - started
+    print(
+        f"\n{events:,} events acknowledged in {seconds:,.0f} s ({events / seconds:,.0f}/s; {quantiles(waits)}), all of them signed and "
+        f"sealed {rest:,.0f} s later: **{events / (seconds + rest):,.0f}/s with everything keeping up**; {put_off} batches put off."
+    )
 
 
-def in_child(task: Callable[..., tuple[float, list[float]]], *words: Any) -> tuple[float, list[float], float]:
-    """What `task` returns, run in a process of its own, and the CPU seconds that it took."""
+def in_child(product: Product, token: str, feed: _feeding.Feed, connections: int, **amount: float) -> dict[str, Any]:
+    """What `_feeding.send` tells, run in a process of its own, and the CPU seconds that it took as `client`."""
     receiving, sending = multiprocessing.Pipe(duplex=False)
-    child = multiprocessing.Process(target=_report, args=(sending, task, words))
+    child = multiprocessing.Process(target=_send, args=(sending, product.port, token, feed, connections, amount))
     child.start()
-    seconds, answered, cpu = receiving.recv()
+    told: dict[str, Any] = receiving.recv()
     child.join()
-    return seconds, answered, cpu
+    return told
 
 
-def _report(sending: Any, task: Callable[..., tuple[float, list[float]]], words: tuple[Any, ...]) -> None:
-    seconds, answered = task(*words)
-    sending.send((seconds, answered, time.process_time()))
+def _send(out: Any, port: int, token: str, feed: _feeding.Feed, connections: int, amount: dict[str, Any]) -> None:
+    before = time.process_time()
+    told = _feeding.send(port, token, feed.bodies(**amount), connections)
+    out.send(told | {"client": time.process_time() - before, "events": feed.sent})
 
 
 def charged(product: Product) -> dict[str, float]:
     """CPU seconds so far of web, keeper and all of PostgreSQL."""
+    return {part: sum(_stat(pid)[1] for pid in members) for part, members in parts_of(product).items()}
+
+
+def parts_of(product: Product) -> dict[str, list[int]]:
     postmaster = product.pids("postgres")[0]
-    children = {pid: parent for pid in pids() if (parent := _stat(pid)[0]) == postmaster}
-    groups = {"web": product.pids("web"), "keeper": product.pids("keeper"), "postgres": [postmaster, *children]}
-    return {part: sum(_stat(pid)[1] for pid in members) for part, members in groups.items()}
+    children = [pid for pid in pids() if _stat(pid)[0] == postmaster]
+    return {"web": product.pids("web"), "keeper": product.pids("keeper"), "postgres": [postmaster, *children]}
+
+
+def memory(product: Product) -> str:
+    """Megabytes of each part that are its own alone (proportional set size)."""
+    return " | ".join(f"{sum(map(_own_bytes, members)) / 1e6:,.0f}" for members in parts_of(product).values())
+
+
+def _own_bytes(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
 
 
 def _stat(pid: int) -> tuple[int, float]:
@@ -155,65 +197,111 @@ def owner(product: Product) -> psycopg.Connection[tuple[Any, ...]]:
     return psycopg.connect(embedded.Embedded(product.data / "postgres").dsn("owner"))
 
 
-def kept_rows(product: Product, count: int) -> list[tuple[Any, ...]]:
-    """Journal rows as the store wrote them; makes the table that COPY fills."""
+def unsealed(product: Product) -> int:
     with owner(product) as connection:
-        connection.execute("create table bench_copy (like ledger_journal including all)")
-        cursor = connection.execute(f"select {COLUMNS} from ledger_journal limit %s", (count,), binary=True)
-        return cursor.fetchall()
+        row = connection.execute("select size - ledger_sealed_to() from ledger_head").fetchone()
+    return int(row[0]) if row else 0
 
 
-def copy(product: Product, rows: list[tuple[Any, ...]], count: int, size: int) -> float:
-    """Rows a second by binary COPY, one durable transaction for each `size` rows."""
+def journal_bytes(product: Product) -> int:
     with owner(product) as connection:
-        connection.execute("truncate bench_copy")
-        connection.commit()
-        started = time.perf_counter()
-        for batch in range(count // size):
-            with (
-                connection.cursor() as cursor,
-                cursor.copy(f"copy bench_copy ({COLUMNS}) from stdin (format binary)") as stream,
-            ):
-                stream.set_types(TYPES)
-                for ordinal in range(size):
-                    stream.write_row((0, batch, ordinal, *rows[(batch * size + ordinal) % len(rows)][3:]))
+        row = connection.execute(
+            "select coalesce(sum(pg_total_relation_size(inhrelid)), 0) from pg_inherits "
+            "where inhparent = 'ledger_journal'::regclass"
+        ).fetchone()
+    return int(row[0]) if row else 0
+
+
+class Copied:
+    """Binary COPY into the journal's columns with the dedupe table's key and content, unique as there."""
+
+    def __init__(self, product: Product, shape: str) -> None:
+        self.product, self.taken = product, 0
+        self.rows = [row.body for row in journal.rows([one.event for one in admitted(shape)[1].entries])]
+        with owner(product) as connection:
+            connection.execute(
+                "create table bench_copy (like ledger_journal, key bytea not null, content bytea not null)"
+            )
+            connection.execute("alter table bench_copy add unique (key), add primary key (slot, batch, ordinal)")
+
+    def rate(self, count: int, size: int) -> float:
+        """Rows a second from one connection, the rows ready-made. The time to make their keys is left out."""
+        took = 0.0
+        with owner(self.product) as connection:
+            connection.execute("truncate bench_copy")
             connection.commit()
-        return count / (time.perf_counter() - started)
+            for batch in range(count // size):
+                pieces = list(self._pieces(batch, size))
+                started = time.perf_counter()
+                with (
+                    connection.cursor() as cursor,
+                    cursor.copy(
+                        f"copy bench_copy ({journal.COLUMNS}, key, content) from stdin (format binary)"
+                    ) as stream,
+                ):
+                    for piece in pieces:
+                        stream.write(piece)
+                connection.commit()
+                took += time.perf_counter() - started
+        return count / took
+
+    def _pieces(self, batch: int, size: int) -> list[bytes]:
+        first, *_, last = journal.stream(0, [])
+        place = struct.Struct(">hiiiqii").pack
+        return [first, b"".join([place(14, 4, 0, 8, batch, 4, n) + self._row() for n in range(size)]), last]
+
+    def _row(self) -> bytes:
+        self.taken += 1
+        key = entries.dedupe_key(1, str(self.taken), None)
+        return b"".join([self.rows[self.taken % len(self.rows)], b"\0\0\0\x10", key, b"\0\0\0\x20", key, key])
 
 
-def stages() -> None:
+def bench() -> models.Source:
+    return models.Source(pk=1, name="bench", format="events", environment="production", datasource="bench")
+
+
+def admitted(shape: str) -> tuple[bytes, ingest.Admitted]:
+    """A body of 1,000 events, and what ingest makes of it, in this process and without a database."""
+    body = _feeding.Feed(shape, "stage", 1_000).body()
+    return body, ingest.admitted(bench(), body)
+
+
+def stages(shape: str) -> None:
     """Python's share of one event by stage, in this process, in batches of 1,000."""
-    from django.conf import settings as django_settings
+    body, read = admitted(shape)
+    admission = ingest.Admission(bench())
+    parsed = [event for event in sources.parse("events", body) if isinstance(event, events.Event)]
+    rows = journal.rows([entry.event for entry in read.entries])
+    key = notes.parse_skey(notes.generate_key("bench/receipt"))
+    placed = [
+        ledger.Placed("accepted", n, entry.event.event_id or "", rows[n].leaf_hash)
+        for n, entry in enumerate(read.entries)
+    ]
 
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-    import django
+    def part() -> entries.Part:
+        made = entries.Part(1, 1, read.entries, rows)
+        made.plan({}, {})
+        return made
 
-    django.setup()
-    assert django_settings.configured
-    from lineage import commitment, ingest, ledger, sources
-    from lineage.events import GROUPS, Event
-    from lineage.models import Source
-
-    source = Source(pk=1, name="bench", format="events", environment="production", datasource="bench", asserts=[])
-    body = bodies("stage", 1_000, 1_000)[0]
-    parsed = [event for event in sources.parse("events", body) if isinstance(event, Event)]
-    entries = [entry for event in parsed if isinstance(entry := ingest.admit(source, event), ledger.Entry)]
-    salts = dict.fromkeys(GROUPS, b"0123456789abcdef")
+    promised = read.answer(placed)
+    receipt = notes.Receipt("bench", events.format_time(dt.datetime.now(dt.UTC)), tuple(promised.promises))
     work: dict[str, Callable[[], object]] = {
         "parse": lambda: list(sources.parse("events", body)),
-        "admit": lambda: [ingest.admit(source, event) for event in parsed],
-        "commit (salts, groups, leaf)": lambda: [commitment.commit(entry.event, salts) for entry in entries],
+        "admit": lambda: [admission.admit(event) for event in parsed],
+        "salts, groups, leaf, row": lambda: journal.rows([entry.event for entry in read.entries]),
+        "which are new, keys": lambda: part().claims("accepted"),
+        "what COPY is sent": lambda: list(journal.stream(0, [(1, rows)])),
+        "answer": lambda: msgspec.json.encode({"items": read.answer(placed).items}),
+        "receipt": lambda: notes.sign_receipt(receipt, key),
     }
-    print("\nPython stages in the web worker, microseconds an event:\n")
-    print("| stage | CPU |")
-    print("|---|---|")
+    print(f"\nPython stages in the web worker, {shape} events, microseconds an event:\n\n| stage | CPU |\n|---|---|")
     for name, run in work.items():
         took = []
         for _ in range(7):
             started = time.process_time()
             run()
             took.append(time.process_time() - started)
-        print(f"| {name} | {statistics.median(took) * 1e6 / len(parsed):.1f} |")
+        print(f"| {name} | {middle(took) * 1e6 / len(parsed):.1f} |")
 
 
 if __name__ == "__main__":

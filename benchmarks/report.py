@@ -21,8 +21,8 @@ from typing import Any
 
 import msgspec
 
+from benchmarks import _feeding
 from benchmarks._running import ROOT, Product, machine, native, wait_for
-from benchmarks.ingest import post
 
 SIZES = (1_000, 10_000, 100_000, 500_000)
 BATCH = 1_000
@@ -61,7 +61,7 @@ def main() -> None:
         print("|---|---|---|---|---|---|---|")
         done = 0
         for size in sizes:
-            post(product.port, token, list(bodies(done, size, since)))
+            _feeding.send(product.port, token, bodies(done, size, since), 4)
             done = size
             line(product, since, size)
     finally:
@@ -85,7 +85,7 @@ def approve(product: Product, since: dt.datetime) -> None:
         }
         for number in range(100)
     ]  # fmt: skip
-    post(product.port, token, [msgspec.json.encode(said)])
+    _feeding.send(product.port, token, iter([msgspec.json.encode(said)]), 1)
 
 
 def bodies(first: int, following: int, since: dt.datetime) -> Iterator[bytes]:

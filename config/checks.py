@@ -18,3 +18,11 @@ def openid_is_whole(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> l
         "names it, or none of them: docs/settings.md."
     )
     return [checks.Error(fault, hint=hint, id="touchstone.E001")] if fault else []
+
+
+@checks.register
+def backlog_leaves_room_to_seal(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+    if settings.BACKLOG_EVENTS >= 2 * settings.SEAL_EVENTS:
+        return []
+    fault = "TOUCHSTONE_BACKLOG_EVENTS is less than twice TOUCHSTONE_SEAL_EVENTS: sources would wait for a seal that is not due."
+    return [checks.Error(fault, hint="Raise the first or lower the second: docs/settings.md.", id="touchstone.E002")]

@@ -81,7 +81,7 @@ def children() -> list[Child]:
     """What the product consists of."""
     bind = os.environ.get("TOUCHSTONE_BIND", "127.0.0.1:8000")
     workers = os.environ.get("TOUCHSTONE_WEB_WORKERS", "2")
-    threads = os.environ.get("TOUCHSTONE_WEB_THREADS", "2")
+    threads = str(sum(at_once()))
     web = [
         "-m",
         "gunicorn",
@@ -101,6 +101,11 @@ def children() -> list[Child]:
         Child("worker", [sys.executable, "manage.py", "worker"]),
         Child("keeper", [sys.executable, "manage.py", "keeper"]),
     ]
+
+
+def at_once() -> tuple[int, int]:
+    """How many requests a web process works on at once: of pages and questions, and of feeds beside them."""
+    return int(os.environ.get("TOUCHSTONE_WEB_THREADS", "2")), int(os.environ.get("TOUCHSTONE_INTAKE_THREADS", "16"))
 
 
 def run(data: Path) -> int:

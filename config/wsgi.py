@@ -1,5 +1,6 @@
 """The WSGI application that gunicorn serves."""
 
+import gc
 import os
 import sys
 
@@ -9,4 +10,12 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 # Beside one busy Python thread the default of 5 ms makes every database answer wait (docs/decisions/003).
 sys.setswitchinterval(0.0005)
 
-application = get_wsgi_application()
+pages = get_wsgi_application()
+
+from config import lanes, serve  # noqa: E402 - once the settings are there
+
+application = lanes.Lanes(pages, serve.at_once()[0])
+# What is loaded stays: nothing of it needs to be looked through again while batches make and drop objects.
+gc.collect()
+gc.freeze()
+gc.set_threshold(10_000, 20, 20)

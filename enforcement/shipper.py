@@ -252,6 +252,7 @@ class Shipper:
             0: "does not answer",
             401: "does not know this token: make one with `bin/manage source add` and set TOUCHSTONE_TOKEN",
             403: "does not let this token send",
+            429: "has more to do than it keeps up with",
             404: f"has no format {self.store.format}: compare the versions of store and collector",
             200: "gave an answer that is not an acknowledgement: is the URL right?",
         }.get(status, f"answered {status}")

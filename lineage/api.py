@@ -1,4 +1,4 @@
-"""The JSON API: ingest and heartbeat for sources, questions for viewers. Rules live elsewhere; here is only HTTP."""
+"""The JSON API: heartbeats of sources, questions of viewers. Rules live elsewhere; here is only HTTP."""
 
 from __future__ import annotations
 
@@ -25,12 +25,9 @@ from lineage import (
     connection_lines,
     errors,
     health,
-    ingest,
     ledger,
     ocsf,
     queries,
-    receipts,
-    sources,
     tree,
     witnesses,
 )
@@ -41,7 +38,6 @@ from lineage.queries import Answer, Window
 
 BODY_MOST = 10 * 1024 * 1024
 LINES_MOST = 64 * 1024
-FEED = "application/vnd.touchstone.feed+json"
 
 
 def read_body(request: HttpRequest) -> bytes:
@@ -83,26 +79,6 @@ def _unpacked(raw: bytes, make: Callable[[], Any]) -> bytes:
             raise errors.BodyUnreadable("The compressed body ends too early. Nothing was stored.")
         raw = unpacker.unused_data + raw[start + 1024 :]
     return b"".join(parts)
-
-
-@csrf_exempt
-@require_POST
-def ingest_batch(request: HttpRequest, format_name: str) -> HttpResponse:
-    """POST /api/v1/ingest/<format>: 200 when every item is durably answered for (docs/collector-protocol.md)."""
-    if format_name not in sources.FORMATS:
-        raise errors.FormatUnknown(formats=", ".join(sources.FORMATS))
-    source = access.source_for(request)
-    if source.format != format_name:
-        raise errors.AccessDenied(f"This token is for the format {source.format}.")
-    options: dict[str, Any] = {"feed": request.content_type == FEED}
-    options |= {name: request.GET[name] for name in ("line_prefix", "timezone", "unavailable") if name in request.GET}
-    options["key"] = request.GET.getlist("key")
-    accepted = ingest.accept(source, read_body(request), strict=request.GET.get("strict") == "1", **options)
-    answer: dict[str, Any] = {
-        name: accepted.count(name) for name in ("accepted", "duplicate", "conflict", "quarantined", "skipped")
-    }
-    answer |= {"items": accepted.items, "receipt": receipts.sign(accepted.promises)}
-    return HttpResponse(msgspec.json.encode(answer), content_type="application/json")
 
 
 class Beat(msgspec.Struct):

@@ -2,11 +2,21 @@
 
 from django.urls import path
 
-from lineage import api, client_credentials, exchange, findings_api, guardrails_api, held_api, people_api, queries
+from lineage import (
+    api,
+    client_credentials,
+    exchange,
+    findings_api,
+    guardrails_api,
+    held_api,
+    intake_api,
+    people_api,
+    queries,
+)
 from lineage.views import export
 
 urlpatterns = [
-    path("ingest/<str:format_name>", api.ingest_batch),
+    path("ingest/<str:format_name>", intake_api.ingest_batch),
     path("heartbeat", api.heartbeat),
     path("token", client_credentials.token),
     path("events", api.listed(queries.events)),

@@ -93,8 +93,11 @@ def commit(event: Event, salts: Mapping[Group, bytes]) -> tuple[bytes, dict[Grou
         for group, write in _WRITERS:
             data = write(event)
             if data != b"{}":
+                salt = salts.get(group, b"")
+                if len(salt) != SALT_BYTES:
+                    raise ValueError(f"the salt of group {group} must be {SALT_BYTES} bytes")
                 disclosures[group] = data
-                digests[group] = digest(_salt(salts, group), data)
+                digests[group] = digest(salt, data)
         leaf = _encode(
             Leaf(
                 v=1,
@@ -168,13 +171,6 @@ def _writer(group: Group) -> Callable[[Event], bytes]:
 
 
 _WRITERS: tuple[tuple[Group, Callable[[Event], bytes]], ...] = tuple((group, _writer(group)) for group in GROUPS)
-
-
-def _salt(salts: Mapping[Group, bytes], group: Group) -> bytes:
-    salt = salts.get(group, b"")
-    if len(salt) != SALT_BYTES:
-        raise ValueError(f"the salt of group {group} must be {SALT_BYTES} bytes")
-    return salt
 
 
 def _check(value: Any, depth: int) -> None:

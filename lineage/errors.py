@@ -159,6 +159,21 @@ class StoreUnavailable(TouchstoneError):
     default = "The store cannot accept or answer now. Nothing was lost: send the same batch again after Retry-After."
 
 
+class SourceChanged(StoreUnavailable):
+    """The source is not what a batch was admitted under: its token was revoked, or its row changed. Nothing was stored."""
+
+
+class BacklogFull(TouchstoneError):
+    """More records wait to be sealed than the store may leave unsealed: those who send wait, so that it does not fall over."""
+
+    code = "backlog-full"
+    status = 429
+    default = (
+        "The store has more to do than it keeps up with. Nothing of this batch was stored and nothing is lost: "
+        "send it again after Retry-After."
+    )
+
+
 class EvidenceReadUnrecorded(TouchstoneError):
     """Reads of evidence are recorded before they are answered; without the record there is no answer."""
 

@@ -6,6 +6,8 @@ source may not assert. Pure but for the clock; `accept` at the end calls the led
 
 from __future__ import annotations
 
+import collections
+import dataclasses
 import datetime as dt
 import hashlib
 import time
@@ -16,6 +18,7 @@ import msgspec
 
 from lineage import errors, ledger, notes, sources
 from lineage.events import (
+    STATEMENT_LIMIT_BYTES,
     Event,
     Quarantined,
     Skipped,
@@ -37,7 +40,7 @@ TOLD = frozenset({"events", "teleport", "hoop"})
 """Formats in which somebody else says who acted and who approved; the others hold what a database or our gateway saw itself."""
 
 
-class Item(msgspec.Struct, omit_defaults=True):
+class Item(msgspec.Struct, omit_defaults=True, gc=False):
     """The answer for one item of the body: its place, what became of it, and where its leaf lies."""
 
     position: int
@@ -53,8 +56,36 @@ class Accepted(msgspec.Struct):
     items: list[Item]
     promises: list[notes.Promise]
 
+    def counts(self) -> dict[str, int]:
+        """How many items have each status."""
+        return collections.Counter([item.status for item in self.items])
+
     def count(self, status: str) -> int:
-        return sum(item.status == status for item in self.items)
+        return self.counts().get(status, 0)
+
+
+@dataclasses.dataclass(slots=True)
+class Admitted:
+    """A body that was read: an item for each place in it, what of it goes to the ledger, and whose places those are."""
+
+    items: list[Item] = dataclasses.field(default_factory=list)
+    entries: list[ledger.Entry] = dataclasses.field(default_factory=list)
+    refused: list[Quarantined] = dataclasses.field(default_factory=list)
+    skipped: list[Skipped] = dataclasses.field(default_factory=list)
+    waiting: list[int] = dataclasses.field(default_factory=list)
+
+    def batch(self, source: Source, version: str | None = None) -> ledger.Batch:
+        """What the ledger is given. Raises OutsideProfile."""
+        return ledger.Batch(source.pk, self.entries, self.refused, self.skipped, version)
+
+    def answer(self, placed: Sequence[ledger.Placed]) -> Accepted:
+        """What the sender is told once it is appended."""
+        promises = []
+        for position, entry, place in zip(self.waiting, self.entries, placed, strict=True):
+            self.items[position] = Item(position, place.status, place.index, place.event_id or None)
+            if place.leaf_hash:
+                promises.append(notes.Promise(place.index, place.leaf_hash, entry.key))
+        return Accepted(self.items, promises)
 
 
 def accept(source: Source, body: bytes, *, strict: bool = False, **options: Any) -> Accepted:
@@ -63,34 +94,30 @@ def accept(source: Source, body: bytes, *, strict: bool = False, **options: Any)
     Raises FormatUnknown, BodyTooLarge (more than 10,000 items), BodyUnreadable, BatchRefused (strict, nothing
     stored) and StoreUnavailable.
     """
-    items: list[Item] = []
-    entries: list[ledger.Entry] = []
-    refused: list[Quarantined] = []
-    skipped: list[Skipped] = []
-    waiting: list[int] = []
+    read = admitted(source, body, strict=strict, **options)
+    return read.answer(ledger.append(source.pk, read.entries, read.refused, read.skipped))
+
+
+def admitted(source: Source, body: bytes, *, strict: bool = False, **options: Any) -> Admitted:
+    """Parses and admits one body; nothing is stored. Raises as `accept`, but for StoreUnavailable."""
+    read, admission = Admitted(), Admission(source)
     for position, parsed in enumerate(_parse(source, body, options)):
-        admitted = admit(source, parsed) if isinstance(parsed, Event) else parsed
-        if isinstance(admitted, Skipped):
-            skipped.append(admitted)
-            items.append(Item(position, "skipped", reason=admitted.reason))
-        elif isinstance(admitted, Quarantined):
-            refused.append(admitted)
-            items.append(Item(position, "quarantined", reason=f"{admitted.code}: {admitted.reason}"))
+        one = admission.admit(parsed) if isinstance(parsed, Event) else parsed
+        if isinstance(one, Skipped):
+            read.skipped.append(one)
+            read.items.append(Item(position, "skipped", reason=one.reason))
+        elif isinstance(one, Quarantined):
+            read.refused.append(one)
+            read.items.append(Item(position, "quarantined", reason=f"{one.code}: {one.reason}"))
         else:
-            waiting.append(position)
-            entries.append(admitted)
-            items.append(Item(position, "accepted"))
-    if strict and refused:
-        raise errors.BatchRefused(**{f"item {i.position}": i.reason or "" for i in items if i.status == "quarantined"})
-    placed = ledger.append(source.pk, entries, refused, skipped)
-    for position, place in zip(waiting, placed, strict=True):
-        items[position] = Item(position, place.status, place.index, place.event_id or None)
-    promises = [
-        notes.Promise(place.index, place.leaf_hash, entry.key)
-        for entry, place in zip(entries, placed, strict=True)
-        if place.leaf_hash
-    ]
-    return Accepted(items, promises)
+            read.waiting.append(position)
+            read.entries.append(one)
+            read.items.append(Item(position, "accepted"))
+    if strict and read.refused:
+        raise errors.BatchRefused(
+            **{f"item {i.position}": i.reason or "" for i in read.items if i.status == "quarantined"}
+        )
+    return read
 
 
 def _parse(source: Source, body: bytes, options: dict[str, Any]) -> Iterator[Event | Quarantined | Skipped]:
@@ -104,42 +131,57 @@ def _parse(source: Source, body: bytes, options: dict[str, Any]) -> Iterator[Eve
 
 def admit(source: Source, event: Event) -> ledger.Entry | Quarantined:
     """One parsed event, completed and bounded, with its dedupe key and content hash."""
-    if not event.source_event_id:
-        return Quarantined(
-            position="",
-            body=encode(event),
-            code="event-invalid",
-            reason="source_event_id is missing",
-            sequence=event.sequence,
+    return Admission(source).admit(event)
+
+
+class Admission:
+    """What the store adds to every event of one body: all of them were received at the same moment, from one source."""
+
+    def __init__(self, source: Source) -> None:
+        now = time.time()
+        self.source, self.now_ms = source, int(now * 1000)
+        self.source_id = source.pk
+        self.received_at = format_time(dt.datetime.fromtimestamp(now, dt.UTC))
+        self.latest = dt.datetime.fromtimestamp(now + SKEW_SECONDS, dt.UTC)
+        self.reference = SourceRef(name=source.name, format=source.format)
+        self.allowed = frozenset(source.asserts)
+
+    def admit(self, event: Event) -> ledger.Entry | Quarantined:
+        """As the function `admit`."""
+        if not event.source_event_id:
+            return Quarantined(
+                position="",
+                body=encode(event),
+                code="event-invalid",
+                reason="source_event_id is missing",
+                sequence=event.sequence,
+            )
+        occurred = parse_time(event.occurred_at) if event.occurred_at else None
+        complete = msgspec.structs.replace(
+            event,
+            event_id=ledger.event_id(self.now_ms),
+            received_at=self.received_at,
+            source_id=self.source.name,
+            class_=event.class_ or default_class(event),
+            environment=self.source.environment,
+            source=self.reference,
+            datasource=self.source.datasource or event.datasource,
+            statement=_bounded(event.statement),
+            before=_bounded_values(event.before),
+            after=_bounded_values(event.after),
+            flags=self._flags(event, occurred),
         )
-    now = time.time()
-    occurred = parse_time(event.occurred_at) if event.occurred_at else None
-    complete = msgspec.structs.replace(
-        event,
-        event_id=ledger.event_id(int(now * 1000)),
-        received_at=format_time(dt.datetime.fromtimestamp(now, dt.UTC)),
-        source_id=source.name,
-        class_=event.class_ or default_class(event),
-        environment=source.environment,
-        source=SourceRef(name=source.name, format=source.format),
-        datasource=source.datasource or event.datasource,
-        statement=_bounded(event.statement),
-        before=_bounded_values(event.before),
-        after=_bounded_values(event.after),
-        flags=(*event.flags, *_flags(source, event, occurred, now)),
-    )
-    origin = event.origin.sha256 if event.origin else None
-    content = bytes.fromhex(origin) if origin else hashlib.sha256(encode(event)).digest()
-    return ledger.Entry(complete, ledger.dedupe_key(source.pk, event.source_event_id, occurred), content)
+        origin = event.origin.sha256 if event.origin else None
+        content = bytes.fromhex(origin) if origin else hashlib.sha256(encode(event)).digest()
+        return ledger.Entry(complete, ledger.dedupe_key(self.source_id, event.source_event_id, occurred), content)
 
-
-def _flags(source: Source, event: Event, occurred: dt.datetime | None, now: float) -> list[str]:
-    flags = []
-    if occurred and occurred.timestamp() > now + SKEW_SECONDS:
-        flags.append("clock_skew")
-    if any(kind not in source.asserts for kind in asserted(source.format, event)):
-        flags.append("unauthorised_assertion")
-    return flags
+    def _flags(self, event: Event, occurred: dt.datetime | None) -> tuple[str, ...]:
+        flags = event.flags
+        if occurred and occurred > self.latest:
+            flags = (*flags, "clock_skew")
+        if any(kind not in self.allowed for kind in asserted(self.source.format, event)):
+            flags = (*flags, "unauthorised_assertion")
+        return flags
 
 
 def asserted(format_name: str, event: Event) -> Iterator[str]:
@@ -168,6 +210,9 @@ def asserted(format_name: str, event: Event) -> Iterator[str]:
 def _bounded(statement: Statement | None) -> Statement | None:
     if statement is None or statement.text is None or (statement.state == "truncated" and len(statement.text) <= 1024):
         return statement
+    length = len(statement.text.encode("utf-8", "surrogatepass"))
+    if statement.sha256 and statement.state and statement.length == length <= STATEMENT_LIMIT_BYTES:
+        return statement
     bounded = bounded_statement(statement.text, redaction=statement.redaction)
     if bounded.state == "truncated":
         return bounded
@@ -177,7 +222,7 @@ def _bounded(statement: Statement | None) -> Statement | None:
 
 
 def _bounded_values(values: Sequence[Value]) -> tuple[Value, ...]:
-    if not any(v.value is not None and len(v.value) > 4096 for v in values):
+    if not values or not any(v.value is not None and len(v.value) > 4096 for v in values):
         return tuple(values)
     return tuple(
         bounded_value(v.column, v.value, v.type) if v.value is not None and v.state == "present" else v for v in values

@@ -83,6 +83,32 @@ def load(name: str) -> str:
     return _private(file)
 
 
+def signer(name: str) -> notes.SignerKey:
+    """The key that `load` gives, ready to sign; kept as long as neither its file nor the public one changes."""
+    public = public_path(name)
+    kept = _kept.get(public)
+    if kept is not None and all(_state(file) == state for file, state in kept[1]):
+        return kept[0]
+    before = _state(public)
+    key = notes.parse_skey(load(name))
+    file = held(name, publics(name)[0])
+    if file is not None and before is not None:
+        _kept[public] = key, [(public, before), (file, _state(file))]
+    return key
+
+
+_kept: dict[Path, tuple[notes.SignerKey, list[tuple[Path, tuple[int, ...] | None]]]] = {}
+
+
+def _state(file: Path) -> tuple[int, ...] | None:
+    """What changes with a file; None when it is not there."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_mode, found.st_uid
+
+
 def vkey(name: str) -> str:
     """The public key that is used now, as a C2SP vkey line. Raises NotFound before the log's key is made."""
     if name != "checkpoint":

@@ -1,7 +1,7 @@
 """The only writer of the log: everything that becomes a leaf passes `append`.
 
-One PostgreSQL transaction for a batch: dedupe keys first, journal rows by COPY, and as its last statement the head,
-whose row lock makes indexes contiguous and in commit order. An acknowledged event is durable.
+One PostgreSQL transaction for the batches of one moment: dedupe keys first, journal rows by COPY, and as its last
+statement the head, whose row lock makes indexes contiguous and in commit order. An acknowledged event is durable.
 """
 
 from __future__ import annotations
@@ -9,19 +9,26 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import hashlib
-import os
+import itertools
+import logging
+import struct
 import time
-import uuid
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import psycopg
+from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
 
-from lineage import commitment, errors
+from lineage import entries as admitted
+from lineage import errors, journal
+from lineage.entries import Entry as Entry
+from lineage.entries import Part
+from lineage.entries import Placed as Placed
+from lineage.entries import dedupe_key as dedupe_key
+from lineage.entries import event_id as event_id
 from lineage.events import (
-    GROUPS,
     Actor,
     Decision,
     DecisionType,
@@ -34,31 +41,39 @@ from lineage.events import (
 )
 
 ATTEMPTS = 8
-FORGOTTEN = bytes(32)
-"""Stands in the dedupe table where the content hash of an erased record was: whatever comes again is a duplicate."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Entry:
-    """One admitted event. `key` is 16 bytes (time bucket and hash), `content` the SHA-256 of the item as received."""
-
-    event: Event
-    key: bytes
-    content: bytes
+log = logging.getLogger("touchstone.ledger")
 
 
 @dataclasses.dataclass(slots=True)
-class Placed:
-    """What became of one entry: `status` accepted, duplicate or conflict, and the place of its leaf."""
+class Batch:
+    """What one source sent at once. Quarantined items, and the numbers of skipped ones, are stored along with it.
 
-    status: str
-    index: int
-    event_id: str
-    leaf_hash: bytes
+    `version` is the version of the source's row under which a feed's batch was admitted: should the row have changed
+    since, or too many records wait to be sealed, nothing of it is stored. What the store itself says has none.
+    `rows` are made before the transaction, so that nothing waits for them.
+    """
+
+    source_id: int
+    entries: Sequence[Entry]
+    quarantined: Sequence[Quarantined] = ()
+    skipped: Sequence[Skipped] = ()
+    version: str | None = None
+    rows: list[journal.Row] = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        """Raises OutsideProfile."""
+        self.rows = journal.rows([entry.event for entry in self.entries])
 
 
-class _Raced(Exception):
-    """Another transaction took one of our keys between look-up and insert; the whole batch is tried again."""
+class _Taken(Exception):
+    """A key is taken: the transaction is begun again, and looks before it inserts."""
+
+
+class _Contended(Exception):
+    """Others took keys of ours again and again."""
+
+
+Outcome = list[Placed] | errors.TouchstoneError
 
 
 def append(
@@ -73,14 +88,55 @@ def append(
     Quarantined items, and the sequence numbers of skipped ones, are stored in the same transaction.
     Raises StoreUnavailable when the database cannot commit.
     """
-    closed = False
+    try:
+        (outcome,) = _append([Batch(source_id, entries, quarantined, skipped)])
+    except _Contended as error:
+        raise errors.StoreUnavailable from error
+    if isinstance(outcome, errors.TouchstoneError):
+        raise outcome
+    return outcome
+
+
+def append_all(batches: Sequence[Batch]) -> list[Outcome | Exception]:
+    """As `append` for several batches in one transaction, at most 10,000 records together; what became of each.
+
+    Where the joint transaction fails for another reason than that the database is away, each is tried alone: one bad
+    batch fails no other. The outcome is `SourceChanged` where the source is not what the batch was admitted under, and
+    `BacklogFull` while too many records wait to be sealed.
+    """
+    if len(batches) > 1:
+        try:
+            return [*_append(batches)]
+        except errors.StoreUnavailable as error:
+            return [error] * len(batches)
+        except Exception as error:  # noqa: BLE001  whose fault it is shows when each is tried alone
+            log.info("%s: %d batches are tried one by one", type(error).__name__, len(batches))
+    return [_alone(batch) for batch in batches]
+
+
+def _alone(batch: Batch) -> Outcome | Exception:
+    try:
+        return _append([batch])[0]
+    except _Contended:
+        return errors.StoreUnavailable()
+    except Exception as error:  # noqa: BLE001  told to whoever sent it, and to nobody else
+        return error
+
+
+def _append(batches: Sequence[Batch]) -> list[Outcome]:
+    closed = looks = False
     for attempt in range(ATTEMPTS):
         try:
             if closed:
                 _open_slot()
             with transaction.atomic():
-                return _append_once(source_id, entries, quarantined, skipped)
-        except (_Raced, psycopg.errors.DeadlockDetected, psycopg.errors.UniqueViolation):
+                written = _write(batches, looks=looks)
+            return written.outcomes(batches)
+        except _Taken:
+            time.sleep(0.01 * attempt if looks else 0)
+            looks = True
+        except (psycopg.errors.DeadlockDetected, psycopg.errors.UniqueViolation):
+            looks = True
             time.sleep(0.01 * attempt)
         except psycopg.errors.CheckViolation:
             closed = True
@@ -88,7 +144,7 @@ def append(
             # Django's own where connecting or committing failed.
             connection.close()
             raise errors.StoreUnavailable from error
-    raise errors.StoreUnavailable
+    raise _Contended
 
 
 def _open_slot() -> None:
@@ -97,151 +153,151 @@ def _open_slot() -> None:
         cursor.execute("select ledger_open_slot(ledger_slot())")
 
 
-def _append_once(
-    source_id: int, entries: Sequence[Entry], quarantined: Sequence[Quarantined], skipped: Sequence[Skipped]
-) -> list[Placed]:
+def _write(batches: Sequence[Batch], *, looks: bool) -> _Written:
+    """The transaction but for its commit. Raises _Taken where a key is taken and `looks` is not set."""
     connection.ensure_connection()
     with psycopg.Cursor(connection.connection) as cursor:
-        cursor.execute("select nextval('ledger_batch_id'), ledger_slot(), set_config('synchronous_commit', 'on', true)")
-        batch, slot, _ = cursor.fetchone() or (0, 0, "")
-        if quarantined:
-            _quarantine(cursor, source_id, quarantined)
-        if skipped:
-            _skip(cursor, source_id, skipped)
-        plan = _Plan(slot, entries, _known(cursor, source_id, entries), _known_conflicts(cursor, source_id, entries))
-        if not plan.fresh:
-            return _answer(cursor, plan, {}, 0)
-        _claim(cursor, source_id, batch, plan)
-        leaves = _copy(cursor, batch, plan)
+        sources = sorted({batch.source_id for batch in batches})
         cursor.execute(
-            "update ledger_head set size = size + %s where id = 1 returning size - %s", (len(leaves), len(leaves))
+            "select ledger_slot(), set_config('synchronous_commit', 'on', true), "
+            "array(select nextval('ledger_batch_id') from generate_series(1, %s)), "
+            "array(select id || ':' || xmin::text from lineage_source where id = any(%s) and revoked_at is null), "
+            "(select size from ledger_head) - ledger_sealed_to()",
+            (len(sources), sources),
         )
-        first = int((cursor.fetchone() or (0,))[0])
-        cursor.execute(
-            "insert into ledger_batch (first_index, batch, n, source_id, slot) values (%s, %s, %s, %s, %s)",
-            (first, batch, len(leaves), source_id, plan.slot),
-        )
-        return _answer(cursor, plan, leaves, first)
-
-
-class _Plan:
-    """Which entries are fresh (with their dense ordinals), and where each other one already lies."""
-
-    def __init__(
-        self,
-        slot: int,
-        entries: Sequence[Entry],
-        known: dict[bytes, tuple[bytes, int, int]],
-        conflicts: dict[tuple[bytes, bytes], tuple[int, int]],
-    ) -> None:
-        self.entries = entries
-        self.slot = slot
-        self.fresh: list[tuple[Entry, str]] = []
-        self.status: list[tuple[str, int | tuple[int, int]]] = []
-        seen: dict[bytes, tuple[bytes, int]] = {}
-        seen_conflicts: dict[tuple[bytes, bytes], int] = {}
-        for entry in entries:
-            pair = (entry.key, entry.content)
-            if entry.key in known:
-                content, *place = known[entry.key]
-                here: int | tuple[int, int] = (place[0], place[1])
-            elif entry.key in seen:
-                content, here = seen[entry.key]
+        slot, _, numbers, versions, backlog = cursor.fetchone() or (0, "", [], [], 0)
+        refused = {id(batch): error for batch in batches if (error := _refusal(batch, versions, backlog))}
+        standing = [batch for batch in batches if id(batch) not in refused]
+        for batch in standing:
+            if batch.quarantined:
+                _quarantine(cursor, batch.source_id, batch.quarantined)
+            if batch.skipped:
+                _skip(cursor, batch.source_id, batch.skipped)
+        given = [(batch.source_id, batch.entries, batch.rows) for batch in standing]
+        parts = admitted.parts(given, dict(zip(sources, numbers, strict=True)))
+        for part in parts:
+            if looks:
+                part.plan(_known(cursor, part), _known_conflicts(cursor, part))
             else:
-                seen[entry.key] = (entry.content, len(self.fresh))
-                self.status.append(("accepted", len(self.fresh)))
-                self.fresh.append((entry, "accepted"))
-                continue
-            if content in (entry.content, FORGOTTEN):
-                self.status.append(("duplicate", here))
-            elif pair in conflicts or pair in seen_conflicts:
-                self.status.append(("conflict", conflicts.get(pair) or seen_conflicts[pair]))
-            else:
-                seen_conflicts[pair] = len(self.fresh)
-                self.status.append(("conflict", len(self.fresh)))
-                self.fresh.append((entry, "conflict"))
+                part.plan({}, {})
+        older = _places(cursor, [place for part in parts for place in part.older()])
+        fresh = [part for part in parts if part.fresh]
+        if fresh:
+            _claim(cursor, "ledger_key", fresh, "accepted")
+            _claim(cursor, "ledger_conflict", fresh, "conflict")
+            with cursor.copy(f"copy ledger_journal ({journal.COLUMNS}) from stdin (format binary)") as copy:
+                for piece in journal.stream(slot, [(part.number, part.rows) for part in fresh]):
+                    copy.write(piece)
+            _grow(cursor, slot, fresh)
+        return _Written(refused, parts, older)
 
 
-def _known(
-    cursor: psycopg.Cursor[Any], source_id: int, entries: Sequence[Entry]
-) -> dict[bytes, tuple[bytes, int, int]]:
+def _refusal(batch: Batch, versions: Sequence[str], backlog: int) -> errors.TouchstoneError | None:
+    if batch.version is None:
+        return None
+    if f"{batch.source_id}:{batch.version}" not in versions:
+        return errors.SourceChanged()
+    return errors.BacklogFull() if backlog > settings.BACKLOG_EVENTS else None
+
+
+def _known(cursor: psycopg.Cursor[Any], part: Part) -> dict[bytes, tuple[bytes, int, int]]:
     cursor.execute(
         "select key, content, batch, ordinal from ledger_key where source_id = %s and key = any(%s)",
-        (source_id, [entry.key for entry in entries]),
+        (part.source_id, [entry.key for entry in part.entries]),
         binary=True,
     )
     return {key: (content, batch, ordinal) for key, content, batch, ordinal in cursor.fetchall()}
 
 
-def _known_conflicts(
-    cursor: psycopg.Cursor[Any], source_id: int, entries: Sequence[Entry]
-) -> dict[tuple[bytes, bytes], tuple[int, int]]:
+def _known_conflicts(cursor: psycopg.Cursor[Any], part: Part) -> dict[tuple[bytes, bytes], tuple[int, int]]:
     cursor.execute(
         "select key, content, batch, ordinal from ledger_conflict where source_id = %s and key = any(%s)",
-        (source_id, [entry.key for entry in entries]),
+        (part.source_id, [entry.key for entry in part.entries]),
         binary=True,
     )
     return {(key, content): (batch, ordinal) for key, content, batch, ordinal in cursor.fetchall()}
 
 
-def _claim(cursor: psycopg.Cursor[Any], source_id: int, batch: int, plan: _Plan) -> None:
-    """Takes the keys, sorted against deadlock. Raises _Raced when somebody else took one meanwhile."""
-    for table, status in (("ledger_key", "accepted"), ("ledger_conflict", "conflict")):
-        rows = sorted(
-            (entry.key, entry.content, ordinal)
-            for ordinal, (entry, its_status) in enumerate(plan.fresh)
-            if its_status == status
-        )
-        if not rows:
-            continue
-        keys, contents, ordinals = zip(*rows, strict=True)
-        cursor.execute(
-            f"insert into {table} (source_id, key, content, batch, ordinal) "  # noqa: S608 - two fixed names
-            "select %s, k, c, %s, o from unnest(%s::bytea[], %s::bytea[], %s::int[]) as t(k, c, o) "
-            "on conflict do nothing",
-            (source_id, batch, list(keys), list(contents), list(ordinals)),
-        )
-        if cursor.rowcount != len(rows):
-            raise _Raced
+_claimed = struct.Struct(">HI16s32s")
 
 
-def _copy(cursor: psycopg.Cursor[Any], batch: int, plan: _Plan) -> dict[int, tuple[str, bytes]]:
-    """Commits each fresh event to its leaf and copies the journal rows; ordinal -> (event id, leaf hash)."""
-    salts = os.urandom(64 * len(plan.fresh))
-    leaves: dict[int, tuple[str, bytes]] = {}
-    columns = "slot, batch, ordinal, leaf, " + ", ".join(f"{group}_salt, {group}" for group in GROUPS)
-    with cursor.copy(f"copy ledger_journal ({columns}) from stdin (format binary)") as copy:
-        copy.set_types(["int4", "int8", "int4", *["bytea"] * 9])
-        for ordinal, (entry, status) in enumerate(plan.fresh):
-            event = entry.event
-            if status == "conflict":
-                event = msgspec.structs.replace(event, flags=(*event.flags, "duplicate_conflict"))
-            own = salts[64 * ordinal : 64 * ordinal + 64]
-            salted = {group: own[16 * n : 16 * n + 16] for n, group in enumerate(GROUPS)}
-            leaf, groups = commitment.commit(event, salted)
-            row: list[Any] = [plan.slot, batch, ordinal, leaf]
-            for group in GROUPS:
-                held = groups.get(group)
-                row += (salted[group], held) if held is not None else (None, None)
-            copy.write_row(row)
-            leaves[ordinal] = (event.event_id or "", hashlib.sha256(b"\0" + leaf).digest())
-    return leaves
+def _claim(cursor: psycopg.Cursor[Any], table: str, parts: Sequence[Part], wanted: str) -> None:
+    """Takes the keys, sorted against deadlock. Raises _Taken when somebody else has one.
+
+    They go as one value that the database cuts: a thousand of each kind one by one cost more than inserting them.
+    """
+    packed = [
+        _claimed.pack(number, ordinal, key, content)
+        for number, part in enumerate(parts, 1)
+        for key, content, ordinal in part.claims(wanted)
+    ]
+    if not packed:
+        return
+    size = _claimed.size
+    cursor.execute(
+        f"insert into {table} (source_id, key, content, batch, ordinal) "  # noqa: S608 - two fixed names
+        "select s[p], substr(k, n + 7, 16), substr(k, n + 23, 32), b[p], "
+        "(get_byte(k, n + 3) << 16) | (get_byte(k, n + 4) << 8) | get_byte(k, n + 5) "
+        "from (select %s::bytea as k, %s::int[] as s, %s::bigint[] as b) as given, "
+        f"lateral (select n, (get_byte(k, n) << 8) | get_byte(k, n + 1) as p from generate_series(0, %s::int, {size}) as n) as cut "
+        "on conflict do nothing",
+        (
+            b"".join(packed),
+            [part.source_id for part in parts],
+            [part.number for part in parts],
+            size * (len(packed) - 1),
+        ),
+    )
+    if cursor.rowcount != len(packed):
+        raise _Taken
 
 
-def _answer(cursor: psycopg.Cursor[Any], plan: _Plan, leaves: dict[int, tuple[str, bytes]], first: int) -> list[Placed]:
-    older = [place for _, place in plan.status if isinstance(place, tuple)]
-    found = _places(cursor, older) if older else {}
-    placed = []
-    for status, place in plan.status:
-        if isinstance(place, tuple):
-            placed.append(Placed(status, found.get(place, -1), "", b""))
-        else:
-            event_id, leaf_hash = leaves[place]
-            placed.append(Placed(status, first + place, event_id, leaf_hash))
-    return placed
+def _grow(cursor: psycopg.Cursor[Any], slot: int, parts: Sequence[Part]) -> None:
+    """The head, whose lock everybody waits for from here to the commit, and the batches under it, in one statement."""
+    before, befores = 0, []
+    for part in parts:
+        befores.append(before)
+        before += len(part.fresh)
+    cursor.execute(
+        "with grown as (update ledger_head set size = size + %s where id = 1 returning size - %s as first) "
+        "insert into ledger_batch (first_index, batch, n, source_id, slot) "
+        "select first + before, batch, n, source_id, %s from grown, "
+        "unnest(%s::bigint[], %s::bigint[], %s::int[], %s::int[]) as b (before, batch, n, source_id) "
+        "returning batch, first_index",
+        (
+            before,
+            before,
+            slot,
+            befores,
+            [part.number for part in parts],
+            [len(part.fresh) for part in parts],
+            [part.source_id for part in parts],
+        ),
+    )
+    firsts = dict(cursor.fetchall())
+    for part in parts:
+        part.first = firsts[part.number]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Written:
+    """What a transaction has written; the answers are made from it once it is committed."""
+
+    refused: dict[int, errors.TouchstoneError]
+    parts: Sequence[Part]
+    older: dict[tuple[int, int], int]
+
+    def outcomes(self, batches: Sequence[Batch]) -> list[Outcome]:
+        placed = {part.source_id: iter(part.placed(self.older)) for part in self.parts}
+        return [
+            self.refused.get(id(batch)) or list(itertools.islice(placed[batch.source_id], len(batch.entries)))
+            for batch in batches
+        ]
 
 
 def _places(cursor: psycopg.Cursor[Any], places: Sequence[tuple[int, int]]) -> dict[tuple[int, int], int]:
+    if not places:
+        return {}
     cursor.execute(
         "select b.batch, b.first_index from ledger_batch b where b.batch = any(%s)", ([batch for batch, _ in places],)
     )
@@ -263,21 +319,6 @@ def _skip(cursor: psycopg.Cursor[Any], source_id: int, items: Sequence[Skipped])
         "insert into ledger_skipped (source_id, sequence, reason) values (%s, %s, %s) on conflict do nothing",
         [(source_id, i.sequence, i.reason) for i in items if i.sequence is not None],
     )
-
-
-def event_id(now_ms: int | None = None) -> str:
-    """A UUIDv7 (RFC 9562 section 5.7): 48 bits of Unix milliseconds, then random bits."""
-    value = (now_ms if now_ms is not None else time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10))
-    value = value & ~(0xF << 76) | 0x7 << 76
-    value = value & ~(0x3 << 62) | 0x2 << 62
-    return str(uuid.UUID(int=value))
-
-
-def dedupe_key(source_id: int, source_event_id: str, occurred_at: dt.datetime | None) -> bytes:
-    """4 bytes of the hour in which it happened (0 for sources without times), then 12 bytes of SHA-256."""
-    bucket = max(0, int(occurred_at.timestamp()) // 3600) if occurred_at else 0
-    digest = hashlib.sha256(b"%d\0" % source_id + source_event_id.encode("utf-8", "surrogatepass")).digest()
-    return bucket.to_bytes(4, "big") + digest[:12]
 
 
 def own_source_id() -> int:

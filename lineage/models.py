@@ -104,7 +104,7 @@ class SourceHealth(models.Model):
     """The last that was heard from a source. Derived; the log's custody events are the evidence.
 
     `usual_seconds` between heartbeats; `pending` items in its spool, not moving since `waiting_since`; `reader` what keeps it
-    from reading its database, since `reader_since`.
+    from reading its database, since `reader_since`. `put_off`: how often it was told to wait, since the store was behind.
     """
 
     source = models.OneToOneField(Source, on_delete=models.PROTECT, primary_key=True)
@@ -118,6 +118,8 @@ class SourceHealth(models.Model):
     waiting_since = models.DateTimeField(null=True)
     reader = models.TextField(blank=True, default="")
     reader_since = models.DateTimeField(null=True)
+    put_off = models.BigIntegerField(default=0)
+    put_off_at = models.DateTimeField(null=True)
 
 
 class Identity(models.Model):

@@ -46,6 +46,8 @@ def metrics(request: HttpRequest) -> HttpResponse:
         "touchstone_sealed_to": state["sealed_to"],
         "touchstone_quarantined_total": state["quarantined"],
         "touchstone_conflicts_total": state["conflicts"],
+        "touchstone_backlog": state["size"] - state["sealed_to"],
+        "touchstone_put_off_total": state["put_off"],
         "touchstone_alarms": len(state["alarms"]),
     }
     lines = [f"# TYPE {name} gauge\n{name} {value}" for name, value in gauges.items()]

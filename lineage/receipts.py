@@ -16,4 +16,4 @@ def sign(promises: Sequence[notes.Promise]) -> str | None:
     if not promises:
         return None
     now = format_time(dt.datetime.now(dt.UTC))
-    return notes.sign_receipt(notes.Receipt(settings.ORIGIN, now, tuple(promises)), keys.load("receipt")).decode()
+    return notes.sign_receipt(notes.Receipt(settings.ORIGIN, now, tuple(promises)), keys.signer("receipt")).decode()

@@ -70,6 +70,7 @@ from lineage.events.terms import (
     Verdict,
 )
 from lineage.events.text import (
+    CANONICAL_TIME,
     bounded_statement,
     bounded_value,
     clean_text,
@@ -85,6 +86,7 @@ decode_event = msgspec.json.Decoder(Event).decode
 encode = msgspec.json.Encoder(order="sorted").encode
 
 __all__ = [
+    "CANONICAL_TIME",
     "CLASS_OF_OP",
     "GROUPS",
     "GROUP_FIELDS",

@@ -15,8 +15,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from lineage.errors import NoteInvalid
+from lineage.merkle import MAX_SIZE
 from lineage.notes.checkpoints import decimal
 from lineage.notes.keys import SignerKey, VerifierKey
 from lineage.notes.signed import sign, verify
@@ -28,14 +30,13 @@ _PROMISE = re.compile(r"([0-9]{1,19}) ([0-9a-f]{64}) ((?:[0-9a-f]{2}){8,32})")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
 
 
-@dataclass(frozen=True)
-class Promise:
+class Promise(NamedTuple):
     """One record's place in the log: its index, leaf hash (32 bytes) and dedupe key (8 to 32 bytes).
 
     The source can compute the key from its own record, so the receipt says which record was taken.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # a tuple's own method, which nobody asks for here
     leaf_hash: bytes
     key_hash: bytes
 
@@ -52,11 +53,17 @@ class Receipt:
 
 def sign_receipt(receipt: Receipt, key: str | SignerKey) -> bytes:
     """The signed note of a receipt; NoteInvalid if a part cannot stand in one."""
+    if not all(_stands(*each) for each in receipt.promises):
+        raise NoteInvalid("A promise is not an index, a leaf hash of 32 bytes and a record key of 8 to 32.")
     lines = [HEADER, receipt.origin, receipt.accepted_at, str(receipt.within_s)]
-    lines += [f"{each.index} {each.leaf_hash.hex()} {each.key_hash.hex()}" for each in receipt.promises]
-    text = "\n".join(lines) + "\n"
-    _parse(text)
-    return sign(text, key)
+    lines += [f"{index} {leaf.hex()} {record.hex()}" for index, leaf, record in receipt.promises]
+    # Each promise is checked above: to read a thousand lines again would cost more than to sign them.
+    _parse("\n".join(lines[:5]) + "\n")
+    return sign("\n".join(lines) + "\n", key)
+
+
+def _stands(index: int, leaf_hash: bytes, key_hash: bytes) -> bool:
+    return 0 <= index <= MAX_SIZE and len(leaf_hash) == 32 and 8 <= len(key_hash) <= 32
 
 
 def verify_receipt(note: bytes | str, vkeys: Iterable[str | VerifierKey]) -> Receipt:

@@ -44,6 +44,7 @@ def integrity(viewer: Viewer) -> dict[str, Any]:
         sealed_to = rows("select ledger_sealed_to() as n")[0]["n"]
         quarantined = rows("select count(*) as n from ledger_quarantine")[0]["n"]
         conflicts = rows("select count(*) as n from ledger_conflict")[0]["n"]
+        put_off = rows("select coalesce(sum(put_off), 0)::bigint as n from lineage_sourcehealth")[0]["n"]
     now = dt.datetime.now(dt.UTC)
     lag = (now - waiting).total_seconds() if waiting else 0.0
     newest = checkpoints[0] if checkpoints else None
@@ -56,7 +57,7 @@ def integrity(viewer: Viewer) -> dict[str, Any]:
         "size": size, "checkpoint_size": newest["size"] if newest else 0, "checkpoint_at": newest["at"] if newest else None,
         "lag_seconds": lag, "state": state, "alarms": standing, "origin": settings.ORIGIN, "checkpoints": checkpoints,
         "root": newest["root"] if newest else None, "segments": segments, "sealed_to": sealed_to,
-        "quarantined": quarantined, "conflicts": conflicts, "sources": source_rows(viewer),
+        "quarantined": quarantined, "conflicts": conflicts, "put_off": put_off, "sources": source_rows(viewer),
         "outside": held, "witnesses": [each for each in held if each["kind"] == "witness"],
         "held": words.held_outside(holdings, size, most=1),
     }  # fmt: skip

@@ -15,8 +15,7 @@ from lineage.sources.pgoutput import without_nul
 
 OWN_CUSTODY = frozenset({"heartbeat", "canary", "gap"})
 PART_OF_KIND = {"session": "session", "decision": "decision", "state": "state", "custody": "custody"}
-TIMES = (("occurred_at",), ("session", "started_at"), ("session", "ended_at"), ("approval", "decided_at"),
-         ("approval", "expires_at"))  # fmt: skip
+TIMES_OF_PARTS = {"session": ("started_at", "ended_at"), "approval": ("decided_at", "expires_at")}
 _WHOLE = frozenset({"text", "value", "message", "source_event_id"})
 _LONG = frozenset({"purpose", "detail", "reason"})
 _STORE_FIELDS = frozenset(events.STORE_FIELDS)
@@ -62,15 +61,21 @@ def _refuse_store_words(members: dict[str, Any]) -> None:
 
 
 def _normalise_times(members: dict[str, Any]) -> None:
-    for path in TIMES:
-        holder: Any = members if len(path) == 1 else members.get(path[0])
-        text = holder.get(path[-1]) if isinstance(holder, dict) else None
-        if not isinstance(text, str):
-            continue
+    _normalise_time(members, "occurred_at")
+    for part, names in TIMES_OF_PARTS.items():
+        holder = members.get(part)
+        if isinstance(holder, dict):
+            for name in names:
+                _normalise_time(holder, name, f"{part}.")
+
+
+def _normalise_time(holder: dict[str, Any], name: str, where: str = "") -> None:
+    text = holder.get(name)
+    if isinstance(text, str):
         try:
-            holder[path[-1]] = feed.when(text)[0]
+            holder[name] = feed.when(text)[0]
         except ValueError:
-            raise JsonRefused("time", f"{'.'.join(path)} is not an RFC 3339 time with a zone") from None
+            raise JsonRefused("time", f"{where}{name} is not an RFC 3339 time with a zone") from None
 
 
 def _convert(members: dict[str, Any]) -> Event:
@@ -145,4 +150,4 @@ def _statement(said: Statement) -> Statement:
     bounded = events.bounded_statement(said.text or "", redaction=said.redaction)
     if bounded.state == "whole" and said.state == "truncated":
         return said
-    return msgspec.structs.replace(bounded, fingerprint=said.fingerprint)
+    return msgspec.structs.replace(bounded, fingerprint=said.fingerprint) if said.fingerprint else bounded

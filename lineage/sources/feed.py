@@ -257,7 +257,7 @@ def json_item(raw: bytes) -> tuple[Any, str, tuple[str, ...]]:
         encoded = _encode_sorted(value)
     except (*DECODE_ERRORS, OverflowError):
         raise JsonRefused("not-json", "the item is not valid JSON in UTF-8") from None
-    if len(encoded) != len(text) and _doubled_key(text):
+    if len(encoded) != len(text) and len(encoded) != len(msgspec.json.format(text, indent=-1)) and _doubled_key(text):
         flags = (*flags, "doubled_key")
     return value, hashlib.sha256(raw if flags else encoded).hexdigest(), flags
 
@@ -294,14 +294,11 @@ def too_deep(raw: bytes) -> bool:
     return False
 
 
-_CANONICAL_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
-
-
 def when(text: str | None) -> tuple[str | None, events.Quality]:
     """A time in the model's form with its quality, from RFC 3339 text. ValueError when it is not a time."""
     if text is None:
         return None, "unknown"
-    if len(text) == 27 and _CANONICAL_TIME.fullmatch(text):
+    if len(text) == 27 and events.CANONICAL_TIME.fullmatch(text):
         dt.datetime.fromisoformat(text)
         return text, "source"
     try:

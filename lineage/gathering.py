@@ -1,0 +1,81 @@
+"""Batches that come at once share a transaction: while one commits, those that come meanwhile wait for the next.
+
+Nobody waits for company: the first to come appends at once. Each batch has its own outcome (`ledger.append_all`).
+"""
+
+from __future__ import annotations
+
+import threading
+
+from lineage import ledger
+
+RECORDS_MOST = 10_000
+BYTES_MOST = 16 << 20
+
+
+class _Waiting:
+    """A batch in line. `turn` is released when its outcome is there, or when it is this one's turn to append."""
+
+    __slots__ = ("batch", "outcome", "size", "turn")
+
+    def __init__(self, batch: ledger.Batch) -> None:
+        self.batch = batch
+        self.size = sum(len(row.body) for row in batch.rows)
+        self.outcome: ledger.Outcome | BaseException | None = None
+        self.turn = threading.Lock()
+        self.turn.acquire()
+
+
+class Gathering:
+    """The line of one process. Threads append for each other: whose turn it is takes along all that wait."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._line: list[_Waiting] = []
+        self._is_busy = False
+
+    def append(self, batch: ledger.Batch) -> list[ledger.Placed]:
+        """As `ledger.append`, for one of several threads. Raises what became of this batch alone."""
+        mine = _Waiting(batch)
+        with self._guard:
+            self._line.append(mine)
+            is_first, self._is_busy = not self._is_busy, True
+        if not is_first:
+            mine.turn.acquire()
+        if mine.outcome is None:
+            self._lead()
+        if isinstance(mine.outcome, list):
+            return mine.outcome
+        raise mine.outcome or RuntimeError("a batch came to no outcome")
+
+    def _lead(self) -> None:
+        """Appends for all that wait, then leaves the lead to the first of those that came meanwhile."""
+        with self._guard:
+            taken = self._take()
+        outcomes: list[ledger.Outcome | BaseException] = []
+        try:
+            outcomes += ledger.append_all([each.batch for each in taken])
+        except BaseException as error:
+            # Not one of those that wait may be left waiting, whatever ends this thread.
+            outcomes = [error] * len(taken)
+            raise
+        finally:
+            with self._guard:
+                following = self._line[0] if self._line else None
+                self._is_busy = following is not None
+            for each, outcome in zip(taken, outcomes, strict=True):
+                each.outcome = outcome
+                each.turn.release()
+            if following is not None:
+                following.turn.release()
+
+    def _take(self) -> list[_Waiting]:
+        """The longest beginning of the line that one transaction may hold; at least its first."""
+        records = size = count = 0
+        for each in self._line:
+            records, size = records + len(each.batch.entries), size + each.size
+            if count and (records > RECORDS_MOST or size > BYTES_MOST):
+                break
+            count += 1
+        taken, self._line = self._line[:count], self._line[count:]
+        return taken
