@@ -30,23 +30,37 @@ def parse(body: bytes, **options: Any) -> Iterator[Event | Quarantined | Skipped
 def event(item: Item) -> Event | Quarantined:
     """The one output of one native object."""
     try:
-        members, sha256, flags = feed.json_item(item.raw)
-        if not isinstance(members, dict):
-            raise JsonRefused("event-invalid", "an event is a JSON object")
-        if "doubled_key" in flags:
-            raise JsonRefused("doubled-key", "a key comes twice in one object")
-        if b"\\u0000" in item.raw:
-            members = without_nul(members)
-            flags = (*flags, "nul_removed")
-        if flags:
-            members["flags"] = [*_list(members.get("flags")), *flags]
-        _refuse_store_words(members)
-        _normalise_times(members)
-        return _complete(_convert(members), item, sha256)
+        return _event(item)
+    except (JsonRefused, msgspec.ValidationError) as error:
+        # What follows the model is never deep: only what does not is looked at for that, and told so first.
+        return _refused(item, error)
+
+
+def _refused(item: Item, error: JsonRefused | msgspec.ValidationError) -> Quarantined:
+    try:
+        feed.refuse_deep(item.raw)
     except JsonRefused as refusal:
-        return item.quarantined(refusal.code, refusal.reason)
-    except msgspec.ValidationError as error:
-        return item.quarantined("event-invalid", f"the item does not follow the event model: {feed.safe(error)}")
+        error = refusal
+    if isinstance(error, JsonRefused):
+        return item.quarantined(error.code, error.reason)
+    return item.quarantined("event-invalid", f"the item does not follow the event model: {feed.safe(error)}")
+
+
+def _event(item: Item) -> Event:
+    members, sha256, flags = feed.json_item(item.raw, may_be_deep=True)
+    if not isinstance(members, dict):
+        raise JsonRefused("event-invalid", "an event is a JSON object")
+    if "doubled_key" in flags:
+        raise JsonRefused("doubled-key", "a key comes twice in one object")
+    if b"\\u0000" in item.raw:
+        feed.refuse_deep(item.raw)
+        members = without_nul(members)
+        flags = (*flags, "nul_removed")
+    if flags:
+        members["flags"] = [*_list(members.get("flags")), *flags]
+    _refuse_store_words(members)
+    _normalise_times(members)
+    return _complete(_convert(members, item.raw), item, sha256)
 
 
 def _list(value: Any) -> list[Any]:
@@ -78,12 +92,13 @@ def _normalise_time(holder: dict[str, Any], name: str, where: str = "") -> None:
             raise JsonRefused("time", f"{where}{name} is not an RFC 3339 time with a zone") from None
 
 
-def _convert(members: dict[str, Any]) -> Event:
+def _convert(members: dict[str, Any], raw: bytes) -> Event:
     try:
         return msgspec.convert(members, Event)
     except msgspec.ValidationError as error:
         if "of length <=" not in str(error):
             raise
+    feed.refuse_deep(raw)
     members = _cut(members)
     members["flags"] = [*_list(members.get("flags")), "truncated"]
     return msgspec.convert(members, Event)

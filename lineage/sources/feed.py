@@ -237,14 +237,15 @@ def _custody(item: Item) -> Event | Quarantined:
     )
 
 
-def json_item(raw: bytes) -> tuple[Any, str, tuple[str, ...]]:
+def json_item(raw: bytes, *, may_be_deep: bool = False) -> tuple[Any, str, tuple[str, ...]]:
     """The value of one JSON item, the SHA-256 of its re-encoding with sorted keys, and flags.
 
     Flags: `doubled_key`, `invalid_utf8`; with one of them the hash is over the bytes as received, because the
-    re-encoding would hide something. Raises `JsonRefused` for what is not JSON or nested too deep.
+    re-encoding would hide something. Raises `JsonRefused` for what is not JSON or nested too deep; with `may_be_deep`
+    the caller sees to that, since it costs as much as all else.
     """
-    if too_deep(raw):
-        raise JsonRefused("too-deep", f"nested deeper than {DEPTH_LIMIT} levels")
+    if not may_be_deep:
+        refuse_deep(raw)
     flags: tuple[str, ...] = ()
     text = raw
     try:
@@ -280,6 +281,12 @@ def _doubled_key(raw: bytes) -> bool:
 
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
 _BRACKET = re.compile(rb"[\[\]{}]")
+
+
+def refuse_deep(raw: bytes) -> None:
+    """Raises `JsonRefused` for JSON that is nested deeper than the limit."""
+    if too_deep(raw):
+        raise JsonRefused("too-deep", f"nested deeper than {DEPTH_LIMIT} levels")
 
 
 def too_deep(raw: bytes) -> bool:
