@@ -2,7 +2,8 @@
 
 The product runs as `bin/serve` runs it; the log grows from size to size, and `bin/manage report` makes a report over all
 of it, as a person would. One access in twenty is a direct write by a human, on an approved ticket but for one in twenty-five.
-Memory is what that process and its renderer hold together, looked at every 20 ms. `bin/bench report 20000` takes one size.
+Memory is what that process and its renderer hold together, looked at every 20 ms. Beside it the same file is checked as its
+reader checks it, every test run and every sample drawn again (`lineage.verify`). `bin/bench report 20000` takes one size.
 """
 
 from __future__ import annotations
@@ -41,24 +42,15 @@ def main() -> None:
     product = Product(data, TOUCHSTONE_QUERY_SECONDS="600")
     try:
         product.start()
-        token = product.manage(
-            "source",
-            "add",
-            "bench",
-            "--format",
-            "events",
-            "--environment",
-            "production",
-            "--datasource",
-            "bench",
-            "--asserts",
-            "actor",
-        )
+        token = product.manage(*SOURCE, "bench", "--datasource", "bench", "--asserts", "actor")
+        (data / "policy.txt").write_text(product.manage("policy"))
         since = dt.datetime.now(dt.UTC).replace(microsecond=0) - dt.timedelta(seconds=PERIOD_SECONDS + 3600)
         approve(product, since)
         print(f"{machine()}; one report of kind {KIND}, of the whole log\n")
-        print("| accesses | tested | deviating | seconds | peak MiB | PDF bytes | archive bytes |")
-        print("|---|---|---|---|---|---|---|")
+        print(
+            "| accesses | tested | deviating | made in s | peak MiB | checked in s | peak MiB | PDF bytes | archive bytes |"
+        )
+        print("|---|---|---|---|---|---|---|---|---|")
         done = 0
         for size in sizes:
             _feeding.send(product.port, token, bodies(done, size, since), 4)
@@ -72,9 +64,7 @@ def main() -> None:
 def approve(product: Product, since: dt.datetime) -> None:
     """A hundred tickets, each approved by somebody else before the period."""
     at = (since - dt.timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    token = product.manage(
-        "source", "add", "desk", "--format", "events", "--environment", "production", "--asserts", "approval,actor"
-    )
+    token = product.manage(*SOURCE, "desk", "--asserts", "approval,actor")
     said = [
         {
             "kind": "decision", "source_event_id": f"CHG-{number}", "occurred_at": at, "occurred_at_quality": "source",
@@ -117,14 +107,20 @@ def line(product: Product, since: dt.datetime, size: int) -> None:
     wait_for(lambda: sealed(product) + UNSEALED_MOST >= written > 0, 900, "the log is sealed")
     out = product.data / "out"
     shutil.rmtree(out, ignore_errors=True)
-    seconds, peak = watched(product, "report", KIND, "--from", since.isoformat(),
-                            "--to", (since + dt.timedelta(seconds=PERIOD_SECONDS)).isoformat(), "--out", str(out))  # fmt: skip
+    until = since + dt.timedelta(seconds=PERIOD_SECONDS)
+    seconds, peak = watched(
+        product, "manage.py", "report", KIND, "--from", since.isoformat(), "--to", until.isoformat(), "--out", str(out)
+    )
+    archive = [word for path in out.glob("*.zip") for word in ("--archive", str(path))]
+    policy = str(product.data / "policy.txt")
+    file = str(next(out.glob("*.pdf")))
+    checked, held = watched(product, "-m", "lineage.verify", file, "--policy", policy, *archive)
     summary = msgspec.json.decode(next(out.glob("*.json")).read_bytes())
     counts = summary["counts"]
     sizes = [sum(path.stat().st_size for path in out.glob(f"*.{form}")) for form in ("pdf", "zip")]
     print(
         f"| {counts['population']:,} | {counts['tested']:,} | {counts['deviating']:,} | {seconds:.1f} | {peak / 2**20:,.0f} "
-        f"| {sizes[0]:,} | {sizes[1]:,} |",
+        f"| {checked:.1f} | {held / 2**20:,.0f} | {sizes[0]:,} | {sizes[1]:,} |",
         flush=True,
     )
     assert (counts["population"], counts["deviating"]) == (size, size // 500), counts
@@ -140,7 +136,7 @@ def watched(product: Product, *words: str) -> tuple[float, int]:
     """Seconds, and the most bytes that the command and its children held at one time."""
     started = time.perf_counter()
     command = subprocess.Popen(
-        [sys.executable, "manage.py", *words],
+        [sys.executable, *words],
         cwd=ROOT, env=product.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     peak, over = [0], threading.Event()
