@@ -58,6 +58,11 @@ class Question(msgspec.Struct, frozen=True):
     statements: tuple[str, ...]
     is_total: bool = False
 
+    @property
+    def most(self) -> int:
+        """How far is counted: lists say no more than that there are more."""
+        return COUNT_MOST if str(COUNT_MOST + 1) in self.statements[-1] else 2**62
+
 
 def _capped(table: str, condition: str) -> str:
     return f"select count(*) from (select 1 from {table} where {condition} limit {COUNT_MOST + 1}) found"
