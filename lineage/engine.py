@@ -168,6 +168,8 @@ def _connect(memory: str = MEMORY) -> duckdb.DuckDBPyConnection:
         "set python_enable_replacements = false",
         "set autoinstall_known_extensions = false",
         "set autoload_known_extensions = false",
+        # Footers are remembered: they hold no value (`rowgroups.STATED`), and names of files are never used again.
+        "set parquet_metadata_cache = true",
         "set TimeZone = 'UTC'",
         f"set temp_directory = '{Path(settings.DATA_DIR) / 'spill'}'",
     ):

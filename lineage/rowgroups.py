@@ -14,6 +14,14 @@ import pyarrow.parquet as pq
 ROWS_MOST, BYTES_MOST = 20_000, 64 << 20
 """Of one row group; whichever comes first."""
 BATCH_ROWS = 2_000
+STATED = ("index", "occurred_at", "received_at")
+"""Columns of which a file's footer states the least and the greatest value: nothing that an erasure takes, since processes
+remember footers."""
+
+
+def stated(schema: pa.Schema) -> list[str] | bool:
+    """Which columns of a file the writer is to state so."""
+    return [name for name in STATED if name in schema.names] or False
 
 
 def batches(path: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
@@ -51,7 +59,7 @@ class Writer:
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self.schema, self.rows = schema, 0
         self._file = path.open("wb")
-        self._writer = pq.ParquetWriter(self._file, schema, compression="zstd")
+        self._writer = pq.ParquetWriter(self._file, schema, compression="zstd", write_statistics=stated(schema))
         self._held: list[pa.Table] = []
 
     def add(self, part: pa.RecordBatch | pa.Table) -> None:

@@ -58,7 +58,9 @@ class Folder:
         files = {}
         for table_name, table in tables.items():
             path = draft / f"{table_name}.parquet"
-            pq.write_table(table, path, compression="zstd", row_group_size=20_000)
+            pq.write_table(
+                table, path, compression="zstd", row_group_size=20_000, write_statistics=rowgroups.stated(table.schema)
+            )
             sync(path)
             files[table_name] = described(path)
         self.keep(name)

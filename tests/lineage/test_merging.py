@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import settings as tried
 from hypothesis import strategies as st
 
-from lineage import erasures, errors, fsck, keeper, locks, merging, queries, segments, tree
+from lineage import erasures, errors, fsck, keeper, locks, merging, queries, rowgroups, segments, tree
 from lineage.access import Viewer
 from lineage.erasures import execution
 from tests import merges, story
@@ -120,6 +120,19 @@ def test_a_merge_keeps_every_record_byte_for_byte_and_the_old_files_for_their_re
 
 def rows(folder: str, name: str) -> Any:
     return pq.read_table(segments.storage().path(folder, name)).to_pylist()
+
+
+@pytest.mark.slow
+def test_no_footer_of_a_sealed_file_states_a_value_that_an_erasure_could_take(
+    pair: tuple[Viewer, Viewer], tmp_path: Path
+) -> None:
+    merges.everything()
+    forgetting.locked(erasures.execute, approved(pair))
+    files = [pq.ParquetFile(path).metadata for path in tmp_path.glob("segments/*/*.parquet")]
+    assert len(files) > 3 * len(merging.SCHEMAS)
+    groups = [file.row_group(n) for file in files for n in range(file.num_row_groups)]
+    columns = [group.column(n) for group in groups for n in range(group.num_columns)]
+    assert {c.path_in_schema for c in columns if c.statistics} == set(rowgroups.STATED)
 
 
 @pytest.mark.slow

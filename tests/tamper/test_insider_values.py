@@ -18,6 +18,7 @@ from django.db import DatabaseError, connection
 from lineage import archive, checkpoints, commitment, erasures, health, packfile, queries, segments
 from lineage.access import Viewer
 from lineage.erasures import execution
+from tests import merges
 from tests.lineage import forgetting
 from tests.tamper.insider import ADMIN, Insider, failed, faults, judged, pack, policy
 
@@ -220,6 +221,21 @@ def test_a_record_hidden_from_the_search_is_missed_by_the_counts_by_fsck_and_by_
     with pytest.raises(SystemExit):
         call_command("fsck")
     assert len([each for each in queries.findings(ADMIN).items if each["rule"] == "count-mismatch"]) == 1
+
+
+def test_what_is_changed_in_merged_files_is_found_as_in_those_that_were_merged(insider: Insider) -> None:
+    segments.seal()
+    insider.sign(3)
+    segments.seal()
+    assert merges.everything() == 1
+    assert faults() == ""
+    hide(insider, "touches")
+    assert "Segment 0: touches does not follow from its records from 0 on." in faults()
+    table = pq.read_table(insider.folder() / "disclosures.parquet")
+    insider.replace("disclosures", table.filter(pc.not_equal(table["index"], 7)))
+    assert "Record 7: its groups are not those that it commits to." in faults()
+    insider.act("update ledger_segment set next_index = 8")
+    assert "Segment 0: events holds rows that no record leads to." in faults()
 
 
 def test_derived_files_that_claim_another_version_are_not_left_out_of_the_comparison(insider: Insider) -> None:
