@@ -7,7 +7,6 @@ manifest row commits; folder names are never reused. The storage class here is t
 from __future__ import annotations
 
 import bisect
-import dataclasses
 import hashlib
 import os
 import shutil
@@ -24,25 +23,20 @@ import pyarrow.parquet as pq
 from django.conf import settings
 from django.db import connection, transaction
 
-from lineage import commitment, durable, errors, locks, merkle, projections, rowgroups, tree
+from lineage import durable, errors, locks, projections, rowgroups, sealing, tree
 from lineage.events import GROUPS
+from lineage.records import DISCLOSURES as DISCLOSURES
+from lineage.records import LEAVES as LEAVES
+from lineage.records import Record as Record
+from lineage.records import unopened as unopened
 
-SEGMENT_MOST = 200_000
+SEGMENT_MOST = 50_000
+"""Of one seal: it takes a few seconds, in which no checkpoint is made."""
 READ_MOST = 20_000
+BATCH_MOST = 100_000
+"""No batch has more records: so far before an index the batch begins that holds it."""
 MERGED = "m"
 """The end of the name of a folder that was merged."""
-LEAVES = pa.schema([("index", pa.int64()), ("leaf", pa.binary())])
-DISCLOSURES = pa.schema([("index", pa.int64()), ("group", pa.string()), ("salt", pa.binary()), ("value", pa.binary())])
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Record:
-    """One leaf with what is disclosed of it: group -> exact bytes, and group -> salt. An erased group is None."""
-
-    index: int
-    leaf: bytes
-    groups: dict[str, bytes | None]
-    salts: dict[str, bytes | None]
 
 
 class Folder:
@@ -50,21 +44,6 @@ class Folder:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-
-    def write(self, tables: dict[str, pa.Table]) -> tuple[str, dict[str, dict[str, Any]]]:
-        """Writes the tables as zstd Parquet into a new folder, durably; returns its name and the files' hashes."""
-        name = new_name()
-        draft = self.draft(name)
-        files = {}
-        for table_name, table in tables.items():
-            path = draft / f"{table_name}.parquet"
-            pq.write_table(
-                table, path, compression="zstd", row_group_size=20_000, write_statistics=rowgroups.stated(table.schema)
-            )
-            sync(path)
-            files[table_name] = described(path)
-        self.keep(name)
-        return name, files
 
     def draft(self, name: str) -> Path:
         """Makes the folder of a segment that is being written."""
@@ -134,7 +113,7 @@ def sealed_to() -> int:
 
 
 def seal(*, least: int = 1) -> int:
-    """Seals everything under the last checkpoint, if at least `least` events wait; returns how many were sealed.
+    """Seals what is under the last checkpoint, `SEGMENT_MOST` records at most, if `least` wait; returns how many were sealed.
 
     Call under the keeper's advisory lock. The manifest commit is what makes it so; killed before, nothing happened.
     """
@@ -145,62 +124,23 @@ def seal(*, least: int = 1) -> int:
     following = min(covered, first + SEGMENT_MOST)
     if following - first < max(1, least):
         return 0
-    records = list(journal(first, following))
-    if len(records) != following - first:
-        raise errors.LedgerBroken(
-            f"The journal holds {len(records)} of {following - first} records from {first}. Nothing was sealed; run fsck.",
-            alarm="record-missing",
-        )
-    for record, signed in zip(records, tree.hashes().read(first, following), strict=True):
-        if merkle.leaf_hash(record.leaf) != signed:
-            raise errors.LedgerBroken(
-                f"Record {record.index} is not the one that was signed. Nothing was sealed; run fsck.",
-                alarm="log-rewritten",
-            )
-        # Nothing is erased before it is sealed: here every group is held.
-        fault = unopened(record)
-        if fault or None in record.groups.values():
-            raise errors.LedgerBroken(
-                f"{fault or f'Record {record.index}: a group is gone.'} Nothing was sealed; run fsck.",
-                alarm="log-rewritten",
-            )
-    name, files = storage().write(_tables(records))
-    for derived in ("events", "touches"):
-        files[derived]["projection"] = projections.VERSION
-    times = [msgspec.json.decode(r.leaf)["received_at"] for r in records]
+    place, name = storage(), new_name()
+    draft = place.draft(name)
+    try:
+        earliest, latest = sealing.write(draft, first, following, journal, tree.hashes().read)
+        files = {table: described(draft / f"{table}.parquet") for table in sealing.SCHEMAS}
+        for derived in ("events", "touches"):
+            files[derived]["projection"] = projections.VERSION
+        place.keep(name)
+    except BaseException:
+        place.discard(name)
+        raise
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
             "select ledger_publish(%s, %s, %s, %s, %s, %s)",
-            [first, following, name, msgspec.json.encode(files).decode(), min(times), max(times)],
+            [first, following, name, msgspec.json.encode(files).decode(), earliest, latest],
         )
     return following - first
-
-
-def unopened(record: Record) -> str:
-    """Says which group of the record is not the one that its leaf commits to; empty when each that is held is."""
-    committed = msgspec.json.decode(record.leaf)["groups"]
-    if set(record.groups) != set(committed):
-        return f"Record {record.index}: its groups are not those that it commits to."
-    for group, value in record.groups.items():
-        salt = record.salts[group]
-        if value is not None and (salt is None or commitment.digest(salt, value) != committed[group]):
-            return f"Record {record.index}: the group {group} is not what was accepted."
-    return ""
-
-
-def _tables(records: Sequence[Record]) -> dict[str, pa.Table]:
-    events, touches = projections.tables((r.index, r.leaf, r.groups.values()) for r in records)
-    disclosed = [
-        {"index": r.index, "group": group, "salt": r.salts[group], "value": value}
-        for r in records
-        for group, value in r.groups.items()
-    ]
-    return {
-        "leaves": pa.Table.from_pylist([{"index": r.index, "leaf": r.leaf} for r in records], schema=LEAVES),
-        "disclosures": pa.Table.from_pylist(disclosed, schema=DISCLOSURES),
-        "events": events,
-        "touches": touches,
-    }
 
 
 def journal(first: int, following: int) -> Iterator[Record]:
@@ -211,9 +151,9 @@ def journal(first: int, following: int) -> Iterator[Record]:
         cursor.execute(
             f"select b.first_index + j.ordinal, j.leaf, {columns} "  # noqa: S608 - fixed group names
             "from ledger_batch b join ledger_journal j on j.slot = b.slot and j.batch = b.batch "
-            "where b.first_index < %s and b.first_index + b.n > %s "
-            "and b.first_index + j.ordinal >= %s and b.first_index + j.ordinal < %s order by 1",
-            (following, first, first, following),
+            "where b.first_index < %s and b.first_index > %s "
+            "and b.first_index + j.ordinal >= %s and b.first_index + j.ordinal < %s order by b.first_index, j.ordinal",
+            (following, first - BATCH_MOST, first, following),
             binary=True,
         )
         for index, leaf, *pairs in cursor:
@@ -285,9 +225,9 @@ def _journal_leaves(first: int, following: int) -> list[tuple[int, bytes]]:
         cursor.execute(
             "select b.first_index + j.ordinal, j.leaf "
             "from ledger_batch b join ledger_journal j on j.slot = b.slot and j.batch = b.batch "
-            "where b.first_index < %s and b.first_index + b.n > %s "
-            "and b.first_index + j.ordinal >= %s and b.first_index + j.ordinal < %s order by 1",
-            (following, first, first, following),
+            "where b.first_index < %s and b.first_index > %s "
+            "and b.first_index + j.ordinal >= %s and b.first_index + j.ordinal < %s order by b.first_index, j.ordinal",
+            (following, first - BATCH_MOST, first, following),
             binary=True,
         )
         return cursor.fetchall()

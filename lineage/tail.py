@@ -8,13 +8,11 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lineage import projections
+from lineage import projections, segments
 
-READ_MOST = 5_000
+READ_MOST = 2_000
 """Records that are held as rows and Python objects at one time."""
 PARTS_MOST = 64
-BATCH_MOST = 100_000
-"""More than a batch can hold: so far behind an index the batch begins that holds it."""
 ROWS = (
     "select b.first_index + j.ordinal, j.leaf, j.actor, j.action, j.statement, j.change "
     "from ledger_batch b join ledger_journal j on j.slot = b.slot and j.batch = b.batch "
@@ -48,7 +46,7 @@ class Tail:
         self.next_index = max(self.next_index, sealed_to)
         while self.next_index < size:
             end = min(size, self.next_index + READ_MOST)
-            cursor.execute(ROWS, {"first": self.next_index, "end": end, "far": BATCH_MOST}, binary=True)
+            cursor.execute(ROWS, {"first": self.next_index, "end": end, "far": segments.BATCH_MOST}, binary=True)
             events, touches = projections.tables((row[0], row[1], row[2:]) for row in cursor)
             self.parts.append(Part(end, events, touches))
             self.next_index = end

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+import gc
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
 from typing import Any
@@ -46,6 +48,19 @@ _APPROVALS = {"approval_request": "request_id", "approval_state": "state"}
 _CUSTODY = {"custody_type": "type", "custody_subject": "subject"}
 
 
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Python's collector would walk again and again through what is being made, and find nothing to collect."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+@_uncollected()
 def tables(rows: Iterable[Row]) -> tuple[pa.Table, pa.Table]:
     """The Arrow tables `EVENTS` and `TOUCHES` of (index, leaf, groups) rows.
 
