@@ -10,7 +10,7 @@ from lineage.coverage import weak
 from lineage.statements import keys
 from lineage.statements.parser import Node
 
-HINT = re.compile(r"publication|replica|pgaudit|log|wal_level|preload|slot|set_config", re.I)
+HINTS = ("publication", "replica", "pgaudit", "log", "wal_level", "preload", "slot", "set_config")
 """Texts without one of these words do nothing to the capture: their trees need no walk."""
 SLOT_FUNCTIONS = {
     "pg_drop_replication_slot": "drops a replication slot",
@@ -24,7 +24,8 @@ OPERATIONS = frozenset({"insert", "update", "delete", "truncate"})
 
 def weakened(text: str, trees: Sequence[Node], parameters: keys.Parameters) -> tuple[str, ...]:
     """What these statements take away from the capture, in phrases that follow "who"; mostly nothing."""
-    if not HINT.search(text):
+    lowered = text.lower()
+    if not any(hint in lowered for hint in HINTS):
         return ()
     found = (phrase for tree in trees for kind, fields in _walk(tree) for phrase in _said(kind, fields, parameters))
     return tuple(dict.fromkeys(found))

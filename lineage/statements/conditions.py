@@ -81,7 +81,7 @@ def _comparison(fields: Node) -> Kind | None:
         return None
     operator = names_of(fields["name"])[-1]
     if "A_Const" in left and "A_Const" in right and operator == "=":
-        if _same(left) == _same(right):
+        if _are_same(left, right):
             return "always"
         # 1 and 1.0 are written differently and are the same.
         return (
@@ -91,9 +91,14 @@ def _comparison(fields: Node) -> Kind | None:
         pattern = right.get("A_Const", {}).get("sval", {}).get("sval")
         return "always" if operator in ("~~", "~~*") and pattern is not None and not pattern.strip("%") else None
     others = right.get("List", {}).get("items", [right])
-    is_same = any(_same(left) == _same(other) for other in others)
+    is_same = any(_are_same(left, other) for other in others)
     accepts = operator in _SAME_ON_BOTH_SIDES or fields["kind"] in ("AEXPR_NOT_DISTINCT", "AEXPR_BETWEEN")
     return "always" if is_same and accepts else None
+
+
+def _are_same(one: Node, other: Node) -> bool:
+    """Whether they are written alike, wherever they stand."""
+    return one.keys() == other.keys() and bool(_bare(one) == _bare(other))
 
 
 def _same(node: Any) -> str:

@@ -14,7 +14,7 @@ from lineage.statements.results import Statement
 from lineage.statements.shapes import Shape, refilled, shape
 
 Look = Callable[[str, tuple[str | None, ...]], Statement]
-_SIZE_BYTES = 8 * 1024
+_SIZE_BYTES = 3 * 1024
 
 
 class _Example:
@@ -38,7 +38,7 @@ def _filled(example: Statement, found: Shape) -> Statement:
     return msgspec.structs.replace(example, effects=tuple([refilled(effect, names) for effect in example.effects]))
 
 
-_examples: Cache[_Example] = Cache(limit_bytes=16 * 1024 * 1024)
+_examples: Cache[_Example] = Cache(limit_bytes=64 * 1024 * 1024)
 forget = _examples.clear
 
 

@@ -21,6 +21,13 @@ _CALLS_BY_SYNTAX = {"JsonFuncExpr": "", "JsonScalarExpr": "json_scalar", "JsonSe
 """Functions that PostgreSQL 16 and 17 made a part of the grammar; the empty name stands in the expression."""
 _MERGE_VERBS = {"CMD_INSERT": "insert", "CMD_UPDATE": "update", "CMD_DELETE": "delete"}
 _FIXED_BY_ON = {"JOIN_INNER": (True, True), "JOIN_LEFT": (False, True), "JOIN_RIGHT": (True, False)}
+_NOTED = frozenset(_CALLS_BY_SYNTAX) | {
+    "SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt",
+    "ColumnRef", "A_Indirection", "FuncCall", "A_Expr", "SubLink",
+}  # fmt: skip
+"""Nodes that say something themselves."""
+_SILENT = frozenset({"A_Const", "ParamRef", "String", "name", "funcname", "location"})
+"""What holds neither columns nor calls: constants, and names of operators and functions."""
 _SEPARATE = frozenset(
     {"fromClause", "withClause", "intoClause", "lockingClause", "larg", "rarg", "sortClause", "groupClause"}
 )
@@ -257,7 +264,13 @@ class Visitor:
             if isinstance(node, list):
                 stack.extend(reversed(node))
             elif isinstance(node, dict):
-                stack += [value for kind, value in node.items() if self._goes_on(kind, value, scope)]
+                stack += [
+                    value
+                    for kind, value in node.items()
+                    if kind not in _SILENT
+                    and isinstance(value, (dict, list))
+                    and (kind not in _NOTED or self._goes_on(kind, value, scope))
+                ]
 
     def _goes_on(self, kind: str, value: Any, scope: Scope) -> bool:
         """Notes what one node says; returns whether its inner nodes are still to be seen."""

@@ -25,13 +25,14 @@ MOST_COMBINATIONS = 400
 _FIRST = 900_000_001
 _MARK = f"p{secrets.token_hex(8)}."
 """What nobody can have written: a constant of a text with parameters may be spelled in any way."""
-_LIMIT = r"\b(?:[lL][iI][mM][iI][tT]|[oO][fF][fF][sS][eE][tT])[ \n]+[0-9]"
-_VALUE = re.compile(
-    rf"({_LIMIT}+)|(?<![\w&$'\"])'([^'\\\0]*)'(?!')"
-    r"|(?<![\w.\"$])(?:((?:0|[1-9][0-9]{0,8})\.[0-9]{1,9})|[1-9][0-9]{0,8})(?![\w.\"$:])"
-)
+_LIMIT = r"\b(?:[lL][iI][mM][iI][tT]|[oO][fF][fF][sS][eE][tT])[ \n]+"
+_BEFORE_LIMITED = re.compile(_LIMIT + r"\Z")
+_VALUE = re.compile(r"'[^'\\\0]*'|[0-9]+(?:\.[0-9]+)?")
+_NUMBER = re.compile(r"(?:(0|[1-9][0-9]{0,8})\.[0-9]{1,9}|[1-9][0-9]{0,8})")
+_NOT_BEFORE_TEXT = re.compile(r"[\w&$'\"]")
+_NOT_BESIDE_NUMBER = re.compile(r"[\w.\"$:]")
 _REST = re.compile(
-    rf"(?:{_LIMIT}{{1,9}}(?![\w.])|[a-zA-Z_][a-zA-Z0-9_]*+|\?:?|\"[a-zA-Z_][a-zA-Z0-9_]*\"|0(?:\.0+)?(?![\w.])"
+    rf"(?:{_LIMIT}[0-9]{{1,9}}(?![\w.])|[a-zA-Z_][a-zA-Z0-9_]*+|\?:?|\"[a-zA-Z_][a-zA-Z0-9_]*\"|0(?:\.0+)?(?![\w.])"
     r"|[ \n\t\r,;*=<>+%().]++|-(?!-)|/(?!\*))*+",
     re.ASCII,
 )
@@ -142,23 +143,35 @@ def _split(sql: str) -> Shape | None:
     """0, and what stands behind LIMIT and OFFSET, stays in the text; other numbers have up to 9 digits on each side of a point."""
     values: list[str] = []
     kinds: list[str] = []
+    if "--" in sql or "/*" in sql or "$" in sql:
+        return None
 
     def left_out(match: re.Match[str]) -> str:
-        limit, quoted, fraction = match.groups()
-        if limit or (fraction and not fraction.strip("0.")):
-            return match[0]
-        if quoted is not None:
-            values.append(quoted)
-            kinds.append(_kind(quoted))
-            return "?:"
-        values.append(match[0])
-        kinds.append(_kind(fraction) if fraction else "i")
-        return "?." if fraction else "?"
+        found = match[0]
+        mark = _mark(found, sql, match.start(), match.end())
+        if mark is None:
+            return found
+        value = found[1:-1] if mark == "?:" else found
+        values.append(value)
+        kinds.append("i" if mark == "?" else _kind(value))
+        return mark
 
     text = _VALUE.sub(left_out, sql)
     if not 0 < len(values) <= MOST_VALUES or text.count("?") != len(values) or not _REST.fullmatch(text):
         return None
     return Shape(text, "".join(kinds), tuple(values), is_bound=False, are_distinct=_differ(values))
+
+
+def _mark(found: str, sql: str, start: int, end: int) -> str | None:
+    """What is left where this value stood; None where it stays, for it is no value or not a plain one."""
+    before, after = sql[start - 1 : start], sql[end : end + 1]
+    if found[0] == "'":
+        return "?:" if after != "'" and not _NOT_BEFORE_TEXT.match(before) else None
+    if _NOT_BESIDE_NUMBER.match(before) or _NOT_BESIDE_NUMBER.match(after) or not _NUMBER.fullmatch(found):
+        return None
+    if before.isspace() and _BEFORE_LIMITED.search(sql, max(0, start - 16), start):
+        return None
+    return "?" if "." not in found else "?." if found.strip("0.") else None
 
 
 def _is_free(sql: str, made: Sequence[str | None], shape: Shape) -> bool:
