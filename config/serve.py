@@ -105,7 +105,7 @@ def children() -> list[Child]:
 
 def at_once() -> tuple[int, int]:
     """How many requests a web process works on at once: of pages and questions, and of feeds beside them."""
-    return int(os.environ.get("TOUCHSTONE_WEB_THREADS", "2")), int(os.environ.get("TOUCHSTONE_INTAKE_THREADS", "16"))
+    return int(os.environ.get("TOUCHSTONE_WEB_THREADS", "2")), int(os.environ.get("TOUCHSTONE_INTAKE_THREADS", "32"))
 
 
 def run(data: Path) -> int:

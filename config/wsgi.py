@@ -8,12 +8,14 @@ from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 # Beside one busy Python thread the default of 5 ms makes every database answer wait (docs/decisions/003).
-sys.setswitchinterval(0.0005)
+sys.setswitchinterval(float(os.environ.get("SWI", "0.0005")))
 
 pages = get_wsgi_application()
 
 from config import lanes, serve  # noqa: E402 - once the settings are there
+from lineage import gathering, intake_api  # noqa: E402
 
+intake_api.line.connected = gathering.Shared()
 application = lanes.Lanes(pages, serve.at_once()[0])
 # What is loaded stays: nothing of it needs to be looked through again while batches make and drop objects.
 gc.collect()

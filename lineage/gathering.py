@@ -5,12 +5,43 @@ Nobody waits for company: the first to come appends at once. Each batch has its 
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from lineage import ledger
 
 RECORDS_MOST = 10_000
 BYTES_MOST = 16 << 20
+RESTED_SECONDS = 1.0
+
+
+class Shared:
+    """One connection to the database for threads that take turns. Not one for each: it costs more than a hundred records."""
+
+    def __init__(self) -> None:
+        self._connection: BaseDatabaseWrapper | None = None
+        self._used_at = 0.0
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[None]:
+        """For the length of the block it is this thread's. The caller sees to it that only one thread is in it."""
+        if self._connection is None:
+            self._connection = connections.create_connection(DEFAULT_DB_ALIAS)
+            self._connection.inc_thread_sharing()
+        elif time.monotonic() - self._used_at > RESTED_SECONDS:
+            self._connection.close_if_unusable_or_obsolete()
+        own, connections[DEFAULT_DB_ALIAS] = connections[DEFAULT_DB_ALIAS], self._connection
+        try:
+            yield
+        finally:
+            connections[DEFAULT_DB_ALIAS] = own
+            self._used_at = time.monotonic()
 
 
 class _Waiting:
@@ -27,9 +58,13 @@ class _Waiting:
 
 
 class Gathering:
-    """The line of one process. Threads append for each other: whose turn it is takes along all that wait."""
+    """The line of one process. Threads append for each other: whose turn it is takes along all that wait.
+
+    `connected` is entered by who appends, one after the other.
+    """
 
     def __init__(self) -> None:
+        self.connected: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
         self._guard = threading.Lock()
         self._line: list[_Waiting] = []
         self._is_busy = False
@@ -54,7 +89,8 @@ class Gathering:
             taken = self._take()
         outcomes: list[ledger.Outcome | BaseException] = []
         try:
-            outcomes += ledger.append_all([each.batch for each in taken])
+            with self.connected():
+                outcomes += ledger.append_all([each.batch for each in taken])
         except BaseException as error:
             # Not one of those that wait may be left waiting, whatever ends this thread.
             outcomes = [error] * len(taken)

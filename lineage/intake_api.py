@@ -16,7 +16,7 @@ from lineage.models import Source
 FEED = "application/vnd.touchstone.feed+json"
 STATUSES = ("accepted", "duplicate", "conflict", "quarantined", "skipped")
 ATTEMPTS = 3
-_line = gathering.Gathering()
+line = gathering.Gathering()
 _pressure = backlog.Pressure()
 
 
@@ -56,4 +56,4 @@ def _append(request: HttpRequest, source: Source, version: str) -> ingest.Accept
     options |= {name: request.GET[name] for name in ("line_prefix", "timezone", "unavailable") if name in request.GET}
     options["key"] = request.GET.getlist("key")
     read = ingest.admitted(source, read_body(request), strict=request.GET.get("strict") == "1", **options)
-    return read.answer(_line.append(read.batch(source, version)))
+    return read.answer(line.append(read.batch(source, version)))

@@ -89,12 +89,20 @@ def wait_until(holds: Callable[[], bool]) -> None:
     raise AssertionError("it did not come to that")
 
 
-def test_what_comes_while_one_commits_shares_the_next_transaction(
+def test_what_comes_while_one_commits_shares_the_next_transaction_on_the_same_connection(
     source: Source, head_is_held: Callable[[], None]
 ) -> None:
+    line = gathering.Gathering()
+    line.connected = gathering.Shared()
     desk = made("desk")
     batches = [batch(source, "first"), batch(source, "a", "b"), batch(desk, "a"), batch(source, "c")]
-    found = at_once(gathering.Gathering(), batches, head_is_held)
+    found = at_once(line, batches, head_is_held)
+    with line.connected():
+        assert (
+            rows("select count(*) from pg_stat_activity where datname = current_database() and state is not null")[0][0]
+            <= 3
+        )
+        connection.close()
     assert sorted(place.index for places in found for place in places) == [0, 1, 2, 3, 4]
     assert found[0][0].index == 0
     assert [places[0].status for places in found] == ["accepted"] * 4
