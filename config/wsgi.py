@@ -8,7 +8,7 @@ from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 # Beside one busy Python thread the default of 5 ms makes every database answer wait (docs/decisions/003).
-sys.setswitchinterval(float(os.environ.get("SWI", "0.0005")))
+sys.setswitchinterval(0.0005)
 
 pages = get_wsgi_application()
 
