@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -36,8 +36,18 @@ OURS = "Touchstone"
 FILES = {OURS: "segments", "ClickHouse": "peers/clickhouse", "PostgreSQL": "peers/postgresql"}
 """Where each system's files lie."""
 
-Answered = tuple[float, float, int, str]
-"""Seconds, CPU seconds of the process that was asked, what was counted, and a fault or nothing."""
+
+class Answered(NamedTuple):
+    """How long one lookup took, in all and of the CPU of the process that was asked; what it counted, or a fault."""
+
+    seconds: float
+    cpu_seconds: float
+    counted: int
+    fault: str
+
+
+Ask = Callable[[int, Drawn], Answered]
+"""Asks one system the question of this number."""
 
 
 class Measured(msgspec.Struct):
@@ -104,32 +114,37 @@ def _alone(work: Callable[..., object], *words: Any) -> None:
 
 
 def measured(data: Path, name: str, drawn: list[Drawn], seconds: float, cold: int) -> dict[str, Measured]:
-    """All lookups in one system."""
+    """All lookups in one system; of each kind no more than take so many seconds."""
     found = {question.name: Measured([], [], [], []) for question in QUESTIONS}
     for number, question in enumerate(QUESTIONS):
         for turn in range(cold):
             _peers.forget(data / FILES[name])
             with asking(data, name) as ask:
-                seconds, _, _, fault = ask(number, drawn[-1 - turn])
-                found[question.name].cold.append(seconds)
-                found[question.name].fault = fault
+                first = ask(number, drawn[-1 - turn])
+                found[question.name].cold.append(first.seconds)
+                found[question.name].fault = first.fault
     with asking(data, name) as ask:
         for number, question in enumerate(QUESTIONS):
-            one, began = found[question.name], time.monotonic()
-            ask(number, drawn[-1])
-            for each in drawn:
-                if one.fault or (len(one.warm) >= LEAST and time.monotonic() - began > seconds):
-                    break
-                seconds, cpu, count, one.fault = ask(number, each)
-                if not one.fault:
-                    one.warm.append(seconds)
-                    one.cpu.append(cpu)
-                    one.counts.append(count)
+            _warm(found[question.name], ask, number, drawn, seconds)
     return found
 
 
+def _warm(one: Measured, ask: Ask, number: int, drawn: list[Drawn], seconds: float) -> None:
+    one.fault = one.fault or ask(number, drawn[-1]).fault
+    began = time.monotonic()
+    for each in drawn:
+        if one.fault or (len(one.warm) >= LEAST and time.monotonic() - began > seconds):
+            return
+        answer = ask(number, each)
+        one.fault = answer.fault
+        if not answer.fault:
+            one.warm.append(answer.seconds)
+            one.cpu.append(answer.cpu_seconds)
+            one.counts.append(answer.counted)
+
+
 @contextlib.contextmanager
-def asking(data: Path, name: str) -> Iterator[Callable[[int, Drawn], Answered]]:
+def asking(data: Path, name: str) -> Iterator[Ask]:
     """A fresh process of one system, to be called with a question's number."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
@@ -161,7 +176,7 @@ def _answer(data: Path, name: str, pipe: Connection) -> None:
             number, drawn = asked
             started, used = time.perf_counter(), time.process_time()
             count, fault = ask(number, drawn)
-            pipe.send((time.perf_counter() - started, time.process_time() - used, count, fault))
+            pipe.send(Answered(time.perf_counter() - started, time.process_time() - used, count, fault))
 
 
 def _ours() -> Callable[[int, Drawn], tuple[int, str]]:
@@ -188,29 +203,35 @@ def _peer(system: _peers.ClickHouse | _peers.PostgreSQL) -> Callable[[int, Drawn
 
 
 def print_table(found: dict[str, dict[str, Measured]]) -> None:
-    """One line for each lookup and system, and under it how the answers agree."""
-    print("| lookup | system | cold | p50 | p95 | CPU | lookups | beside ours |")
-    print("|---|---|---|---|---|---|---|---|")
+    """One line for each lookup, and under the table how the answers agree."""
+    peers = [name for name in found if name != OURS]
+    print(
+        f"| lookup | {' | '.join(found)} | CPU of ours and of ClickHouse | {' | '.join(f'beside {each}' for each in peers)} |"
+    )
+    print("|---" * (len(found) + len(peers) + 2) + "|")
     for question in QUESTIONS:
-        for name, each in found.items():
-            one, own = each[question.name], found[OURS][question.name]
-            print(
-                f"| {question.name} | {name} | {_figures(one)} | {_beside(own, one) if each is not found[OURS] else '–'} |"
-            )
-    print()
+        each = {name: measurements[question.name] for name, measurements in found.items()}
+        # The server does the work of a lookup in PostgreSQL, not the process that asks.
+        cpu = " / ".join(_mean(one.cpu) for name, one in each.items() if name != "PostgreSQL")
+        beside = " | ".join(_beside(each[OURS], each[name]) for name in peers)
+        print(f"| {question.name} | {' | '.join(map(_figures, each.values()))} | {cpu} | {beside} |")
+    print("\nCold / p50 / p95 (warm lookups).\n")
     for question in QUESTIONS:
-        print(
-            f"{question.name}: {agreement({name: each[question.name] for name, each in found.items()}, question.most)}"
-        )
+        each = {name: measurements[question.name] for name, measurements in found.items()}
+        print(f"{question.name}: {agreement(each, question.most)}")
     print()
+
+
+def _mean(seconds: list[float]) -> str:
+    return f"{statistics.mean(seconds) * 1e3:,.1f}" if seconds else "–"
 
 
 def _figures(one: Measured) -> str:
     if not one.warm:
-        return f"{one.fault or 'no answer'} | – | –"
+        return one.fault or "no answer"
     p50, p95 = statistics.median(one.warm), sorted(one.warm)[max(0, -(-len(one.warm) * 95 // 100) - 1)]
     cold = f"{statistics.median(one.cold) * 1e3:,.1f}" if one.cold else "–"
-    return f"{cold} | {p50 * 1e3:,.1f} | {p95 * 1e3:,.1f}"
+    return f"{cold} / {p50 * 1e3:,.1f} / {p95 * 1e3:,.1f} ({len(one.warm)})"
 
 
 def _beside(own: Measured, other: Measured) -> str:
