@@ -7,7 +7,6 @@ process and kept by index. Never share a cursor: two threads on one get each oth
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import datetime as dt
 import os
 import threading
@@ -23,92 +22,13 @@ import pyarrow as pa
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
 
-from lineage import errors, joins, snapshots, statements, tagged
+from lineage import errors, facts, joining, joins, snapshots, statements, tagged
 from lineage.snapshots import Snapshot
 from lineage.tail import Tail
 
 MEMORY, TEST_MEMORY = "1GB", "400MB"
 IDLE_SECONDS = 30.0
 BATCH_ROWS = 20_000
-
-
-@dataclasses.dataclass(eq=False)
-class _Joined:
-    """What `lineage.joins` made of the log as far as it was reported, in a schema of its own, and how many questions use it."""
-
-    name: str
-    state: tuple[Any, ...]
-    reference: tuple[pa.Table, ...]
-    users: int = 0
-
-    def holds(self, state: tuple[Any, ...], reference: tuple[pa.Table, ...]) -> bool:
-        return self.state == state and all(a.equals(b) for a, b in zip(self.reference, reference, strict=True))
-
-
-class _Joins:
-    """The joins of the newest state that was asked for, made once and shared: what readers do adds nothing to join."""
-
-    def __init__(self, database: duckdb.DuckDBPyConnection) -> None:
-        self.database = database
-        self.making, self.lock = threading.Lock(), threading.Lock()
-        self.newest: _Joined | None = None
-        self.made = 0
-
-    def take(self, cursor: duckdb.DuckDBPyConnection, snap: Snapshot, size: int, keep: bool) -> _Joined:
-        """The joins of this state, made on `cursor` where nobody has; `keep` them for the next question. Raises QueryTooLong."""
-        state = (snap.store, snap.erased_at, snap.folders, snap.sealed_to, snap.reported_to(size))
-        reference = (snap.identities, snap.context_roles, snap.conflicted)
-        if not self.making.acquire(timeout=settings.QUERY_SECONDS):
-            raise errors.QueryTooLong
-        try:
-            with self.lock:
-                found = self.newest if self.newest is not None and self.newest.holds(state, reference) else None
-                if found is not None:
-                    found.users += 1
-                    return found
-            self.made += 1
-            fresh = _Joined(f"joined_{self.made}", state, reference, users=1)
-            self._make(cursor, fresh)
-            if keep:
-                self._replace(fresh)
-            return fresh
-        finally:
-            self.making.release()
-
-    def _make(self, cursor: duckdb.DuckDBPyConnection, fresh: _Joined) -> None:
-        names = ("identities", "context_roles", "conflicted")
-        try:
-            cursor.execute(f"create schema {fresh.name}; set schema = '{fresh.name}'")
-            for name, table in zip(names, fresh.reference, strict=True):
-                cursor.register(f"given_{name}", table)
-                cursor.execute(f"create table {name} as select * from given_{name}")  # noqa: S608 - our own names
-            present = cursor.execute(joins.PRESENT).fetchone() or (True, True, True)
-            cursor.execute(joins.statements(*present))
-        except BaseException:
-            self._drop(fresh)
-            raise
-
-    def give_back(self, joined: _Joined) -> None:
-        with self.lock:
-            joined.users -= 1
-            unused = joined.users == 0 and joined is not self.newest
-        if unused:
-            self._drop(joined)
-
-    def forget(self) -> None:
-        """What is remembered goes, with the names and reasons that it holds; a question that uses it ends first."""
-        self._replace(None)
-
-    def _replace(self, fresh: _Joined | None) -> None:
-        with self.lock:
-            old, self.newest = self.newest, fresh
-            unused = old is not None and old.users == 0
-        if old is not None and unused:
-            self._drop(old)
-
-    def _drop(self, joined: _Joined) -> None:
-        with contextlib.closing(self.database.cursor()) as own:
-            own.execute(f"drop schema if exists {joined.name} cascade")
 
 
 class _Process:
@@ -118,7 +38,7 @@ class _Process:
         self.pid = os.getpid()
         self.lock = threading.Lock()
         self.database = _connect()
-        self.joins = _Joins(self.database)
+        self.joins = joining.Joins(self.database, _sealed)
         self.store: str | None = None
         self.tail = Tail()
         self.erased_at: dt.datetime | None = None
@@ -135,7 +55,7 @@ class _Process:
         statements.forget()
 
     def look_when_idle(self) -> None:
-        if not (self.tail.parts or self.joins.newest) or time.monotonic() - self.asked_at < IDLE_SECONDS:
+        if not (self.tail.parts or self.joins.remembers) or time.monotonic() - self.asked_at < IDLE_SECONDS:
             return
         # A lost database has nothing to tell; the next look will.
         with contextlib.suppress(psycopg.Error), psycopg.connect(**self.address) as own:
@@ -208,7 +128,7 @@ def _read(here: _Process) -> Snapshot:
         if here.store != store or size < here.tail.next_index or erased_at != here.erased_at:
             here.forget(store)
         here.erased_at, here.asked_at, here.address = erased_at, time.monotonic(), connection.get_connection_params()
-        cursor.execute("select folder, next_index from ledger_segment order by first_index")
+        cursor.execute(snapshots.SEGMENTS)
         segments = cursor.fetchall()
         sealed_to = segments[-1][1] if segments else 0
         here.tail.look(cursor, sealed_to, size)
@@ -216,7 +136,10 @@ def _read(here: _Process) -> Snapshot:
         tags = _tagged(cursor, here, store)
     events, touches = here.tail.tables()
     folders = tuple(s[0] for s in segments)
-    return Snapshot(store, erased_at, size, sealed_to, folders, events, touches, identities, roles, conflicted, tags)
+    with_facts = tuple(s[0] for s in segments if s[2] == facts.VERSION)
+    return Snapshot(
+        store, erased_at, size, sealed_to, folders, with_facts, events, touches, identities, roles, conflicted, tags
+    )
 
 
 def _tagged(cursor: psycopg.Cursor[Any], here: _Process, store: str) -> pa.Table:
@@ -229,6 +152,12 @@ def _tagged(cursor: psycopg.Cursor[Any], here: _Process, store: str) -> pa.Table
 
 def segment_root() -> Path:
     return Path(settings.DATA_DIR) / "segments"
+
+
+def _sealed(folders: Sequence[str], name: str) -> str:
+    """The SQL of one file of these segments."""
+    files = ", ".join(f"'{segment_root() / folder / name}.parquet'" for folder in folders)
+    return f"read_parquet([{files}])"
 
 
 class _Watch(threading.Thread):
@@ -262,7 +191,7 @@ class Question:
         self.size = min(as_of, self.snapshot.size) if as_of is not None else self.snapshot.size
         self.here = _here()
         self.cursor = self.here.database.cursor()
-        self.joined: _Joined | None = None
+        self.joined: joining.Joined | None = None
         self.watch = _Watch(self.cursor)
         self.watch.start()
         try:
@@ -288,8 +217,7 @@ class Question:
             self.cursor.register(f"tail_{name}", tail)
             sealed = ""
             if snap.folders:
-                files = ", ".join(f"'{segment_root() / folder / name}.parquet'" for folder in snap.folders)
-                sealed = f"select * from read_parquet([{files}]) where index < {self.size} union all "  # noqa: S608
+                sealed = f"select * from {_sealed(snap.folders, name)} where index < {self.size} union all "  # noqa: S608
             self.cursor.execute(
                 f"create temp view raw_{name} as {sealed}select * from tail_{name} "  # noqa: S608 - our own names
                 f"where index >= {snap.sealed_to} and index < {self.size}"
@@ -359,6 +287,18 @@ def over(tables: Mapping[str, pa.Table | Path], sql: str) -> pa.Table:
     """The answer of `sql` over these tables and Parquet files alone, for tests of controls that re-run on attached files."""
     with _apart(tables) as database:
         return database.sql(sql).to_arrow_table()
+
+
+def facts_of(events: pa.Table | Path) -> pa.Table:
+    """What these records say that others are joined with, as it is kept beside them."""
+    return over({"events": events}, facts.made_of("events")).cast(facts.SCHEMA)
+
+
+def facts_among(events: Sequence[Path], told: Sequence[Path]) -> Iterator[pa.RecordBatch]:
+    """The facts of these files of events and of facts, each content once, in parts as `batches_over` gives them."""
+    files = {f"part_{number}": path for number, path in enumerate([*events, *told])}
+    parts = [facts.made_of(name) if number < len(events) else f"from {name}" for number, name in enumerate(files)]
+    yield from batches_over(files, facts.together(parts))
 
 
 def batches_over(tables: Mapping[str, pa.Table | Path], sql: str) -> Iterator[pa.RecordBatch]:

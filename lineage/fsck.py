@@ -14,7 +14,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from django.db import connection
 
-from lineage import checkpoints, durable, erasures, errors, health, keys, merkle, notes, projections, segments, tree
+from lineage import (
+    checkpoints,
+    derivation,
+    durable,
+    engine,
+    erasures,
+    errors,
+    facts,
+    health,
+    keys,
+    merkle,
+    notes,
+    projections,
+    segments,
+    tree,
+)
 
 PART = 20_000
 
@@ -175,7 +190,7 @@ def _segments() -> Iterator[str]:
 
 def _faults(one: _Segment) -> list[str]:
     try:
-        return _changed_files(one) or list(_records(one))
+        return _changed_files(one) or [*_records(one), *_facts(one)]
     except FileNotFoundError as error:
         return [f"Segment {one.first}: its file {Path(error.filename).stem} is missing."]
 
@@ -206,6 +221,14 @@ def _records(one: _Segment) -> Iterator[str]:
     for name, count in rows.items():
         if pq.read_metadata(place.path(one.folder, name)).num_rows != count:
             yield f"Segment {one.first}: {name} holds rows that no record leads to."
+
+
+def _facts(one: _Segment) -> Iterator[str]:
+    """Facts of another version are not used, nor are they compared."""
+    if derivation.has_facts(one.files):
+        stored = {name: segments.storage().path(one.folder, name) for name in ("events", "facts")}
+        if not engine.over(stored, facts.AGREE)["agree"][0].as_py():
+            yield f"Segment {one.first}: facts does not follow from its records."
 
 
 def _derived(records: list[segments.Record]) -> dict[str, pa.Table]:

@@ -1,7 +1,8 @@
-"""Joined facts: who was behind a transaction, as DuckDB tables and views over `raw_events` (docs/life-of-an-event.md, Joining).
+"""Joined facts: who was behind a transaction, as DuckDB tables and views over `facts` and `raw_events` (docs/joining.md).
 
 A join is exact or it is none. `transactions` gathers what the lines, claims and changes of one transaction say;
-`activity` is every event with its person, session, outcome and the index of the record that this comes from.
+`resolved` is every event with what follows from the log alone: its session, outcome, who acted as far as records say, and the
+index of the record that this comes from. `activity` adds what may change without the log: imported logins, conflicts, tags.
 Nothing is matched by time or text, and nothing is written back into an event.
 
 A gateway names the person of a transaction by its id, and of everything in a database session: it has one upstream
@@ -12,7 +13,9 @@ database sessions behind theirs is in `lineage.proxied`.
 
 from __future__ import annotations
 
-from lineage import proxied
+from collections.abc import Mapping, Sequence
+
+from lineage import facts, proxied
 
 
 def _agreed(column: str, records: str = "true") -> str:
@@ -36,8 +39,8 @@ def _gateway(place: str, *writing: str) -> str:
                agent_name := agent_name, at := index), index) filter (actor_id is not null) end as gateway,
            min(session_id) as gateway_session, {reasons},
            max(outcome) filter (outcome in ('committed', 'rolled_back')) as gateway_outcome
-    from reports where source_format = 'gateway' and kind in ('session', 'query') and {place} is not null
-    group by all"""  # noqa: S608 - our own columns
+    from facts where fact = 'gateway' and {place} is not null
+    group by environment, datasource, {place}"""  # noqa: S608 - our own columns
 
 
 PERSON = (
@@ -52,58 +55,49 @@ BEST = ", ".join(("index bigint", *(f"{name} varchar" for name in SAYS)))
 
 LINE, TOP_LEVEL = proxied.LINE, proxied.TOP_LEVEL
 
-REPORTED = """
-create view reports as
-    select * replace (nullif(xid, '0') as xid),
-           list_contains(flags, 'unauthorised_assertion') as unauthorised,
-           list_contains(flags, 'claim') as is_claim
-    from raw_events;
+TRANSACTED = """(
+    select f.*, coalesce(f.xid, v.xid) as transaction_id from facts f
+    left join vids v using (environment, datasource, db_session_id, vid))"""
+"""Facts of lines with their transaction, which those without its id have through session and virtual id."""
 
+VIDS = """
 create table vids as
-    select environment, datasource, db_session_id, vid, max(xid) as xid from reports
-    where kind = 'query' and vid is not null and xid is not null and db_session_id is not null and not unauthorised
-    group by all;
-
-create view lines as
-    select e.*, case when not unauthorised then coalesce(e.xid, v.xid) end as transaction_id
-    from reports e left join vids v using (environment, datasource, db_session_id, vid);
+    select environment, datasource, db_session_id, vid, max(xid) as xid from facts
+    where fact = 'line' and vid is not null and xid is not null
+    group by environment, datasource, db_session_id, vid;
 """
 
 GATEWAYS = f"""
-create table gateway_transactions as {_gateway("xid", "op not in ('read', 'other', 'session')")};
+create table gateway_transactions as {_gateway("xid", "writes")};
 
-create table gateway_sessions as {_gateway("db_session_id")};
+create table upstream as {_gateway("db_session_id")};
 """
 
 NO_GATEWAYS = f"""
 create table gateway_transactions (environment varchar, datasource varchar, xid varchar, {PERSON});
-create table gateway_sessions (environment varchar, datasource varchar, db_session_id varchar, {PERSON});
+create table upstream (environment varchar, datasource varchar, db_session_id varchar, {PERSON});
 """
 
 CLAIMS = f"""
 create table emissions as
-    select l.environment, l.datasource, l.transaction_id, l.said, c.db_user is not null as listed,
-           l.source, regexp_replace(l.correlation_id, '[.][0-9]+$', '') as call
-    from lines l left join context_roles c using (environment, datasource, db_user)
-    where l.kind = 'query' and l.emitted is not null and l.transaction_id is not null and l.db_session_id is not null;
-
-create table nested as
-    select source, regexp_replace(correlation_id, '[.][0-9]+$', '') as call from raw_events
-    where kind = 'query' and call in (select call from emissions)
-    group by all having count(distinct correlation_id) > 1;
+    select t.environment, t.datasource, t.transaction_id, t.said, c.db_user is not null as listed,
+           t.nested or n.call is not null as nested
+    from {TRANSACTED} t
+    left join context_roles c on c.environment = t.environment and c.datasource = t.datasource and c.db_user = t.db_user
+    left join (select distinct source, call from facts where fact = 'nested') n on n.source = t.source and n.call = t.call
+    where t.fact = 'emission' and t.transaction_id is not null;
 
 create table claims as
 with judged as (
     select c.environment, c.datasource, c.xid as transaction_id, c.index, any_value(struct_pack({SAID})) as said_by,
-           coalesce(bool_or(e.said = c.said and e.listed and n.call is null), false) as proved,
+           coalesce(bool_or(e.said = c.said and e.listed and not e.nested), false) as proved,
            coalesce(bool_or(e.said = c.said or not e.listed), false) as told,
            coalesce(any_value(c.actor_id in (g.gateway.id, coalesce(g.gateway.email, g.gateway.id))), false) as vouched,
            any_value(g.gateway.id) is not null as watched
-    from reports c
+    from facts c
     left join gateway_transactions g on g.environment = c.environment and g.datasource = c.datasource and g.xid = c.xid
     left join emissions e on e.environment = c.environment and e.datasource = c.datasource and e.transaction_id = c.xid
-    left join nested n on n.source = e.source and n.call = e.call
-    where c.is_claim and c.xid is not null and not c.unauthorised group by all)
+    where c.fact = 'claim' group by all)
 select environment, datasource, transaction_id,
        case when bool_or(watched and told and not proved and not vouched) then 'refused' when bool_or(proved) then 'proved'
             when bool_or(vouched) then 'vouched' when bool_or(told) then 'refused' else 'waiting' end as claim_state,
@@ -115,30 +109,27 @@ NO_CLAIMS = f"""
 create table claims (environment varchar, datasource varchar, transaction_id varchar, claim_state varchar, best struct({BEST}));
 """
 
-TRANSACTIONS = """
+TRANSACTIONS = f"""
 create table transactions as
 with line as (
     select environment, datasource, transaction_id,
            min(index) as line_index, arg_min(db_session_id, index) as line_session, arg_min(db_user, index) as line_user,
-           arg_min(client_app, index) as line_app, arg_min(client_ip, index) as line_ip,
-           bool_or(command = 'ROLLBACK'
-               and regexp_full_match(upper(statement), '\\s*(ROLLBACK|ABORT)(\\s+(WORK|TRANSACTION))?\\s*;?\\s*')) as undone
-    from lines where kind = 'query' and transaction_id is not null and db_session_id is not null group by all),
+           arg_min(client_app, index) as line_app, arg_min(client_ip, index) as line_ip, bool_or(undone) as undone
+    from {TRANSACTED}
+    where fact = 'line' and transaction_id is not null group by environment, datasource, transaction_id),
 claim as (
     select environment, datasource, transaction_id, claim_state, best.index as claim_index, best.actor_id as claim_id,
            best.actor_name as claim_name, best.actor_email as claim_email, best.actor_type as claim_type,
            best.on_behalf_of as claim_for, best.agent_id as claim_agent_id, best.agent_name as claim_agent,
            best.agent_run as claim_run, best.purpose as claim_purpose, best.ticket as claim_ticket
     from claims),
-change as (
-    select environment, datasource, xid as transaction_id, count(*) as changes
-    from reports where kind = 'change' and xid is not null and not unauthorised group by all)
+change as (select distinct environment, datasource, xid as transaction_id, true as changed from facts where fact = 'change')
 select environment, datasource, transaction_id, line.* exclude (environment, datasource, transaction_id, undone),
-       claim.* exclude (environment, datasource, transaction_id), changes,
-       case when changes > 0 or claim_index is not null then 'committed' when undone then 'rolled_back' end as joined_outcome
+       claim.* exclude (environment, datasource, transaction_id),
+       case when changed or claim_index is not null then 'committed' when undone then 'rolled_back' end as joined_outcome
 from line full join claim using (environment, datasource, transaction_id)
     full join change using (environment, datasource, transaction_id);
-"""
+"""  # noqa: S608 - our own columns
 
 TAGS = """
 set variable tags = (select map_from_entries(list((place, tags))) from tagged);
@@ -149,41 +140,87 @@ TAGS_OF = (
 )
 """A variable and no join: whoever does not ask for tags pays nothing for them."""
 
-ACTIVITY = f"""
-create view activity as
+ACT = (
+    "line_index line_session line_user line_app line_ip claim_state claim_index claim_id claim_name claim_email claim_type claim_for "
+    "claim_agent_id claim_agent claim_run claim_purpose claim_ticket joined_outcome"
+).split()
+"""What `transactions` says beside its key."""
+THROUGH = {"gateway": "gt", "gateway_session": "gt_session", "gateway_purpose": "gt_purpose", "gateway_ticket": "gt_ticket",
+           "gateway_run": "gt_run", "gateway_outcome": "gateway_outcome", "xid": "gt_xid"}  # fmt: skip
+"""What `gateway_transactions` says, and how it is called beside a record."""
+
+
+def _beside(table: str, key: str, said: Mapping[str, str], parts: Sequence[str]) -> tuple[str, str]:
+    """The columns of a joined table beside `lines l`, and the joins. In parts, what the first says of a key is all there is.
+
+    The largest is joined first, where DuckDB still knows how few the records are and looks them up in it, not it in them.
+    """
+    names = [f"{part}.{table}" for part in parts] or [table]
+    aliases = [f"{table}_{number}" for number in range(len(names))]
+    joined = "".join(
+        f"\n    left join {name} {alias} on {alias}.environment = l.environment and {alias}.datasource = l.datasource "
+        f"and {alias}.{key} = l.transaction_id"
+        for name, alias in reversed(list(zip(names, aliases, strict=True)))
+    )
+    first, last = aliases[0], aliases[-1]
+    columns = [
+        f"{last}.{column} as {name}"
+        if first == last
+        else f"case when {first}.{key} is not null then {first}.{column} else {last}.{column} end as {name}"
+        for column, name in said.items()
+    ]
+    return ", ".join(columns), joined
+
+
+def situated(parts: Sequence[str] = ()) -> str:
+    """Makes the view of every record beside what its transaction is known by. `parts`: schemas, what the first has goes first."""
+    key = "environment, datasource, db_session_id, vid"
+    names = [f"{part}.vids" for part in parts] or ["vids"]
+    xids = ", ".join(f"v{number}.xid" for number in range(len(names)))
+    vids = " ".join(f"left join {name} v{number} using ({key})" for number, name in reversed(list(enumerate(names))))
+    act, acts = _beside("transactions", "transaction_id", dict(zip(ACT, ACT, strict=True)), parts)
+    through, gateways = _beside("gateway_transactions", "xid", THROUGH, parts)
+    return f"""
+create view reports as {facts.REPORTS.format(events="raw_events")};
+
+create view lines as
+    select e.*, case when not unauthorised then coalesce(e.xid, {xids}) end as transaction_id
+    from reports e {vids};
+
+create view situated as
+    select l.*, {act}, {through}
+    from lines l{acts}{gateways};
+"""  # noqa: S608 - our own columns
+
+
+RESOLVED = f"""
+create view resolved as
 with named as (
-    select l.*, t.* exclude (environment, datasource, transaction_id),
-           coalesce(case when not unauthorised then l.db_user end, t.line_user) as login,
+    select l.*, coalesce(case when not unauthorised then l.db_user end, line_user) as login,
            not unauthorised and not is_claim as told_by_right,
            l.actor_id is not null and told_by_right as asserted,
-           coalesce(t.claim_state = 'proved', false) as believed,
+           coalesce(claim_state = 'proved', false) as believed,
            case when l.source_format is distinct from 'gateway' and not asserted
-                then case when gt.xid is not null then gt.gateway else gs.gateway end end as g,
-           coalesce(gs.by_proxy, false) and gt.xid is null as by_proxy,
-           struct_extract(g, 'id') is not null and not (by_proxy and believed and t.claim_id is not null) as vouched,
-           case when not asserted then coalesce(gt.gateway_session, gs.gateway_session) end as gateway_session,
-           gs.db_session_id is not null and not gs.by_proxy as watched, gt.gateway_outcome,
-           coalesce(gt.gateway_purpose, gs.gateway_purpose) as gateway_purpose,
-           coalesce(gt.gateway_ticket, gs.gateway_ticket) as gateway_ticket,
-           coalesce(gt.gateway_run, gs.gateway_run) as gateway_run
-    from lines l left join transactions t
-        on t.environment = l.environment and t.datasource = l.datasource and t.transaction_id = l.transaction_id
-    left join gateway_transactions gt
-        on gt.environment = l.environment and gt.datasource = l.datasource and gt.xid = l.transaction_id
-    left join gateway_sessions gs on gs.environment = l.environment and gs.datasource = l.datasource
-        and gs.db_session_id = coalesce(l.db_session_id, t.line_session) and not l.unauthorised)
+                then case when gt_xid is not null then gt else gs.gateway end end as g,
+           coalesce(gs.by_proxy, false) and gt_xid is null as by_proxy,
+           struct_extract(g, 'id') is not null and not (by_proxy and believed and claim_id is not null) as vouched,
+           case when not asserted then coalesce(gt_session, gs.gateway_session) end as gateway_session,
+           gs.db_session_id is not null and not gs.by_proxy as watched,
+           coalesce(gt_purpose, gs.gateway_purpose) as gateway_purpose,
+           coalesce(gt_ticket, gs.gateway_ticket) as gateway_ticket,
+           coalesce(gt_run, gs.gateway_run) as gateway_run
+    from situated l left join gateway_sessions gs on gs.environment = l.environment and gs.datasource = l.datasource
+        and gs.db_session_id = coalesce(l.db_session_id, line_session) and not l.unauthorised)
 select n.index, n.event_id, n.kind, n.class, n.op, n.command, n.occurred_at, n.received_at, n.occurred_at_quality,
        n.environment, n.source, n.source_format, n.sequence, n.source_event_id, n.datasource, n.database, n.db_system,
-       case when asserted then n.actor_id when vouched then g.id when believed and claim_id is not null then claim_id
-            when i.person_id is not null then i.person_id else login end as who_id,
+       case when asserted then n.actor_id when vouched then g.id when believed then claim_id end as told_id,
        case when asserted then coalesce(n.actor_name, n.actor_email, n.actor_id)
             when vouched then coalesce(g.name, g.email, g.id)
-            when believed and claim_id is not null then coalesce(claim_name, claim_email, claim_id)
-            else coalesce(i.name, login, 'unknown') end as who_name,
-       case when asserted then n.actor_email when vouched then g.email when believed and claim_id is not null then claim_email
-            else i.email end as who_email,
-       coalesce(case when asserted then n.actor_type when vouched then g.type
-            when believed and claim_id is not null then claim_type else i.type end, 'unknown') as who_type,
+            when believed and claim_id is not null then coalesce(claim_name, claim_email, claim_id) end as told_name,
+       case when asserted then n.actor_email when vouched then g.email
+            when believed and claim_id is not null then claim_email end as told_email,
+       case when asserted then n.actor_type when vouched then g.type
+            when believed and claim_id is not null then claim_type end as told_type,
        coalesce(case when told_by_right then n.on_behalf_of end, case when vouched then g.behalf end,
             case when believed and not vouched then claim_for
                  when believed and g.type = 'service' then coalesce(claim_for, claim_id) end) as on_behalf_of,
@@ -197,9 +234,7 @@ select n.index, n.event_id, n.kind, n.class, n.op, n.command, n.occurred_at, n.r
        case when asserted and n.source_format = 'gateway' then 'gateway'
             when asserted then 'asserted_by_proxy'
             when vouched then case when by_proxy then 'asserted_by_proxy' else 'gateway' end
-            when believed and claim_id is not null then 'context_message'
-            when i.person_id is not null then 'mapped_login'
-            when login is not null then 'db_login' else 'none' end as attribution,
+            when believed and claim_id is not null then 'context_message' end as told_by,
        case when asserted then n.index when vouched then g.at when believed and claim_id is not null then claim_index
             when n.db_user is not null then n.index else line_index end as attribution_index,
        coalesce(claim_state = 'waiting' and not vouched, false) as claimed,
@@ -212,42 +247,68 @@ select n.index, n.event_id, n.kind, n.class, n.op, n.command, n.occurred_at, n.r
        coalesce(n.verdict, case when n.kind in ('query', 'change') then 'unknown' end) as verdict,
        n.relations, n.relations_provenance, n.columns, n.keys, n.rows_returned, n.rows_affected, n.bytes_returned,
        n.duration_us, n.error_code, n.error_message,
-       list_concat(list_concat(n.flags,
-           case when (watched and {LINE} and {TOP_LEVEL}) or w.index is not null
-                then ['seen_by_gateway'] else []::varchar[] end), list_concat(
-           case when x.index is not null and not list_contains(n.flags, 'duplicate_conflict')
-                then ['duplicate_conflict'] else []::varchar[] end,
-           case when claim_state = 'refused' then ['suspected_forgery'] else []::varchar[] end)) as flags,
+       list_concat(n.flags, case when (watched and {LINE} and {TOP_LEVEL}) or w.index is not null
+            then ['seen_by_gateway'] else []::varchar[] end) as flags,
+       coalesce(claim_state = 'refused', false) as refused,
        n.statement, n.statement_state, n.redacted, n.opaque, n.fingerprint, n.parameters, n.emitted, n.weakens,
        n.key, n.key_columns, n.diff, n.before_values, n.after_values, n.approval, n.approval_request, n.approval_state,
        n.policy, n.policies, n.masked, n.masked_columns, n.session_phase, n.auth_method, n.close_reason, n.decision,
        n.decision_type, n.decision_subject, n.decided_by, n.state, n.custody, n.custody_type, n.custody_subject,
-       n.correlation_id, n.db_session_id, {TAGS_OF} as tags
-from named n
-left join identities i on i.datasource = n.datasource and i.db_user = login
+       n.correlation_id, n.db_session_id
+from named n left join told_twice w on w.index = n.index;
+"""  # noqa: S608 - our own conditions
+
+ACTIVITY = f"""
+create view activity as
+select n.index, event_id, kind, class, op, command, occurred_at, received_at, occurred_at_quality,
+       environment, source, source_format, sequence, source_event_id, n.datasource, database, db_system,
+       case when told_id is not null then told_id when i.person_id is not null then i.person_id else n.db_user end as who_id,
+       coalesce(case when told_id is not null then told_name else i.name end, n.db_user, 'unknown') as who_name,
+       case when told_id is not null then told_email else i.email end as who_email,
+       coalesce(case when told_id is not null then told_type else i.type end, 'unknown') as who_type,
+       on_behalf_of, agent_id, agent_name, agent_run, n.db_user, roles,
+       coalesce(told_by, case when i.person_id is not null then 'mapped_login' when n.db_user is not null then 'db_login'
+            else 'none' end) as attribution,
+       attribution_index, claimed, purpose, ticket, client_app, client_ip, session, transaction_id, vid, position, outcome, verdict,
+       relations, relations_provenance, columns, keys, rows_returned, rows_affected, bytes_returned, duration_us, error_code,
+       error_message,
+       list_concat(flags, list_concat(
+           case when x.index is not null and not list_contains(flags, 'duplicate_conflict')
+                then ['duplicate_conflict'] else []::varchar[] end,
+           case when refused then ['suspected_forgery'] else []::varchar[] end)) as flags,
+       statement, statement_state, redacted, opaque, fingerprint, parameters, emitted, weakens, key, key_columns, diff,
+       before_values, after_values, approval, approval_request, approval_state, policy, policies, masked, masked_columns,
+       session_phase, auth_method, close_reason, decision, decision_type, decision_subject, decided_by, state, custody,
+       custody_type, custody_subject, correlation_id, db_session_id, {TAGS_OF} as tags
+from resolved n
+left join identities i on i.datasource = n.datasource and i.db_user = n.db_user
     and n.occurred_at >= i.from_at and n.occurred_at < i.to_at
-left join conflicted x on x.index = n.index
-left join told_twice w on w.index = n.index;
+left join conflicted x on x.index = n.index;
 
 create view touches as
     select a.* exclude (key, key_columns, columns), t.relation, t.key, t.key_columns, t.pairs, t.touch_columns as columns,
            t.access, t.touch_op, t.provenance
     from raw_touches t join activity a using (index);
-"""  # noqa: S608 - our own conditions
+"""  # noqa: S608 - our own columns
 
 
-PRESENT = f"""
-select coalesce(bool_or(source_format = 'gateway'), false) as gateways,
-       coalesce(bool_or(list_contains(flags, 'claim')), false) as claims, {proxied.PRESENT} as proxies from raw_events
-"""  # noqa: S608 - our own conditions
+PRESENT = """
+select coalesce(bool_or(fact = 'gateway'), false) as gateways, coalesce(bool_or(fact = 'claim'), false) as claims,
+       coalesce(bool_or(fact = 'proxy'), false) as proxies from facts
+"""
 """What there is to join with; planning a join with nothing takes as long as one with something."""
 
 
+def tables(gateways: bool, claims: bool) -> str:
+    """Makes what the log alone says of transactions and of gateways' sessions, in the present schema, over `facts`."""
+    return "".join((VIDS, GATEWAYS if gateways else NO_GATEWAYS, CLAIMS if claims else NO_CLAIMS, TRANSACTIONS))
+
+
+def views(proxies: bool, parts: Sequence[str] = ()) -> str:
+    """What questions ask, over these tables, `facts`, `raw_events` and `raw_touches`."""
+    return "".join((situated(parts), proxied.SESSIONS if proxies else proxied.NO_SESSIONS, RESOLVED, ACTIVITY))
+
+
 def statements(gateways: bool, claims: bool, proxies: bool) -> str:
-    """Makes the tables and views in the present schema, over `raw_events` and `raw_touches`, by what is `PRESENT`."""
-    told = (
-        GATEWAYS if gateways else NO_GATEWAYS,
-        proxied.SESSIONS if proxies else proxied.NO_SESSIONS,
-        CLAIMS if claims else NO_CLAIMS,
-    )
-    return "".join((REPORTED, *told, TRANSACTIONS, ACTIVITY))
+    """All of it, by what is `PRESENT`."""
+    return tables(gateways, claims) + views(proxies)

@@ -17,7 +17,7 @@ import psycopg
 import pyarrow as pa
 from django.db import OperationalError, connection, transaction
 
-from lineage import errors, merkle, projections, rowgroups, segments, tree
+from lineage import derivation, errors, merkle, projections, rowgroups, segments, tree
 
 EVENTS_MOST = 12_800_000
 """No segment holds more."""
@@ -83,7 +83,7 @@ def _alike(every: Sequence[Segment]) -> Iterator[Sequence[Segment]]:
     """The longest runs of neighbours that can be merged: of files that are known, derived by the present version."""
     run: list[Segment] = []
     for one in every:
-        if one.files.keys() == SCHEMAS.keys() and all(
+        if one.files.keys() - {"facts"} == SCHEMAS.keys() and all(
             one.files[name].get("projection") == projections.VERSION for name in DERIVED
         ):
             run.append(one)
@@ -130,14 +130,26 @@ def _written(parts: Sequence[Segment]) -> tuple[str, dict[str, Any]]:
             sources = [place.path(one.folder, table) for one in parts]
             _concatenated(path, schema, sources, stands)
             files[table] = segments.described(path)
-        for table in DERIVED:
-            files[table]["projection"] = projections.VERSION
+        files["facts"] = _facts(draft / "facts.parquet", parts)
+        derivation.say_versions(files)
         _check_leaves(draft / "leaves.parquet", parts[0].first, parts[-1].following)
         place.keep(name)
     except BaseException:
         place.discard(name)
         raise
     return name, files
+
+
+def _facts(path: Path, parts: Sequence[Segment]) -> dict[str, Any]:
+    """What the parts say that others are joined with, each content once (docs/joining.md)."""
+    place = segments.storage()
+    told = [one for one in parts if derivation.has_facts(one.files)]
+    derivation.write_facts(
+        path,
+        [place.path(one.folder, "events") for one in parts if one not in told],
+        [place.path(one.folder, "facts") for one in told],
+    )
+    return segments.described(path)
 
 
 class _Standing:

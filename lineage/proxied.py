@@ -1,7 +1,7 @@
 """The database session behind a proxy's session, exactly or not at all (docs/life-of-an-event.md, Joining).
 
-DuckDB over `reports` of `lineage.joins`. `gateway_sessions` gets the sessions that a proxy names, marked `by_proxy`; `told_twice`
-the lines of the server's log whose statement the proxy of that session told too.
+DuckDB over `facts`, and over `reports` of `lineage.joins`. `gateway_sessions` are those of gateways (`upstream`) and those that a
+proxy names, marked `by_proxy`; `told_twice` the lines of the server's log whose statement the proxy of that session told too.
 """
 
 from __future__ import annotations
@@ -12,29 +12,28 @@ PROXIES = "('teleport', 'events')"
 """Formats that may name a session of the server; hoop's records name none."""
 WITHIN_SECONDS = 300
 """Process numbers and ports are used again: how far apart the two beginnings may be, as much as a clock may be wrong."""
-_LOGS = f"({', '.join(repr(name) for name in sorted(LOGS))})"
-LINE = f"n.kind = 'query' and n.source_format in {_LOGS}"
+LOG_FORMATS = f"({', '.join(repr(name) for name in sorted(LOGS))})"
+LINE = f"n.kind = 'query' and n.source_format in {LOG_FORMATS}"
 TOP_LEVEL = "not regexp_matches(coalesce(n.correlation_id, ''), '[.]([2-9]|[1-9][0-9]+)$')"
 """Not what a function did inside a statement: that only the server's log tells."""
 
-BY_PROXY = """
-alter table gateway_sessions add column by_proxy boolean default false;
-"""
-NO_SESSIONS = f"""{BY_PROXY}
+NO_SESSIONS = """
+create view gateway_sessions as select *, false as by_proxy from upstream;
 create table told_twice (index bigint);
 """
-PRESENT = f"coalesce(bool_or(kind = 'session' and source_format in {PROXIES} and db_session_id is not null), false)"
+NAMES = (
+    f"kind = 'session' and source_format in {PROXIES} and session_phase = 'start' and not unauthorised "
+    "and actor_id is not null and session_id is not null and db_session_id is not null"
+)
+"""Records that name the person of a database session."""
 
-SESSIONS = f"""{BY_PROXY}
+SESSIONS = f"""
 create table proxied as
-    select environment, datasource, session_id, db_session_id as named, max(db_user) as db_user,
-           min(epoch(occurred_at)) filter (occurred_at_quality = 'source') as began,
+    select environment, datasource, session_id, db_session_id as named, max(db_user) as db_user, min(began) as began,
            arg_min(struct_pack(id := actor_id, name := actor_name, email := actor_email, type := actor_type,
                behalf := on_behalf_of, agent_id := agent_id, agent_name := agent_name, at := index), index) as person,
-           any_value(purpose) as purpose, any_value(ticket) as ticket, any_value(agent_run) as run
-    from reports
-    where kind = 'session' and source_format in {PROXIES} and session_phase = 'start' and not unauthorised
-      and actor_id is not null and session_id is not null and db_session_id is not null
+           arg_min(purpose, index) as purpose, arg_min(ticket, index) as ticket, arg_min(agent_run, index) as run
+    from facts where fact = 'proxy'
     group by environment, datasource, session_id, db_session_id having count(distinct actor_id) = 1;
 
 create table proxy_sessions as
@@ -43,8 +42,8 @@ with reached as (
            unnest(list_distinct([db_session_id, 'pid:' || try_cast('0x' || split_part(db_session_id, '.', 2) as bigint),
                'client:' || max(client_ip) || ':' || max(client_port)])) as named,
            try_cast('0x' || split_part(db_session_id, '.', 1) as bigint) as began
-    from reports
-    where source_format in {_LOGS} and db_session_id is not null and not unauthorised
+    from facts
+    where fact = 'session'
       and (split_part(db_session_id, '.', 2) in (select printf('%x', try_cast(named[5:] as bigint)) from proxied where named[:4] = 'pid:')
         or client_port in (select try_cast(regexp_extract(named, '[0-9]+$') as bigint) from proxied where named[:7] = 'client:')
         or db_session_id in (select named from proxied))
@@ -56,12 +55,15 @@ where coalesce(p.db_user = r.db_user, p.named = r.db_session_id)
 qualify count(*) over (partition by p.environment, p.datasource, p.session_id) = 1
     and count(*) over (partition by p.environment, p.datasource, r.db_session_id) = 1;
 
-insert into gateway_sessions by name
+create table by_proxies as
     select environment, datasource, db_session_id, person as gateway, session_id as gateway_session, purpose as gateway_purpose,
-           ticket as gateway_ticket, run as gateway_run, true as by_proxy
+           ticket as gateway_ticket, run as gateway_run
     from proxy_sessions p
-    where not exists (select 1 from gateway_sessions g where g.environment = p.environment and g.datasource = p.datasource
+    where not exists (select 1 from upstream g where g.environment = p.environment and g.datasource = p.datasource
         and g.db_session_id = p.db_session_id);
+
+create view gateway_sessions as
+    select *, false as by_proxy from upstream union all by name select *, true as by_proxy from by_proxies;
 
 create table told_twice as
 with told as (

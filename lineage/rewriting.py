@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lineage import projections, segments
+from lineage import derivation, projections, segments
 from lineage.rowgroups import Rows, Writer
 
 STEP = 5_000
@@ -33,9 +33,9 @@ def rewrite(first: int, following: int, folder: str, files: dict[str, Any], take
         segments.sync(draft / "leaves.parquet")
         current = all(files[table].get("projection") == projections.VERSION for table in DERIVED)
         _write(place.root / folder, draft, range(first, following), taken, current)
-        written = {table: segments.described(draft / f"{table}.parquet") for table in files}
-        for table in DERIVED:
-            written[table]["projection"] = projections.VERSION
+        derivation.write_facts(draft / "facts.parquet", [draft / "events.parquet"])
+        written = {table: segments.described(draft / f"{table}.parquet") for table in {**files, "facts": {}}}
+        derivation.say_versions(written)
         place.keep(name)
     except BaseException:
         place.discard(name)

@@ -1,6 +1,6 @@
 """Sealing: a contiguous range under a checkpoint becomes immutable Parquet files; and the records of any index.
 
-A segment folder holds `leaves`, `disclosures`, `events` and `touches`. Files and folder are fsynced before the
+A segment folder holds `leaves`, `disclosures`, `events`, `touches` and `facts`. Files and folder are fsynced before the
 manifest row commits; folder names are never reused. The storage class here is the only place that knows paths.
 """
 
@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from django.conf import settings
 from django.db import connection, transaction
 
-from lineage import durable, errors, locks, projections, rowgroups, sealing, tree
+from lineage import derivation, durable, errors, locks, rowgroups, sealing, tree
 from lineage.events import GROUPS
 from lineage.records import DISCLOSURES as DISCLOSURES
 from lineage.records import LEAVES as LEAVES
@@ -128,9 +128,9 @@ def seal(*, least: int = 1) -> int:
     draft = place.draft(name)
     try:
         earliest, latest = sealing.write(draft, first, following, journal, tree.hashes().read)
-        files = {table: described(draft / f"{table}.parquet") for table in sealing.SCHEMAS}
-        for derived in ("events", "touches"):
-            files[derived]["projection"] = projections.VERSION
+        derivation.write_facts(draft / "facts.parquet", [draft / "events.parquet"])
+        files = {table: described(draft / f"{table}.parquet") for table in (*sealing.SCHEMAS, "facts")}
+        derivation.say_versions(files)
         place.keep(name)
     except BaseException:
         place.discard(name)

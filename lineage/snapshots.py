@@ -18,18 +18,23 @@ JOINED = ("session", "query", "change")
 """Kinds of records that joins are made of, whoever wrote them."""
 ERASED_AT = "select max(published_at) from ledger_erasure"
 SIZE = f"select size, ({ERASED_AT}) from ledger_head"  # noqa: S608 - our own words
+SEGMENTS = "select folder, next_index, files -> 'facts' ->> 'projection' from ledger_segment order by first_index"
 FAR = dt.datetime(9999, 1, 1, tzinfo=dt.UTC)
 
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
-    """What one question is asked of: log size, sealed files, and the tail as Arrow; of one store, since its last erasure."""
+    """What one question is asked of: log size, sealed files, and the tail as Arrow; of one store, since its last erasure.
+
+    `with_facts` are the folders that hold facts of the present version.
+    """
 
     store: str
     erased_at: dt.datetime | None
     size: int
     sealed_to: int
     folders: tuple[str, ...]
+    with_facts: tuple[str, ...]
     events: pa.Table
     touches: pa.Table
     identities: pa.Table

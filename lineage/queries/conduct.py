@@ -43,8 +43,9 @@ def conduct(viewer: Viewer, identity_id: str, window: Window = Window()) -> dict
     with Question() as question:
         head = one(
             question,
-            "select count(*) as n, max(occurred_at) as last_at, list_distinct(list(datasource) filter (datasource is not null)) as places, "  # noqa: S608
-            f"list_distinct(list(db_user) filter (db_user is not null)) as logins from activity where {mine}",
+            "select count(*) as n, max(occurred_at) as last_at, "  # noqa: S608
+            "list_sort(list_distinct(list(datasource) filter (datasource is not null))) as places, "
+            f"list_sort(list_distinct(list(db_user) filter (db_user is not null))) as logins from activity where {mine}",
             values,
         )
         if not head["n"]:

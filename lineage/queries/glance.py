@@ -60,7 +60,7 @@ def overview(viewer: Viewer, window: Window = Window()) -> dict[str, Any]:
         counts |= _over_time(question, f"{real} and {ACCESSES}", values)
         counts["agents_without_person"] = question.rows(
             f"select coalesce(agent_name, who_name) as name, count(*) as count from activity where {real} and {ACCESSES} "  # noqa: S608
-            f"and {AGENT} and on_behalf_of is null group by all order by 2 desc",
+            f"and {AGENT} and on_behalf_of is null group by all order by 2 desc, 1",
             values,
         )
         newest = question.rows(
@@ -78,7 +78,7 @@ def _over_time(question: Question, condition: str, values: list[Any]) -> dict[st
     """`hours`, and the same counts summed by verdict, kind of actor and environment."""
     hours = question.rows(
         "select date_trunc('hour', occurred_at) as hour, who_type as actor_type, verdict, environment, count(*) as count "  # noqa: S608
-        f"from activity where {condition} group by all order by 1",
+        f"from activity where {condition} group by all order by all",
         values,
     )
     sums: dict[str, Any] = {"hours": hours}

@@ -44,8 +44,8 @@ SESSION_COLUMNS = f"""session, any_value(datasource) as datasource, any_value(en
     count(*) filter (verdict = 'approved') as approved, count(*) filter (verdict = 'pending') as pending,
     count(*) filter (verdict = 'masked') as masked,
     list_sort(list_distinct(flatten(list(relations)))) as relations,
-    list_distinct(list(ticket) filter (ticket is not null)) as tickets, any_value(close_reason) as close_reason,
-    list_distinct(list(verdict) filter (kind in ('query', 'change'))) as verdicts,
+    list_sort(list_distinct(list(ticket) filter (ticket is not null))) as tickets, any_value(close_reason) as close_reason,
+    list_sort(list_distinct(list(verdict) filter (kind in ('query', 'change')))) as verdicts,
     max(index) as last_index"""
 
 
@@ -117,14 +117,14 @@ def session_facets(
 
 
 IDENTITY_COLUMNS = f"""who_id as id, arg_max(who_name, {STRENGTH}) as name, arg_max(who_type, {STRENGTH}) as type,
-    any_value(who_email) as email, list_distinct(list(db_user) filter (db_user is not null)) as logins,
+    any_value(who_email) as email, list_sort(list_distinct(list(db_user) filter (db_user is not null))) as logins,
     min(occurred_at) as first_at, max(occurred_at) as last_at, {STATEMENT_COUNT} as accesses,
     {WRITE_COUNT} as writes,
     count(*) filter (kind = 'change') as rows_changed, {REFUSED_COUNT} as refused,
     len(list_distinct(flatten(list(relations)))) as relations,
-    list_distinct(list(on_behalf_of) filter (on_behalf_of is not null)) as worked_for,
-    list_distinct(list(agent_name) filter (agent_name is not null)) as agents,
-    list_distinct(list(attribution)) as attributions, max(index) as last_index"""
+    list_sort(list_distinct(list(on_behalf_of) filter (on_behalf_of is not null))) as worked_for,
+    list_sort(list_distinct(list(agent_name) filter (agent_name is not null))) as agents,
+    list_sort(list_distinct(list(attribution))) as attributions, max(index) as last_index"""
 
 
 def identity_rows(viewer: Viewer, q: str, window: Window, now: dt.datetime | None = None) -> tuple[str, list[Any]]:
@@ -192,7 +192,7 @@ def _people(question: Question, column: str, condition: str, values: list[Any]) 
     return question.rows(
         f"select {column} as name, any_value(who_id) as who_id, {TIMES} as count, "  # noqa: S608
         f"min(occurred_at) as first_at, max(occurred_at) as last_at from activity "
-        f"where {condition} and {column} is not null group by 1 order by 3 desc",
+        f"where {condition} and {column} is not null group by 1 order by 3 desc, 1",
         values,
     )
 

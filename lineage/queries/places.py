@@ -86,7 +86,7 @@ def relation(
         )[0]
         if not head["touches"]:
             raise errors.NotFound
-        grouped = "group by who_id order by 5 desc limit 100"
+        grouped = "group by who_id order by 5 desc, who_id limit 100"
         return {
             "relation": {"datasource": datasource, "relation": relation, **head},
             "columns": ask(
@@ -95,12 +95,12 @@ def relation(
             ),
             "readers": ask(PEOPLE, f"and access = 'read' {grouped}"),
             "writers": ask(PEOPLE, f"and access in ('wrote', 'changed') {grouped}"),
-            "hours": ask("date_trunc('hour', occurred_at) as hour, access, count(*) as count", "group by 1, 2 order by 1"),
+            "hours": ask("date_trunc('hour', occurred_at) as hour, access, count(*) as count", "group by 1, 2 order by 1, 2"),
             "logins": ask(
                 "db_user as login, count(*) filter (access = 'read') as reads, count(*) filter (access <> 'read') as others, "
-                "max(occurred_at) as last_at", "and db_user is not null group by 1"
+                "max(occurred_at) as last_at", "and db_user is not null group by 1 order by 1"
             ),
-            "busiest": ask("key, count(*) as count, max(occurred_at) as last_at", "and key is not null group by 1 order by 2 desc limit 10"),  # noqa: E501
+            "busiest": ask("key, count(*) as count, max(occurred_at) as last_at", "and key is not null group by 1 order by 2 desc, 1 limit 10"),  # noqa: E501
             "keys": key_columns(question, viewer, datasource, relation),
             **held(question, viewer, datasource, relation, at),
             "as_of": question.size,
@@ -142,7 +142,7 @@ def column(
     with Question() as question:
         rows = question.rows(
             f"select access = 'read' as reading, {PEOPLE}, bool_and(not list_contains(columns, ?)) as by_star from touches "  # noqa: S608
-            f"where {here} group by reading, who_id order by count desc limit 200",
+            f"where {here} group by reading, who_id order by count desc, who_id limit 200",
             [name, datasource, spellings(relation), *values, name],
         )
     return {"readers": [r for r in rows if r["reading"]], "writers": [r for r in rows if not r["reading"]]}

@@ -43,8 +43,8 @@ def approvals(
                 coalesce(sum(rows_affected) filter (kind = 'query' and approval_request = cited), 0)) as rows_changed,
             min(occurred_at) filter (kind in ('query', 'change')) as first_access_at,
             min(index) filter (kind in ('query', 'change')) as first_index,
-            list_distinct(list(who_id) filter (kind in ('query', 'change') and who_id is not null)) as people,
-            list_distinct(list(on_behalf_of) filter (kind in ('query', 'change') and on_behalf_of is not null)) as behalf,
+            list_sort(list_distinct(list(who_id) filter (kind in ('query', 'change') and who_id is not null))) as people,
+            list_sort(list_distinct(list(on_behalf_of) filter (kind in ('query', 'change') and on_behalf_of is not null))) as behalf,
             max(index) as last_index
             from cites where ({scope} or kind = 'decision') and cited in (select cited from cites where {condition})
             group by cited"""  # noqa: S608 - our own conditions

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lineage import engine, queries
+from lineage import engine, joining, queries
 from lineage.access import Viewer
 from lineage.engine import Question
 from tests import story
@@ -108,7 +108,8 @@ def test_where_nobody_told_of_gateways_or_claims_the_joins_have_the_same_shape_a
     made = {}
     with Question(joined=False) as question:
         cursor = question.cursor
-        for name, table in zip(("identities", "context_roles", "conflicted"), _reference(question), strict=True):
+        question.here.joins.bring(cursor, question.snapshot, question.size)
+        for name, table in zip(joining.REFERENCE, _reference(question), strict=True):
             cursor.register(name, table)
         for present in (True, False):
             cursor.execute(f"create schema joined_{present}; set schema = 'joined_{present}'")

@@ -106,6 +106,19 @@ def test_what_is_asked_afterwards_no_longer_knows_the_value(pair: tuple[Viewer, 
     assert queries.events(pair[0], "key:12").total.value == 1
 
 
+def test_what_others_were_joined_with_goes_with_the_record(pair: tuple[Viewer, Viewer]) -> None:
+    desk, act = story.source(), {"transaction": {"id": "77"}}
+    text = "update customers set name = 'x' where id = 4711"
+    story.send(desk, story.query("q-1", forgetting.AT, story.DANA, text, "update", client={"app": SECRET}, **act))
+    (change,) = story.send(desk, {**forgetting.items("x", "12")[1], **act})
+    assert queries.event(pair[0], change)["client_app"] == SECRET
+    erased(pair)
+    assert queries.event(pair[0], change)["client_app"] is None
+    files = [segments.storage().path(folder, "facts") for _, _, folder, _ in segments.manifest()]
+    assert SECRET not in str([pq.read_table(path).to_pylist() for path in files])
+    assert list(fsck.check()) == []
+
+
 def test_after_its_waiting_time_the_value_is_in_no_byte_that_we_keep(
     pair: tuple[Viewer, Viewer], settings: Any, tmp_path: Path
 ) -> None:

@@ -15,7 +15,7 @@ import pytest
 from django.core.management import call_command
 from django.db import DatabaseError, connection
 
-from lineage import archive, checkpoints, commitment, erasures, health, packfile, queries, segments
+from lineage import archive, checkpoints, commitment, engine, erasures, health, packfile, queries, segments
 from lineage.access import Viewer
 from lineage.erasures import execution
 from tests import merges
@@ -242,6 +242,24 @@ def test_derived_files_that_claim_another_version_are_not_left_out_of_the_compar
     segments.seal()
     hide(insider, "events", projection="1")
     assert "Segment 0: what is derived of it was made by another version, and cannot be compared." in faults()
+
+
+def test_facts_that_name_another_login_are_found_and_those_of_another_version_name_nobody(insider: Insider) -> None:
+    act = {"transaction": {"id": "77"}, "datasource": "orders"}
+    insider.add(1, actor={"db_user": "bob"}, db_session_id="s-1", **act)
+    insider.add(1, kind="change", op="update", actor=None, statement=None, **act)
+    checkpoints.checkpoint()
+    segments.seal()
+    assert queries.event(ADMIN, 7)["db_user"] == "bob"
+    table = pq.read_table(insider.folder() / "facts.parquet")
+    rows = [row | {"db_user": row["db_user"] and "eve"} for row in table.to_pylist()]
+    forged = pa.Table.from_pylist(rows, schema=table.schema)
+    assert not forged.equals(table)
+    insider.replace("facts", forged)
+    assert faults() == "Segment 0: facts does not follow from its records."
+    insider.replace("facts", forged, projection="0")
+    engine._here().joins.forget()
+    assert queries.event(ADMIN, 7)["db_user"] == "bob"
 
 
 def test_records_left_out_of_a_range_and_its_counts_are_counted_again_by_the_verifier(insider: Insider) -> None:

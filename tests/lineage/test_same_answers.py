@@ -1,0 +1,242 @@
+"""Every question gets the same answer all in the tail, all sealed, half and half, and merged, wherever the log was cut."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pytest
+
+from lineage import access, checkpoints, engine, errors, fsck, ingest, joining, queries, segments
+from lineage.engine import Question
+from lineage.models import Identity, Source
+from lineage.queries import Subject, Window
+from tests import merges
+from tests.lineage import whole_log
+from tests.lineage.sources import test_teleport as teleport
+from tests.lineage.test_queries import ALL, Feed, emit
+
+pytestmark = pytest.mark.slow
+
+SINCE, UNTIL = dt.datetime(2026, 11, 1, tzinfo=dt.UTC), dt.datetime(2026, 12, 1, tzinfo=dt.UTC)
+UPDATE = "update customers set email = 'b@x' where id = 4711"
+BEGAN = 0x6B00F8AC
+BEHIND = f"{BEGAN:x}.{0x7F28:x}"
+AGENT: dict[str, Any] = {
+    "actor": {"id": "report-bot", "name": "Report bot", "email": "bot@shop.example", "type": "agent", "db_user": "app"},
+    "on_behalf_of": {"id": "dana@shop.example"}, "agent": {"id": "report-bot", "name": "report-bot", "run_id": "run-7"},
+}  # fmt: skip
+
+
+class Told:
+    """A log in which every kind of join has its two sides on two sides of some cut, either side first."""
+
+    def __init__(self) -> None:
+        self.feed = Feed()
+        self.gate = Source.objects.create(name="gate", format="gateway", environment="prod")
+        self.proxy = Source.objects.create(
+            name="tp", format="teleport", environment="prod", datasource="orders", asserts=["actor", "approval"],
+            token_hash=access.token_hash("tp"),
+        )  # fmt: skip
+        Identity.objects.create(
+            datasource="orders", db_user="bob", person_id="bob@x", name="Bob", type="human", as_of="2026-01-01T00:00Z"
+        )
+        self.cuts: list[int] = []
+        for part in (self.first_sides, self.second_sides, self.other_sides, self.rest):
+            part()
+            self.cuts.append(self.feed.change("0", key="0") + 1)
+
+    def through(self, text: str, xid: str | None = None, **more: Any) -> None:
+        """A statement as the gateway tells it."""
+        told: dict[str, Any] = {
+            "kind": "query", "op": "update", "verdict": "allowed", "datasource": "orders", "session_id": "gw-1",
+            "db_session_id": "s-1", "statement": {"text": text, "state": "whole"}, "correlation_id": f"st-{self.feed.count}.1",
+        }  # fmt: skip
+        self.feed.send(self.gate, **(told | AGENT | ({"transaction": {"id": xid}} if xid else {}) | more))
+
+    def behind(self, sid: str, **more: Any) -> None:
+        """What the proxy says of a session of its own."""
+        at = f"{dt.datetime.fromtimestamp(BEGAN + 1, dt.UTC):%Y-%m-%dT%H:%M:%SZ}"
+        record = {
+            **teleport.START,
+            "uid": f"{sid}-{self.feed.count}",
+            "sid": sid,
+            "time": at,
+            "db_user": "app",
+            "postgres_pid": 0x7F28,
+        }
+        self.feed.count += 1
+        (item,) = ingest.accept(self.proxy, json.dumps(record | more).encode()).items
+        assert item.index is not None, item
+
+    def first_sides(self) -> None:
+        feed = self.feed
+        feed.statement(UPDATE, xid="77")
+        feed.change("78")
+        feed.statement("select * from customers where id = 1", op="read", vid="9/1")
+        feed.claim("90", "dana@shop.example", ticket="OPS-42")
+        feed.statement(emit("ceo@shop.example"), user="mallory", op="read", xid="91")
+        feed.statement(emit("lea@shop.example"), user="orders_api", op="read", xid="92")
+        self.through(UPDATE, "80", purpose="monthly figures", ticket="OPS-42", rows={"affected": 1})
+        feed.statement("select 1 from customers", user="app", session="s-2", op="read")
+        feed.statement(UPDATE, user="app", xid="85", session=BEHIND)
+        feed.statement("rollback", user="bob", xid="86", op="other", command="ROLLBACK")
+
+    def second_sides(self) -> None:
+        feed = self.feed
+        feed.change("77")
+        feed.statement(UPDATE, user="omar", xid="78", client={"app": "psql", "ip": "10.0.0.7"})
+        feed.statement(UPDATE, vid="9/1", xid="79")
+        feed.statement(emit("dana@shop.example", ticket="OPS-42"), user="orders_api", op="read", xid="90")
+        feed.claim("91", "ceo@shop.example")
+        feed.claim("92", "lea@shop.example")
+        feed.change("80")
+        feed.statement(UPDATE, user="app", session="s-1", xid="80")
+        self.through("select 1 from customers", op="read", db_session_id="s-2", session_id="gw-2")
+        self.behind("tp-1")
+        feed.change("85")
+
+    def other_sides(self) -> None:
+        feed = self.feed
+        feed.claim("90", "omar@shop.example")
+        self.through("delete from customers where id = 5", "80", op="delete", ticket="OPS-3")
+        self.through("select 2 from customers", op="read", db_session_id="s-2", session_id="gw-2", purpose="another")
+        feed.statement("select 2 from customers", user="app", session="s-2", op="read")
+        feed.statement(UPDATE, user="orders_api", xid="92", vid="9/7")
+        feed.change("92", key="4712")
+        feed.change("86", key="4713")
+        self.behind("tp-1", event="db.session.query", code="TDB02I", db_query=UPDATE)
+
+    def rest(self) -> None:
+        feed = self.feed
+        feed.statement("select pg_sleep(1)", user="app", session=BEHIND, op="read", vid="9/7")
+        feed.statement("select email from customers where id = 4711", op="read")
+        self.behind("tp-2", user="omar@shop.example")
+        feed.statement("grant select on customers to omar", op="privilege", command="GRANT")
+
+
+def tables(size: int | None) -> dict[str, list[dict[str, Any]]]:
+    """What every question is asked of."""
+    with Question(as_of=size) as question:
+        return {
+            name: question.rows(f"select * from {name} order by all")
+            for name in ("activity", "touches", "gateway_transactions", "gateway_sessions", "raw_events", "raw_touches")
+        }
+
+
+def whole(size: int) -> list[dict[str, Any]]:
+    """Activity as joins over all records make it."""
+    with Question(as_of=size, joined=False) as question:
+        cursor, snap = question.cursor, question.snapshot
+        for name in ("identities", "context_roles", "conflicted"):
+            cursor.register(name, getattr(snap, name))
+        cursor.execute("create schema whole; set schema = 'whole'")
+        try:
+            cursor.execute(whole_log.EVERYTHING)
+            return question.rows("select * from activity order by all")
+        finally:
+            cursor.execute("drop schema whole cascade")
+
+
+W, CUSTOMERS = Window(SINCE, UNTIL), ("orders", "public.customers")
+ASKED: Mapping[str, Callable[[], Any]] = {
+    "approvals": lambda: queries.approvals(ALL),
+    "chain": lambda: [queries.chain(ALL, "row", *CUSTOMERS, "4711"), queries.chain(ALL, "ticket", "OPS-42")],
+    "column": lambda: queries.column(ALL, *CUSTOMERS, "email", W),
+    "completeness": lambda: queries.completeness(ALL, SINCE, UNTIL),
+    "completions": lambda: [queries.completions(ALL, "actor", ""), queries.completions(ALL, "ticket", "O")],
+    "conduct": lambda: queries.conduct(ALL, "report-bot", W),
+    "control_facts": lambda: queries.control_facts(ALL, SINCE, UNTIL),
+    "datasources": lambda: queries.datasources(ALL),
+    "event": lambda: [queries.event(ALL, index) for index in (0, 8, 20)],
+    "events": lambda: [queries.events(ALL, q, limit=100) for q in ("", "actor:dana", "kind:change", "flag:suspected_forgery")],
+    "exact_total": lambda: [queries.exact_total(ALL, "", W, by) for by in ("event", "touch", "session", "identity", "relation")],
+    "findings": lambda: queries.findings(ALL, W),
+    "firsts": lambda: queries.firsts(ALL),
+    "found": lambda: queries.found(ALL, W),
+    "gaps": lambda: queries.gaps(ALL, W),
+    "holders": lambda: queries.holders(ALL, *CUSTOMERS),
+    "identities": lambda: queries.identities(ALL),
+    "identity": lambda: [queries.identity(ALL, who) for who in ("report-bot", "bob@x", "dana@shop.example")],
+    "kinds_counted": lambda: queries.kinds_counted(ALL, "relation:customers", W),
+    "overview": lambda: queries.overview(ALL, W),
+    "population": lambda: list(queries.population(ALL, SINCE, UNTIL)),
+    "relation": lambda: queries.relation(ALL, *CUSTOMERS),
+    "relations": lambda: queries.relations(ALL),
+    "released": lambda: queries.released(ALL, SINCE, UNTIL),
+    "rights_held": lambda: queries.rights_held(ALL, SINCE, UNTIL),
+    "registered": lambda: queries.registered(ALL, SINCE, UNTIL),
+    "row": lambda: [queries.row(ALL, *CUSTOMERS, key) for key in ("4711", "4712", "4713")],
+    "run": lambda: queries.run(ALL, "run-7"),
+    "search_counts": lambda: [queries.search_counts(ALL, "", W, by) for by in ("event", "touch")],
+    "session": lambda: [queries.session(ALL, f"orders~{name}") for name in ("gw-1", "gw-2", "s-bob", "s-omar")],
+    "session_facets": lambda: queries.session_facets(ALL),
+    "sessions": lambda: queries.sessions(ALL),
+    "source_hours": lambda: queries.source_hours(ALL, SINCE, SINCE + dt.timedelta(days=1)),
+    "tallied": lambda: queries.tallied(ALL, {"rights": "class:privilege"}, [(SINCE, UNTIL)], None),
+    "touched": lambda: queries.touched(ALL, Subject(identity="report-bot")),
+    "touches": lambda: queries.touches(ALL, "", limit=100),
+    "undoing": lambda: queries.undoing(ALL, Subject(identity="omar")),
+}  # fmt: skip
+ELSEWHERE = {
+    "alarms", "between", "checkpoint", "checkpoint_chain", "checkpoints", "classified", "dry_run", "finding", "integrity", "inventory",
+    "login_history", "logins", "own_reads", "owners", "quarantined", "quarantined_item", "supply", "tag_history", "tags", "tags_of",
+    "tickets",
+}  # fmt: skip
+"""Functions that answer from what no records say, or from records that join with nothing."""
+
+
+def plain(answer: Any) -> Any:
+    """An answer as one can compare it, without the moment at which it was asked."""
+    if isinstance(answer, (pa.Table, pa.RecordBatch)):
+        return answer.to_pylist()
+    if isinstance(answer, dict):
+        return {name: plain(value) for name, value in answer.items() if name not in ("coverage", "seconds")}
+    if isinstance(answer, (list, tuple)):
+        return [plain(value) for value in answer]
+    if isinstance(answer, queries.Answer):
+        return plain(msgspec.structs.asdict(answer))
+    return answer
+
+
+def asked() -> dict[str, Any]:
+    answers = {}
+    for name, ask in ASKED.items():
+        try:
+            answers[name] = plain(ask())
+        except errors.NotFound as error:
+            answers[name] = error.code
+    return answers
+
+
+@pytest.mark.parametrize(("least", "states"), [(joining.LEAST, "1 3"), (1, "0 2")], ids=["made whole", "made in parts"])
+def test_every_question_gets_the_same_answer_in_the_tail_sealed_half_and_half_and_merged(
+    store: str, monkeypatch: pytest.MonkeyPatch, least: int, states: str
+) -> None:
+    monkeypatch.setattr(joining, "LEAST", least)
+    told = Told()
+    size, earlier = told.cuts[-1], told.cuts[1] + 3
+    expected, answers = {n: tables(n) for n in (size, earlier)}, asked() if least > 1 else {}
+    for n in (size, earlier):
+        assert expected[n]["activity"] == whole(n)
+    assert not [name for name, answer in answers.items() if answer in ("not-found", [], {})]
+    checkpoints.checkpoint()
+    for part in map(int, states.split()):
+        monkeypatch.setattr(segments, "SEGMENT_MOST", told.cuts[part] - segments.sealed_to())
+        assert segments.seal()
+        assert {n: tables(n) for n in (size, earlier)} == expected, part
+        now = asked() if part == 1 else answers
+        assert {name: now[name] == answer for name, answer in answers.items()} == dict.fromkeys(answers, True)
+        assert (engine._here().joins.settled is not None) == (least == 1)
+    assert merges.everything()
+    assert tables(size) == expected[size]
+    assert list(fsck.check()) == []
+
+
+def test_no_function_of_queries_is_left_out_of_what_is_asked() -> None:
+    functions = {name for name in queries.__all__ if callable(getattr(queries, name)) and name[0].islower()}
+    assert functions == {*ASKED, *ELSEWHERE}
