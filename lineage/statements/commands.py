@@ -49,14 +49,6 @@ class Commands(Visitor):
         super().__init__(parameters)
         self.prepared = {} if prepared is None else prepared
         self.role_set: str | None = None
-        self._commands: dict[str, Callable[[Node], None]] = {
-            "CopyStmt": self._copy, "ExplainStmt": self._explain, "CreateTableAsStmt": self._create_as,
-            "DeclareCursorStmt": self._inner, "ExecuteStmt": self._execute, "DoStmt": self._do, "CallStmt": self._call,
-            "TruncateStmt": self._truncate, "GrantStmt": self._grant, "AlterDefaultPrivilegesStmt": self._default_grant,
-            "DropStmt": self._drop, "CommentStmt": self._remark, "SecLabelStmt": self._remark,
-            "CreateSchemaStmt": self._schema, "DropOwnedStmt": self._owned, "ReassignOwnedStmt": self._owned,
-            "CreateForeignTableStmt": self._foreign_table,
-        }  # fmt: skip
 
     def statement(self, node: Node) -> None:
         """One whole statement of any kind."""
@@ -65,8 +57,8 @@ class Commands(Visitor):
                 before = len(self.settings)
                 self.query(node, Scope(None))
                 self._follow(fields, self.settings[before:])
-            elif kind in self._commands:
-                self._commands[kind](fields)
+            elif kind in _COMMANDS:
+                _COMMANDS[kind](self, fields)
             elif kind in ROLES:
                 self._plain("privilege")
             elif kind in WITHOUT_EFFECT:
@@ -244,6 +236,17 @@ class Commands(Visitor):
             other = told.get("PartitionCmd", {}).get("name") or told.get("RangeVar")
             if other is not None:
                 self.refer(other, "ddl")
+
+
+_COMMANDS: dict[str, Callable[[Commands, Node], None]] = {
+    "CopyStmt": Commands._copy, "ExplainStmt": Commands._explain, "CreateTableAsStmt": Commands._create_as,
+    "DeclareCursorStmt": Commands._inner, "ExecuteStmt": Commands._execute, "DoStmt": Commands._do,
+    "CallStmt": Commands._call, "TruncateStmt": Commands._truncate, "GrantStmt": Commands._grant,
+    "AlterDefaultPrivilegesStmt": Commands._default_grant, "DropStmt": Commands._drop,
+    "CommentStmt": Commands._remark, "SecLabelStmt": Commands._remark, "CreateSchemaStmt": Commands._schema,
+    "DropOwnedStmt": Commands._owned, "ReassignOwnedStmt": Commands._owned,
+    "CreateForeignTableStmt": Commands._foreign_table,
+}  # fmt: skip
 
 
 def executes(fields: Node) -> bool:

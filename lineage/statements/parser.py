@@ -9,6 +9,7 @@ about 47 chained operators.
 from __future__ import annotations
 
 import os
+import re
 import resource
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -37,6 +38,12 @@ COMMENT_LIMIT = 100
 
 _COMMENTS = frozenset({Token.SQL_COMMENT, Token.C_COMMENT})
 _LITERALS = frozenset({Token.SCONST, Token.USCONST, Token.BCONST, Token.XCONST, Token.FCONST, Token.ICONST})
+
+
+_PLAIN_NUMBER = re.compile(r"(?<![\w.$])[0-9]+(?:\.[0-9]+)?(?![\w.])")
+_OTHER_NUMBER = re.compile(r"(?:^|[^A-Za-z0-9_$])[0-9]")
+_PLAIN_REST = re.compile(r"(?:[A-Za-z0-9_ \n\t\r,;*=<>+%().?/|:!~@#&^\[\]-]|\$[0-9])*+")
+_PREFIX = re.compile(r"[\w&$]\Z")
 
 
 class Unparsable(Exception):
@@ -162,6 +169,25 @@ def _spans(statements: Sequence[Node], raw: bytes) -> Iterator[tuple[int, int]]:
 
 def _redacted(text: str, raw: bytes) -> str:
     """The text with `?` for every literal, without comments, with single spaces where anything was blank."""
+    return _redacted_plainly(text) or _redacted_by_token(text, raw)
+
+
+def _redacted_plainly(text: str) -> str | None:
+    """The same for a text in which literals are found without the lexer; None where anything but the plainest stands."""
+    if text.startswith("/*"):
+        comment, _, text = text[2:].partition("*/")
+        text = comment + text if "/*" in comment else text
+    if "--" in text or "/*" in text:
+        return None
+    parts = text.split("'")[::2]
+    # Strings side by side may be one, and what stands right before one may say how it is written.
+    if text.count("'") % 2 or any(not p or p.isspace() for p in parts[1:-1]) or any(map(_PREFIX.search, parts[:-1])):
+        return None
+    found = _PLAIN_NUMBER.sub("?", "?".join(parts))
+    return None if _OTHER_NUMBER.search(found) or not _PLAIN_REST.fullmatch(found) else " ".join(found.split())
+
+
+def _redacted_by_token(text: str, raw: bytes) -> str:
     parts: list[bytes] = []
     before = 0
     for token in postgast.scan(text).tokens:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from lineage.statements import conditions, keys
@@ -50,13 +50,6 @@ class Visitor:
         self.is_uncounted = False
         """Whether rows change that the command's tag does not count."""
         self.read_verb = "read"
-        self._visit = {
-            "SelectStmt": self.select,
-            "InsertStmt": self.insert,
-            "UpdateStmt": self.update,
-            "DeleteStmt": self.delete,
-            "MergeStmt": self.merge,
-        }
 
     def refer(self, range_var: Node, verb: str) -> Reference:
         """A reference to the relation that a RangeVar's fields name."""
@@ -67,7 +60,7 @@ class Visitor:
     def query(self, node: Node, parent: Scope) -> None:
         """Any of the five kinds of query."""
         for kind, fields in node.items():
-            self._visit[kind](fields, parent)
+            _VISIT[kind](self, fields, parent)
 
     def select(self, fields: Node, parent: Scope) -> None:
         scope = Scope(parent, self._with(fields, parent))
@@ -274,7 +267,7 @@ class Visitor:
 
     def _goes_on(self, kind: str, value: Any, scope: Scope) -> bool:
         """Notes what one node says; returns whether its inner nodes are still to be seen."""
-        if kind in self._visit:
+        if kind in _VISIT:
             self.query({kind: value}, scope)
             return False
         if kind == "ColumnRef":
@@ -327,6 +320,12 @@ class Visitor:
         texts = [keys.literal(argument, self.parameters) for argument in arguments[1:3]]
         if self.emitted is None and len(texts) == 2 and texts[0] == MESSAGE_PREFIX:
             self.emitted = texts[1]
+
+
+_VISIT: dict[str, Callable[[Visitor, Node, Scope], None]] = {
+    "SelectStmt": Visitor.select, "InsertStmt": Visitor.insert, "UpdateStmt": Visitor.update,
+    "DeleteStmt": Visitor.delete, "MergeStmt": Visitor.merge,
+}  # fmt: skip
 
 
 def _alias(fields: Node) -> str:

@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lineage import statements
-from lineage.statements import analyse, analyse_in_session
+from lineage.statements import analyse, analyse_in_session, parser
 from lineage.statements.cache import Cache
 from lineage.statements.keys import MOST_KEYS, spellings
 from lineage.statements.parser import SHORT
@@ -619,6 +619,20 @@ REDACTED = [
 @pytest.mark.parametrize(("sql", "expected"), REDACTED)
 def test_the_redacted_form_holds_no_literal_and_no_comment(sql, expected):
     assert analyse(sql).redacted == expected
+
+
+PIECES = st.sampled_from(
+    ["select ", "a", "b1", " ", "\n", "5", "5.5", ".5", "5.", "1e5", "0x1F", "1_0", "$1", "$a$x$a$", "'a'", "'it''s'", "''", "E'a'",
+     "n'x'", "U&'a'", '"q"', "--c\n", "/*c*/", "/*", "*/", "?", "@>", "::int", "(", ",", "'ä'", "ä", "\\", "'a'\n'b'", "-", "'--'", "'5'"]
+)  # fmt: skip
+
+
+@settings(max_examples=1500)
+@given(st.lists(PIECES, min_size=1, max_size=8).map("".join))
+def test_what_is_redacted_without_the_lexer_is_what_the_lexer_says(text):
+    found = parser._redacted_plainly(text)
+    if found is not None:
+        assert found == parser._redacted_by_token(text, text.encode())
 
 
 MESSAGES = [
