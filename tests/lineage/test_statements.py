@@ -630,9 +630,11 @@ PIECES = st.sampled_from(
 @settings(max_examples=1500)
 @given(st.lists(PIECES, min_size=1, max_size=8).map("".join))
 def test_what_is_redacted_without_the_lexer_is_what_the_lexer_says(text):
-    found = parser._redacted_plainly(text)
-    if found is not None:
-        assert found == parser._redacted_by_token(text, text.encode())
+    try:
+        expected = parser._redacted_by_token(text, text.encode())
+    except parser.postgast.PgQueryError:
+        return
+    assert parser._redacted_plainly(text) in (None, expected)
 
 
 MESSAGES = [
