@@ -29,7 +29,6 @@ FEW = frozenset(
     "relations_provenance error_code statement_state session_phase relation access touch_op provenance decision_type".split()
 )
 """Columns with few values, which ClickHouse keeps as numbers."""
-BY_TOUCH = "(datasource, relation, key, occurred_at)"
 POSTGRES = {
     "shared_preload_libraries": "", "logging_collector": "off", "log_destination": "stderr", "log_connections": "off",
     "log_disconnections": "off", "wal_level": "minimal", "max_wal_senders": "0", "max_replication_slots": "0",
@@ -41,7 +40,6 @@ INDEXES = (
     "create index on touches (datasource, relation, occurred_at desc)",
     "create index on touches (who_id, occurred_at)",
     'create unique index on events ("index")',
-    'create index on events (who_id, "index" desc)',
     "create index on events (who_id, occurred_at)",
     "create index on events (session, occurred_at)",
     "create index on events (occurred_at)",
@@ -165,10 +163,9 @@ def _type(field: pa.Field) -> str:
 
 
 def _engine(name: str) -> str:
-    order = '(occurred_at, "index")' if name == "events" else BY_TOUCH
-    return f"engine = MergeTree order by {order} partition by toYYYYMM(occurred_at)" if name == "events" else (
-        f"engine = MergeTree order by {order}"
-    )  # fmt: skip
+    """Without partitions, which would make a lookup by actor or session look into each; with small granules for few rows."""
+    order = '(occurred_at, "index")' if name == "events" else "(datasource, relation, key, occurred_at)"
+    return f"engine = MergeTree order by {order} settings index_granularity = 2048"
 
 
 class PostgreSQL:

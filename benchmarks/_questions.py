@@ -30,7 +30,7 @@ DONE = "verdict not in ('blocked', 'error', 'pending')"
 TABLE = "datasource = {datasource} and relation = {relation}"
 TIME = "occurred_at >= {since} and occurred_at < {until}"
 ACCESS = "kind in ('query', 'change') and op <> 'other'"
-NEWEST = 'order by "index" desc limit'
+NEWEST = 'order by occurred_at desc, "index" desc limit'
 
 
 class Drawn(msgspec.Struct, frozen=True):
