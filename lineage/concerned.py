@@ -1,7 +1,7 @@
-"""Which transactions, sessions and virtual ids the facts of the tail concern; joined tables with those made again alone.
+"""Which transactions, sessions and virtual ids newer facts concern; joined tables with those made again alone.
 
-While sources report, what is sealed stays as it is: its tables (of a schema `settled`) are kept, and each look makes only what
-`facts_told` concerns, in a schema `fresh`, of those facts and of the `facts_sealed` with the same keys (docs/joining.md). SQL only.
+While sources report, what is settled stays as it is: its tables (of a schema `settled`) are kept, and each look makes only what
+`facts_newer` concerns, in a schema `fresh`, of those facts and of the `facts_settled` with the same keys (docs/joining.md). SQL only.
 """
 
 from __future__ import annotations
@@ -33,38 +33,37 @@ def _among(row: str, concerned: str, columns: str) -> str:
 def keys(settled: str) -> str:
     """Makes, in the present schema, what is concerned, and `facts`: all that is needed to make it again."""
     return f"""
-create table told_vids as
-    select distinct environment, datasource, db_session_id, vid from facts_told where fact = 'line' and vid is not null;
+create table newer_vids as
+    select distinct environment, datasource, db_session_id, vid from facts_newer where fact = 'line' and vid is not null;
 
 create table concerned as
-    select environment, datasource, xid from facts_told where fact in {ACTS} and xid is not null
+    select environment, datasource, xid from facts_newer where fact in {ACTS} and xid is not null
     union
     -- A line with a virtual id belongs to the transaction that another line names for it; a later name may be another one.
-    select environment, datasource, xid from facts_sealed s where fact = 'line' and xid is not null and {_among("s", "told_vids", VIDS)}
+    select environment, datasource, xid from facts_settled s where fact = 'line' and xid is not null and {_among("s", "newer_vids", VIDS)}
     union
     -- A call of which an inner part is told now no longer proves a claim.
-    select e.environment, e.datasource, coalesce(e.xid, v.xid) from facts_sealed e
+    select e.environment, e.datasource, coalesce(e.xid, v.xid) from facts_settled e
     left join {settled}.vids v using (environment, datasource, db_session_id, vid)
     where e.fact = 'emission' and coalesce(e.xid, v.xid) is not null
-      and exists (select 1 from facts_told n where n.fact = 'nested' and n.source = e.source and n.call = e.call);
+      and exists (select 1 from facts_newer n where n.fact = 'nested' and n.source = e.source and n.call = e.call);
 
 create table vids_concerned as
-    from told_vids union
-    select environment, datasource, db_session_id, vid from facts_sealed s
+    from newer_vids union
+    select environment, datasource, db_session_id, vid from facts_settled s
     where fact = 'line' and vid is not null and {_among("s", "concerned", TRANSACTION)};
 
 create table sessions_concerned as
-    select distinct environment, datasource, db_session_id from facts_told where fact = 'gateway' and db_session_id is not null;
+    select distinct environment, datasource, db_session_id from facts_newer where fact = 'gateway' and db_session_id is not null;
 
 create table facts as
-    from facts_told union all by name
-    select * from facts_sealed s where
-        fact in {ACTS} and {_among("s", "concerned", TRANSACTION)}
-        or fact in ('line', 'emission') and {_among("s", "vids_concerned", VIDS)}
-        or fact = 'gateway' and {_among("s", "sessions_concerned", SESSION)};
+    from facts_newer union all by name
+    select * from facts_settled s where fact in {ACTS} and {_among("s", "concerned", TRANSACTION)} union all by name
+    select * from facts_settled s where fact in ('line', 'emission') and {_among("s", "vids_concerned", VIDS)} union all by name
+    select * from facts_settled s where fact = 'gateway' and {_among("s", "sessions_concerned", SESSION)};
 
 insert into facts by name
-    select * from facts_sealed n where fact = 'nested'
+    select * from facts_settled n where fact = 'nested'
     and exists (select 1 from facts e where e.fact = 'emission' and e.source = n.source and e.call = n.call);
 """  # noqa: S608 - our own names
 

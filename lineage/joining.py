@@ -21,6 +21,8 @@ from lineage.snapshots import Snapshot
 REFERENCE = ("identities", "context_roles", "conflicted")
 LEAST = 20_000
 """Sealed facts from which on what is sealed is settled apart: of fewer, all is made in less time than the parts are planned in."""
+GROWTH = 4
+"""Settled anew when the facts that came since are more than so large a part of them."""
 
 
 class Cursor(Protocol):
@@ -46,10 +48,18 @@ class Made:
 
 
 @dataclasses.dataclass(eq=False)
-class Joined(Made):
-    """What `lineage.joins` made of the log as far as it was reported; with `settled`, only what the tail concerns is its own."""
+class Settled(Made):
+    """The tables of the first `size` records, of which `count` facts tell."""
 
-    settled: Made | None = None
+    size: int = 0
+    count: int = 0
+
+
+@dataclasses.dataclass(eq=False)
+class Joined(Made):
+    """What `lineage.joins` made of the log as far as it was reported; with `settled`, only what newer facts concern is its own."""
+
+    settled: Settled | None = None
 
 
 class _Told:
@@ -88,13 +98,13 @@ class Joins:
         self.database, self.sealed = database, sealed
         self.making, self.lock = threading.Lock(), threading.Lock()
         self.newest: Joined | None = None
-        self.settled: Made | None = None
+        self.settled: Settled | None = None
         self.told = _Told()
         self.made = 0
 
     def take(self, cursor: Cursor, snap: Snapshot, size: int, keep: bool) -> Joined:
         """The joins of this state, made on `cursor` where nobody has; `keep` them for the next question. Raises QueryTooLong."""
-        state = (snap.store, snap.erased_at, snap.folders, snap.sealed_to, snap.reported_to(size))
+        state = (snap.store, snap.erased_at, snap.sealed_to, snap.reported_to(size))
         reference = (snap.identities, snap.context_roles, snap.conflicted)
         if not self.making.acquire(timeout=settings.QUERY_SECONDS):
             raise errors.QueryTooLong
@@ -114,25 +124,19 @@ class Joins:
             self.making.release()
 
     def bring(self, cursor: Cursor, snap: Snapshot, size: int) -> None:
-        """The views of facts of this question: those stored with segments, or made of their events; those of the tail; all."""
+        """The view `facts` of this question: those stored with segments, or made of their events, and those of the tail."""
         older = [folder for folder in snap.folders if folder not in snap.with_facts]
-        parts = []
+        parts = ["select * from facts_unsealed"]
         if snap.with_facts:
             parts.append(f"select * from {self.sealed(snap.with_facts, 'facts')}")  # noqa: S608 - our own files
         if older:
             parts.append(
                 f"select * from ({facts.made_of(self.sealed(older, 'events') + f' where index < {size}')})"  # noqa: S608
             )
-        cursor.register("facts_none", facts.SCHEMA.empty_table())
         cursor.register("facts_unsealed", self.told.bring(cursor, snap))
-        sealed = " union all by name ".join(parts or ["select * from facts_none"])
-        cursor.execute(f"create or replace temp view facts_sealed as select * from ({sealed}) where index < {size}")  # noqa: S608
-        cursor.execute(
-            f"create or replace temp view facts_told as select * from facts_unsealed where index < {size}"  # noqa: S608
-        )
-        cursor.execute(
-            "create or replace temp view facts as select * from facts_sealed union all by name select * from facts_told"
-        )
+        every = " union all by name ".join(parts)
+        cursor.execute(f"create or replace temp view facts_of_all as select * from ({every}) where index < {size}")  # noqa: S608
+        cursor.execute("create or replace temp view facts as from facts_of_all")
 
     def _make(self, cursor: Cursor, fresh: Joined, snap: Snapshot, size: int) -> None:
         try:
@@ -143,50 +147,61 @@ class Joins:
                 cursor.execute(f"create table {name} as select * from given_{name}")  # noqa: S608 - our own names
             gateways, claims, proxies = cursor.execute(joins.PRESENT).fetchone() or (True, True, True)
             fresh.settled = self._settle(cursor, snap, size)
+            cursor.execute(f"set schema = '{fresh.name}'")
             if fresh.settled is None:
                 cursor.execute(joins.statements(gateways, claims, proxies))
             else:
-                self._patch(cursor, fresh.name, fresh.settled.name)
+                self._patch(cursor, fresh.name, fresh.settled)
                 cursor.execute(joins.views(proxies, (f"concerned_{fresh.name}", fresh.settled.name)))
         except BaseException:
             self._drop(fresh)
             raise
 
-    def _settle(self, cursor: Cursor, snap: Snapshot, size: int) -> Made | None:
-        """The tables of all that is sealed, made where nobody has; None where they are not worth it, or not all that is sealed counts."""
-        if size < snap.sealed_to or not snap.with_facts or snap.with_facts != snap.folders:
+    def _settle(self, cursor: Cursor, snap: Snapshot, size: int) -> Settled | None:
+        """The tables of what is settled, made where nobody has or where much came since; None where they are not worth it."""
+        if not snap.folders or snap.with_facts != snap.folders:
             return None
-        state, reference = (snap.store, snap.erased_at, snap.folders), (snap.context_roles,)
+        state, reference = (snap.store, snap.erased_at), (snap.context_roles,)
         with self.lock:
-            if self.settled is not None and self.settled.holds(state, reference):
-                self.settled.users += 1
-                return self.settled
-        count = cursor.execute(f"select count(*) from {self.sealed(snap.with_facts, 'facts')}").fetchone()  # noqa: S608
-        if count is None or count[0] < LEAST:
+            found = self.settled
+            if found is not None and found.holds(state, reference) and found.size <= size:
+                found.users += 1
+            else:
+                found = None
+        if found is not None:
+            if _count(cursor, f"index >= {found.size}") <= max(LEAST, found.count / GROWTH):
+                return found
+            self._leave(found)
+        count = _count(cursor, f"index < {snap.sealed_to}") if size >= snap.sealed_to else 0
+        if count < LEAST:
             return None
-        settled = Made(f"settled_{self.made}", state, reference, users=1)
+        settled = Settled(f"settled_{self.made}", state, reference, 1, snap.sealed_to, count)
         try:
             cursor.execute(f"create schema {settled.name}; set schema = '{settled.name}'")
             cursor.execute("create table context_roles as select * from given_context_roles")
-            cursor.execute("create or replace temp view facts as select * from facts_sealed")
+            cursor.execute(
+                f"create or replace temp view facts as select * from facts_of_all where index < {settled.size}"  # noqa: S608
+            )
             cursor.execute(joins.tables(True, True))
+            cursor.execute("create or replace temp view facts as from facts_of_all")
         except BaseException:
             self._drop_schema(settled.name)
             raise
         self._replace_settled(settled)
         return settled
 
-    def _patch(self, cursor: Cursor, name: str, settled: str) -> None:
-        """The tables that the tail concerns, made of its facts and of those sealed ones that they meet; and views of both parts."""
+    def _patch(self, cursor: Cursor, name: str, settled: Settled) -> None:
+        """The tables that newer facts concern, made of these and of those settled ones that they meet; and views of both parts."""
         cursor.execute(f"create schema concerned_{name}; set schema = 'concerned_{name}'; drop view temp.facts")
         cursor.execute("create table context_roles as select * from given_context_roles")
-        cursor.execute(concerned.keys(settled))
+        for part, condition in (("settled", "<"), ("newer", ">=")):
+            chosen = f"select * from facts_of_all where index {condition} {settled.size}"  # noqa: S608 - a number
+            cursor.execute(f"create or replace temp view facts_{part} as {chosen}")
+        cursor.execute(concerned.keys(settled.name))
         cursor.execute(joins.tables(True, True) + concerned.only_concerned())
         cursor.execute(f"set schema = '{name}'")
-        cursor.execute(concerned.patched(settled, f"concerned_{name}"))
-        cursor.execute(
-            "create or replace temp view facts as select * from facts_sealed union all by name select * from facts_told"
-        )
+        cursor.execute(concerned.patched(settled.name, f"concerned_{name}"))
+        cursor.execute("create temp view facts as from facts_of_all")
 
     def give_back(self, joined: Joined) -> None:
         with self.lock:
@@ -212,7 +227,7 @@ class Joins:
         if old is not None and unused:
             self._drop(old)
 
-    def _replace_settled(self, fresh: Made | None) -> None:
+    def _replace_settled(self, fresh: Settled | None) -> None:
         with self.lock:
             old, self.settled = self.settled, fresh
             unused = old is not None and old.users == 0
@@ -225,6 +240,9 @@ class Joins:
         if settled is None:
             return
         self._drop_schema(f"concerned_{joined.name}")
+        self._leave(settled)
+
+    def _leave(self, settled: Settled) -> None:
         with self.lock:
             settled.users -= 1
             unused = settled.users == 0 and settled is not self.settled
@@ -234,3 +252,8 @@ class Joins:
     def _drop_schema(self, name: str) -> None:
         with contextlib.closing(self.database.cursor()) as own:
             own.execute(f"drop schema if exists {name} cascade")
+
+
+def _count(cursor: Cursor, condition: str) -> int:
+    (count,) = cursor.execute(f"select count(*) from facts_of_all where {condition}").fetchone() or (0,)  # noqa: S608
+    return int(count)

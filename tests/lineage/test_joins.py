@@ -161,17 +161,17 @@ def _over_facts(events: pa.Table, made: pa.Table) -> dict[str, list[tuple[Any, .
 
 def _in_parts(events: pa.Table, sealed: pa.Table, told: pa.Table) -> dict[str, list[tuple[Any, ...]]]:
     """The tables of what is sealed are made first; then only those that the tail concerns."""
-    with _database(events, {"facts_sealed": sealed, "facts_told": told}) as database:
+    with _database(events, {"facts_settled": sealed, "facts_newer": told}) as database:
         for schema in ("settled", "fresh", "joined"):
             database.execute(f"create schema {schema}; set schema = '{schema}'")
             _reference(database)
-        database.execute("set schema = 'settled'; create view facts as from facts_sealed")
+        database.execute("set schema = 'settled'; create view facts as from facts_settled")
         database.execute(joins.tables(True, True))
         database.execute("set schema = 'fresh'")
         database.execute(concerned.keys("settled") + joins.tables(True, True) + concerned.only_concerned())
         database.execute("set schema = 'joined'")
         database.execute(concerned.patched("settled", "fresh"))
-        database.execute("create view facts as from facts_sealed union all by name from facts_told")
+        database.execute("create view facts as from facts_settled union all by name from facts_newer")
         database.execute(joins.TAGS + joins.views(True, ("fresh", "settled")))
         return _answers(database)
 

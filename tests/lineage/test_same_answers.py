@@ -218,6 +218,7 @@ def test_every_question_gets_the_same_answer_in_the_tail_sealed_half_and_half_an
     store: str, monkeypatch: pytest.MonkeyPatch, least: int, states: str
 ) -> None:
     monkeypatch.setattr(joining, "LEAST", least)
+    monkeypatch.setattr(joining, "GROWTH", 0.01)
     told = Told()
     size, earlier = told.cuts[-1], told.cuts[1] + 3
     expected, answers = {n: tables(n) for n in (size, earlier)}, asked() if least > 1 else {}
@@ -231,9 +232,13 @@ def test_every_question_gets_the_same_answer_in_the_tail_sealed_half_and_half_an
         assert {n: tables(n) for n in (size, earlier)} == expected, part
         now = asked() if part == 1 else answers
         assert {name: now[name] == answer for name, answer in answers.items()} == dict.fromkeys(answers, True)
-        assert (engine._here().joins.settled is not None) == (least == 1)
+        settled = engine._here().joins.settled
+        assert (settled and settled.size) == (told.cuts[0] if least == 1 else None)
     assert merges.everything()
-    assert tables(size) == expected[size]
+    monkeypatch.setattr(joining, "GROWTH", 100)
+    assert {n: tables(n) for n in (size, earlier)} == expected
+    settled = engine._here().joins.settled
+    assert (settled and settled.size) == (segments.sealed_to() if least == 1 else None)
     assert list(fsck.check()) == []
 
 
