@@ -13,9 +13,8 @@ import msgspec
 
 from lineage import journal
 from lineage.events import Event
+from lineage.keyfiles import form
 
-FORGOTTEN = bytes(32)
-"""Stands in the dedupe table where the content hash of an erased record was: whatever comes again is a duplicate."""
 _EPOCH = dt.date(1970, 1, 1).toordinal()
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
@@ -68,7 +67,7 @@ class Part:
 
     `fresh` are places among the entries, in the order of their ordinals, and `rows` their rows; `status` says for each
     entry what it is and its ordinal, or batch and ordinal of an older one. `first` is the index of the first fresh one,
-    once the head has grown.
+    once the head has grown. `left` are those of the keys that were found in sealed files, at the state `state`.
     """
 
     def __init__(self, source_id: int, number: int, entries: list[Entry], rows: list[journal.Row]) -> None:
@@ -76,6 +75,19 @@ class Part:
         self.entries, self.rows = entries, rows
         self.fresh: list[tuple[int, str]] = []
         self.status: list[tuple[str, int | tuple[int, int]]] = []
+        self.firsts: dict[int, int | tuple[int, int]] = {}
+        self.state, self.left = "", dict[bytes, tuple[bytes, int, int]]()
+
+    def keys(self) -> list[bytes]:
+        return [entry.key for entry in self.entries]
+
+    def fresh_keys(self) -> list[bytes]:
+        return [self.entries[at].key for at, _ in self.fresh]
+
+    def first_of(self, ordinal: int) -> tuple[int, int]:
+        """Batch and ordinal of the first record of the key of which this fresh one is another content."""
+        place = self.firsts[ordinal]
+        return place if isinstance(place, tuple) else (self.number, place)
 
     def plan(
         self, known: dict[bytes, tuple[bytes, int, int]], conflicts: dict[tuple[bytes, bytes], tuple[int, int]]
@@ -84,6 +96,7 @@ class Part:
         fresh, status = self.fresh, self.status
         seen: dict[bytes, tuple[bytes, int]] = {}
         seen_conflicts: dict[tuple[bytes, bytes], int] = {}
+        forgotten = {key for key, content in conflicts if form.is_forgotten(content)}
         for at, entry in enumerate(self.entries):
             key = entry.key
             if key in known:
@@ -97,12 +110,13 @@ class Part:
                 fresh.append((at, "accepted"))
                 continue
             pair = (key, entry.content)
-            if content in (entry.content, FORGOTTEN):
+            if content == entry.content or key in forgotten or form.is_forgotten(content):
                 status.append(("duplicate", here))
             elif pair in conflicts or pair in seen_conflicts:
                 status.append(("conflict", conflicts.get(pair) or seen_conflicts[pair]))
             else:
                 seen_conflicts[pair] = len(fresh)
+                self.firsts[len(fresh)] = here
                 status.append(("conflict", len(fresh)))
                 fresh.append((at, "conflict"))
         if len(fresh) < len(self.entries) or seen_conflicts:

@@ -30,6 +30,7 @@ from lineage import (
     segments,
     tree,
 )
+from lineage.keyfiles import checking
 
 PART = 20_000
 
@@ -49,6 +50,7 @@ def check() -> Iterator[str]:
     yield from tree_faults(size, found)
     yield from _batches(size)
     yield from _segments()
+    yield from checking.uncovered()
     yield from _journal()
     yield from erasures.unsaid()
     for _, sentence in health.disagreements():
@@ -210,9 +212,12 @@ def _records(one: _Segment) -> Iterator[str]:
     if len(current) < 2:
         yield f"Segment {one.first}: what is derived of it was made by another version, and cannot be compared."
     rows = dict.fromkeys(current, 0)
+    keys = checking.Keys(one.first, one.following, place.path(one.folder, "keys"), one.files.get("keys"))
+    yield from keys.faults()
     for start in range(one.first, one.following, PART):
         records = list(segments.records(range(start, min(one.following, start + PART))))
         yield from filter(None, map(segments.unopened, records))
+        yield from keys.unlike(records)
         derived = _derived(records)
         for name in current:
             rows[name] += derived[name].num_rows

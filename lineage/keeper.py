@@ -34,11 +34,13 @@ from lineage import (
     witnesses,
 )
 from lineage.findings import judging, telling
+from lineage.keyfiles import leaving
 
 TIDY_SECONDS = 60.0
 FORGETTING_SECONDS = 5.0
 APART_PACE_SECONDS = 1.0
 NIGHTLY_PACE_SECONDS = 60.0
+LEAVING_SECONDS = 10.0
 DROP_PACE_SECONDS = 60.0
 MERGE_PACE_SECONDS = 2.0
 log = logging.getLogger("touchstone.keeper")
@@ -75,6 +77,7 @@ def rounds() -> list[Round]:
         Round("tidy", TIDY_SECONDS, segments.drop_sealed_slots),
         Round(locks.MERGE, MERGE_PACE_SECONDS, merging.merge, apart=True),
         Round("replaced", TIDY_SECONDS, segments.remove_replaced),
+        Round("keys", LEAVING_SECONDS, leaving.leave, apart=True),
         Round("forgetting", FORGETTING_SECONDS, erasures.run_due),
         Round("held", FORGETTING_SECONDS, held.sweep),
         Round("timestamps", 5, authorities.Asking(), apart=True),

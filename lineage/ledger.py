@@ -11,7 +11,6 @@ import datetime as dt
 import hashlib
 import itertools
 import logging
-import struct
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -21,8 +20,8 @@ import psycopg
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
 
+from lineage import claims, errors, journal
 from lineage import entries as admitted
-from lineage import errors, journal
 from lineage.entries import Entry as Entry
 from lineage.entries import Part
 from lineage.entries import Placed as Placed
@@ -39,6 +38,7 @@ from lineage.events import (
     default_class,
     format_time,
 )
+from lineage.keyfiles import looking
 
 ATTEMPTS = 8
 log = logging.getLogger("touchstone.ledger")
@@ -63,10 +63,6 @@ class Batch:
     def __post_init__(self) -> None:
         """Raises OutsideProfile."""
         self.rows = journal.rows([entry.event for entry in self.entries])
-
-
-class _Taken(Exception):
-    """A key is taken: the transaction is begun again, and looks before it inserts."""
 
 
 class _Contended(Exception):
@@ -108,7 +104,8 @@ def append_all(batches: Sequence[Batch]) -> list[Outcome | Exception]:
         try:
             return [*_append(batches)]
         except errors.StoreUnavailable as error:
-            return [error] * len(batches)
+            if not isinstance(error, looking.Unreadable):
+                return [error] * len(batches)
         except Exception as error:  # noqa: BLE001  whose fault it is shows when each is tried alone
             log.info("%s: %d batches are tried one by one", type(error).__name__, len(batches))
     return [_alone(batch) for batch in batches]
@@ -132,7 +129,7 @@ def _append(batches: Sequence[Batch]) -> list[Outcome]:
             with transaction.atomic():
                 written = _write(batches, looks=looks)
             return written.outcomes(batches)
-        except _Taken:
+        except claims.Taken:
             time.sleep(0.01 * attempt if looks else 0)
             looks = True
         except (psycopg.errors.DeadlockDetected, psycopg.errors.UniqueViolation):
@@ -154,7 +151,7 @@ def _open_slot() -> None:
 
 
 def _write(batches: Sequence[Batch], *, looks: bool) -> _Written:
-    """The transaction but for its commit. Raises _Taken where a key is taken and `looks` is not set."""
+    """The transaction but for its commit. Raises claims.Taken where a key is taken and `looks` is not set."""
     connection.ensure_connection()
     with psycopg.Cursor(connection.connection) as cursor:
         sources = sorted({batch.source_id for batch in batches})
@@ -162,10 +159,10 @@ def _write(batches: Sequence[Batch], *, looks: bool) -> _Written:
             "select ledger_slot(), set_config('synchronous_commit', 'on', true), "
             "array(select nextval('ledger_batch_id') from generate_series(1, %s)), "
             "array(select id || ':' || xmin::text from lineage_source where id = any(%s) and revoked_at is null), "
-            "(select size from ledger_head) - ledger_sealed_to()",
+            "(select size from ledger_head) - ledger_sealed_to(), ledger_keys_state()",
             (len(sources), sources),
         )
-        slot, _, numbers, versions, backlog = cursor.fetchone() or (0, "", [], [], 0)
+        slot, _, numbers, versions, backlog, state = cursor.fetchone() or (0, "", [], [], 0, "")
         refused = {id(batch): error for batch in batches if (error := _refusal(batch, versions, backlog))}
         standing = [batch for batch in batches if id(batch) not in refused]
         for batch in standing:
@@ -175,20 +172,14 @@ def _write(batches: Sequence[Batch], *, looks: bool) -> _Written:
                 _skip(cursor, batch.source_id, batch.skipped)
         given = [(batch.source_id, batch.entries, batch.rows) for batch in standing]
         parts = admitted.parts(given, dict(zip(sources, numbers, strict=True)))
-        for part in parts:
-            if looks:
-                part.plan(_known(cursor, part), _known_conflicts(cursor, part))
-            else:
-                part.plan({}, {})
-        older = _places(cursor, [place for part in parts for place in part.older()])
+        older = claims.plan(cursor, parts, state, looks=looks)
         fresh = [part for part in parts if part.fresh]
         if fresh:
-            _claim(cursor, "ledger_key", fresh, "accepted")
-            _claim(cursor, "ledger_conflict", fresh, "conflict")
+            claims.take(cursor, fresh)
             with cursor.copy(f"copy ledger_journal ({journal.COLUMNS}) from stdin (format binary)") as copy:
                 for piece in journal.stream(slot, [(part.number, part.rows) for part in fresh]):
                     copy.write(piece)
-            _grow(cursor, slot, fresh)
+            claims.check(cursor, fresh, _grow(cursor, slot, fresh))
         return _Written(refused, parts, older)
 
 
@@ -200,60 +191,11 @@ def _refusal(batch: Batch, versions: Sequence[str], backlog: int) -> errors.Touc
     return errors.BacklogFull() if backlog > settings.BACKLOG_EVENTS else None
 
 
-def _known(cursor: psycopg.Cursor[Any], part: Part) -> dict[bytes, tuple[bytes, int, int]]:
-    cursor.execute(
-        "select key, content, batch, ordinal from ledger_key where source_id = %s and key = any(%s)",
-        (part.source_id, [entry.key for entry in part.entries]),
-        binary=True,
-    )
-    return {key: (content, batch, ordinal) for key, content, batch, ordinal in cursor.fetchall()}
+def _grow(cursor: psycopg.Cursor[Any], slot: int, parts: Sequence[Part]) -> str:
+    """The head, whose lock everybody waits for from here to the commit, and the batches under it, in one statement.
 
-
-def _known_conflicts(cursor: psycopg.Cursor[Any], part: Part) -> dict[tuple[bytes, bytes], tuple[int, int]]:
-    cursor.execute(
-        "select key, content, batch, ordinal from ledger_conflict where source_id = %s and key = any(%s)",
-        (part.source_id, [entry.key for entry in part.entries]),
-        binary=True,
-    )
-    return {(key, content): (batch, ordinal) for key, content, batch, ordinal in cursor.fetchall()}
-
-
-_claimed = struct.Struct(">HI16s32s")
-
-
-def _claim(cursor: psycopg.Cursor[Any], table: str, parts: Sequence[Part], wanted: str) -> None:
-    """Takes the keys, sorted against deadlock. Raises _Taken when somebody else has one.
-
-    They go as one value that the database cuts: a thousand of each kind one by one cost more than inserting them.
+    Returns where older keys lie by now (`ledger_keys_state()`).
     """
-    packed = [
-        _claimed.pack(number, ordinal, key, content)
-        for number, part in enumerate(parts, 1)
-        for key, content, ordinal in part.claims(wanted)
-    ]
-    if not packed:
-        return
-    size = _claimed.size
-    cursor.execute(
-        f"insert into {table} (source_id, key, content, batch, ordinal) "  # noqa: S608 - two fixed names
-        "select s[p], substr(k, n + 7, 16), substr(k, n + 23, 32), b[p], "
-        "(get_byte(k, n + 3) << 16) | (get_byte(k, n + 4) << 8) | get_byte(k, n + 5) "
-        "from (select %s::bytea as k, %s::int[] as s, %s::bigint[] as b) as given, "
-        f"lateral (select n, (get_byte(k, n) << 8) | get_byte(k, n + 1) as p from generate_series(0, %s::int, {size}) as n) as cut "
-        "on conflict do nothing",
-        (
-            b"".join(packed),
-            [part.source_id for part in parts],
-            [part.number for part in parts],
-            size * (len(packed) - 1),
-        ),
-    )
-    if cursor.rowcount != len(packed):
-        raise _Taken
-
-
-def _grow(cursor: psycopg.Cursor[Any], slot: int, parts: Sequence[Part]) -> None:
-    """The head, whose lock everybody waits for from here to the commit, and the batches under it, in one statement."""
     before, befores = 0, []
     for part in parts:
         befores.append(before)
@@ -263,7 +205,7 @@ def _grow(cursor: psycopg.Cursor[Any], slot: int, parts: Sequence[Part]) -> None
         "insert into ledger_batch (first_index, batch, n, source_id, slot) "
         "select first + before, batch, n, source_id, %s from grown, "
         "unnest(%s::bigint[], %s::bigint[], %s::int[], %s::int[]) as b (before, batch, n, source_id) "
-        "returning batch, first_index",
+        "returning batch, first_index, ledger_keys_state()",
         (
             before,
             before,
@@ -274,9 +216,11 @@ def _grow(cursor: psycopg.Cursor[Any], slot: int, parts: Sequence[Part]) -> None
             [part.source_id for part in parts],
         ),
     )
-    firsts = dict(cursor.fetchall())
+    grown = cursor.fetchall()
+    firsts = {number: first for number, first, _ in grown}
     for part in parts:
         part.first = firsts[part.number]
+    return str(grown[0][2])
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -293,16 +237,6 @@ class _Written:
             self.refused.get(id(batch)) or list(itertools.islice(placed[batch.source_id], len(batch.entries)))
             for batch in batches
         ]
-
-
-def _places(cursor: psycopg.Cursor[Any], places: Sequence[tuple[int, int]]) -> dict[tuple[int, int], int]:
-    if not places:
-        return {}
-    cursor.execute(
-        "select b.batch, b.first_index from ledger_batch b where b.batch = any(%s)", ([batch for batch, _ in places],)
-    )
-    firsts = dict(cursor.fetchall())
-    return {(batch, ordinal): firsts[batch] + ordinal for batch, ordinal in places if batch in firsts}
 
 
 def _quarantine(cursor: psycopg.Cursor[Any], source_id: int, items: Sequence[Quarantined]) -> None:

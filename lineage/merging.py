@@ -18,6 +18,7 @@ import pyarrow as pa
 from django.db import OperationalError, connection, transaction
 
 from lineage import derivation, errors, merkle, projections, rowgroups, segments, tree
+from lineage.keyfiles import making
 
 EVENTS_MOST = 12_800_000
 """No segment holds more."""
@@ -83,7 +84,7 @@ def _alike(every: Sequence[Segment]) -> Iterator[Sequence[Segment]]:
     """The longest runs of neighbours that can be merged: of files that are known, derived by the present version."""
     run: list[Segment] = []
     for one in every:
-        if one.files.keys() - {"facts"} == SCHEMAS.keys() and all(
+        if one.files.keys() - {"facts", "keys"} == SCHEMAS.keys() and all(
             one.files[name].get("projection") == projections.VERSION for name in DERIVED
         ):
             run.append(one)
@@ -132,6 +133,7 @@ def _written(parts: Sequence[Segment]) -> tuple[str, dict[str, Any]]:
             files[table] = segments.described(path)
         files["facts"] = _facts(draft / "facts.parquet", parts)
         derivation.say_versions(files)
+        files["keys"] = making.added(draft / segments.KEYS, _keys(parts))
         _check_leaves(draft / "leaves.parquet", parts[0].first, parts[-1].following)
         place.keep(name)
     except BaseException:
@@ -150,6 +152,13 @@ def _facts(path: Path, parts: Sequence[Segment]) -> dict[str, Any]:
         [place.path(one.folder, "facts") for one in told],
     )
     return segments.described(path)
+
+
+def _keys(parts: Sequence[Segment]) -> making.Made:
+    """The keys of all of them. Of a segment that was sealed before there were key files they are in PostgreSQL still."""
+    place = segments.storage()
+    files = [place.path(one.folder, "keys") for one in parts if "keys" in one.files]
+    return making.merged(files, [making.rows(one.first, one.following) for one in parts if "keys" not in one.files])
 
 
 class _Standing:

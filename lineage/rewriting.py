@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lineage import derivation, projections, segments
+from lineage.keyfiles import making
 from lineage.rowgroups import Rows, Writer
 
 STEP = 5_000
@@ -24,7 +25,8 @@ def rewrite(first: int, following: int, folder: str, files: dict[str, Any], take
     """A new folder with the same records without salt and value of the groups in `taken`; its name and its files.
 
     The leaves are copied byte for byte. What is derived of these records is derived again from what is left; of all
-    records where another version made it. Nobody reads the new folder before the manifest names it.
+    records where another version made it. Their keys lose the content hashes. Nobody reads the new folder before the
+    manifest names it.
     """
     place, name = segments.storage(), segments.new_name()
     draft = place.draft(name)
@@ -34,7 +36,11 @@ def rewrite(first: int, following: int, folder: str, files: dict[str, Any], take
         current = all(files[table].get("projection") == projections.VERSION for table in DERIVED)
         _write(place.root / folder, draft, range(first, following), taken, current)
         derivation.write_facts(draft / "facts.parquet", [draft / "events.parquet"])
-        written = {table: segments.described(draft / f"{table}.parquet") for table in {**files, "facts": {}}}
+        written = {
+            table: segments.described(draft / f"{table}.parquet") for table in {**files, "facts": {}} if table != "keys"
+        }
+        if "keys" in files:
+            written["keys"] = making.added(draft / segments.KEYS, making.erased(place.path(folder, "keys"), taken))
         derivation.say_versions(written)
         place.keep(name)
     except BaseException:

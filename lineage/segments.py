@@ -1,6 +1,6 @@
 """Sealing: a contiguous range under a checkpoint becomes immutable Parquet files; and the records of any index.
 
-A segment folder holds `leaves`, `disclosures`, `events`, `touches` and `facts`. Files and folder are fsynced before the
+A segment folder holds `leaves`, `disclosures`, `events`, `touches`, `facts` and `keys`. Files and folder are fsynced before the
 manifest row commits; folder names are never reused. The storage class here is the only place that knows paths.
 """
 
@@ -25,6 +25,7 @@ from django.db import connection, transaction
 
 from lineage import derivation, durable, errors, locks, rowgroups, sealing, tree
 from lineage.events import GROUPS
+from lineage.keyfiles import making
 from lineage.records import DISCLOSURES as DISCLOSURES
 from lineage.records import LEAVES as LEAVES
 from lineage.records import Record as Record
@@ -37,6 +38,7 @@ BATCH_MOST = 100_000
 """No batch has more records: so far before an index the batch begins that holds it."""
 MERGED = "m"
 """The end of the name of a folder that was merged."""
+KEYS = "keys.sorted"
 
 
 class Folder:
@@ -68,7 +70,7 @@ class Folder:
         return {path.name.removeprefix(".") for path in self.root.iterdir() if path.is_dir()}
 
     def path(self, name: str, table: str) -> Path:
-        return self.root / name / f"{table}.parquet"
+        return self.root / name / (KEYS if table == "keys" else f"{table}.parquet")
 
     def remove(self, name: str) -> None:
         """Removes a folder that was replaced; done again it does nothing."""
@@ -130,6 +132,7 @@ def seal(*, least: int = 1) -> int:
         earliest, latest = sealing.write(draft, first, following, journal, tree.hashes().read)
         derivation.write_facts(draft / "facts.parquet", [draft / "events.parquet"])
         files = {table: described(draft / f"{table}.parquet") for table in (*sealing.SCHEMAS, "facts")}
+        files["keys"] = making.added(draft / KEYS, making.sealed(first, following))
         derivation.say_versions(files)
         place.keep(name)
     except BaseException:

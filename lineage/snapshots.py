@@ -66,8 +66,7 @@ def reference(cursor: psycopg.Cursor[Any]) -> tuple[pa.Table, pa.Table, pa.Table
     cursor.execute("select distinct environment, datasource, unnest(context_roles) from lineage_source")
     roles = _table(cursor.fetchall(), pa.schema([(n, pa.string()) for n in ("environment", "datasource", "db_user")]))
     cursor.execute(
-        "select distinct b.first_index + k.ordinal from ledger_conflict c "
-        "join ledger_key k using (source_id, key) join ledger_batch b on b.batch = k.batch"
+        "select distinct b.first_index + c.of_ordinal from ledger_conflict c join ledger_batch b on b.batch = c.of_batch"
     )
     return identities, roles, _table(cursor.fetchall(), pa.schema([("index", pa.int64())]))
 

@@ -32,6 +32,7 @@ grant update (record) on ledger_alarm to touchstone_web, touchstone_store;
 grant update (cleared_at, cleared_by, reason) on ledger_alarm to touchstone_store;
 revoke insert on ledger_checkpoint, ledger_tile, ledger_segment from touchstone_web;
 revoke insert on ledger_segment from touchstone_store;
+revoke insert on ledger_keys_left from touchstone_web, touchstone_store;
 revoke execute on function ledger_publish(bigint, bigint, text, jsonb, timestamptz, timestamptz),
     ledger_drop_sealed_slots(integer) from public, touchstone_web;
 grant execute on function ledger_publish(bigint, bigint, text, jsonb, timestamptz, timestamptz),
@@ -45,7 +46,7 @@ do $$
 declare f text;
 begin
     foreach f in array array['ledger_drop_sealed_slots(integer)', 'ledger_slot_is_sealed(integer, integer)',
-        'ledger_request_retention(bigint, timestamptz, bigint, bigint, bytea)', 'ledger_refuse_erasure(bigint)',
+        'ledger_leave_keys(integer, integer)', 'ledger_request_retention(bigint, timestamptz, bigint, bigint, bytea)', 'ledger_refuse_erasure(bigint)',
         'ledger_forget_contents(integer, bytea[])', 'ledger_forget_quarantine(bigint, bigint[])',
         'ledger_replace(bigint, jsonb, bigint)', 'ledger_note_removed(text[])', 'ledger_note_holders(bigint, text[])',
         'ledger_note_rewritten(bigint)', 'ledger_finish_erasure(bigint)', 'ledger_merge(text[], text, jsonb)'] loop

@@ -25,6 +25,7 @@ from django.db import DatabaseError, connection
 
 from lineage import checkpoints, erasures, errors, ingest, keeper, merging, segments
 from lineage.access import Viewer, viewer_of
+from lineage.keyfiles import leaving
 from lineage.models import Source, User
 from tests import merges
 from tests.crash.border import Border
@@ -41,6 +42,7 @@ def use(world: dict[str, Any]) -> None:
     """Points this process at one store."""
     settings.DATA_DIR = Path(world["data"])
     settings.CHECKPOINT_SECONDS, settings.SEAL_SECONDS, settings.SEAL_EVENTS = 0.0, 0, 1
+    settings.KEY_SECONDS = 0
     if world.get("chain") in ("erasing", "merging"):
         # Nobody reads here, so nobody is waited for.
         settings.GRACE_SECONDS = -settings.QUERY_SECONDS
@@ -112,6 +114,12 @@ def merge() -> None:
         merging.merge()
 
 
+def leave() -> None:
+    """The keys of what is sealed leave the database."""
+    become("store")
+    leaving.leave()
+
+
 def ask(name: str) -> None:
     """One person asks for the erasure of the names in a batch, unless the list shows that it was asked."""
     become("web")
@@ -142,7 +150,7 @@ def person(name: str) -> Viewer:
 
 def sealing(name: str, told: Told) -> Steps:
     """From a batch to sealed files: the steps of one round, in order."""
-    return {"begin": begin, "append": lambda: told(append(name)), "sign": sign, "seal": seal}
+    return {"begin": begin, "append": lambda: told(append(name)), "sign": sign, "seal": seal, "leave": leave}
 
 
 def merging_too(name: str, told: Told) -> Steps:
@@ -152,7 +160,13 @@ def merging_too(name: str, told: Told) -> Steps:
 
 def erasing(name: str, told: Told) -> Steps:
     """From a batch to its erasure."""
-    return {"append": lambda: told(append(name)), "ask": lambda: ask(name), "approve": approve, "erase": erase}
+    return {
+        "append": lambda: told(append(name)),
+        "ask": lambda: ask(name),
+        "approve": approve,
+        "leave": leave,
+        "erase": erase,
+    }
 
 
 CHAINS = {"sealing": sealing, "merging": merging_too, "erasing": erasing}

@@ -43,6 +43,7 @@ from lineage import (
 from lineage.access import Viewer, token_hash
 from lineage.erasures import execution, publishing, selection
 from lineage.events import Erased
+from lineage.keyfiles import form, leaving
 from lineage.models import ApiToken, User
 from lineage.verify.checks import verify
 from reports import issuing, tasks
@@ -326,12 +327,21 @@ def test_what_matches_only_after_the_request_is_taken_too_and_the_record_says_so
     assert erasures.one(number).query is None
 
 
-def test_an_erased_item_that_is_sent_again_is_a_duplicate_whatever_it_says(pair: tuple[Viewer, Viewer]) -> None:
+@pytest.mark.parametrize("left", [False, True], ids=["keys in the database", "keys in sealed files"])
+def test_an_erased_item_that_is_sent_again_is_a_duplicate_whatever_it_says(
+    pair: tuple[Viewer, Viewer], settings: Any, left: bool
+) -> None:
     source = story.source()
     forgetting.send(SECRET, source)
+    settings.KEY_SECONDS = 0
+    if left:
+        forgetting.locked(execution.seal_everything)
+        leaving.leave()
     number = erased(pair)
     size = tree.head()
-    assert forgetting.rows("select count(*) from ledger_key where content = decode(repeat('00', 32), 'hex')") == [(2,)]
+    marked = "select count(*) from ledger_key where content = decode(repeat('00', 32), 'hex')"
+    assert forgetting.rows(marked) == [(0 if left else 2,)]
+    leaving.leave()
     for secret in (SECRET, "Somebody else"):
         item = story.query(
             "q-4711-1", forgetting.AT, story.DANA, f"update customers set name = '{secret}' where id = 4711", "update"
@@ -340,6 +350,10 @@ def test_an_erased_item_that_is_sent_again_is_a_duplicate_whatever_it_says(pair:
         assert [(i.status, i.index) for i in answer.items] == [("duplicate", 0)]
     assert tree.head() == size
     assert erasures.one(number).state == "pending"
+    ((folder,),) = forgetting.rows("select folder from ledger_segment where first_index = 0")
+    kept = [record for part in form.parts(segments.storage().path(folder, "keys")) for record in part]
+    assert {int.from_bytes(r[20:28], "big") for r in kept if r[32:] == form.FORGOTTEN} == {0, 1}
+    assert not list(fsck.check())
 
 
 def test_quarantined_bytes_that_hold_the_value_go_and_their_place_stays(pair: tuple[Viewer, Viewer]) -> None:
