@@ -23,6 +23,10 @@ from demo.monitored import Monitored
 SLICE = 1_000_000
 """So many records are joined and written at once."""
 TABLES = ("events", "touches")
+BYTES = {
+    ("lean", "ClickHouse"): 900, ("lean", "PostgreSQL"): 2_000, ("full", "ClickHouse"): 6_000, ("full", "PostgreSQL"): 9_000,
+}  # fmt: skip
+"""What a record takes in a peer at most, while it is loaded and merged."""
 FEW = frozenset(
     "kind class op command occurred_at_quality environment source source_format datasource database db_system who_id who_name "
     "who_email who_type on_behalf_of agent_id agent_name db_user attribution client_app client_ip outcome verdict "

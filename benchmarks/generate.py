@@ -35,8 +35,10 @@ from config import cluster, embedded
 
 EVENTS = 100_000
 PLAN_FILE = "generated.json"
-STATE_BYTES = {"lean": 900, "full": 2_400}
+STATE_BYTES = {"lean": 650, "full": 2_400}
 """What a sealed record takes of the disk, dedupe key and leaf hash included, at most."""
+MERGED_MOST = 12_800_000
+"""So many records may lie there twice, while their segments are merged and until the old ones go."""
 WAITING_BYTES = {"lean": 1_500, "full": 5_000}
 """What one takes in the journal and in its write-ahead log until it is sealed."""
 WAITING_MOST = 400_000
@@ -113,12 +115,15 @@ def agree(data: Path, plan: Plan) -> None:
             raise NotPossible(f"{data} holds the history of {planned(data)}. Take another folder for {plan}.")
     elif any(data.iterdir()):
         raise NotPossible(f"{data} holds something else. Take an empty folder.")
-    needed, free = room(plan, taken(data)), shutil.disk_usage(data).free
-    if needed > free:
-        raise NotPossible(
-            f"{plan.events:,} {plan.shape} records need {needed / 2**30:.1f} GiB more in {data}, {free / 2**30:.1f} are free."
-        )
+    require(data, room(plan, taken(data)), f"{plan.events:,} {plan.shape} records")
     path.write_bytes(msgspec.json.encode(plan))
+
+
+def require(data: Path, needed: int, what: str) -> None:
+    """Raises NotPossible where so many bytes are not free."""
+    free = shutil.disk_usage(data).free
+    if needed > free:
+        raise NotPossible(f"{what} need {needed / 2**30:.1f} GiB more in {data}, {free / 2**30:.1f} are free.")
 
 
 def planned(data: Path) -> Plan:
@@ -140,7 +145,8 @@ def taken(data: Path) -> int:
 def room(plan: Plan, taken_bytes: int = 0) -> int:
     """Bytes of the disk that the plan still needs, where so many are taken already."""
     waiting = min(plan.events, WAITING_MOST) * WAITING_BYTES[plan.shape]
-    return max(0, plan.events * STATE_BYTES[plan.shape] - taken_bytes) + waiting + SPARE_BYTES
+    twice = min(plan.events, MERGED_MOST) * STATE_BYTES[plan.shape]
+    return max(0, plan.events * STATE_BYTES[plan.shape] - taken_bytes) + twice + waiting + SPARE_BYTES
 
 
 def fill(plan: Plan, data: Path) -> None:

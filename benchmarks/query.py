@@ -91,6 +91,9 @@ def prepared(data: Path, without: list[str]) -> list[str]:
     """The names of the systems, each loaded."""
     peers = [name for name in _peers.PEERS if name not in without]
     if peers:
+        plan = generate.planned(data)
+        needed = sum(_peers.BYTES[plan.shape, name] for name in peers) * plan.events
+        generate.require(data, needed - generate.taken(_peers.folder(data)), f"{' and '.join(peers)}")
         # In a process of its own: an engine keeps what it has read.
         _alone(_export, data)
     for name in peers:
