@@ -82,6 +82,22 @@ def test_a_lost_public_file_is_made_again_from_the_private_one(log: Log) -> None
     assert keys.public_path("checkpoint").read_text() == before + "\n"
 
 
+def test_the_key_of_receipts_is_read_once_and_again_when_a_file_of_it_changes(log: Log) -> None:
+    keys.load("receipt")
+    first = keys.signer("receipt")
+    assert keys.signer("receipt") is first
+    rotation.rotate("receipt", overlap=MONTH, who="dana@shop.example")
+    assert str(keys.signer("receipt").verifier) == keys.vkey("receipt") != str(first.verifier)
+    private = keys.held("receipt", keys.publics("receipt")[0])
+    assert private is not None
+    private.chmod(0o644)
+    with pytest.raises(errors.SettingsInvalid):
+        keys.signer("receipt")
+    private.unlink()
+    with pytest.raises(errors.SettingsInvalid, match="key rotate receipt"):
+        keys.signer("receipt")
+
+
 def test_a_lost_private_key_is_never_made_anew_in_silence(log: Log) -> None:
     keys.load("receipt")
     keys.path("receipt").unlink()

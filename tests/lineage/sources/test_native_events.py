@@ -102,7 +102,21 @@ def test_deep_nesting_is_refused_and_brackets_in_text_are_not_nesting():
 
 
 def test_a_doubled_key_is_refused():
-    assert one("events", b'{"kind":"query","source_event_id":"1","source_event_id":"2"}').code == "doubled-key"
+    for spaces in ("", "  "):
+        said = '{"kind":SP"query","source_event_id":SP"1","source_event_id":SP"2"}'.replace("SP", spaces)
+        assert one("events", said.encode()).code == "doubled-key"
+
+
+def test_what_a_text_looks_like_doubles_no_key():
+    assert isinstance(
+        one("events", b'{"kind": "query",  "source_event_id": "caf\\u00e9", "purpose": "\\"a\\": 1, \\"a\\": 2"}'),
+        Event,
+    )
+
+
+def test_what_is_deep_is_said_to_be_before_anything_else_that_is_wrong_with_it():
+    nested = b'{"kind":"nonsense","purpose":"%b\\u0000","x":' % (b"y" * 2_000) + b"[" * 70 + b"]" * 70 + b"}"
+    assert one("events", nested).code == "too-deep"
 
 
 def test_size_alone_keeps_no_event_out():
