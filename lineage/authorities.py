@@ -165,7 +165,11 @@ def _newest() -> tuple[int, str]:
         row = cursor.fetchone()
         if row is None:
             raise errors.NotFound("No checkpoint is signed yet. The first comes within seconds of the first record.")
-        cursor.execute("select min(committed_at) from ledger_batch where first_index + n > %s", [row[0]])
+        cursor.execute(
+            "select min(committed_at) from ledger_batch where first_index + n > %s "
+            "and first_index >= (select max(first_index) from ledger_batch where first_index <= %s)",
+            [row[0], row[0]],
+        )
         waiting_since = cursor.fetchone()[0]
     if waiting_since and dt.datetime.now(dt.UTC) - waiting_since > LONGEST_LAG:
         # They were received before the time that would be stated, and are not under it: as if dated back.

@@ -34,8 +34,6 @@ from lineage.records import unopened as unopened
 SEGMENT_MOST = 50_000
 """Of one seal: it takes a few seconds, in which no checkpoint is made."""
 READ_MOST = 20_000
-BATCH_MOST = 100_000
-"""No batch has more records: so far before an index the batch begins that holds it."""
 MERGED = "m"
 """The end of the name of a folder that was merged."""
 KEYS = "keys.sorted"
@@ -154,9 +152,9 @@ def journal(first: int, following: int) -> Iterator[Record]:
         cursor.execute(
             f"select b.first_index + j.ordinal, j.leaf, {columns} "  # noqa: S608 - fixed group names
             "from ledger_batch b join ledger_journal j on j.slot = b.slot and j.batch = b.batch "
-            "where b.first_index < %s and b.first_index > %s "
+            "where b.first_index < %s and b.first_index >= (select max(first_index) from ledger_batch where first_index <= %s) "
             "and b.first_index + j.ordinal >= %s and b.first_index + j.ordinal < %s order by b.first_index, j.ordinal",
-            (following, first - BATCH_MOST, first, following),
+            (following, first, first, following),
             binary=True,
         )
         for index, leaf, *pairs in cursor:
@@ -228,9 +226,9 @@ def _journal_leaves(first: int, following: int) -> list[tuple[int, bytes]]:
         cursor.execute(
             "select b.first_index + j.ordinal, j.leaf "
             "from ledger_batch b join ledger_journal j on j.slot = b.slot and j.batch = b.batch "
-            "where b.first_index < %s and b.first_index > %s "
+            "where b.first_index < %s and b.first_index >= (select max(first_index) from ledger_batch where first_index <= %s) "
             "and b.first_index + j.ordinal >= %s and b.first_index + j.ordinal < %s order by b.first_index, j.ordinal",
-            (following, first - BATCH_MOST, first, following),
+            (following, first, first, following),
             binary=True,
         )
         return cursor.fetchall()

@@ -8,7 +8,7 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lineage import projections, segments
+from lineage import projections
 
 READ_MOST = 2_000
 """Records that are held as rows and Python objects at one time."""
@@ -16,7 +16,7 @@ PARTS_MOST = 64
 ROWS = (
     "select b.first_index + j.ordinal, j.leaf, j.actor, j.action, j.statement, j.change "
     "from ledger_batch b join ledger_journal j on j.slot = b.slot and j.batch = b.batch "
-    "where b.first_index > %(first)s - %(far)s and b.first_index < %(end)s "
+    "where b.first_index >= (select max(first_index) from ledger_batch where first_index <= %(first)s) and b.first_index < %(end)s "
     "and b.first_index + j.ordinal >= %(first)s and b.first_index + j.ordinal < %(end)s order by b.first_index, j.ordinal"
 )
 
@@ -46,7 +46,7 @@ class Tail:
         self.next_index = max(self.next_index, sealed_to)
         while self.next_index < size:
             end = min(size, self.next_index + READ_MOST)
-            cursor.execute(ROWS, {"first": self.next_index, "end": end, "far": segments.BATCH_MOST}, binary=True)
+            cursor.execute(ROWS, {"first": self.next_index, "end": end}, binary=True)
             events, touches = projections.tables((row[0], row[1], row[2:]) for row in cursor)
             self.parts.append(Part(end, events, touches))
             self.next_index = end

@@ -36,7 +36,8 @@ def integrity(viewer: Viewer) -> dict[str, Any]:
         )
         waiting = rows(
             "select min(committed_at) as at from ledger_batch "
-            "where first_index + n > (select coalesce(max(size), 0) from ledger_checkpoint)"
+            "where first_index + n > (select coalesce(max(size), 0) from ledger_checkpoint) and first_index >= (select max(first_index) "
+            "from ledger_batch where first_index <= (select coalesce(max(size), 0) from ledger_checkpoint))"
         )[0]["at"]
         segments = rows(
             "select first_index, next_index, folder, files, created_at from ledger_segment order by first_index desc limit 50"
