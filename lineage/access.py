@@ -202,7 +202,7 @@ def token_hash(token: str) -> bytes:
 
 def bearer(request: HttpRequest) -> str | None:
     """The bearer token of a request, or None."""
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    scheme, _, token = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" and token.strip() else None
 
 

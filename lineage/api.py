@@ -42,10 +42,10 @@ LINES_MOST = 64 * 1024
 
 def read_body(request: HttpRequest) -> bytes:
     """The request's body, decompressed, at most 10 MiB. Raises BodyTooLarge, EncodingUnknown, BodyUnreadable."""
-    if int(request.headers.get("Content-Length") or 0) > BODY_MOST:
+    if int(request.META.get("CONTENT_LENGTH") or 0) > BODY_MOST:
         raise errors.BodyTooLarge
     raw = request.body
-    encoding = request.headers.get("Content-Encoding", "identity").lower()
+    encoding = request.META.get("HTTP_CONTENT_ENCODING", "identity").lower()
     try:
         if encoding == "gzip":
             body = _unpacked(raw, lambda: zlib.decompressobj(31))

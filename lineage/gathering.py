@@ -6,6 +6,7 @@ Nobody waits for company: the first to come appends at once. Each batch has its 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -45,14 +46,18 @@ class Shared:
 
 
 class _Waiting:
-    """A batch in line. `turn` is released when its outcome is there, or when it is this one's turn to append."""
+    """A batch in line. `turn` is released when its outcome is there, or when it is this one's turn to append.
 
-    __slots__ = ("batch", "outcome", "size", "turn")
+    `after` is woken by this one: were all woken at once, they would stand in each other's way.
+    """
+
+    __slots__ = ("after", "batch", "outcome", "size", "turn")
 
     def __init__(self, batch: ledger.Batch) -> None:
         self.batch = batch
         self.size = sum(len(row.body) for row in batch.rows)
         self.outcome: ledger.Outcome | BaseException | None = None
+        self.after: _Waiting | None = None
         self.turn = threading.Lock()
         self.turn.acquire()
 
@@ -77,6 +82,8 @@ class Gathering:
             is_first, self._is_busy = not self._is_busy, True
         if not is_first:
             mine.turn.acquire()
+            if mine.after is not None:
+                mine.after.turn.release()
         if mine.outcome is None:
             self._lead()
         if isinstance(mine.outcome, list):
@@ -101,9 +108,11 @@ class Gathering:
                 self._is_busy = following is not None
             for each, outcome in zip(taken, outcomes, strict=True):
                 each.outcome = outcome
-                each.turn.release()
-            if following is not None:
-                following.turn.release()
+            for each, after in itertools.pairwise(taken[1:]):
+                each.after = after
+            for first in (following, *taken[1:2]):
+                if first is not None:
+                    first.turn.release()
 
     def _take(self) -> list[_Waiting]:
         """The longest beginning of the line that one transaction may hold; at least its first."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
@@ -53,7 +53,8 @@ def ingest_batch(request: HttpRequest, format_name: str) -> HttpResponse:
 
 def _append(request: HttpRequest, source: Source, version: str) -> ingest.Accepted:
     options: dict[str, Any] = {"feed": request.content_type == FEED}
-    options |= {name: request.GET[name] for name in ("line_prefix", "timezone", "unavailable") if name in request.GET}
-    options["key"] = request.GET.getlist("key")
-    read = ingest.admitted(source, read_body(request), strict=request.GET.get("strict") == "1", **options)
+    said = request.GET if request.META.get("QUERY_STRING") else QueryDict()
+    options |= {name: said[name] for name in ("line_prefix", "timezone", "unavailable") if name in said}
+    options["key"] = said.getlist("key")
+    read = ingest.admitted(source, read_body(request), strict=said.get("strict") == "1", **options)
     return read.answer(line.append(read.batch(source, version)))

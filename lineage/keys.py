@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -85,25 +86,26 @@ def load(name: str) -> str:
 
 def signer(name: str) -> notes.SignerKey:
     """The key that `load` gives, ready to sign; kept as long as neither its file nor the public one changes."""
-    public = public_path(name)
-    kept = _kept.get(public)
+    place = (str(settings.DATA_DIR), name)
+    kept = _kept.get(place)
     if kept is not None and all(_state(file) == state for file, state in kept[1]):
         return kept[0]
+    public = public_path(name)
     before = _state(public)
     key = notes.parse_skey(load(name))
     file = held(name, publics(name)[0])
     if file is not None and before is not None:
-        _kept[public] = key, [(public, before), (file, _state(file))]
+        _kept[place] = key, [(str(public), before), (str(file), _state(file))]
     return key
 
 
-_kept: dict[Path, tuple[notes.SignerKey, list[tuple[Path, tuple[int, ...] | None]]]] = {}
+_kept: dict[tuple[str, str], tuple[notes.SignerKey, list[tuple[str, tuple[int, ...] | None]]]] = {}
 
 
-def _state(file: Path) -> tuple[int, ...] | None:
+def _state(file: Path | str) -> tuple[int, ...] | None:
     """What changes with a file; None when it is not there."""
     try:
-        found = file.stat()
+        found = os.stat(file)
     except OSError:
         return None
     return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_mode, found.st_uid
