@@ -30,7 +30,7 @@ BATCH = 1_000
 KIND = "privileged-access"
 PERIOD_SECONDS = 8 * 3600
 SOURCE = ("source", "add", "--format", "events", "--environment", "production")
-UNSEALED_MOST = 20_000
+UNSEALED_MOST = 5_000
 """As many records lie in the journal at most (`TOUCHSTONE_SEAL_EVENTS`)."""
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 

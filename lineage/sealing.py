@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -14,6 +16,8 @@ from lineage.rowgroups import Writer
 
 PART = 1_000
 """So many records are held at a time as Python objects."""
+SECONDS_MOST = 3.0
+"""Meanwhile no checkpoint is made; what is left is sealed in the keeper's next turn."""
 SCHEMAS = {
     "leaves": records.LEAVES, "disclosures": records.DISCLOSURES, "events": projections.EVENTS, "touches": projections.TOUCHES,
 }  # fmt: skip
@@ -21,25 +25,33 @@ Read = Callable[[int, int], Iterator[Record]]
 Signed = Callable[[int, int], Sequence[bytes]]
 
 
-def write(draft: Path, first: int, following: int, read: Read, signed: Signed) -> tuple[str, str]:
+class Written(NamedTuple):
+    """Up to which record, and when the earliest and the latest of them were received."""
+
+    following: int
+    earliest: str
+    latest: str
+
+
+def write(draft: Path, first: int, following: int, read: Read, signed: Signed) -> Written:
     """Writes the files of the records from `first` to before `following` into the folder, durably.
 
-    `read` gives records and `signed` their leaf hashes, of a part of that range. Returns when the earliest and when the
-    latest was received. Raises LedgerBroken where a record is missing or is not the one that was signed.
+    `read` gives records and `signed` their leaf hashes, of a part of that range. It may end before, at the end of a part, when
+    `SECONDS_MOST` have passed. Raises LedgerBroken where a record is missing or is not the one that was signed.
     """
-    earliest, latest = "~", ""
+    earliest, latest, end, until = "~", "", first, time.monotonic() + SECONDS_MOST
     with contextlib.ExitStack() as stack:
         files = {
             name: stack.enter_context(Writer(draft / f"{name}.parquet", schema)) for name, schema in SCHEMAS.items()
         }
-        for start in range(first, following, PART):
-            end = min(start + PART, following)
+        while end < following and (end == first or time.monotonic() < until):
+            start, end = end, min(end + PART, following)
             part = list(read(start, end))
             received = list(_checked(part, range(start, end), signed(start, end)))
             earliest, latest = min(earliest, *received), max(latest, *received)
             for name, table in _tables(part).items():
                 files[name].add(table)
-    return earliest, latest
+    return Written(end, earliest, latest)
 
 
 def _checked(part: Sequence[Record], indexes: range, signed: Sequence[bytes]) -> Iterator[str]:

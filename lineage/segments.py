@@ -32,7 +32,7 @@ from lineage.records import Record as Record
 from lineage.records import unopened as unopened
 
 SEGMENT_MOST = 50_000
-"""Of one seal: it takes a few seconds, in which no checkpoint is made."""
+"""Of one seal."""
 READ_MOST = 20_000
 MERGED = "m"
 """The end of the name of a folder that was merged."""
@@ -113,7 +113,9 @@ def sealed_to() -> int:
 
 
 def seal(*, least: int = 1) -> int:
-    """Seals what is under the last checkpoint, `SEGMENT_MOST` records at most, if `least` wait; returns how many were sealed.
+    """Seals what is under the last checkpoint, if `least` records wait; returns how many were sealed.
+
+    At most `SEGMENT_MOST`, and what `sealing.SECONDS_MOST` suffice for. Where that may be less than all, call it again.
 
     Call under the keeper's advisory lock. The manifest commit is what makes it so; killed before, nothing happened.
     """
@@ -127,7 +129,7 @@ def seal(*, least: int = 1) -> int:
     place, name = storage(), new_name()
     draft = place.draft(name)
     try:
-        earliest, latest = sealing.write(draft, first, following, journal, tree.hashes().read)
+        following, earliest, latest = sealing.write(draft, first, following, journal, tree.hashes().read)
         derivation.write_facts(draft / "facts.parquet", [draft / "events.parquet"])
         files = {table: described(draft / f"{table}.parquet") for table in (*sealing.SCHEMAS, "facts")}
         files["keys"] = making.added(draft / KEYS, making.sealed(first, following))

@@ -12,4 +12,7 @@ class Command(Told):
     def handle(self, *args: Any, **options: Any) -> None:
         keeper.once()
         with keeper.lock():
-            self.stdout.write(f"sealed: {segments.seal()} records, up to {segments.sealed_to()}")
+            before = segments.sealed_to()
+            while segments.seal():
+                pass
+            self.stdout.write(f"sealed: {segments.sealed_to() - before} records, up to {segments.sealed_to()}")
