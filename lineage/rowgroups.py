@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,10 +19,32 @@ STATED = ("index", "occurred_at", "received_at", "fact")
 """Columns of which a file's footer states the least and the greatest value: nothing that an erasure takes, since processes
 remember footers."""
 
+WRITTEN = {
+    "index": "DELTA_BINARY_PACKED", "occurred_at": "DELTA_BINARY_PACKED", "received_at": "DELTA_BINARY_PACKED",
+    "event_id": "DELTA_BYTE_ARRAY", "source_event_id": "DELTA_BYTE_ARRAY", "salt": "DELTA_LENGTH_BYTE_ARRAY",
+}  # fmt: skip
+"""Columns of which hardly a value comes twice: as differences, without a dictionary (docs/decisions/016-differences-in-columns.md)."""
 
-def stated(schema: pa.Schema) -> list[str] | bool:
-    """Which columns of a file the writer is to state so."""
-    return [name for name in STATED if name in schema.names] or False
+
+def _written(schema: pa.Schema) -> dict[str, Any]:
+    """How the writer is to write these columns, and of which it is to state the least and the greatest value."""
+    paths = [path for field in schema if field.name not in WRITTEN for path in _paths(field)]
+    return {
+        "compression": "zstd",
+        "write_statistics": [name for name in STATED if name in schema.names] or False,
+        "use_dictionary": paths,
+        "column_encoding": {name: WRITTEN[name] for name in schema.names if name in WRITTEN} or None,
+    }
+
+
+def _paths(field: pa.Field, above: str = "") -> list[str]:
+    """What Parquet calls the columns that hold this field."""
+    here, kind = f"{above}{field.name}", field.type
+    if pa.types.is_struct(kind):
+        return [path for part in kind for path in _paths(part, f"{here}.")]
+    if pa.types.is_list(kind):
+        return _paths(kind.value_field.with_name("element"), f"{here}.list.")
+    return [here]
 
 
 def batches(path: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
@@ -59,7 +82,7 @@ class Writer:
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self.schema, self.rows = schema, 0
         self._file = path.open("wb")
-        self._writer = pq.ParquetWriter(self._file, schema, compression="zstd", write_statistics=stated(schema))
+        self._writer = pq.ParquetWriter(self._file, schema, **_written(schema))
         self._held: list[pa.Table] = []
 
     def add(self, part: pa.RecordBatch | pa.Table) -> None:
