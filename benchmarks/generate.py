@@ -151,9 +151,9 @@ def room(plan: Plan, taken_bytes: int = 0) -> int:
 
 def fill(plan: Plan, data: Path) -> None:
     """Brings the log to the plan's size, sealed, and prints what that took."""
-    from lineage import tree
+    from lineage import segments, tree
 
-    before, started = tree.head(), time.monotonic()
+    before, sealed, started = tree.head(), segments.sealed_to(), time.monotonic()
     receiving, sending = multiprocessing.get_context("spawn").Pipe(duplex=False)
     child = multiprocessing.get_context("spawn").Process(target=_append, args=(plan, sending), daemon=True)
     child.start()
@@ -165,11 +165,14 @@ def fill(plan: Plan, data: Path) -> None:
     stages.cpu |= receiving.recv()
     made, seconds = tree.head() - before, time.monotonic() - started
     print(f"{machine()}; {plan.events:,} {plan.shape} records, seed {plan.seed}, in {data}\n")
-    print(f"{made:,} made in {seconds:,.0f} s: {made / max(seconds, 1e-9):,.0f}/s\n")
+    done = segments.sealed_to() - sealed
+    print(f"{made:,} appended, {done:,} sealed in {seconds:,.0f} s: {done / seconds:,.0f}/s\n")
     print("| stage | process | CPU us an event, without PostgreSQL's |")
     print("|---|---|---|")
-    for name, process in (("make", 1), ("append", 1), ("checkpoint", 2), ("seal", 2), ("merge", 2)):
-        print(f"| {name} | {process} | {stages.cpu.get(name, 0.0) * 1e6 / max(made, 1):.1f} |")
+    counts = {"make": made, "append": made, "checkpoint": done, "seal": done, "merge": done}
+    for name, count in counts.items():
+        each = f"{stages.cpu.get(name, 0.0) * 1e6 / count:.1f}" if count else "–"
+        print(f"| {name} | {1 if name in ('make', 'append') else 2} | {each} |")
     peaks = [stages.cpu["peak"], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]
     print(
         f"\nPeak memory {peaks[0]:,.0f} and {peaks[1]:,.0f} MiB; {taken(data) / max(tree.head(), 1):,.0f} bytes an event.\n"
