@@ -84,20 +84,20 @@ class Writer:
         self._file = path.open("wb")
         self._writer = pq.ParquetWriter(self._file, schema, **_written(schema))
         self._held: list[pa.Table] = []
+        self._rows = self._bytes = 0
 
     def add(self, part: pa.RecordBatch | pa.Table) -> None:
         """Adds rows behind the others."""
         table = part if isinstance(part, pa.Table) else pa.Table.from_batches([part])
-        self._held.append(table.cast(self.schema))
-        if (
-            sum(held.num_rows for held in self._held) >= ROWS_MOST
-            or sum(held.nbytes for held in self._held) >= BYTES_MOST
-        ):
+        self._held.append(table if table.schema.equals(self.schema) else table.cast(self.schema))
+        self._rows, self._bytes = self._rows + table.num_rows, self._bytes + table.nbytes
+        if self._rows >= ROWS_MOST or self._bytes >= BYTES_MOST:
             self._write()
 
     def _write(self) -> None:
         table = pa.concat_tables(self._held)
         self.rows, self._held = self.rows + table.num_rows, []
+        self._rows = self._bytes = 0
         if table.num_rows:
             self._writer.write_table(table, row_group_size=table.num_rows)
 
