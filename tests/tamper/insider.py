@@ -134,7 +134,7 @@ class Insider(signing.Log):
 
     def restate(self, name: str, first: int = 0, **stated: Any) -> None:
         """The manifest says of this file what it now is."""
-        data = (self.folder(first) / f"{name}.parquet").read_bytes()
+        data = segments.storage().path(self.folder(first).name, name).read_bytes()
         told = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), **stated}
         self.act(
             "update ledger_segment set files = jsonb_set(files, %s, (files -> %s) || %s::jsonb) where first_index = %s",
