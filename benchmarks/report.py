@@ -137,12 +137,12 @@ def watched(product: Product, *words: str) -> tuple[float, int]:
     started = time.perf_counter()
     command = subprocess.Popen(
         [sys.executable, *words],
-        cwd=ROOT, env=product.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        cwd=ROOT, env=product.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     peak, over = [0], threading.Event()
     watch = threading.Thread(target=_watch, args=(command.pid, peak, over))
     watch.start()
-    _, told = command.communicate()
+    told, _ = command.communicate()
     over.set()
     watch.join()
     if command.returncode != 0:
