@@ -6,6 +6,7 @@ everything else. The parser then has to find each value, or each parameter, wher
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import secrets
@@ -68,15 +69,15 @@ class Shape(msgspec.Struct, frozen=True):
         """The same for all texts of the shape."""
         return self.text, self.kinds, self.is_bound, self.are_distinct
 
-    def stand_ins(self) -> list[str | None]:
+    def stand_ins(self) -> tuple[str | None, ...]:
         """Values to be found again in what is said of the shape: unlike each other, and all that stands in the text."""
-        return [_stand_in(place, kind) for place, kind in enumerate(self.kinds)]
+        return _stand_ins(self.kinds)
 
     def example(self) -> tuple[str, tuple[str | None, ...]] | None:
         """Text and parameters with the stand-ins; None where more than keys may follow from a value."""
         made = self.stand_ins()
         if self.is_bound:
-            return (self.text, tuple(made)) if _is_free(self.text, made, self) else None
+            return (self.text, made) if _is_free(self.text, made, self) else None
         first, *rest = self.text.split("?")
         text = first + "".join(written(value or "", part) for value, part in zip(made, rest, strict=True))
         return (text, ()) if _is_free(text, made, self) else None
@@ -84,10 +85,13 @@ class Shape(msgspec.Struct, frozen=True):
     def names(self) -> dict[str, str]:
         """What each stand-in stands for, in every way in which one of them is written in a key."""
         names = {}
-        for made, value in zip(self.stand_ins(), self.values, strict=True):
-            if made is not None and value is not None:
-                for ours, theirs in zip(keys.spellings(made), keys.spellings(value), strict=True):
-                    names[ours], names[f"-{ours}"] = theirs, f"-{theirs}"
+        for kind, made, value in zip(self.kinds, self.stand_ins(), self.values, strict=True):
+            if made is None or value is None:
+                continue
+            names[made], names[f"-{made}"] = value, f"-{value}"
+            if kind in "DK":
+                ours, theirs = keys.spellings(made)[1], keys.spellings(value)[1]
+                names[ours], names[f"-{ours}"] = theirs, f"-{theirs}"
         return names
 
 
@@ -102,6 +106,11 @@ def refilled(effect: Effect, names: Mapping[str, str]) -> Effect:
         return effect
     found = [tuple([(column, names.get(value, value)) for column, value in key]) for key in effect.keys]
     return msgspec.structs.replace(effect, keys=tuple(dict.fromkeys(found)))
+
+
+@functools.lru_cache(maxsize=4096)
+def _stand_ins(kinds: str) -> tuple[str | None, ...]:
+    return tuple(_stand_in(place, kind) for place, kind in enumerate(kinds))
 
 
 def _stand_in(place: int, kind: str) -> str | None:
