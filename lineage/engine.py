@@ -22,7 +22,7 @@ import pyarrow as pa
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
 
-from lineage import errors, facts, joining, joins, snapshots, statements, tagged
+from lineage import errors, facts, joining, resolving, snapshots, statements, tagged
 from lineage.snapshots import Snapshot
 from lineage.tail import Tail
 
@@ -209,7 +209,7 @@ class Question:
             self.cursor.execute(f"set schema = '{self.joined.name}'")
             if self.snapshot.tagged.num_rows:
                 self.cursor.register("tagged", self.snapshot.tagged)
-                self.cursor.execute(joins.TAGS)
+                self.cursor.execute(resolving.TAGS)
 
     def _reported(self) -> None:
         snap = self.snapshot

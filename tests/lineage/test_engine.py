@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lineage import engine, joining, queries
+from lineage import engine, joining, joins, queries, resolving
 from lineage.access import Viewer
 from lineage.engine import Question
 from tests import story
@@ -94,7 +94,7 @@ def test_questions_in_threads_at_once_get_their_own_answers(told: None) -> None:
 
 def test_joins_that_cannot_be_made_leave_nothing_behind(told: None, monkeypatch: pytest.MonkeyPatch) -> None:
     engine._here().joins.forget()
-    monkeypatch.setattr(engine.joins, "ACTIVITY", "create view activity as select nothing_such from lines")
+    monkeypatch.setattr(resolving, "ACTIVITY", "create view activity as select nothing_such from resolved")
     with pytest.raises(Exception, match="nothing_such"), Question():
         pass
     assert _schemas() == []
@@ -113,7 +113,7 @@ def test_where_nobody_told_of_gateways_or_claims_the_joins_have_the_same_shape_a
             cursor.register(name, table)
         for present in (True, False):
             cursor.execute(f"create schema joined_{present}; set schema = 'joined_{present}'")
-            cursor.execute(engine.joins.statements(present, present, present))
+            cursor.execute(joins.statements(present, present, present))
             shapes = [
                 cursor.execute(f"describe {table}").fetchall()
                 for table in (

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from lineage import concerned, engine, joining, joins, projections, tagged
+from lineage import concerned, engine, joining, joins, projections, resolving, tagged
 from tests.lineage import whole_log
 
 BEGAN = dt.datetime.fromtimestamp(0x6B00F8AC, dt.UTC)
@@ -147,7 +147,7 @@ def _answers(database: joining.Cursor) -> dict[str, list[tuple[Any, ...]]]:
 def _over_all_records(events: pa.Table) -> dict[str, list[tuple[Any, ...]]]:
     with _database(events, {}) as database:
         _reference(database)
-        database.execute(joins.TAGS + whole_log.EVERYTHING)
+        database.execute(resolving.TAGS + whole_log.EVERYTHING)
         return _answers(database)
 
 
@@ -155,7 +155,7 @@ def _over_facts(events: pa.Table, made: pa.Table) -> dict[str, list[tuple[Any, .
     with _database(events, {"facts": made}) as database:
         _reference(database)
         present = database.execute(joins.PRESENT).fetchone()
-        database.execute(joins.TAGS + joins.statements(*present))
+        database.execute(resolving.TAGS + joins.statements(*present))
         return _answers(database)
 
 
@@ -172,7 +172,7 @@ def _in_parts(events: pa.Table, sealed: pa.Table, told: pa.Table) -> dict[str, l
         database.execute("set schema = 'joined'")
         database.execute(concerned.patched("settled", "fresh"))
         database.execute("create view facts as from facts_settled union all by name from facts_newer")
-        database.execute(joins.TAGS + joins.views(True, ("fresh", "settled")))
+        database.execute(resolving.TAGS + joins.views(True, ("fresh", "settled")))
         return _answers(database)
 
 

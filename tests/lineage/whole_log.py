@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lineage.joins import TAGS_OF
 from lineage.proxied import LINE, LOG_FORMATS, PROXIES, TOP_LEVEL, WITHIN_SECONDS
+from lineage.resolving import TAGS_OF
 
 
 def _agreed(column: str, records: str = "true") -> str:
