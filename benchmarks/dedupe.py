@@ -147,8 +147,8 @@ def look(made: History, keys: int) -> None:
         ("fresh, of an hour half a year ago", TIMED, fresh(NOW - HOURS // 2), 0),
         ("fresh, without a time", TIMELESS, fresh(0), 0),
         ("old, all of one hour", TIMED, one_hour, BATCH),
-        ("old, of the whole year", TIMED, lambda: drawn.sample(made.some[TIMED], BATCH), BATCH),
-        ("old, without a time", TIMELESS, lambda: drawn.sample(made.some[TIMELESS], BATCH), BATCH),
+        ("old, of the whole year", TIMED, lambda: drawn.choices(made.some[TIMED], k=BATCH), BATCH),
+        ("old, without a time", TIMELESS, lambda: drawn.choices(made.some[TIMELESS], k=BATCH), BATCH),
     ]
     resource.setrlimit(resource.RLIMIT_DATA, (_data() + MEMORY, resource.RLIM_INFINITY))
     print(
