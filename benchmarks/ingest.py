@@ -28,7 +28,7 @@ import msgspec
 import psycopg
 
 from benchmarks import _feeding
-from benchmarks._running import Product, machine, pids
+from benchmarks._running import Product, machine, pids, wait_for
 from config import embedded
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
@@ -38,6 +38,8 @@ from lineage import entries, events, ingest, journal, ledger, models, notes, sou
 
 EVENTS = {("small", 1): 6_000, ("small", 100): 40_000, ("small", 1_000): 120_000, ("full", 1_000): 30_000}
 ROUNDS = 3
+UNSEALED_MOST = 20_000
+"""In the long run the keeper has caught up when no more waits than it leaves unsealed at rest."""
 CONNECTIONS = {1: 64, 100: 8, 1_000: 8}
 TICK = os.sysconf("SC_CLK_TCK")
 PARTS = ("client", "web", "postgres", "keeper")
@@ -136,11 +138,12 @@ def long(product: Product, shape: str, minutes: float) -> None:
             flush=True,
         )
     started = time.perf_counter()
-    product.manage("seal")
+    wait_for(lambda: unsealed(product) < UNSEALED_MOST, 1_800, "the keeper seals what waits")
     rest = time.perf_counter() - started
     print(
-        f"\n{events:,} events acknowledged in {seconds:,.0f} s ({events / seconds:,.0f}/s; {quantiles(waits)}), all of them signed and "
-        f"sealed {rest:,.0f} s later: **{events / (seconds + rest):,.0f}/s with everything keeping up**; {put_off} batches put off."
+        f"\n{events:,} events acknowledged in {seconds:,.0f} s ({events / seconds:,.0f}/s; {quantiles(waits)}), {put_off} batches put off; "
+        f"signed and sealed but for the newest {UNSEALED_MOST:,} {rest:,.0f} s later: "
+        f"**{events / (seconds + rest):,.0f}/s with everything keeping up**."
     )
 
 

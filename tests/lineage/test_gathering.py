@@ -144,6 +144,22 @@ def test_the_line_goes_on_after_a_transaction_that_failed(source: Source) -> Non
     assert [place.status for place in line.append(batch(source, "good"))] == ["accepted"]
 
 
+def test_a_new_part_of_the_journal_waits_for_nobody_who_reads_or_appends(source: Source) -> None:
+    ledger.append(source.pk, batch(source, "a").entries)
+    place = connection.get_connection_params() | {"dbname": connection.settings_dict["NAME"]}
+    with psycopg.connect(**place) as other:
+        other.execute("select count(*) from ledger_journal")
+        other.execute("lock table ledger_journal in row exclusive mode")
+        with connection.cursor() as cursor:
+            cursor.execute("set lock_timeout = '1s'")
+            cursor.execute("select ledger_open_slot(ledger_slot() + 1)")
+            cursor.execute("reset lock_timeout")
+    following = "(select 'ledger_journal_' || (max(slot) + 1) from ledger_batch)::regclass"
+    assert rows(f"select count(*) from pg_inherits where inhrelid = {following}") == [(1,)]
+    assert rows(f"select count(*) from pg_trigger where tgrelid = {following} and tgname = 'append_only'") == [(1,)]
+    assert rows(f"select count(*) from pg_index where indrelid = {following} and indisprimary") == [(1,)]
+
+
 def client(source: Source) -> Client:
     return Client(headers={"authorization": f"Bearer tsi_{source.name}"})
 
