@@ -7,6 +7,7 @@ extension, with bounds on memory and time.
 from __future__ import annotations
 
 import importlib.util
+import os
 import threading
 import tomllib
 from collections.abc import Mapping
@@ -16,13 +17,25 @@ from lineage.errors import PackInvalid
 
 NEEDED = ("duckdb", "pyarrow")
 SECONDS_MOST = 300
+LEAST_BYTES, MOST_BYTES = 2 << 30, 8 << 30
+
+
+def _memory() -> str:
+    """Half of what the machine has, within bounds: half a million accesses take nearly 2 GiB to be made acts of."""
+    try:
+        half = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    except (AttributeError, OSError, ValueError):
+        half = LEAST_BYTES
+    return f"{max(LEAST_BYTES, min(half, MOST_BYTES)) >> 20}MiB"
+
+
 CLOSED: dict[str, str | bool | int | float | list[str]] = {
     "enable_external_access": "false",
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
     "python_enable_replacements": "false",
     "temp_directory": "",
-    "memory_limit": "2GB",
+    "memory_limit": _memory(),
     "threads": "2",
 }
 SETTLED = "set TimeZone = 'UTC'; set lock_configuration = true"
