@@ -1,0 +1,23 @@
+"""What is written beside the records of an extract, each by a module of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from lineage.extracts import Making
+
+
+class Companion(NamedTuple):
+    """One of them: `version` is raised with every change of what is written; then extracts are made anew.
+
+    `write` and `merge` make all of `files` (names in the folder) each time, also where there is nothing to put into them.
+    """
+
+    version: str
+    files: tuple[str, ...]
+    write: Callable[[Making], None]
+    merge: Callable[[Making], None]
+
+
+COMPANIONS: tuple[Companion, ...] = ()
