@@ -1,0 +1,208 @@
+"""Postings: which records have a term. One file of them, made, looked up and merged; pure but for the file.
+
+A term is a 64-bit hash of a kind and its parts. Two terms may share one, so what postings find is a hint: whoever asks
+checks the condition itself on the record. A look-up reads the pages it needs of a mapped file, whatever its size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import mmap
+import struct
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineage import durable
+from lineage.extracts import Indexes
+
+Hashes = NDArray[np.uint64]
+Order = Callable[[Indexes], Indexes]
+"""By what the records of a term are in order, for these indexes; equal ones go by index."""
+
+FOOT = struct.Struct("<16sQQQ")
+MAGIC = b"touchstone post1"
+SLICE = 1 << 20
+"""Postings that a merge holds at a time, as far as no single term has more."""
+NOTHING: Indexes = np.empty(0, np.int64)
+
+
+class Damaged(Exception):
+    """The file is not what `write` makes."""
+
+
+def hash_of(kind: str, *parts: object) -> int:
+    """The hash of a term, as `hash_sql` has DuckDB compute it."""
+    text = "\x1f".join([kind, *("" if part is None else str(part) for part in parts)])
+    return int.from_bytes(hashlib.md5(text.encode(), usedforsecurity=False).digest()[8:], "little")
+
+
+def hash_sql(kind: str, *expressions: str) -> str:
+    """The hash of a term as an expression of DuckDB over these expressions, of type UBIGINT."""
+    parts = "".join(f", coalesce(({each})::varchar, '')" for each in expressions)
+    return f"md5_number_lower(concat_ws(chr(31), '{kind}'{parts}))"
+
+
+def hashes_of(terms: Iterable[tuple[object, ...]]) -> Hashes:
+    """The hashes of many terms, each its kind and its parts."""
+    return np.fromiter((hash_of(str(kind), *parts) for kind, *parts in terms), np.uint64)
+
+
+def write(path: Path, hashes: Hashes, indexes: Indexes, order: Indexes | None = None) -> None:
+    """Writes a new file of these pairs, which may come in any order and more than once; it is durable at return.
+
+    In it the records of a term ascend by their `order` where one is given, and by index.
+    """
+    found = _sorted(np.asarray(hashes, np.uint64), np.asarray(indexes, np.int64), order)
+    least = int(indexes.min()) if len(indexes) else 0
+    durable.write_from(path, 0, _content(iter([found]), least))
+
+
+def _sorted(hashes: Hashes, indexes: Indexes, order: Indexes | None) -> tuple[Hashes, Indexes]:
+    keys = (indexes, hashes) if order is None else (indexes, order, hashes)
+    places = np.lexsort(keys)
+    hashes, indexes = hashes[places], indexes[places]
+    first = np.ones(len(hashes), bool)
+    first[1:] = (hashes[1:] != hashes[:-1]) | (indexes[1:] != indexes[:-1])
+    return (hashes, indexes) if first.all() else (hashes[first], indexes[first])
+
+
+def _content(slices: Iterator[tuple[Hashes, Indexes]], least: int) -> Iterator[bytes]:
+    """The bytes of a file: indexes as they come, then the terms, where each begins, and the foot."""
+    total, terms, starts = 0, [], []
+    for hashes, indexes in slices:
+        offsets = indexes - least
+        if len(offsets) and int(offsets.max()) >= 1 << 32:
+            raise ValueError("Postings reach over fewer than 2^32 records.")
+        yield offsets.astype("<u4").tobytes()
+        begins = np.flatnonzero(np.concatenate(([True], hashes[1:] != hashes[:-1]))) if len(hashes) else NOTHING
+        terms.append(hashes[begins])
+        starts.append((begins + total).astype("<u4"))
+        total += len(hashes)
+    yield bytes(-total * 4 % 8)
+    for each in terms:
+        yield each.astype("<u8").tobytes()
+    for part in starts:
+        yield part.tobytes()
+    yield struct.pack("<I", total)
+    yield FOOT.pack(MAGIC, sum(map(len, terms)), total, least)
+
+
+class Postings:
+    """One file, mapped for look-ups. Raises FileNotFoundError and Damaged. Nothing that it returns refers to the file."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            if size < FOOT.size:
+                raise Damaged(f"{path.name} is cut short.")
+            view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        magic, terms, self.total, self.least = FOOT.unpack_from(view, size - FOOT.size)
+        at = (self.total * 4 + 7) // 8 * 8
+        if magic != MAGIC or at + terms * 12 + 4 + FOOT.size != size:
+            view.close()
+            raise Damaged(f"{path.name} is not a file of postings.")
+        self.path = path
+        self.offsets = np.frombuffer(view, "<u4", self.total, 0)
+        self.hashes = np.frombuffer(view, "<u8", terms, at)
+        self.starts = np.frombuffer(view, "<u4", terms + 1, at + terms * 8)
+        if self.starts[0] != 0 or self.starts[-1] != self.total:
+            raise Damaged(f"{path.name} is not a file of postings.")
+
+    def span(self, term: int) -> tuple[int, int]:
+        """Where the postings of this hash begin and end; equal when there is none."""
+        wanted = np.uint64(term)
+        place = int(np.searchsorted(self.hashes, wanted))
+        if place == len(self.hashes) or self.hashes[place] != wanted:
+            return 0, 0
+        begin, end = int(self.starts[place]), int(self.starts[place + 1])
+        if begin >= end:
+            raise Damaged(f"{self.path.name} has its terms in no order.")
+        return begin, end
+
+    def at(self, begin: int, end: int) -> Indexes:
+        """The records of these places."""
+        found: Indexes = np.add(self.offsets[begin:end], self.least, dtype=np.int64)
+        return found
+
+    def find(self, term: int) -> Indexes:
+        """The records that have this hash, in the order of the file."""
+        return self.at(*self.span(term))
+
+    def count(self, term: int) -> int:
+        """How many records have this hash."""
+        begin, end = self.span(term)
+        return end - begin
+
+    def find_all(self, terms: Hashes) -> Indexes:
+        """The records that have any of these hashes, each once, ascending."""
+        wanted = np.unique(np.asarray(terms, np.uint64))
+        if not len(self.hashes):
+            return NOTHING
+        places = np.searchsorted(self.hashes, wanted)
+        places = np.minimum(places, len(self.hashes) - 1)
+        return np.unique(self._of(places[self.hashes[places] == wanted]))
+
+    def between(self, low: int, high: int) -> tuple[Hashes, Indexes]:
+        """All pairs whose hash is at least `low` and below `high`, in the order of the file."""
+        first = int(np.searchsorted(self.hashes, np.uint64(low)))
+        last = len(self.hashes) if high >= 1 << 64 else int(np.searchsorted(self.hashes, np.uint64(high)))
+        starts = self.starts[first : last + 1].astype(np.int64)
+        lengths = starts[1:] - starts[:-1]
+        if (lengths <= 0).any():
+            raise Damaged(f"{self.path.name} has its terms in no order.")
+        return np.repeat(self.hashes[first:last], lengths), self.at(int(starts[0]), int(starts[-1]))
+
+    def _of(self, places: NDArray[np.intp]) -> Indexes:
+        starts = self.starts[places].astype(np.int64)
+        lengths = self.starts[places + 1].astype(np.int64) - starts
+        if (lengths <= 0).any():
+            raise Damaged(f"{self.path.name} has its terms in no order.")
+        ends = np.cumsum(lengths)
+        total = int(ends[-1]) if len(ends) else 0
+        taken = np.repeat(starts - (ends - lengths), lengths) + np.arange(total)
+        found: Indexes = np.add(self.offsets[taken], self.least, dtype=np.int64)
+        return found
+
+
+def merged(
+    path: Path, parts: Sequence[Path], dropped: Sequence[Indexes | None] | None = None, order: Order | None = None
+) -> None:
+    """Writes one file of several, part by part without these (ascending) indexes; some MB of them are in memory at a time.
+
+    Files that were written with an `order` are merged with one that says the same.
+    """
+    files = [Postings(part) for part in parts]
+    lost = list(dropped) if dropped is not None else [None] * len(files)
+    total = sum(file.total for file in files)
+    least = min((file.least for file in files if file.total), default=0)
+    cuts = [(n << 64) // (total // SLICE + 1) for n in range(total // SLICE + 2)]
+    slices = (_slice(files, lost, order, low, high) for low, high in itertools.pairwise(cuts))
+    durable.write_from(path, 0, _content(slices, least))
+
+
+def _slice(
+    files: Sequence[Postings], dropped: Sequence[Indexes | None], order: Order | None, low: int, high: int
+) -> tuple[Hashes, Indexes]:
+    found = [_without(*file.between(low, high), lost) for file, lost in zip(files, dropped, strict=True)]
+    hashes = np.concatenate([np.empty(0, np.uint64), *(pair[0] for pair in found)])
+    indexes = np.concatenate([NOTHING, *(pair[1] for pair in found)])
+    return _sorted(hashes, indexes, order(indexes) if order is not None else None)
+
+
+def _without(hashes: Hashes, indexes: Indexes, lost: Indexes | None) -> tuple[Hashes, Indexes]:
+    if lost is None or not len(lost):
+        return hashes, indexes
+    kept = ~among(indexes, lost)
+    return hashes[kept], indexes[kept]
+
+
+def among(indexes: Indexes, some: Indexes) -> NDArray[np.bool_]:
+    """For each index whether it is one of `some`, which ascend."""
+    if not len(some):
+        return np.zeros(len(indexes), bool)
+    places = np.minimum(np.searchsorted(some, indexes), len(some) - 1)
+    return np.asarray(some[places] == indexes)
