@@ -54,13 +54,13 @@ create table vids_concerned as
     where fact = 'line' and vid is not null and {_among("s", "concerned", TRANSACTION)};
 
 create table sessions_concerned as
-    select distinct environment, datasource, db_session_id from facts_newer where fact = 'gateway' and db_session_id is not null;
+    select distinct environment, datasource, db_session_id from facts_newer where fact = 'gateway-session';
 
 create table facts as
     from facts_newer union all by name
     select * from facts_settled s where fact in {ACTS} and {_among("s", "concerned", TRANSACTION)} union all by name
     select * from facts_settled s where fact in ('line', 'emission') and {_among("s", "vids_concerned", VIDS)} union all by name
-    select * from facts_settled s where fact = 'gateway' and {_among("s", "sessions_concerned", SESSION)};
+    select * from facts_settled s where fact = 'gateway-session' and {_among("s", "sessions_concerned", SESSION)};
 
 insert into facts by name
     select * from facts_settled n where fact = 'nested'

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from lineage import proxied
 
-VERSION = "1"
+VERSION = "2"
 """Raise it with every change of what follows; facts of another version are made again from the events when they are needed."""
 
 _PERSON = (
@@ -22,6 +22,7 @@ _ACT = "kind = 'query' and db_session_id is not null and not unauthorised and (x
 _CALL = "regexp_replace(correlation_id, '[.][0-9]+$', '')"
 _INNER = "regexp_matches(correlation_id, '[.][0-9]+$') and not regexp_matches(correlation_id, '[.]1$')"
 _UNDONE = "command = 'ROLLBACK' and regexp_full_match(upper(statement), '\\s*(ROLLBACK|ABORT)(\\s+(WORK|TRANSACTION))?\\s*;?\\s*')"
+_GATEWAY = "source_format = 'gateway' and kind in ('session', 'query')"
 _ONCE = (
     # A line of a transaction, by its id or by session and virtual id.
     ("line", f"vid, client_app, client_ip, coalesce({_UNDONE}, false) as undone, db_user, db_session_id, xid", _ACT),
@@ -31,9 +32,10 @@ _ONCE = (
     # A statement of whose parts one came from inside.
     ("nested", f"source, {_CALL} as call", f"kind = 'query' and {_INNER}"),
     ("change", "xid", "kind = 'change' and xid is not null and not unauthorised"),
-    ("gateway",
-     f"xid, db_session_id, session_id, {_PERSON}, outcome, coalesce(op not in ('read', 'other', 'session'), false) as writes",
-     "source_format = 'gateway' and kind in ('session', 'query') and (xid is not null or db_session_id is not null)"),
+    # What a gateway says of a transaction, and what of a session: apart, a long session has few facts, and rarely a new one.
+    ("gateway", f"xid, session_id, {_PERSON}, outcome, coalesce(op not in ('read', 'other', 'session'), false) as writes",
+     f"{_GATEWAY} and xid is not null"),
+    ("gateway-session", f"db_session_id, session_id, {_PERSON}", f"{_GATEWAY} and db_session_id is not null"),
     ("proxy",
      f"db_session_id, session_id, db_user, case when occurred_at_quality = 'source' then epoch(occurred_at) end as began, {_PERSON}",
      proxied.NAMES),

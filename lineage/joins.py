@@ -25,7 +25,7 @@ def _agreed(column: str, records: str = "true") -> str:
     )
 
 
-def _gateway(place: str, *writing: str) -> str:
+def _gateway(fact: str, place: str, outcome: str = "", *writing: str) -> str:
     """What gateways say of each transaction or session. Where two records name two people, nobody is named."""
     reasons = ", ".join(
         f"coalesce({', '.join(_agreed(column, records) for records in (*writing, 'true'))}) as gateway_{name}"
@@ -36,21 +36,22 @@ def _gateway(place: str, *writing: str) -> str:
            case when count(distinct actor_id) = 1 then arg_min(struct_pack(id := actor_id, name := actor_name,
                email := actor_email, type := actor_type, behalf := on_behalf_of, agent_id := agent_id,
                agent_name := agent_name, at := index), index) filter (actor_id is not null) end as gateway,
-           min(session_id) as gateway_session, {reasons},
-           max(outcome) filter (outcome in ('committed', 'rolled_back')) as gateway_outcome
-    from facts where fact = 'gateway' and {place} is not null
+           min(session_id) as gateway_session, {reasons}{outcome}
+    from facts where fact = '{fact}' and {place} is not null
     group by environment, datasource, {place}"""  # noqa: S608 - our own columns
 
 
 PERSON = (
     "gateway struct(id varchar, name varchar, email varchar, type varchar, behalf varchar, agent_id varchar, "
     'agent_name varchar, "at" bigint), gateway_session varchar, gateway_purpose varchar, gateway_ticket varchar, '
-    "gateway_run varchar, gateway_outcome varchar"
+    "gateway_run varchar"
 )
 """What `_gateway` gives, where no gateway told of anything."""
 SAYS = "actor_id actor_name actor_email actor_type on_behalf_of agent_id agent_name agent_run purpose ticket".split()
 SAID = ", ".join(f"{name} := c.{name}" for name in ("index", *SAYS))
 BEST = ", ".join(("index bigint", *(f"{name} varchar" for name in SAYS)))
+
+OUTCOME = ", max(outcome) filter (outcome in ('committed', 'rolled_back')) as gateway_outcome"
 
 TRANSACTED = """(
     select f.*, coalesce(f.xid, v.xid) as transaction_id from facts f
@@ -66,13 +67,13 @@ create table vids as
 """
 
 GATEWAYS = f"""
-create table gateway_transactions as {_gateway("xid", "writes")};
+create table gateway_transactions as {_gateway("gateway", "xid", OUTCOME, "writes")};
 
-create table upstream as {_gateway("db_session_id")};
+create table upstream as {_gateway("gateway-session", "db_session_id")};
 """
 
 NO_GATEWAYS = f"""
-create table gateway_transactions (environment varchar, datasource varchar, xid varchar, {PERSON});
+create table gateway_transactions (environment varchar, datasource varchar, xid varchar, {PERSON}, gateway_outcome varchar);
 create table upstream (environment varchar, datasource varchar, db_session_id varchar, {PERSON});
 """
 
@@ -130,7 +131,7 @@ from line full join claim using (environment, datasource, transaction_id)
 """  # noqa: S608 - our own columns
 
 PRESENT = """
-select coalesce(bool_or(fact = 'gateway'), false) as gateways, coalesce(bool_or(fact = 'claim'), false) as claims,
+select coalesce(bool_or(fact in ('gateway', 'gateway-session')), false) as gateways, coalesce(bool_or(fact = 'claim'), false) as claims,
        coalesce(bool_or(fact = 'proxy'), false) as proxies from facts
 """
 """What there is to join with; planning a join with nothing takes as long as one with something."""

@@ -14,7 +14,7 @@ def _agreed(column: str, records: str = "true") -> str:
     )
 
 
-def _gateway(place: str, *writing: str) -> str:
+def _gateway(place: str, outcome: str = "", *writing: str) -> str:
     """What gateways say of each transaction or session. Where two records name two people, nobody is named."""
     reasons = ", ".join(
         f"coalesce({', '.join(_agreed(column, records) for records in (*writing, 'true'))}) as gateway_{name}"
@@ -25,14 +25,14 @@ def _gateway(place: str, *writing: str) -> str:
            case when count(distinct actor_id) = 1 then arg_min(struct_pack(id := actor_id, name := actor_name,
                email := actor_email, type := actor_type, behalf := on_behalf_of, agent_id := agent_id,
                agent_name := agent_name, at := index), index) filter (actor_id is not null) end as gateway,
-           min(session_id) as gateway_session, {reasons},
-           max(outcome) filter (outcome in ('committed', 'rolled_back')) as gateway_outcome
+           min(session_id) as gateway_session, {reasons}{outcome}
     from reports where source_format = 'gateway' and kind in ('session', 'query') and {place} is not null
     group by all"""
 
 
 SAYS = "actor_id actor_name actor_email actor_type on_behalf_of agent_id agent_name agent_run purpose ticket".split()
 SAID = ", ".join(f"{name} := c.{name}" for name in ("index", *SAYS))
+OUTCOME = ", max(outcome) filter (outcome in ('committed', 'rolled_back')) as gateway_outcome"
 REPORTED = """
 create view reports as
     select * replace (nullif(xid, '0') as xid),
@@ -51,7 +51,7 @@ create view lines as
 """
 
 GATEWAYS = f"""
-create table gateway_transactions as {_gateway("xid", "op not in ('read', 'other', 'session')")};
+create table gateway_transactions as {_gateway("xid", OUTCOME, "op not in ('read', 'other', 'session')")};
 
 create table gateway_sessions as {_gateway("db_session_id")};
 """
