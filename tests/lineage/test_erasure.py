@@ -356,6 +356,31 @@ def test_an_erased_item_that_is_sent_again_is_a_duplicate_whatever_it_says(
     assert not list(fsck.check())
 
 
+@pytest.mark.parametrize("left", [False, True], ids=["keys in the database", "keys in sealed files"])
+def test_an_erased_second_content_does_not_come_back_though_the_first_stands(
+    pair: tuple[Viewer, Viewer], settings: Any, left: bool
+) -> None:
+    source = story.source()
+    settings.KEY_SECONDS = 0
+
+    def sent(name: str) -> list[tuple[str, int | None]]:
+        item = story.query("q-1", forgetting.AT, story.DANA, f"update customers set name = '{name}'", "update")
+        return [(i.status, i.index) for i in ingest.accept(source, json.dumps([item]).encode()).items]
+
+    assert [*sent("Jon"), *sent(SECRET)] == [("accepted", 0), ("conflict", 1)]
+    if left:
+        forgetting.locked(execution.seal_everything)
+        leaving.leave()
+    erased(pair, f'"{SECRET}"')
+    assert groups_of(0)["statement"] is not None
+    assert groups_of(1)["statement"] is None
+    leaving.leave()
+    size = tree.head()
+    assert [*sent(SECRET), *sent("Jon"), *sent("Else")] == [("duplicate", 0)] * 3
+    assert tree.head() == size
+    assert not list(fsck.check())
+
+
 def test_quarantined_bytes_that_hold_the_value_go_and_their_place_stays(pair: tuple[Viewer, Viewer]) -> None:
     source = story.source()
     forgetting.send(SECRET, source)
