@@ -254,6 +254,7 @@ def _entries(source_id: int, events: list[Any]) -> list[Any]:
 def tidy(stages: Stages, is_over: Callable[[], bool], say: Callable[[int], None] = lambda size: None) -> None:
     """Signs and seals what comes, segments as large as they may be, until it is over and all is sealed and merged."""
     from lineage import checkpoints, keeper, locks, merging, segments, tree
+    from lineage.keyfiles import leaving
 
     tidied = time.monotonic()
     while True:
@@ -266,6 +267,7 @@ def tidy(stages: Stages, is_over: Callable[[], bool], say: Callable[[int], None]
             if time.monotonic() - tidied > TIDY_SECONDS:
                 tidied = time.monotonic()
                 segments.drop_sealed_slots()
+                leaving.leave()
         with stages.of("merge"), locks.alone(locks.MERGE):
             done += bool(merging.merge())
         say(size)
