@@ -22,7 +22,7 @@ import pyarrow as pa
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
 
-from lineage import errors, facts, joining, resolving, snapshots, statements, tagged
+from lineage import errors, facts, heard, joining, resolving, snapshots, statements, tagged
 from lineage.snapshots import Snapshot
 from lineage.tail import Tail
 
@@ -137,9 +137,9 @@ def _read(here: _Process) -> Snapshot:
     events, touches = here.tail.tables()
     folders = tuple(s[0] for s in segments)
     with_facts = tuple(s[0] for s in segments if s[2] == facts.VERSION)
-    return Snapshot(
-        store, erased_at, size, sealed_to, folders, with_facts, events, touches, identities, roles, conflicted, tags
-    )
+    with_heard = tuple((s[0], s[1]) for s in segments if s[3] == heard.VERSION)
+    known = (folders, with_facts, with_heard)
+    return Snapshot(store, erased_at, size, sealed_to, *known, events, touches, identities, roles, conflicted, tags)
 
 
 def _tagged(cursor: psycopg.Cursor[Any], here: _Process, store: str) -> pa.Table:
@@ -192,6 +192,7 @@ class Question:
         self.here = _here()
         self.cursor = self.here.database.cursor()
         self.joined: joining.Joined | None = None
+        self.hears = False
         self.watch = _Watch(self.cursor)
         self.watch.start()
         try:
@@ -222,6 +223,20 @@ class Question:
                 f"create temp view raw_{name} as {sealed}select * from tail_{name} "  # noqa: S608 - our own names
                 f"where index >= {snap.sealed_to} and index < {self.size}"
             )
+
+    def hear(self) -> None:
+        """Makes the view `heard` (`lineage.heard`), of files where they are, else of the records."""
+        if self.hears:
+            return
+        snap = self.snapshot
+        told = [folder for folder, following in snap.with_heard if following <= self.size]
+        left = [folder for folder in snap.folders if folder not in told]
+        rest = [f"select * from {_sealed(left, 'events')} where index < {self.size}"] if left else []  # noqa: S608
+        if snap.events.num_rows or not snap.folders:
+            rest.append(f"select * from tail_events where index >= {snap.sealed_to} and index < {self.size}")  # noqa: S608
+        files = _sealed(told, "heard") if told else ""
+        self.cursor.execute(heard.view(files, f"({' union all '.join(rest)})" if rest else ""))
+        self.hears = True
 
     def __enter__(self) -> Question:
         return self
@@ -299,6 +314,11 @@ def facts_among(events: Sequence[Path], told: Sequence[Path]) -> Iterator[pa.Rec
     files = {f"part_{number}": path for number, path in enumerate([*events, *told])}
     parts = [facts.made_of(name) if number < len(events) else f"from {name}" for number, name in enumerate(files)]
     yield from batches_over(files, facts.together(parts))
+
+
+def heard_among(events: Path) -> Iterator[pa.RecordBatch]:
+    """Who was heard in the records of this file, in parts as `batches_over` gives them."""
+    yield from batches_over({"events": events}, heard.made_of("events") + " order by what, day, index")
 
 
 def batches_over(tables: Mapping[str, pa.Table | Path], sql: str) -> Iterator[pa.RecordBatch]:

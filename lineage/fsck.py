@@ -23,6 +23,7 @@ from lineage import (
     errors,
     facts,
     health,
+    heard,
     keys,
     merkle,
     notes,
@@ -192,7 +193,7 @@ def _segments() -> Iterator[str]:
 
 def _faults(one: _Segment) -> list[str]:
     try:
-        return _changed_files(one) or [*_records(one), *_facts(one)]
+        return _changed_files(one) or [*_records(one), *_derivatives(one)]
     except FileNotFoundError as error:
         return [f"Segment {one.first}: its file {Path(error.filename).stem} is missing."]
 
@@ -228,12 +229,14 @@ def _records(one: _Segment) -> Iterator[str]:
             yield f"Segment {one.first}: {name} holds rows that no record leads to."
 
 
-def _facts(one: _Segment) -> Iterator[str]:
-    """Facts of another version are not used, nor are they compared."""
-    if derivation.has_facts(one.files):
-        stored = {name: segments.storage().path(one.folder, name) for name in ("events", "facts")}
-        if not engine.over(stored, facts.AGREE)["agree"][0].as_py():
-            yield f"Segment {one.first}: facts does not follow from its records."
+def _derivatives(one: _Segment) -> Iterator[str]:
+    """Facts and `heard` of another version are not used, nor are they compared."""
+    kinds = (("facts", derivation.has_facts, facts.AGREE), ("heard", derivation.has_heard, heard.AGREE))
+    for name, has, agree in kinds:
+        if has(one.files):
+            stored = {table: segments.storage().path(one.folder, table) for table in ("events", name)}
+            if not engine.over(stored, agree)["agree"][0].as_py():
+                yield f"Segment {one.first}: {name} does not follow from its records."
 
 
 def _derived(records: list[segments.Record]) -> dict[str, pa.Table]:

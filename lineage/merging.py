@@ -84,7 +84,7 @@ def _alike(every: Sequence[Segment]) -> Iterator[Sequence[Segment]]:
     """The longest runs of neighbours that can be merged: of files that are known, derived by the present version."""
     run: list[Segment] = []
     for one in every:
-        if one.files.keys() - {"facts", "keys"} == SCHEMAS.keys() and all(
+        if one.files.keys() - {"facts", "heard", "keys"} == SCHEMAS.keys() and all(
             one.files[name].get("projection") == projections.VERSION for name in DERIVED
         ):
             run.append(one)
@@ -132,6 +132,8 @@ def _written(parts: Sequence[Segment]) -> tuple[str, dict[str, Any]]:
             _concatenated(path, schema, sources, stands)
             files[table] = segments.described(path)
         files["facts"] = _facts(draft / "facts.parquet", parts)
+        derivation.write_heard(draft / "heard.parquet", draft / "events.parquet")
+        files["heard"] = segments.described(draft / "heard.parquet")
         derivation.say_versions(files)
         files["keys"] = making.added(draft / segments.KEYS, _keys(parts))
         _check_leaves(draft / "leaves.parquet", parts[0].first, parts[-1].following)

@@ -36,9 +36,9 @@ def rewrite(first: int, following: int, folder: str, files: dict[str, Any], take
         current = all(files[table].get("projection") == projections.VERSION for table in DERIVED)
         _write(place.root / folder, draft, range(first, following), taken, current)
         derivation.write_facts(draft / "facts.parquet", [draft / "events.parquet"])
-        written = {
-            table: segments.described(draft / f"{table}.parquet") for table in {**files, "facts": {}} if table != "keys"
-        }
+        derivation.write_heard(draft / "heard.parquet", draft / "events.parquet")
+        tables = {**files, "facts": {}, "heard": {}}.keys() - {"keys"}
+        written = {table: segments.described(draft / f"{table}.parquet") for table in sorted(tables)}
         if "keys" in files:
             written["keys"] = making.added(draft / segments.KEYS, making.erased(place.path(folder, "keys"), taken))
         derivation.say_versions(written)

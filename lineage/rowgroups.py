@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 ROWS_MOST, BYTES_MOST = 20_000, 64 << 20
 """Of one row group; whichever comes first."""
 BATCH_ROWS = 2_000
-STATED = ("index", "occurred_at", "received_at", "fact")
+STATED = ("index", "occurred_at", "received_at", "fact", "what", "day")
 """Columns of which a file's footer states the least and the greatest value: nothing that an erasure takes, since processes
 remember footers."""
 

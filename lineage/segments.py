@@ -1,6 +1,6 @@
 """Sealing: a contiguous range under a checkpoint becomes immutable Parquet files; and the records of any index.
 
-A segment folder holds `leaves`, `disclosures`, `events`, `touches`, `facts` and `keys`. Files and folder are fsynced before the
+A segment folder holds `leaves`, `disclosures`, `events`, `touches`, `facts`, `heard` and `keys`. Files and folder are fsynced before the
 manifest row commits; folder names are never reused. The storage class here is the only place that knows paths.
 """
 
@@ -131,7 +131,8 @@ def seal(*, least: int = 1) -> int:
     try:
         following, earliest, latest = sealing.write(draft, first, following, journal, tree.hashes().read)
         derivation.write_facts(draft / "facts.parquet", [draft / "events.parquet"])
-        files = {table: described(draft / f"{table}.parquet") for table in (*sealing.SCHEMAS, "facts")}
+        derivation.write_heard(draft / "heard.parquet", draft / "events.parquet")
+        files = {table: described(draft / f"{table}.parquet") for table in (*sealing.SCHEMAS, "facts", "heard")}
         files["keys"] = making.added(draft / KEYS, making.sealed(first, following))
         derivation.say_versions(files)
         place.keep(name)

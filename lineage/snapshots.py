@@ -18,7 +18,10 @@ JOINED = ("session", "query", "change")
 """Kinds of records that joins are made of, whoever wrote them."""
 ERASED_AT = "select max(published_at) from ledger_erasure"
 SIZE = f"select size, ({ERASED_AT}) from ledger_head"  # noqa: S608 - our own words
-SEGMENTS = "select folder, next_index, files -> 'facts' ->> 'projection' from ledger_segment order by first_index"
+SEGMENTS = (
+    "select folder, next_index, files -> 'facts' ->> 'projection', files -> 'heard' ->> 'projection' "
+    "from ledger_segment order by first_index"
+)
 FAR = dt.datetime(9999, 1, 1, tzinfo=dt.UTC)
 
 
@@ -26,7 +29,8 @@ FAR = dt.datetime(9999, 1, 1, tzinfo=dt.UTC)
 class Snapshot:
     """What one question is asked of: log size, sealed files, and the tail as Arrow; of one store, since its last erasure.
 
-    `with_facts` are the folders that hold facts of the present version.
+    `with_facts` are the folders that hold facts of the present version; `with_heard`, with their next index, those that hold
+    `heard` of it.
     """
 
     store: str
@@ -35,6 +39,7 @@ class Snapshot:
     sealed_to: int
     folders: tuple[str, ...]
     with_facts: tuple[str, ...]
+    with_heard: tuple[tuple[str, int], ...]
     events: pa.Table
     touches: pa.Table
     identities: pa.Table

@@ -14,21 +14,16 @@ from lineage.access import Viewer
 from lineage.coverage import CAPTURES, LOGS
 from lineage.engine import Question
 from lineage.events import Custody
-from lineage.queries.ask import OWN, Coverage, Span, Window, scoped
+from lineage.queries.ask import OWN, Coverage, Span, Window
+from lineage.queries.extent import Extent, extents
 
 WORST = ("gap", "silent", "weakened", "late", "unknown")
 SPANS_MOST = 20
 PENDING_MOST = 10_000
 WAITING = dt.timedelta(minutes=1)
 
-TELLING = f"""
-select index, source, source_format, environment, datasource, occurred_at, kind, custody, weakens from raw_events
-where ((kind = 'custody' and custody_type in ('gap', 'silence', 'finding')
-        and (custody_type <> 'finding' or (source = '{OWN}' and custody_subject is distinct from 'around-the-gateway'
-            and custody_subject is distinct from 'sign-off-late'
-            and not starts_with(custody_subject, 'finding '))))
-    or (len(weakens) > 0 and coalesce(verdict, 'allowed') in ('allowed', 'unknown'))) and """  # noqa: S608
-"""A finding that is kept (`finding 7`) tells of what somebody did, not of what a source left out."""
+TELLING = "select source, environment, datasource, first_at as occurred_at, kind, custody, weakens from heard where what = 'told' and "
+EVER = "select source, max(arrived_at) as at from heard where what = 'ever' group by source"
 
 SOURCES = """
 select s.id, s.name, s.format, s.environment, s.datasource, s.asserts, s.created_at, s.revoked_at, h.heartbeat_at,
@@ -77,17 +72,8 @@ def accounted(source_id: int, seen: dict[str, Any]) -> int:
 
 def coverage(question: Question, viewer: Viewer, window: Window) -> list[Coverage]:
     """How complete each source in scope is within the window and the viewer's own times."""
-    condition, values = scoped(viewer, window)
-    seen = {
-        row["source"]: row
-        for row in question.rows(
-            f"select source, min(occurred_at) as from_at, max(occurred_at) as to_at from raw_events "  # noqa: S608
-            f"where {condition} and source <> '{OWN}' group by source",
-            values,
-        )
-    }
-    arrived = question.rows("select source, max(received_at) as at from raw_events group by source")
-    ever = {row["source"]: row["at"] for row in arrived}
+    seen = extents(question, viewer, window)
+    ever = {row["source"]: row["at"] for row in question.rows(EVER)}
     now = dt.datetime.now(dt.UTC)
     since = max((t for t in (window.since, viewer.from_at) if t), default=None)
     until = min(t for t in (window.until, viewer.until_at, now) if t)
@@ -118,6 +104,7 @@ class Told(msgspec.Struct):
 def told(question: Question, viewer: Viewer) -> list[Told]:
     """Every span that the log tells of, whichever sources it concerns."""
     condition, values = Viewer(viewer.email, viewer.role, viewer.datasources, viewer.environments).scope()
+    question.hear()
     spans: list[Told] = []
     lasting: dict[tuple[Any, ...], Told] = {}
     for row in question.rows(f"{TELLING}{condition} order by index", values):
@@ -221,7 +208,7 @@ def _joined(spans: Sequence[Span]) -> list[Span]:
     return sorted(kept, key=lambda span: (WORST.index(span.state), span.from_at))
 
 
-def _covered(source: Mapping[str, Any], seen: Mapping[str, Any] | None, spans: list[Span]) -> Coverage:
+def _covered(source: Mapping[str, Any], seen: Extent | None, spans: list[Span]) -> Coverage:
     detail = "No gap in this window."
     if spans:
         others = len(spans) - 1
@@ -231,8 +218,8 @@ def _covered(source: Mapping[str, Any], seen: Mapping[str, Any] | None, spans: l
         source["name"],
         source["datasource"] or "",
         source["environment"],
-        seen["from_at"] if seen else None,
-        seen["to_at"] if seen else None,
+        seen.from_at if seen else None,
+        seen.to_at if seen else None,
         spans[0].state if spans else "complete",
         detail,
         tuple(spans[:SPANS_MOST]),

@@ -33,8 +33,8 @@ from (select index, date_trunc('hour', occurred_at) as hour, coalesce(custody_ty
       and case when source = '{OWN}' then custody_type in ('heartbeat', 'clock_skew') else """  # noqa: S608 - our own word
 CAME_END = " end) where name is not null group by all"
 EVER = """
-select source, min(occurred_at) as first_at, max(received_at) as arrived_at, bool_or(custody_type = 'heartbeat') as beats
-from raw_events group by source"""
+select source, min(first_at) as first_at, max(arrived_at) as arrived_at, bool_or(beats) as beats
+from heard where what = 'ever' group by source"""
 ASIDE = """
 select s.name, date_trunc('hour', q.received_at at time zone 'UTC') at time zone 'UTC' as hour, count(*) as n
 from ledger_quarantine q join lineage_source s on s.id = q.source_id
@@ -54,6 +54,7 @@ def source_hours(
     scope, values = viewer.scope()
     now = dt.datetime.now(dt.UTC)
     with Question(as_of=as_of, joined=False) as question:
+        question.hear()
         came = {
             (row["name"], row["hour"]): row
             for row in question.rows(f"{CAME}{scope}{CAME_END}", [since, until, *values])

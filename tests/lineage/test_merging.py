@@ -107,7 +107,7 @@ def test_a_merge_keeps_every_record_byte_for_byte_and_the_old_files_for_their_re
     assert list(segments.records(range(6))) == before
     assert [rows(folder, name) for name in merging.DERIVED] == [[*one, *other] for one, other in derived]
     assert forgetting.rows("select max(created_at), min(first_at), max(last_at) from ledger_segment") == created
-    assert set(files) == {*merging.SCHEMAS, "facts", "keys"}
+    assert set(files) == {*merging.SCHEMAS, "facts", "heard", "keys"}
     assert list(fsck.check()) == []
     forgetting.locked(segments.sweep)
     assert forgetting.locked(segments.remove_replaced) == 0

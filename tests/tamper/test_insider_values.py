@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import hashlib
 import json
 import shutil
@@ -260,6 +261,18 @@ def test_facts_that_name_another_login_are_found_and_those_of_another_version_na
     insider.replace("facts", forged, projection="0")
     engine._here().joins.forget()
     assert queries.event(ADMIN, 7)["db_user"] == "bob"
+
+
+def test_a_source_said_to_have_been_heard_when_it_was_not_is_found(insider: Insider) -> None:
+    segments.seal()
+    table = pq.read_table(insider.folder() / "heard.parquet")
+    later = [row | {"arrived_at": row["arrived_at"] and shifted(row["arrived_at"])} for row in table.to_pylist()]
+    insider.replace("heard", pa.Table.from_pylist(later, schema=table.schema))
+    assert faults() == "Segment 0: heard does not follow from its records."
+
+
+def shifted(at: dt.datetime) -> dt.datetime:
+    return at + dt.timedelta(hours=1)
 
 
 def test_records_left_out_of_a_range_and_its_counts_are_counted_again_by_the_verifier(insider: Insider) -> None:

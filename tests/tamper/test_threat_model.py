@@ -128,6 +128,7 @@ INSIDER: dict[str, dict[str, tuple[str, ...]]] = {
             "test_what_is_changed_in_merged_files_is_found_as_in_those_that_were_merged",
             "test_derived_files_that_claim_another_version_are_not_left_out_of_the_comparison",
             "test_facts_that_name_another_login_are_found_and_those_of_another_version_name_nobody",
+            "test_a_source_said_to_have_been_heard_when_it_was_not_is_found",
             "test_records_left_out_of_a_range_and_its_counts_are_counted_again_by_the_verifier",
         ),
     },
