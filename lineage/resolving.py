@@ -98,8 +98,8 @@ class _Beside:
         return f"case when {first}.{self.key} is not null then {first}.{column} else {last}.{column} end"
 
 
-def resolved(twice: bool, parts: Sequence[str] = ()) -> str:
-    """Makes the view `resolved`, over tables of the present schema or of `parts`; `twice`: some acts were told twice."""
+def resolved(twice: bool, parts: Sequence[str] = (), records: str = "raw_events") -> str:
+    """Makes the view `resolved` of `records`, over tables of the present schema or of `parts`; `twice`: some acts were told twice."""
     v, t, g = (
         _Beside(name, key, parts)
         for name, key in (("vids", "vid"), ("transactions", "transaction_id"), ("gateway_transactions", "xid"))
@@ -126,7 +126,7 @@ create view resolved as
 with records as (
     select n.*, {UNAUTHORISED} as unauthorised, list_contains(n.flags, 'claim') as is_claim,
            case when not {UNAUTHORISED} then coalesce(nullif(n.xid, '0'), {", ".join(f"{a}.xid" for a in v.aliases)}) end as transaction_id
-    from raw_events n
+    from {records} n
     {v.joined(place + " and {0}.db_session_id = n.db_session_id and {0}.vid = n.vid")}),
 named as (
     select n.*, {acts}, {g("gateway_outcome")} as gateway_outcome, {reasons},

@@ -27,9 +27,9 @@ class Making(NamedTuple):
     """An extract whose `records` and `overrides` are written, and whose companions are to be: into `folder`, durably.
 
     `cursor` has the views `made` (the rows of both files, each index once, columns of `resolved`), `made_touches` (the touches
-    of these records, columns of `projections.TOUCHES`) and `replaced` (the rows of the overridden records as extracts had them
-    until now). Where it is merged of `parts`, in their order, `dropped` are for each part the indexes, ascending, that a later
-    part has anew, and `replaced` is not there.
+    of these records, columns of `projections.TOUCHES`), `made_keys` (their part of `fresh.Fresh.keys`) and `replaced` (the rows of
+    the overridden records as extracts had them until now). Where it is merged of `parts`, in their order, `dropped` are for each
+    part the indexes, ascending, that a later part has anew, and neither `made_keys` nor `replaced` is there.
     """
 
     folder: Path

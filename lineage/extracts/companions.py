@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from lineage.extracts import Making
+from lineage.extracts import Making, keys
 
 
 class Companion(NamedTuple):
@@ -20,4 +20,4 @@ class Companion(NamedTuple):
     merge: Callable[[Making], None]
 
 
-COMPANIONS: tuple[Companion, ...] = ()
+COMPANIONS: tuple[Companion, ...] = (Companion(keys.VERSION, (keys.FILE,), keys.write, keys.merge),)

@@ -1,0 +1,189 @@
+"""What stored records no longer say as of another size, and those records as they are then: one way for keeper and questions.
+
+Extracts hold what the log of size P says of the records below E. As of a size S only what is joined by a key that the facts
+between P and S concern can differ. The facts of these keys are read of the records that told them, found by postings; joined
+once as of P and once as of S, they tell which keys changed; the records that carry those are resolved anew, with all from E
+on. Nothing here goes by the size of the log (docs/joining.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from lineage import facts, joins, proxied, resolving
+from lineage.extracts import Cursor, Indexes, keys
+from lineage.extracts.postings import NOTHING, Hashes
+
+
+class State(NamedTuple):
+    """What is stored: what the log of the size `as_of` says of the records below `extracted_to`; the `keys` of all extracts."""
+
+    as_of: int
+    extracted_to: int
+    keys: Sequence[Path]
+
+
+class Fresh(NamedTuple):
+    """Stored rows not to be used (ascending), and the table of those that stand in their place and of those not stored yet.
+
+    `keys` is the table (key, index) of the postings of these rows: `keys.write` takes it as the view `made_keys`.
+    """
+
+    stale: Indexes
+    relation: str
+    keys: str
+
+
+class Proxied(Exception):
+    """A proxy names sessions of the server; what it told twice is counted over whole sessions, not by keys."""
+
+
+def make(
+    cursor: Cursor, name: str, state: State, size: int, told: str = "facts_of_all", roles: str = "given_context_roles"
+) -> Fresh:
+    """Makes, in the new schema `name`, what the log of `size` says that `state` does not, as tables of the schema.
+
+    The cursor has `raw_events` with at least the records below `size`; in `told` at least the facts of the records from
+    the least of E and S to the greatest of P and S; in `roles` whose messages count. It has no temporary view `facts`.
+    Raises `Proxied`, and FileNotFoundError and `postings.Damaged` where an extract is not what it was.
+    """
+    making = _Making(cursor, name, state, size, roles)
+    making.begin(told)
+    making.close_over(making.asked(f"raw_events where index >= {state.extracted_to} and index < {size}"))
+    making.join("before", state.as_of)
+    making.join("after", size)
+    stale = making.posted.carrying(making.changed(), making.low)
+    making.choose(stale)
+    if len(stale) and making.close_over(making.asked("again")):
+        making.join("after", size)
+    made = making.resolve(stale)
+    making.end()
+    return made
+
+
+class _Making:
+    """The schemas and temporary tables of one `make`; `told` gathers all facts of the keys that matter."""
+
+    def __init__(self, cursor: Cursor, name: str, state: State, size: int, roles: str) -> None:
+        self.cursor, self.name, self.state, self.size, self.roles = cursor, name, state, size, roles
+        self.low = min(state.extracted_to, size)
+        self.posted = keys.Posted(state.keys)
+        self.asked_for = np.empty(0, np.uint64)
+        self.fetched = NOTHING
+
+    def begin(self, told: str) -> None:
+        high = max(self.state.as_of, self.size)
+        self.cursor.execute(f"create schema {self.name}")
+        range_ = f"(select * from {told} where index >= {self.low} and index < {high})"  # noqa: S608 - our own names and numbers
+        proxies = self.cursor.execute(f"select 1 from {range_} where fact = 'proxy' limit 1").fetchall()  # noqa: S608
+        if proxies:
+            raise Proxied
+        self.cursor.execute(f"create table {self.name}.told as {keys.OF_FACTS.format(facts=range_)}")
+        self.cursor.execute(f"create table {self.name}.found as from {self.name}.told limit 0")
+
+    def asked(self, records: str) -> Hashes:
+        """The keys of these records, and of all facts so far."""
+        return self._keys(
+            f"select {keys.EACH} as key from ({keys.REPORTED.format(records=records)}) "  # noqa: S608 - our own names
+            f"union select unnest([tx_key, vid_key, session_key, call_key]) from {self.name}.told"
+        )
+
+    def close_over(self, wanted: Hashes) -> bool:
+        """Reads the facts of these keys, and of the keys that those lead to; whether there were any."""
+        more = False
+        while len(wanted := np.setdiff1d(wanted, self.asked_for)):
+            self.asked_for = np.union1d(self.asked_for, wanted)
+            indexes = np.setdiff1d(self.posted.telling(wanted, self.low), self.fetched)
+            if len(indexes):
+                self._fetch(indexes)
+            if not len(self.fetched):
+                break
+            wanted = self._take()
+            more = more or len(wanted) > 0
+        return more
+
+    def _fetch(self, indexes: Indexes) -> None:
+        """Reads the facts that these records tell, once out of the files: they are made in one pass for each kind."""
+        self.fetched = np.union1d(self.fetched, indexes)
+        self.cursor.register("fetched", pa.table({"index": indexes}))
+        self.cursor.execute(
+            "create or replace temp table tellers as select * from raw_events where index in (from fetched)"
+        )
+        found = keys.OF_FACTS.format(facts=f"({facts.made_of('tellers')})")
+        self.cursor.execute(f"insert into {self.name}.found by name {found}")
+
+    def _take(self) -> Hashes:
+        """Moves what was asked for from what was found to what is told; the keys that it leads to."""
+        self.cursor.register("asked_for", pa.table({"key": self.asked_for}))
+        of = " or ".join(f"coalesce({key}_key in (from asked_for), false)" for key in ("tx", "vid", "session", "call"))
+        self.cursor.execute(f"""
+            create or replace temp table taken as select * from {self.name}.found where {of};
+            insert into {self.name}.told by name from taken;
+            delete from {self.name}.found where {of};
+        """)  # noqa: S608 - our own names
+        return self._keys("select unnest([tx_key, vid_key, session_key, call_key]) as key from taken")
+
+    def _keys(self, query: str) -> Hashes:
+        found = self.cursor.sql(f"select distinct key from ({query}) where key is not null").to_arrow_table()  # noqa: S608
+        return np.asarray(found["key"].to_numpy(), np.uint64)
+
+    def join(self, side: str, size: int) -> None:
+        """What the facts so far say as of `size`, in a schema of this side."""
+        self.cursor.execute(f"""
+            drop schema if exists {self.name}_{side} cascade; create schema {self.name}_{side}; set schema = '{self.name}_{side}';
+            create view facts as select * from {self.name}.told where index < {size};
+            create view context_roles as from {self.roles};
+        """)  # noqa: S608 - our own names and numbers
+        self.cursor.execute(joins.tables(True, True))
+
+    def changed(self) -> Hashes:
+        """The keys of which the two sides say something else."""
+        differing = [
+            f"select {key} as key from ({self._differing(table)}) r"  # noqa: S608 - our own names
+            for table, key in (
+                ("vids", keys.virtual("r")),
+                ("gateway_transactions", keys.transaction("r")),
+                ("upstream", keys.session("r")),
+                ("transactions", keys.transaction("r", "transaction_id")),
+            )
+        ]
+        return self._keys(" union ".join(differing))
+
+    def _differing(self, table: str) -> str:
+        before, after = (f"from {self.name}_{side}.{table}" for side in ("before", "after"))
+        return f"({before} except {after}) union all ({after} except {before})"
+
+    def choose(self, stale: Indexes) -> None:
+        """The records to resolve: the stale ones, read once, and those that are not stored."""
+        self.cursor.register("stale", pa.table({"index": stale}))
+        self.cursor.execute(f"""
+            create or replace temp table again as select * from raw_events where index in (from stale);
+            create view {self.name}.records as
+                from again union all
+                select * from raw_events where index >= {self.state.extracted_to} and index < {self.size};
+        """)  # noqa: S608 - our own names and numbers
+
+    def resolve(self, stale: Indexes) -> Fresh:
+        name = self.name
+        known = f"(select * from {name}.told where index >= {self.state.extracted_to} and index < {self.size})"  # noqa: S608
+        self.cursor.execute(f"set schema = '{name}_after'")
+        self.cursor.execute(proxied.NO_SESSIONS + resolving.resolved(False, records=f"{name}.records"))
+        self.cursor.execute(f"create table {name}.fresh as from resolved")
+        self.cursor.execute(f"create table {name}.fresh_keys as {keys.of_rows(known, f'{name}.records')}")
+        return Fresh(stale, f"{name}.fresh", f"{name}.fresh_keys")
+
+    def end(self) -> None:
+        """Leaves only what was made."""
+        name = self.name
+        self.cursor.execute(f"""
+            set schema = '{name}'; drop schema {name}_before cascade; drop schema {name}_after cascade;
+            drop view {name}.records; drop table {name}.told; drop table {name}.found; drop table again;
+            drop table if exists taken; drop table if exists tellers;
+        """)
+        for registered in ("stale", "fetched", "asked_for"):
+            self.cursor.execute(f"drop view if exists temp.{registered}")

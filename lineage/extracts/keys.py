@@ -1,0 +1,120 @@
+"""By which keys a record is joined, as postings: where the facts of a key are told, and which records take what they say.
+
+A key is a transaction, a virtual id of a session, a session of the server, or a call. In `keys.post` it has two terms: one,
+`told`, of the first records in the extract that tell each distinct fact with it, and one of the other records that carry it,
+as they were reported or as they were resolved. Nothing personal is in it: hashes and indexes. SQL and a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from lineage.extracts import Indexes, Making, postings
+from lineage.extracts.postings import Hashes, Postings
+
+VERSION = "1"
+"""Raise it with every change of what is a key; extracts are made anew."""
+FILE = "keys.post"
+TOLD = np.uint64(1)
+"""Set in the term of those who tell; not in that of those who only carry."""
+
+
+def _key(kind: str, *parts: str) -> str:
+    """A key's term; what names no database, or has no such id, is joined with nothing."""
+    known = " and ".join(f"{part} is not null" for part in parts)
+    return f"case when {known} then {postings.hash_sql(kind, *parts)} & 18446744073709551614::ubigint end"
+
+
+def _placed(row: str) -> tuple[str, str]:
+    return f"{row}.environment", f"{row}.datasource"
+
+
+def transaction(row: str, xid: str = "xid") -> str:
+    return _key("tx", *_placed(row), f"{row}.{xid}")
+
+
+def virtual(row: str) -> str:
+    return _key("vid", *_placed(row), f"{row}.db_session_id", f"{row}.vid")
+
+
+def session(row: str, session_id: str = "db_session_id") -> str:
+    return _key("session", *_placed(row), f"{row}.{session_id}")
+
+
+ACTS = "('line', 'emission', 'change', 'claim', 'gateway')"
+OF_FACTS = f"""
+select *, case when fact in {ACTS} then {transaction("f")} end as tx_key,
+       case when fact in ('line', 'emission') then {virtual("f")} end as vid_key,
+       case when fact in ('line', 'gateway-session') then {session("f")} end as session_key,
+       case when fact in ('nested', 'emission') then {_key("call", "f.source", "f.call")} end as call_key
+from {{facts}} f where fact not in ('session', 'proxy')"""  # noqa: S608 - our own columns
+"""Facts with the keys that they lead to. A line leads to its session, of which it tells nothing."""
+
+REPORTED = f"""
+select index, {transaction("n")} as tx_key, case when xid is null then {virtual("n")} end as vid_key, {session("n")} as session_key
+from (select index, environment, datasource, nullif(xid, '0') as xid, vid, db_session_id, flags from {{records}}) n
+where not coalesce(list_contains(flags, 'unauthorised_assertion'), false)"""  # noqa: S608 - our own columns
+"""Records with their keys as they were reported; what says more than its source may is joined with nothing."""
+
+RESOLVED = f"""
+select r.index, {transaction("r", "transaction_id")} as tx_key, r.vid_key, {session("r", "session_id")} as session_key
+from (
+    select n.index, n.environment, n.datasource, coalesce(n.xid, v.xid) as transaction_id,
+           case when n.xid is null then {virtual("n")} end as vid_key, coalesce(n.db_session_id, t.line_session) as session_id
+    from (
+        select index, environment, datasource, nullif(xid, '0') as xid, vid, db_session_id, flags from {{records}}) n
+    left join vids v on v.environment = n.environment and v.datasource = n.datasource
+        and v.db_session_id = n.db_session_id and v.vid = n.vid
+    left join transactions t on t.environment = n.environment and t.datasource = n.datasource
+        and t.transaction_id = coalesce(n.xid, v.xid)
+    where not coalesce(list_contains(n.flags, 'unauthorised_assertion'), false)) r"""  # noqa: S608 - our own columns
+"""The same as they are resolved, over the joined tables of the present schema."""
+
+EACH = "unnest([tx_key, vid_key, session_key])"
+TELLS = "unnest([tx_key, vid_key, call_key, case when fact = 'gateway-session' then session_key end])"
+
+
+def of_rows(told: str, records: str) -> str:
+    """SQL of all postings (key, index) of these facts and records, over the joined tables of the present schema."""
+    return f"""
+with told as (select distinct key, index from (select {TELLS} as key, index from {told}) where key is not null),
+carried as (select distinct key, index from (select {EACH} as key, index from ({RESOLVED.format(records=records)})) where key is not null)
+select key | 1::ubigint as key, index from told union all select key, index from (from carried except from told)"""  # noqa: S608
+
+
+def write(making: Making) -> None:
+    """Writes the keys of an extract: the view `made_keys` of its cursor, which `lineage.extracts.fresh` gave."""
+    made = making.cursor.sql("select key, index from made_keys").to_arrow_table()
+    postings.write(making.folder / FILE, *columns(made))
+
+
+def merge(making: Making) -> None:
+    """Writes the keys of a merged extract. Nothing is dropped: a record that was resolved anew tells what it told before."""
+    postings.merged(making.folder / FILE, [part / FILE for part in making.parts])
+
+
+def columns(made: pa.Table) -> tuple[Hashes, Indexes]:
+    return made["key"].to_numpy().astype(np.uint64), made["index"].to_numpy().astype(np.int64)
+
+
+class Posted:
+    """The keys of all extracts, looked up together. Raises FileNotFoundError and `postings.Damaged`."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self.files = [Postings(path) for path in files]
+
+    def telling(self, keys: Hashes, below: int) -> Indexes:
+        """The records below this index that first told the facts with these keys."""
+        return self._of(keys | TOLD, below)
+
+    def carrying(self, keys: Hashes, below: int) -> Indexes:
+        """All records below this index that may be joined by one of these keys."""
+        return self._of(np.concatenate([keys, keys | TOLD]), below)
+
+    def _of(self, terms: Hashes, below: int) -> Indexes:
+        found = np.unique(np.concatenate([postings.NOTHING, *(file.find_all(terms) for file in self.files)]))
+        return found[: np.searchsorted(found, below)]
