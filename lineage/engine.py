@@ -22,8 +22,8 @@ import pyarrow as pa
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
 
-from lineage import errors, facts, heard, joining, resolving, snapshots, statements, tagged
-from lineage.snapshots import Snapshot
+from lineage import errors, facts, heard, joining, reported, resolving, snapshots, statements, tagged
+from lineage.snapshots import Snapshot, State
 from lineage.tail import Tail
 
 MEMORY, TEST_MEMORY = "1GB", "400MB"
@@ -39,17 +39,18 @@ class _Process:
         self.lock = threading.Lock()
         self.database = _connect()
         self.joins = joining.Joins(self.database, _sealed)
+        self.reported = reported.Reported(self.database, _sealed)
         self.store: str | None = None
         self.tail = Tail()
         self.erased_at: dt.datetime | None = None
-        self.tagged: tuple[tuple[Any, ...], pa.Table] = ((), tagged.PLACES.empty_table())
+        self.newest: tuple[State, Snapshot] | None = None
         self.asked_at = time.monotonic()
         self.address: dict[str, Any] = {}
         threading.Thread(target=_look_when_idle, args=(weakref.ref(self),), name="forgetting", daemon=True).start()
 
     def forget(self, store: str | None) -> None:
         """Drops every value that is remembered: of the tail, of joins, and of statements."""
-        self.store = store
+        self.store, self.newest = store, None
         self.tail.forget()
         self.joins.forget()
         statements.forget()
@@ -110,44 +111,51 @@ def snapshot() -> Snapshot:
     """The present log as one consistent whole. Raises StoreUnavailable when PostgreSQL does not answer."""
     here = _here()
     try:
-        with here.lock, transaction.atomic():
-            return _read(here)
+        with here.lock:
+            here.asked_at = time.monotonic()
+            return _known(here) or _read(here)
     except (psycopg.OperationalError, psycopg.InterfaceError, OperationalError, InterfaceError) as error:
         connection.close()
         raise errors.StoreUnavailable from error
 
 
-def _read(here: _Process) -> Snapshot:
+def _state() -> State:
     connection.ensure_connection()
     store = f"{connection.settings_dict['HOST']}/{connection.settings_dict['NAME']}"
     with psycopg.Cursor(connection.connection) as cursor:
+        return snapshots.state(cursor, store)
+
+
+def _known(here: _Process) -> Snapshot | None:
+    """The snapshot of the last question, where nothing has changed since."""
+    if here.newest is not None:
+        state, found = here.newest
+        if here.erased_at == state.erased_at and _state() == state:
+            return found
+    return None
+
+
+@transaction.atomic()
+def _read(here: _Process) -> Snapshot:
+    connection.ensure_connection()
+    with psycopg.Cursor(connection.connection) as cursor:
         if not connection.in_atomic_block or len(connection.savepoint_ids) == 0:
             cursor.execute("set transaction isolation level repeatable read")
-        cursor.execute(snapshots.SIZE)
-        size, erased_at = cursor.fetchone() or (0, None)
-        if here.store != store or size < here.tail.next_index or erased_at != here.erased_at:
-            here.forget(store)
-        here.erased_at, here.asked_at, here.address = erased_at, time.monotonic(), connection.get_connection_params()
-        cursor.execute(snapshots.SEGMENTS)
-        segments = cursor.fetchall()
-        sealed_to = segments[-1][1] if segments else 0
-        here.tail.look(cursor, sealed_to, size)
-        identities, roles, conflicted = snapshots.reference(cursor)
-        tags = _tagged(cursor, here, store)
-    events, touches = here.tail.tables()
-    folders = tuple(s[0] for s in segments)
-    with_facts = tuple(s[0] for s in segments if s[2] == facts.VERSION)
-    with_heard = tuple((s[0], s[1]) for s in segments if s[3] == heard.VERSION)
-    known = (folders, with_facts, with_heard)
-    return Snapshot(store, erased_at, size, sealed_to, *known, events, touches, identities, roles, conflicted, tags)
-
-
-def _tagged(cursor: psycopg.Cursor[Any], here: _Process, store: str) -> pa.Table:
-    """The classified tables, kept while nobody changes a tag or a catalog."""
-    state = (store, *tagged.state(cursor))
-    if here.tagged[0] != state:
-        here.tagged = state, tagged.places(cursor)
-    return here.tagged[1]
+        state = _state()
+        if here.store != state.store or state.size < here.tail.next_index or state.erased_at != here.erased_at:
+            here.forget(state.store)
+        here.erased_at, here.address = state.erased_at, connection.get_connection_params()
+        old, before = here.newest or (None, None)
+        sealed = before.segments if before and old and old.segments == state.segments else snapshots.segments(cursor)
+        here.tail.look(cursor, sealed[-1].following if sealed else 0, state.size)
+        if before and old and old.reference == state.reference:
+            reference = before.identities, before.context_roles, before.conflicted
+        else:
+            reference = snapshots.reference(cursor)
+        tags = before.tagged if before and old and old.tags == state.tags else tagged.places(cursor)
+    found = Snapshot(state.store, state.erased_at, state.size, sealed, *here.tail.tables(), *reference, tags)
+    here.newest = state, found
+    return found
 
 
 def segment_root() -> Path:
@@ -191,6 +199,7 @@ class Question:
         self.size = min(as_of, self.snapshot.size) if as_of is not None else self.snapshot.size
         self.here = _here()
         self.cursor = self.here.database.cursor()
+        self.reported: reported.Views | None = None
         self.joined: joining.Joined | None = None
         self.hears = False
         self.watch = _Watch(self.cursor)
@@ -203,26 +212,14 @@ class Question:
             raise
 
     def _views(self, joined: bool) -> None:
-        self._reported()
+        self.reported = self.here.reported.take(self.cursor, self.snapshot, self.size)
         if joined:
             keep = self.size == self.snapshot.size
             self.joined = self.here.joins.take(self.cursor, self.snapshot, self.size, keep)
-            self.cursor.execute(f"set schema = '{self.joined.name}'")
+            self.cursor.execute(reported.enter(self.joined.name))
             if self.snapshot.tagged.num_rows:
                 self.cursor.register("tagged", self.snapshot.tagged)
                 self.cursor.execute(resolving.TAGS)
-
-    def _reported(self) -> None:
-        snap = self.snapshot
-        for name, tail in (("events", snap.events), ("touches", snap.touches)):
-            self.cursor.register(f"tail_{name}", tail)
-            sealed = ""
-            if snap.folders:
-                sealed = f"select * from {_sealed(snap.folders, name)} where index < {self.size} union all "  # noqa: S608
-            self.cursor.execute(
-                f"create temp view raw_{name} as {sealed}select * from tail_{name} "  # noqa: S608 - our own names
-                f"where index >= {snap.sealed_to} and index < {self.size}"
-            )
 
     def hear(self) -> None:
         """Makes the view `heard` (`lineage.heard`), of files where they are, else of the records."""
@@ -247,6 +244,9 @@ class Question:
         if self.joined is not None:
             self.here.joins.give_back(self.joined)
             self.joined = None
+        if self.reported is not None:
+            self.here.reported.give_back(self.reported)
+            self.reported = None
 
     @contextlib.contextmanager
     def _limits(self) -> Iterator[None]:

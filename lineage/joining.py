@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from django.conf import settings
 
-from lineage import concerned, errors, facts, joins
+from lineage import concerned, errors, facts, joins, reported
 from lineage.snapshots import Snapshot
 
 REFERENCE = ("identities", "context_roles", "conflicted")
@@ -141,13 +141,13 @@ class Joins:
     def _make(self, cursor: Cursor, fresh: Joined, snap: Snapshot, size: int) -> None:
         try:
             self.bring(cursor, snap, size)
-            cursor.execute(f"create schema {fresh.name}; set schema = '{fresh.name}'")
+            cursor.execute(f"create schema {fresh.name}; {reported.enter(fresh.name)}")
             for name, table in zip(REFERENCE, fresh.reference, strict=True):
                 cursor.register(f"given_{name}", table)
                 cursor.execute(f"create table {name} as select * from given_{name}")  # noqa: S608 - our own names
             gateways, claims, proxies = cursor.execute(joins.PRESENT).fetchone() or (True, True, True)
             fresh.settled = self._settle(cursor, snap, size)
-            cursor.execute(f"set schema = '{fresh.name}'")
+            cursor.execute(reported.enter(fresh.name))
             if fresh.settled is None:
                 cursor.execute(joins.statements(gateways, claims, proxies))
             else:
@@ -177,7 +177,7 @@ class Joins:
             return None
         settled = Settled(f"settled_{self.made}", state, reference, 1, snap.sealed_to, count)
         try:
-            cursor.execute(f"create schema {settled.name}; set schema = '{settled.name}'")
+            cursor.execute(f"create schema {settled.name}; {reported.enter(settled.name)}")
             cursor.execute("create table context_roles as select * from given_context_roles")
             cursor.execute(
                 f"create or replace temp view facts as select * from facts_of_all where index < {settled.size}"  # noqa: S608
@@ -192,14 +192,14 @@ class Joins:
 
     def _patch(self, cursor: Cursor, name: str, settled: Settled) -> None:
         """The tables that newer facts concern, made of these and of those settled ones that they meet; and views of both parts."""
-        cursor.execute(f"create schema concerned_{name}; set schema = 'concerned_{name}'; drop view temp.facts")
+        cursor.execute(f"create schema concerned_{name}; {reported.enter(f'concerned_{name}')} drop view temp.facts")
         cursor.execute("create table context_roles as select * from given_context_roles")
         for part, condition in (("settled", "<"), ("newer", ">=")):
             chosen = f"select * from facts_of_all where index {condition} {settled.size}"  # noqa: S608 - a number
             cursor.execute(f"create or replace temp view facts_{part} as {chosen}")
         cursor.execute(concerned.keys(settled.name))
         cursor.execute(joins.tables(True, True) + concerned.only_concerned())
-        cursor.execute(f"set schema = '{name}'")
+        cursor.execute(reported.enter(name))
         cursor.execute(concerned.patched(settled.name, f"concerned_{name}"))
         cursor.execute("create temp view facts as from facts_of_all")
 

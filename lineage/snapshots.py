@@ -5,47 +5,90 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lineage import projections
+from lineage import facts, heard, projections
 
 OWN = "touchstone"
 JOINED = ("session", "query", "change")
 """Kinds of records that joins are made of, whoever wrote them."""
 ERASED_AT = "select max(published_at) from ledger_erasure"
-SIZE = f"select size, ({ERASED_AT}) from ledger_head"  # noqa: S608 - our own words
-SEGMENTS = (
-    "select folder, next_index, files -> 'facts' ->> 'projection', files -> 'heard' ->> 'projection' "
-    "from ledger_segment order by first_index"
-)
+
+
+def _rows(table: str, key: str = "id") -> str:
+    """SQL of a text that is another one whenever a row of the table came, went, or was changed."""
+    return f"(select concat(count(*), ' ', bit_xor(hashint8extended({key}, xmin::text::bigint))) from {table})"  # noqa: S608
+
+
+STATE = f"""
+select size, ({ERASED_AT}), (select string_agg(folder || ' ' || xmin, ' ' order by first_index) from ledger_segment),
+       concat_ws('/', {_rows("lineage_identity")}, {_rows("lineage_source")}, (select count(*) from ledger_conflict)),
+       concat_ws('/', {_rows("lineage_tag")}, {_rows("lineage_declaredcatalog", "database_id")}, {_rows("lineage_gatewaydatabase")})
+from ledger_head"""  # noqa: S608 - our own words
+"""One row that is the same as long as there is nothing new to read."""
+SEGMENTS = """
+select folder, first_index, next_index, files -> 'facts' ->> 'projection', files -> 'heard' ->> 'projection'
+from ledger_segment order by first_index"""
 FAR = dt.datetime(9999, 1, 1, tzinfo=dt.UTC)
+
+
+class State(NamedTuple):
+    """What there was when somebody looked: of which store, how much, and what says whether the rest has changed."""
+
+    store: str
+    size: int
+    erased_at: dt.datetime | None
+    segments: str | None
+    reference: str
+    tags: str
+
+
+class Segment(NamedTuple):
+    """A folder of sealed files, and whether it holds facts and `heard` of the present version."""
+
+    folder: str
+    first: int
+    following: int
+    has_facts: bool
+    has_heard: bool
 
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
-    """What one question is asked of: log size, sealed files, and the tail as Arrow; of one store, since its last erasure.
-
-    `with_facts` are the folders that hold facts of the present version; `with_heard`, with their next index, those that hold
-    `heard` of it.
-    """
+    """What one question is asked of: log size, sealed files, and the tail as Arrow; of one store, since its last erasure."""
 
     store: str
     erased_at: dt.datetime | None
     size: int
-    sealed_to: int
-    folders: tuple[str, ...]
-    with_facts: tuple[str, ...]
-    with_heard: tuple[tuple[str, int], ...]
+    segments: tuple[Segment, ...]
     events: pa.Table
     touches: pa.Table
     identities: pa.Table
     context_roles: pa.Table
     conflicted: pa.Table
     tagged: pa.Table
+
+    @property
+    def sealed_to(self) -> int:
+        return self.segments[-1].following if self.segments else 0
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        return tuple(one.folder for one in self.segments)
+
+    @property
+    def with_facts(self) -> tuple[str, ...]:
+        """The folders that hold facts of the present version."""
+        return tuple(one.folder for one in self.segments if one.has_facts)
+
+    @property
+    def with_heard(self) -> tuple[tuple[str, int], ...]:
+        """The folders that hold `heard` of the present version, with their next index."""
+        return tuple((one.folder, one.following) for one in self.segments if one.has_heard)
 
     def reported_to(self, size: int) -> int:
         """The index of the last record below `size` that a source reported; what the store itself says joins with nothing."""
@@ -55,6 +98,22 @@ class Snapshot:
         told = pc.or_(pc.not_equal(self.events["source"], OWN), pc.is_in(kind, pa.array(JOINED)))
         newest: int | None = pc.max(pc.filter(index, pc.and_(told, pc.less(index, size)))).as_py()
         return self.sealed_to if newest is None else newest
+
+
+def state(cursor: psycopg.Cursor[Any], store: str) -> State:
+    """How the store is now; one statement, so of one moment."""
+    # Asked before each question: it is planned once for a connection.
+    cursor.execute(STATE, prepare=True)
+    size, *rest = cursor.fetchone() or (0, None, None, "", "")
+    return State(store, size, *rest)
+
+
+def segments(cursor: psycopg.Cursor[Any]) -> tuple[Segment, ...]:
+    cursor.execute(SEGMENTS)
+    return tuple(
+        Segment(folder, first, following, of_facts == facts.VERSION, of_heard == heard.VERSION)
+        for folder, first, following, of_facts, of_heard in cursor.fetchall()
+    )
 
 
 def reference(cursor: psycopg.Cursor[Any]) -> tuple[pa.Table, pa.Table, pa.Table]:

@@ -8,10 +8,6 @@ import psycopg
 import pyarrow as pa
 
 PLACES = pa.schema([("place", pa.string()), ("tags", pa.list_(pa.string()))])
-STATE = (
-    "select (select concat_ws('/', count(*), max(id), max(at)) from lineage_tag), "
-    "(select concat_ws('/', count(*), max(at)) from lineage_declaredcatalog)"
-)
 COLUMNS = """
 with found as (
     select distinct on (1, 2, 3) b.datasource, r ->> 'schema' || '.' || (r ->> 'name') as relation, c ->> 'name' as "column",
@@ -25,12 +21,6 @@ select coalesce(t.datasource, f.datasource) as datasource, coalesce(t.relation, 
 from lineage_tag t full join found f on f.datasource = t.datasource and f.relation = t.relation and f.column = t.column
 """
 """Every column that somebody or something classified; `by` is null where a gateway did. No class: it has none."""
-
-
-def state(cursor: psycopg.Cursor[Any]) -> tuple[Any, ...]:
-    """What changes whenever a tag or a declared catalog does."""
-    cursor.execute(STATE)
-    return cursor.fetchone() or ()
 
 
 def places(cursor: psycopg.Cursor[Any]) -> pa.Table:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lineage import engine, joining, joins, queries, resolving
+from lineage import engine, joining, joins, queries, reported, resolving
 from lineage.access import Viewer
 from lineage.engine import Question
 from tests import story
@@ -112,7 +112,7 @@ def test_where_nobody_told_of_gateways_or_claims_the_joins_have_the_same_shape_a
         for name, table in zip(joining.REFERENCE, _reference(question), strict=True):
             cursor.register(name, table)
         for present in (True, False):
-            cursor.execute(f"create schema joined_{present}; set schema = 'joined_{present}'")
+            cursor.execute(f"create schema joined_{present};" + reported.enter(f"joined_{present}"))
             cursor.execute(joins.statements(present, present, present))
             shapes = [
                 cursor.execute(f"describe {table}").fetchall()

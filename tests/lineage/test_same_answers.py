@@ -11,7 +11,7 @@ import msgspec
 import pyarrow as pa
 import pytest
 
-from lineage import access, checkpoints, engine, errors, fsck, ingest, joining, queries, segments
+from lineage import access, checkpoints, engine, errors, fsck, ingest, joining, queries, reported, segments
 from lineage.engine import Question
 from lineage.models import Identity, Source
 from lineage.queries import Subject, Window
@@ -134,7 +134,7 @@ def whole(size: int) -> list[dict[str, Any]]:
         cursor, snap = question.cursor, question.snapshot
         for name in ("identities", "context_roles", "conflicted"):
             cursor.register(name, getattr(snap, name))
-        cursor.execute("create schema whole; set schema = 'whole'")
+        cursor.execute("create schema whole;" + reported.enter("whole"))
         try:
             cursor.execute(whole_log.EVERYTHING)
             return question.rows("select * from activity order by all")

@@ -1,0 +1,91 @@
+"""The views `raw_events` and `raw_touches`: what sources reported, in sealed files and in the tail. No DuckDB here.
+
+They are the same for every question as long as the sealed files are, so they are made once and lie in a schema; the tail
+and the variables `log_size` and `sealed_to` are each question's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from lineage.snapshots import Snapshot
+
+NAMES = ("events", "touches")
+
+
+def enter(schema: str) -> str:
+    """SQL after which this schema is the present one, with these views beside it."""
+    return f"set search_path = '{schema},' || getvariable('reported');"
+
+
+class Cursor(Protocol):
+    """What is used of a DuckDB cursor; `lineage.engine` has them."""
+
+    def execute(self, query: str, /) -> Any: ...
+    def register(self, name: str, table: object, /) -> Any: ...
+    def cursor(self) -> Any: ...
+
+
+@dataclasses.dataclass(eq=False)
+class Views:
+    """The schema in which the views of these folders lie, and how many questions use it."""
+
+    schema: str
+    of: tuple[str, tuple[str, ...]]
+    users: int = 0
+
+
+class Reported:
+    """The views of the sealed files that were asked for last. `sealed` gives the SQL of a file of some segments."""
+
+    def __init__(self, database: Cursor, sealed: Callable[[Sequence[str], str], str]) -> None:
+        self.database, self.sealed = database, sealed
+        self.lock = threading.Lock()
+        self.newest: Views | None = None
+        self.made = 0
+
+    def take(self, cursor: Cursor, snap: Snapshot, size: int) -> Views:
+        """The views for this cursor, of a log of `size` records: made where nobody has, and in its search path."""
+        for name in NAMES:
+            cursor.register(f"tail_{name}", getattr(snap, name))
+        cursor.execute(f"set variable log_size = {int(size)}; set variable sealed_to = {int(snap.sealed_to)}")
+        of = (snap.store, snap.folders)
+        with self.lock:
+            found = self.newest
+            if found is None or found.of != of:
+                self.made += 1
+                found = Views(f"reported_{self.made}", of)
+                self._make(cursor, found)
+                old, self.newest = self.newest, found
+                if old is not None and not old.users:
+                    self._drop(old)
+            found.users += 1
+        cursor.execute(f"set variable reported = '{found.schema}'; set search_path = '{found.schema}'")
+        return found
+
+    def give_back(self, views: Views) -> None:
+        with self.lock:
+            views.users -= 1
+            if not views.users and views is not self.newest:
+                self._drop(views)
+
+    def _make(self, cursor: Cursor, views: Views) -> None:
+        cursor.execute(f"create schema {views.schema}")
+        for name in NAMES:
+            sealed = ""
+            if views.of[1]:
+                sealed = (
+                    f"select * from {self.sealed(views.of[1], name)} where index < getvariable('log_size') union all "  # noqa: S608
+                )
+            cursor.execute(
+                f"create view {views.schema}.raw_{name} as {sealed}select * from tail_{name} "  # noqa: S608 - our own names
+                "where index >= getvariable('sealed_to') and index < getvariable('log_size')"
+            )
+
+    def _drop(self, views: Views) -> None:
+        with contextlib.closing(self.database.cursor()) as own:
+            own.execute(f"drop schema if exists {views.schema} cascade")
