@@ -24,11 +24,14 @@ from lineage.events import GROUP_FIELDS, GROUPS, Class, Count, Event, Group, Kin
 SALT_BYTES = 16
 MAX_INTEGER = 2**53 - 1
 MAX_DEPTH = 64
+NOTHING = b"{}"
+_UNWRITABLE = (UnicodeEncodeError, OverflowError, TypeError)
+_OUTSIDE = "A value of the event cannot be written as canonical JSON."
 
 Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
-class Leaf(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
+class Leaf(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, kw_only=True, gc=False):
     """What one leaf says: the format version, the leaf fields that are known, and the groups' digests in hex."""
 
     v: Literal[1]
@@ -89,31 +92,36 @@ def commit(event: Event, salts: Mapping[Group, bytes]) -> tuple[bytes, dict[Grou
     """
     disclosures: dict[Group, bytes] = {}
     digests: dict[Group, str] = {}
+    for group, data in written(event):
+        if data != NOTHING:
+            salt = salts.get(group, b"")
+            if len(salt) != SALT_BYTES:
+                raise ValueError(f"the salt of group {group} must be {SALT_BYTES} bytes")
+            disclosures[group] = data
+            digests[group] = digest(salt, data)
+    return leaf(event, digests), disclosures
+
+
+def written(event: Event) -> list[tuple[Group, bytes]]:
+    """The bytes of each group in the order of `GROUPS`; `NOTHING` of one without a field. Raises OutsideProfile."""
     try:
-        for group, write in _WRITERS:
-            data = write(event)
-            if data != b"{}":
-                salt = salts.get(group, b"")
-                if len(salt) != SALT_BYTES:
-                    raise ValueError(f"the salt of group {group} must be {SALT_BYTES} bytes")
-                disclosures[group] = data
-                digests[group] = digest(salt, data)
-        leaf = _encode(
+        return [(group, write(event)) for group, write in _WRITERS]
+    except _UNWRITABLE as error:
+        raise OutsideProfile(_OUTSIDE) from error
+
+
+def leaf(event: Event, digests: dict[Group, str]) -> bytes:
+    """The leaf of an event whose groups have these digests. Raises OutsideProfile."""
+    try:
+        return _encode(
             Leaf(
-                v=1,
-                groups=digests,
-                kind=event.kind,
-                class_=event.class_,
-                event_id=event.event_id,
-                received_at=event.received_at,
-                source_id=event.source_id,
-                sequence=event.sequence,
+                v=1, groups=digests, kind=event.kind, class_=event.class_, event_id=event.event_id,
+                received_at=event.received_at, source_id=event.source_id, sequence=event.sequence,
                 occurred_at=event.occurred_at,
             )
-        )
-    except (UnicodeEncodeError, OverflowError, TypeError) as error:
-        raise OutsideProfile("A value of the event cannot be written as canonical JSON.") from error
-    return leaf, disclosures
+        )  # fmt: skip
+    except _UNWRITABLE as error:
+        raise OutsideProfile(_OUTSIDE) from error
 
 
 def parse_leaf(data: bytes) -> Leaf:
@@ -158,7 +166,7 @@ def _writer(group: Group) -> Callable[[Event], bytes]:
     names = [name for name in GROUP_FIELDS[group] if name not in _ERROR_PART]
     error = [name for name in GROUP_FIELDS[group] if name in _ERROR_PART]
     fields = [(name, object, defaults[name]) for name in names] + [(name, object, None) for name in error]
-    struct = msgspec.defstruct(f"{group}_group", fields, omit_defaults=True)
+    struct = msgspec.defstruct(f"{group}_group", fields, omit_defaults=True, gc=False)
     read = attrgetter(*names)
     part = attrgetter(_ERROR_PART[error[0]]) if error else None
 

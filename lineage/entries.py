@@ -7,7 +7,7 @@ import functools
 import hashlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -16,6 +16,7 @@ from lineage.events import Event
 from lineage.keyfiles import form
 
 _EPOCH = dt.date(1970, 1, 1).toordinal()
+NO_BUCKET = bytes(4)
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
@@ -38,15 +39,33 @@ class Placed(msgspec.Struct, frozen=True, gc=False):
 
 def event_id(now_ms: int | None = None) -> str:
     """A UUIDv7 (RFC 9562 section 5.7): 48 bits of Unix milliseconds, then random bits."""
-    head = f"{now_ms if now_ms is not None else time.time_ns() // 1_000_000:012x}"
-    chance = os.urandom(10).hex()
-    return f"{head[:8]}-{head[8:]}-7{chance[:3]}-{_VARIANT[chance[3]]}{chance[4:7]}-{chance[7:19]}"
+    return next(event_ids(now_ms if now_ms is not None else time.time_ns() // 1_000_000, 1))
+
+
+def event_ids(now_ms: int, at_once: int = 64) -> Iterator[str]:
+    """UUIDv7s of one moment, without end; chance is asked for so many at once."""
+    head = f"{now_ms:012x}"
+    head = f"{head[:8]}-{head[8:]}-7"
+    while True:
+        pool = os.urandom(10 * at_once).hex()
+        for n in range(0, len(pool), 20):
+            yield f"{head}{pool[n : n + 3]}-{_VARIANT[pool[n + 3]]}{pool[n + 4 : n + 7]}-{pool[n + 7 : n + 19]}"
 
 
 def dedupe_key(source_id: int, source_event_id: str, occurred_at: dt.datetime | None) -> bytes:
     """4 bytes of the hour (UTC) in which it happened (0 for sources without times), then 12 bytes of SHA-256."""
-    digest = hashlib.sha256(_prefix(source_id) + source_event_id.encode("utf-8", "surrogatepass")).digest()
-    return _bucket(occurred_at) + digest[:12]
+    return key_in(_bucket(occurred_at), source_id, source_event_id)
+
+
+def key_in(bucket: bytes, source_id: int, source_event_id: str) -> bytes:
+    """The dedupe key in the hour of `bucket`."""
+    return bucket + hashlib.sha256(_prefix(source_id) + source_event_id.encode("utf-8", "surrogatepass")).digest()[:12]
+
+
+@functools.lru_cache(maxsize=1024)
+def bucket_of(hour: str) -> bytes:
+    """The bucket of an hour of UTC, such as 2026-11-21T01."""
+    return _bucket(dt.datetime.fromisoformat(f"{hour}:00:00+00:00"))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -56,7 +75,7 @@ def _prefix(source_id: int) -> bytes:
 
 def _bucket(occurred_at: dt.datetime | None) -> bytes:
     if occurred_at is None:
-        return bytes(4)
+        return NO_BUCKET
     if occurred_at.tzinfo is not dt.UTC:
         occurred_at = occurred_at.astimezone(dt.UTC)
     return max(0, (occurred_at.toordinal() - _EPOCH) * 24 + occurred_at.hour).to_bytes(4, "big")

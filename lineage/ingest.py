@@ -16,8 +16,9 @@ from typing import Any
 
 import msgspec
 
-from lineage import errors, ledger, notes, sources
+from lineage import entries, errors, ledger, notes, sources
 from lineage.events import (
+    CANONICAL_TIME,
     STATEMENT_LIMIT_BYTES,
     Event,
     Quarantined,
@@ -142,9 +143,11 @@ class Admission:
         self.source, self.now_ms = source, int(now * 1000)
         self.source_id = source.pk
         self.received_at = format_time(dt.datetime.fromtimestamp(now, dt.UTC))
-        self.latest = dt.datetime.fromtimestamp(now + SKEW_SECONDS, dt.UTC)
+        self.latest = format_time(dt.datetime.fromtimestamp(now + SKEW_SECONDS, dt.UTC))
+        self.ids = entries.event_ids(self.now_ms)
         self.reference = SourceRef(name=source.name, format=source.format)
         self.allowed = frozenset(source.asserts)
+        self.is_told = source.format in TOLD
 
     def admit(self, event: Event) -> ledger.Entry | Quarantined:
         """As the function `admit`."""
@@ -156,10 +159,12 @@ class Admission:
                 reason="source_event_id is missing",
                 sequence=event.sequence,
             )
-        occurred = parse_time(event.occurred_at) if event.occurred_at else None
+        occurred = event.occurred_at
+        if occurred and not CANONICAL_TIME.fullmatch(occurred):
+            occurred = format_time(parse_time(occurred))
         complete = msgspec.structs.replace(
             event,
-            event_id=ledger.event_id(self.now_ms),
+            event_id=next(self.ids),
             received_at=self.received_at,
             source_id=self.source.name,
             class_=event.class_ or default_class(event),
@@ -173,13 +178,14 @@ class Admission:
         )
         origin = event.origin.sha256 if event.origin else None
         content = bytes.fromhex(origin) if origin else hashlib.sha256(encode(event)).digest()
-        return ledger.Entry(complete, ledger.dedupe_key(self.source_id, event.source_event_id, occurred), content)
+        bucket = entries.bucket_of(occurred[:13]) if occurred else entries.NO_BUCKET
+        return ledger.Entry(complete, entries.key_in(bucket, self.source_id, event.source_event_id), content)
 
-    def _flags(self, event: Event, occurred: dt.datetime | None) -> tuple[str, ...]:
+    def _flags(self, event: Event, occurred: str | None) -> tuple[str, ...]:
         flags = event.flags
         if occurred and occurred > self.latest:
             flags = (*flags, "clock_skew")
-        if any(kind not in self.allowed for kind in asserted(self.source.format, event)):
+        if self.is_told and not self.allowed.issuperset(asserted(self.source.format, event)):
             flags = (*flags, "unauthorised_assertion")
         return flags
 
@@ -210,7 +216,8 @@ def asserted(format_name: str, event: Event) -> Iterator[str]:
 def _bounded(statement: Statement | None) -> Statement | None:
     if statement is None or statement.text is None or (statement.state == "truncated" and len(statement.text) <= 1024):
         return statement
-    length = len(statement.text.encode("utf-8", "surrogatepass"))
+    text = statement.text
+    length = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
     if statement.sha256 and statement.state and statement.length == length <= STATEMENT_LIMIT_BYTES:
         return statement
     bounded = bounded_statement(statement.text, redaction=statement.redaction)

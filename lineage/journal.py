@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from lineage import commitment
-from lineage.events import GROUPS, Event
+from lineage.events import GROUPS, Event, Group
 
 COLUMNS = "slot, batch, ordinal, leaf, " + ", ".join(f"{group}_salt, {group}" for group in GROUPS)
 SALTS_BYTES = commitment.SALT_BYTES * len(GROUPS)
@@ -19,7 +19,7 @@ _SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER = b"\xff\xff"
 _length = struct.Struct(">i").pack
 _NEITHER = _length(-1) * 2
-_SALT_LENGTH = _length(commitment.SALT_BYTES)
+_held = struct.Struct(f">i{commitment.SALT_BYTES}si").pack
 # How many columns, then slot, batch and ordinal, each after its length.
 _place = struct.Struct(">hiiiqii").pack
 _COUNT = 4 + 2 * len(GROUPS)
@@ -35,17 +35,23 @@ class Row(msgspec.Struct, frozen=True, gc=False):
 def rows(events: list[Event]) -> list[Row]:
     """The rows of events, each under salts of its own. Raises OutsideProfile."""
     pool = os.urandom(SALTS_BYTES * len(events))
-    return [_row(event, pool[n * SALTS_BYTES : (n + 1) * SALTS_BYTES]) for n, event in enumerate(events)]
+    return [_row(event, pool, n * SALTS_BYTES) for n, event in enumerate(events)]
 
 
-def _row(event: Event, pool: bytes) -> Row:
-    salts = {group: pool[16 * n : 16 * n + 16] for n, group in enumerate(GROUPS)}
-    leaf, groups = commitment.commit(event, salts)
-    parts = [_length(len(leaf)), leaf]
-    for group in GROUPS:
-        value = groups.get(group)
-        parts += (_SALT_LENGTH, salts[group], _length(len(value)), value) if value is not None else (_NEITHER,)
-    return Row(b"".join(parts), hashlib.sha256(b"\0" + leaf).digest())
+def _row(event: Event, pool: bytes, at: int) -> Row:
+    """As `commitment.commit`, with the salts that lie in `pool` from `at` on."""
+    digests: dict[Group, str] = {}
+    parts = []
+    for group, data in commitment.written(event):
+        if data == commitment.NOTHING:
+            parts.append(_NEITHER)
+        else:
+            salt = pool[at : at + commitment.SALT_BYTES]
+            digests[group] = hashlib.sha256(salt + data).hexdigest()
+            parts += (_held(commitment.SALT_BYTES, salt, len(data)), data)
+        at += commitment.SALT_BYTES
+    leaf = commitment.leaf(event, digests)
+    return Row(b"".join([_length(len(leaf)), leaf, *parts]), hashlib.sha256(b"\0" + leaf).digest())
 
 
 def stream(slot: int, batches: Iterable[tuple[int, list[Row]]]) -> Iterator[bytes]:

@@ -23,7 +23,7 @@ def parse(body: bytes, **options: Any) -> Iterator[Event | Quarantined | Skipped
 
 
 def _seen(item: Item) -> Event | Quarantined:
-    told = events.event(item)
+    told = events.event(item, events.straight(item.raw))
     if isinstance(told, Event) and told.kind not in KINDS:
         return item.quarantined("not-seen", f"a gateway tells of sessions and statements, not of a {told.kind}")
     return told
