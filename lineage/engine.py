@@ -23,6 +23,7 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
 
 from lineage import errors, facts, heard, joining, reported, resolving, snapshots, statements, tagged
+from lineage.listening import Heard, Listening
 from lineage.snapshots import Snapshot, State
 from lineage.tail import Tail
 
@@ -39,6 +40,7 @@ class _Process:
         self.lock = threading.Lock()
         self.database = _connect()
         self.joins = joining.Joins(self.database, _sealed)
+        self.listening = Listening(_sealed)
         self.reported = reported.Reported(self.database, _sealed)
         self.store: str | None = None
         self.tail = Tail()
@@ -49,14 +51,18 @@ class _Process:
         threading.Thread(target=_look_when_idle, args=(weakref.ref(self),), name="forgetting", daemon=True).start()
 
     def forget(self, store: str | None) -> None:
-        """Drops every value that is remembered: of the tail, of joins, and of statements."""
+        """Drops every value that is remembered: of the tail, of joins, of what was heard, and of statements."""
         self.store, self.newest = store, None
         self.tail.forget()
         self.joins.forget()
+        self.listening.forget()
         statements.forget()
 
     def look_when_idle(self) -> None:
-        if not (self.tail.parts or self.joins.remembers) or time.monotonic() - self.asked_at < IDLE_SECONDS:
+        if (
+            not (self.tail.parts or self.joins.remembers or self.listening.remembers)
+            or time.monotonic() - self.asked_at < IDLE_SECONDS
+        ):
             return
         # A lost database has nothing to tell; the next look will.
         with contextlib.suppress(psycopg.Error), psycopg.connect(**self.address) as own:
@@ -144,6 +150,7 @@ def _read(here: _Process) -> Snapshot:
         state = _state()
         if here.store != state.store or state.size < here.tail.next_index or state.erased_at != here.erased_at:
             here.forget(state.store)
+        here.listening.now(state.store, state.erased_at)
         here.erased_at, here.address = state.erased_at, connection.get_connection_params()
         old, before = here.newest or (None, None)
         sealed = before.segments if before and old and old.segments == state.segments else snapshots.segments(cursor)
@@ -201,7 +208,7 @@ class Question:
         self.cursor = self.here.database.cursor()
         self.reported: reported.Views | None = None
         self.joined: joining.Joined | None = None
-        self.hears = False
+        self.heard: Heard | None = None
         self.watch = _Watch(self.cursor)
         self.watch.start()
         try:
@@ -221,19 +228,12 @@ class Question:
                 self.cursor.register("tagged", self.snapshot.tagged)
                 self.cursor.execute(resolving.TAGS)
 
-    def hear(self) -> None:
-        """Makes the view `heard` (`lineage.heard`), of files where they are, else of the records."""
-        if self.hears:
-            return
-        snap = self.snapshot
-        told = [folder for folder, following in snap.with_heard if following <= self.size]
-        left = [folder for folder in snap.folders if folder not in told]
-        rest = [f"select * from {_sealed(left, 'events')} where index < {self.size}"] if left else []  # noqa: S608
-        if snap.events.num_rows or not snap.folders:
-            rest.append(f"select * from tail_events where index >= {snap.sealed_to} and index < {self.size}")  # noqa: S608
-        files = _sealed(told, "heard") if told else ""
-        self.cursor.execute(heard.view(files, f"({' union all '.join(rest)})" if rest else ""))
-        self.hears = True
+    def hear(self) -> Heard:
+        """Makes the view `heard` (`lineage.heard`), once; gives what to look closer with."""
+        if self.heard is None:
+            with self._limits():
+                self.heard = self.here.listening.hear(self.cursor, self.snapshot, self.size)
+        return self.heard
 
     def __enter__(self) -> Question:
         return self

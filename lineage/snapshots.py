@@ -85,11 +85,6 @@ class Snapshot:
         """The folders that hold facts of the present version."""
         return tuple(one.folder for one in self.segments if one.has_facts)
 
-    @property
-    def with_heard(self) -> tuple[tuple[str, int], ...]:
-        """The folders that hold `heard` of the present version, with their next index."""
-        return tuple((one.folder, one.following) for one in self.segments if one.has_heard)
-
     def reported_to(self, size: int) -> int:
         """The index of the last record below `size` that a source reported; what the store itself says joins with nothing."""
         if size <= self.sealed_to:
