@@ -253,7 +253,7 @@ def _entries(source_id: int, events: list[Any]) -> list[Any]:
 
 def tidy(stages: Stages, is_over: Callable[[], bool], say: Callable[[int], None] = lambda size: None) -> None:
     """Signs and seals what comes, segments as large as they may be, until it is over and all is sealed and merged."""
-    from lineage import checkpoints, keeper, locks, merging, segments, tree
+    from lineage import checkpoints, keeper, locks, renewing, segments, tree
     from lineage.keyfiles import leaving
 
     tidied = time.monotonic()
@@ -269,7 +269,7 @@ def tidy(stages: Stages, is_over: Callable[[], bool], say: Callable[[int], None]
                 segments.drop_sealed_slots()
                 leaving.leave()
         with stages.of("merge"), locks.alone(locks.MERGE):
-            done += bool(merging.merge())
+            done += bool(renewing.tend())
         say(size)
         if over and not done and segments.sealed_to() == tree.head():
             return

@@ -1,19 +1,86 @@
-"""What a segment keeps that was derived of its records: facts (docs/joining.md), who was heard when, and which version made it."""
+"""What a segment keeps that was derived of its records: facts (docs/joining.md), who was heard when, and which version made it.
+
+Of many records facts are made and brought together in shares, so that memory does not grow with the segment: DuckDB does not
+sort and group five million of them within its limit, though it may spill.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from lineage import engine, facts, heard, projections, rowgroups
+
+OF_EVENTS = ("facts", "heard")
+FACTS_MOST = 1_000_000
+"""So many facts are brought together at a time, or of so many rows of events or facts."""
 
 
 def write_facts(path: Path, events: Sequence[Path] = (), told: Sequence[Path] = ()) -> None:
-    """Writes, durably, what these files of events and of facts say that others are joined with."""
+    """Writes, durably, what these files of events and of facts say that others are joined with, each content once."""
+    tables = {name: files for name, files in (("events", events), ("told", told)) if files}
+    parts = {"events": f"from ({facts.made_of('events')})", "told": "from told"}
     with rowgroups.Writer(path, facts.SCHEMA) as file:
-        for part in engine.facts_among(events, told):
-            file.add(part)
+        for share in _shares(tables):
+            for part in engine.batches_over(
+                tables, facts.together([f"{parts[name]} where {share}" for name in tables])
+            ):
+                file.add(part)
+
+
+def facts_agree(events: Path, stored: Path) -> bool:
+    """Whether the facts in one file are those of the events in the other."""
+    tables = {"events": [events], "told": [stored]}
+    return all(
+        engine.over(tables, facts.agree(f"from ({facts.made_of('events')}) where {share}", f"from told where {share}"))[
+            "agree"
+        ][0].as_py()
+        for share in _shares(tables)
+    )
+
+
+def _shares(tables: Mapping[str, Sequence[Path]]) -> Iterator[str]:
+    """Conditions of which each fact meets one, and none is met by many more than `FACTS_MOST`; neighbours stay neighbours."""
+    if sum(pq.read_metadata(path).num_rows for files in tables.values() for path in files) <= FACTS_MOST:
+        yield "true"
+        return
+    counts = {
+        "events": facts.counted("events"),
+        "told": "select fact, datasource, count(*) as times from told group by fact, datasource",
+    }
+    every = " union all ".join(counts[name] for name in tables)
+    asked = (
+        f"select fact, coalesce(datasource, '') as datasource, sum(times)::bigint as times from ({every}) "  # noqa: S608
+        "group by all order by all"
+    )
+    for fact, told in itertools.groupby(engine.over(tables, asked).to_pylist(), lambda one: one["fact"]):
+        yield from (
+            f"fact = '{fact}' and {share}" for share in _spans([(one["datasource"], one["times"]) for one in told])
+        )
+
+
+def _spans(told: Sequence[tuple[str, int]]) -> Iterator[str]:
+    """Neighbouring datasources together, as long as they are few facts; one of many by itself, in parts."""
+    first, total = 0, 0
+    for number, (_, times) in enumerate(told):
+        if total and total + times > FACTS_MOST:
+            yield from _within(told[first][0], told[number - 1][0], total)
+            first, total = number, 0
+        total += times
+    yield from _within(told[first][0], told[-1][0], total)
+
+
+def _within(first: str, last: str, times: int) -> Iterator[str]:
+    low, high = (name.replace("'", "''") for name in (first, last))
+    parts = -(-times // FACTS_MOST)
+    for number in range(parts):
+        span = f"coalesce(datasource, '') between '{low}' and '{high}'"
+        # The same for equal contents.
+        yield f"{span} and hash(xid, db_session_id, vid, call) % {parts} = {number}" if parts > 1 else span
 
 
 def write_heard(path: Path, events: Path) -> None:
@@ -31,6 +98,26 @@ def has_facts(files: Mapping[str, Mapping[str, Any]]) -> bool:
 def has_heard(files: Mapping[str, Mapping[str, Any]]) -> bool:
     """Whether the segment has who was heard, of the present version."""
     return files.get("heard", {}).get("projection") == heard.VERSION
+
+
+def is_current(files: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether `events` and `touches` are of the present version."""
+    return all(files[name].get("projection") == projections.VERSION for name in ("events", "touches"))
+
+
+def outdated(files: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """The files that an older version derived, or that are made of such, or that there were not yet."""
+    if not is_current(files):
+        return {"events", "touches", *OF_EVENTS}
+    return {name for name, is_told in (("facts", has_facts), ("heard", has_heard)) if not is_told(files)}
+
+
+def write_of_events(folder: Path, names: Collection[str]) -> None:
+    """Makes those of these files that are made of `events`, of the one that lies in the same folder."""
+    if "facts" in names:
+        write_facts(folder / "facts.parquet", [folder / "events.parquet"])
+    if "heard" in names:
+        write_heard(folder / "heard.parquet", folder / "events.parquet")
 
 
 def say_versions(files: dict[str, dict[str, Any]]) -> None:

@@ -14,7 +14,7 @@ import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import duckdb  # noqa: TID251 - the one place
 import psycopg
@@ -285,20 +285,25 @@ class Question:
             return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
 
 
+Given: TypeAlias = pa.Table | Path | Sequence[Path]
+
+
 @contextlib.contextmanager
-def _apart(tables: Mapping[str, pa.Table | Path]) -> Iterator[duckdb.DuckDBPyConnection]:
+def _apart(tables: Mapping[str, Given]) -> Iterator[duckdb.DuckDBPyConnection]:
     """A DuckDB of its own over these tables and Parquet files alone. What it held in memory goes with it."""
     with contextlib.closing(_connect(TEST_MEMORY)) as database:
         for name, table in tables.items():
-            if isinstance(table, Path):
-                place = str(table).replace("'", "''")
-                database.execute(f"create view {name} as select * from read_parquet('{place}')")  # noqa: S608
-            else:
+            if isinstance(table, pa.Table):
                 database.register(name, table)
+            else:
+                # As one list: each scan of a union keeps its share of the memory to itself.
+                paths = [str(path).replace("'", "''") for path in ([table] if isinstance(table, Path) else table)]
+                files = ", ".join(f"'{path}'" for path in paths)
+                database.execute(f"create view {name} as select * from read_parquet([{files}])")  # noqa: S608
         yield database
 
 
-def over(tables: Mapping[str, pa.Table | Path], sql: str) -> pa.Table:
+def over(tables: Mapping[str, Given], sql: str) -> pa.Table:
     """The answer of `sql` over these tables and Parquet files alone, for tests of controls that re-run on attached files."""
     with _apart(tables) as database:
         return database.sql(sql).to_arrow_table()
@@ -309,19 +314,12 @@ def facts_of(events: pa.Table | Path) -> pa.Table:
     return over({"events": events}, facts.made_of("events")).cast(facts.SCHEMA)
 
 
-def facts_among(events: Sequence[Path], told: Sequence[Path]) -> Iterator[pa.RecordBatch]:
-    """The facts of these files of events and of facts, each content once, in parts as `batches_over` gives them."""
-    files = {f"part_{number}": path for number, path in enumerate([*events, *told])}
-    parts = [facts.made_of(name) if number < len(events) else f"from {name}" for number, name in enumerate(files)]
-    yield from batches_over(files, facts.together(parts))
-
-
 def heard_among(events: Path) -> Iterator[pa.RecordBatch]:
     """Who was heard in the records of this file, in parts as `batches_over` gives them."""
     yield from batches_over({"events": events}, heard.made_of("events") + " order by what, day, index")
 
 
-def batches_over(tables: Mapping[str, pa.Table | Path], sql: str) -> Iterator[pa.RecordBatch]:
+def batches_over(tables: Mapping[str, Given], sql: str) -> Iterator[pa.RecordBatch]:
     """The same answer in parts, as `Question.batches` gives it: for answers as large as a population."""
     with _apart(tables) as database:
         yield from _parts(database.sql(sql))

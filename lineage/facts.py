@@ -79,9 +79,21 @@ def together(parts: Sequence[str]) -> str:
     return f"select {said}, min(index) as index from ({every}) group by {said}, case when fact = 'claim' then index end order by all"  # noqa: S608
 
 
-AGREE = f"""
-with made as materialized ({made_of("events")})
-select not exists (from made except all select {", ".join(SCHEMA.names)} from facts)
-   and not exists (select {", ".join(SCHEMA.names)} from facts except all from made) as agree
+def counted(events: str) -> str:
+    """SQL that counts how often each kind of fact is told of each datasource in a relation with the columns of `EVENTS`."""
+    each = [("claim", _CLAIM), *((fact, condition) for fact, _, condition in _ONCE)]
+    counts = " union all ".join(
+        f"select '{fact}' as fact, {'null' if fact == 'nested' else 'datasource'} as datasource, "  # noqa: S608 - our own columns
+        f"count(*) as times from reports where {condition} group by all"
+        for fact, condition in each
+    )
+    return f"with reports as not materialized ({REPORTS.format(events=events)}) {counts}"
+
+
+def agree(made: str, stored: str) -> str:
+    """SQL that tells whether two relations of facts hold the same."""
+    names = ", ".join(SCHEMA.names)
+    return f"""
+with made as materialized (select {names} from ({made})), stored as materialized (select {names} from ({stored}))
+select not exists (from made except all from stored) and not exists (from stored except all from made) as agree
 """  # noqa: S608 - our own columns
-"""Whether `facts` are those of `events`."""

@@ -21,7 +21,6 @@ from lineage import (
     engine,
     erasures,
     errors,
-    facts,
     health,
     heard,
     keys,
@@ -231,12 +230,13 @@ def _records(one: _Segment) -> Iterator[str]:
 
 def _derivatives(one: _Segment) -> Iterator[str]:
     """Facts and `heard` of another version are not used, nor are they compared."""
-    kinds = (("facts", derivation.has_facts, facts.AGREE), ("heard", derivation.has_heard, heard.AGREE))
-    for name, has, agree in kinds:
-        if has(one.files):
-            stored = {table: segments.storage().path(one.folder, table) for table in ("events", name)}
-            if not engine.over(stored, agree)["agree"][0].as_py():
-                yield f"Segment {one.first}: {name} does not follow from its records."
+    path = {name: segments.storage().path(one.folder, name) for name in ("events", "facts", "heard")}
+    if derivation.has_facts(one.files) and not derivation.facts_agree(path["events"], path["facts"]):
+        yield f"Segment {one.first}: facts does not follow from its records."
+    if derivation.has_heard(one.files):
+        stored = {name: path[name] for name in ("events", "heard")}
+        if not engine.over(stored, heard.AGREE)["agree"][0].as_py():
+            yield f"Segment {one.first}: heard does not follow from its records."
 
 
 def _derived(records: list[segments.Record]) -> dict[str, pa.Table]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,23 +51,90 @@ class Changed(Exception):
     """A segment that is being merged was exchanged meanwhile, by an erasure."""
 
 
+Write = Callable[[Sequence[Segment]], tuple[str, dict[str, Any]]]
+"""Writes a new folder of these segments; its name and its files."""
+
+
 def merge() -> tuple[int, int] | None:
     """Merges the neighbours that are due first; (first index, next index) of what became of them, None when none are due.
 
-    Call under `locks.alone(locks.MERGE)`. Raises LedgerBroken when a file is not what was sealed or signed.
+    Call under `locks.alone(locks.MERGE)`. Raises LedgerBroken when a file is not what was sealed or signed, and all others
+    that are due are merged.
     """
-    while found := due([Segment(*row) for row in segments.manifest()]):
-        segments.sweep_merges()
-        try:
-            _publish(found, *_written(found))
+    done = merge_due()
+    if done is None:
+        refused.tell(standing())
+    return done
+
+
+def merge_due(kept: str = "") -> tuple[int, int] | None:
+    """As `merge`, without a word on what is refused; a draft of the name `kept` is left."""
+    while found := due(standing()):
+        if exchanged(found, _written, "select ledger_merge(%s, %s, %s)", kept):
             return found[0].first, found[-1].following
-        except Changed:
-            continue
-        except FileNotFoundError:
-            # Of files that were exchanged and have gone since.
-            if _Standing(found).stand():
-                raise
     return None
+
+
+def standing() -> list[Segment]:
+    """The manifest."""
+    return [Segment(*row) for row in segments.manifest()]
+
+
+def exchanged(parts: Sequence[Segment], write: Write, statement: str, kept: str = "") -> bool:
+    """Whether these segments were exchanged for what `write` makes of them; if not, the manifest says what is to do now.
+
+    Files that are not what was sealed or signed are refused, and remembered.
+    """
+    segments.sweep_merges(kept)
+    try:
+        _publish(parts, statement, *write(parts))
+    except Changed:
+        return False
+    except errors.LedgerBroken as error:
+        if "index" not in error.fields:
+            raise
+        refused.note(parts, error)
+        return False
+    except FileNotFoundError:
+        # Of files that were exchanged and have gone since.
+        if Standing(parts).stand():
+            raise
+        return False
+    return True
+
+
+class _Refused:
+    """Segments that were refused, each until one of its files changes: they are not read again each time."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, tuple[object, errors.LedgerBroken]] = {}
+
+    def note(self, parts: Sequence[Segment], error: errors.LedgerBroken) -> None:
+        """Of these it is the one that holds the index which the error names."""
+        one = next(one for one in reversed(parts) if one.first <= int(error.fields["index"]))
+        self.held[one.folder] = _seen(one), error
+
+    def holds(self, one: Segment) -> bool:
+        if one.folder in self.held and self.held[one.folder][0] != _seen(one):
+            del self.held[one.folder]
+        return one.folder in self.held
+
+    def tell(self, every: Sequence[Segment]) -> None:
+        """Raises why, again, while one of these is refused."""
+        for one in every:
+            if self.holds(one):
+                raise self.held[one.folder][1]
+
+
+refused = _Refused()
+
+
+def _seen(one: Segment) -> object:
+    """What differs when a file of the segment was written again, or the file of leaf hashes was made again."""
+    paths = [segments.storage().path(one.folder, table) for table in one.files]
+    told = [path.stat() if path.exists() else None for path in paths]
+    each = [stat and (stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in told]
+    return each, tree.hashes().path.stat().st_ino
 
 
 def due(every: Sequence[Segment]) -> Sequence[Segment]:
@@ -80,13 +147,16 @@ def due(every: Sequence[Segment]) -> Sequence[Segment]:
     return min(found, key=lambda some: sum(one.size for one in some), default=())
 
 
+def is_known(one: Segment) -> bool:
+    """Whether it has the files that this program knows, and no other."""
+    return one.files.keys() - {*derivation.OF_EVENTS, "keys"} == SCHEMAS.keys()
+
+
 def _alike(every: Sequence[Segment]) -> Iterator[Sequence[Segment]]:
     """The longest runs of neighbours that can be merged: of files that are known, derived by the present version."""
     run: list[Segment] = []
     for one in every:
-        if one.files.keys() - {"facts", "heard", "keys"} == SCHEMAS.keys() and all(
-            one.files[name].get("projection") == projections.VERSION for name in DERIVED
-        ):
+        if is_known(one) and derivation.is_current(one.files) and not refused.holds(one):
             run.append(one)
             continue
         yield run
@@ -119,9 +189,9 @@ def chosen(sizes: Sequence[int]) -> tuple[int, int] | None:
 def _written(parts: Sequence[Segment]) -> tuple[str, dict[str, Any]]:
     """A new folder with the files of these segments in their order; its name and its files."""
     place = segments.storage()
-    stands = _Standing(parts)
+    stands = Standing(parts)
     for one in parts:
-        _check_unchanged(one, stands)
+        check_unchanged(one, one.files, stands)
     name = segments.new_name(merged=True)
     draft = place.draft(name)
     try:
@@ -163,7 +233,7 @@ def _keys(parts: Sequence[Segment]) -> making.Made:
     return making.merged(files, [making.rows(one.first, one.following) for one in parts if "keys" not in one.files])
 
 
-class _Standing:
+class Standing:
     """Looks now and then whether the segments are still those that were read. Raises Changed when they are not."""
 
     def __init__(self, parts: Sequence[Segment]) -> None:
@@ -182,15 +252,16 @@ class _Standing:
             return bool(cursor.fetchone()[0] == len(self.folders))
 
 
-def _check_unchanged(one: Segment, stands: Callable[[], None]) -> None:
+def check_unchanged(one: Segment, tables: Iterable[str], stands: Callable[[], None]) -> None:
     """What was changed by hand is not written anew as if it were ours."""
-    for table, stated in one.files.items():
+    for table in tables:
         stands()
         with segments.storage().path(one.folder, table).open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != stated["sha256"]:
+            if hashlib.file_digest(file, "sha256").hexdigest() != one.files[table]["sha256"]:
                 raise errors.LedgerBroken(
-                    f"Segment {one.first}: its file {table} was changed. Nothing was merged; run fsck.",
+                    f"Segment {one.first}: its file {table} was changed. It is not merged; run fsck.",
                     alarm="log-rewritten",
+                    index=str(one.first),
                 )
 
 
@@ -210,26 +281,25 @@ def _check_leaves(path: Path, first: int, following: int) -> None:
         hashes = [merkle.leaf_hash(leaf) for leaf in part["leaf"].to_pylist()]
         if part["index"].to_pylist() != list(range(expected, expected + part.num_rows)) or hashes != signed:
             raise errors.LedgerBroken(
-                f"The sealed records from {expected} on are not those that were signed. Nothing was merged; run fsck.",
+                f"The sealed records from {expected} on are not those that were signed. They are not merged; run fsck.",
                 alarm="log-rewritten",
+                index=str(expected),
             )
         expected += part.num_rows
     if expected != following:
         raise errors.LedgerBroken(
             f"The sealed files hold {expected - first} of {following - first} records from {first}. "
-            "Nothing was merged; run fsck.",
+            "They are not merged; run fsck.",
             alarm="record-missing",
+            index=str(min(expected, following - 1)),
         )
 
 
-def _publish(parts: Sequence[Segment], name: str, files: dict[str, Any]) -> None:
+def _publish(parts: Sequence[Segment], statement: str, name: str, files: dict[str, Any]) -> None:
     """Raises Changed when a segment is no longer the one that was read; then what was written goes."""
     try:
         with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute(
-                "select ledger_merge(%s, %s, %s)",
-                [[one.folder for one in parts], name, msgspec.json.encode(files).decode()],
-            )
+            cursor.execute(statement, [[one.folder for one in parts], name, msgspec.json.encode(files).decode()])
     except OperationalError as error:
         if isinstance(error.__cause__, psycopg.errors.SerializationFailure):
             segments.storage().discard(name)

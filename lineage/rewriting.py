@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,7 @@ def rewrite(first: int, following: int, folder: str, files: dict[str, Any], take
     try:
         shutil.copyfile(place.path(folder, "leaves"), draft / "leaves.parquet")
         segments.sync(draft / "leaves.parquet")
-        current = all(files[table].get("projection") == projections.VERSION for table in DERIVED)
-        _write(place.root / folder, draft, range(first, following), taken, current)
+        _write(place.root / folder, draft, range(first, following), taken, derivation.is_current(files))
         derivation.write_facts(draft / "facts.parquet", [draft / "events.parquet"])
         derivation.write_heard(draft / "heard.parquet", draft / "events.parquet")
         tables = {**files, "facts": {}, "heard": {}}.keys() - {"keys"}
@@ -47,6 +46,20 @@ def rewrite(first: int, following: int, folder: str, files: dict[str, Any], take
         place.discard(name)
         raise
     return name, written
+
+
+def derive(old: Path, draft: Path, indexes: range, look: Callable[[], None]) -> None:
+    """What is derived of the segment in the folder `old`, made again and durably in `draft`; `look` is called before each part."""
+    stored = {table: Rows(old / f"{table}.parquet") for table in ("leaves", "disclosures")}
+    with contextlib.ExitStack() as files:
+        new = {
+            table: files.enter_context(Writer(draft / f"{table}.parquet", schema)) for table, schema in DERIVED.items()
+        }
+        for start in range(indexes.start, indexes.stop, STEP):
+            look()
+            part = {table: rows.below(min(start + STEP, indexes.stop)) for table, rows in stored.items()}
+            for table, fresh in _derived(part["leaves"], part["disclosures"], None).items():
+                new[table].add(fresh)
 
 
 def _write(old: Path, draft: Path, indexes: range, taken: Taken, current: bool) -> None:

@@ -67,6 +67,11 @@ class Folder:
         """Of every folder, also of those that are being written."""
         return {path.name.removeprefix(".") for path in self.root.iterdir() if path.is_dir()}
 
+    def link(self, name: str, table: str, draft: str) -> None:
+        """Puts a file of a segment into the draft of another one too: it is immutable, and its bytes are on the disk."""
+        path = self.path(name, table)
+        os.link(path, self.root / f".{draft}" / path.name)
+
     def path(self, name: str, table: str) -> Path:
         return self.root / name / (KEYS if table == "keys" else f"{table}.parquet")
 
@@ -261,9 +266,9 @@ def sweep() -> bool:
         return nobody_merges
 
 
-def sweep_merges() -> None:
-    """Removes folders of merges that never committed. Call under the lock of merges."""
-    known, place = _known(), storage()
+def sweep_merges(kept: str = "") -> None:
+    """Removes folders of merges that never committed, but for the one `kept`. Call under the lock of merges."""
+    known, place = _known() | {kept}, storage()
     place.discard(*(name for name in place.names() if name.endswith(MERGED) and name not in known))
 
 

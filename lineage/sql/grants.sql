@@ -49,7 +49,7 @@ begin
         'ledger_leave_keys(integer, integer)', 'ledger_request_retention(bigint, timestamptz, bigint, bigint, bytea)', 'ledger_refuse_erasure(bigint)',
         'ledger_forget_contents(integer, bytea[])', 'ledger_forget_quarantine(bigint, bigint[])',
         'ledger_replace(bigint, jsonb, bigint)', 'ledger_note_removed(text[])', 'ledger_note_holders(bigint, text[])',
-        'ledger_note_rewritten(bigint)', 'ledger_finish_erasure(bigint)', 'ledger_merge(text[], text, jsonb)'] loop
+        'ledger_note_rewritten(bigint)', 'ledger_finish_erasure(bigint)', 'ledger_merge(text[], text, jsonb)', 'ledger_renew(text[], text, jsonb)'] loop
         execute format('revoke execute on function %s from public, touchstone_web', f);
         execute format('grant execute on function %s to touchstone_store', f);
     end loop;

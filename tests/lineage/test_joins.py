@@ -6,13 +6,15 @@ import contextlib
 import datetime as dt
 import itertools
 import random
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
-from lineage import concerned, engine, joining, joins, projections, resolving, tagged
+from lineage import concerned, derivation, engine, facts, joining, joins, projections, resolving, tagged
 from tests.lineage import whole_log
 
 BEGAN = dt.datetime.fromtimestamp(0x6B00F8AC, dt.UTC)
@@ -206,3 +208,24 @@ def test_what_many_records_say_alike_is_one_fact_of_the_first() -> None:
     found = {row["fact"]: row["index"] for row in made.to_pylist()}
     assert found.items() >= {"line": 0, "session": 0}.items()
     assert made.num_rows == len(found)
+
+
+def test_facts_made_in_shares_are_those_made_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events = Log(1).table()
+    whole, parts, all_events = tmp_path / "whole", tmp_path / "parts", tmp_path / "events"
+    told, cut = [tmp_path / f"told-{n}" for n in range(3)], [tmp_path / f"cut-{n}" for n in range(3)]
+    pq.write_table(events, all_events)
+    for number, (given, own) in enumerate(zip(told, cut, strict=True)):
+        pq.write_table(events.slice(number * 50, 50), own)
+        derivation.write_facts(given, [own])
+    derivation.write_facts(whole, [all_events])
+    made = pq.read_table(whole).to_pylist()
+    assert len({fact["fact"] for fact in made}) > 6
+    monkeypatch.setattr(derivation, "FACTS_MOST", 30)
+    for given_events, given_told in ([all_events], []), ([], told), (cut[:1], told[1:]):
+        derivation.write_facts(parts, given_events, given_told)
+        assert sorted(pq.read_table(parts).to_pylist(), key=repr) == sorted(made, key=repr)
+    assert derivation.facts_agree(all_events, whole)
+    for wrong in (made[1:], [made[0] | {"source": "another"}, *made[1:]]):
+        pq.write_table(pa.Table.from_pylist(wrong, facts.SCHEMA), parts)
+        assert not derivation.facts_agree(all_events, parts)

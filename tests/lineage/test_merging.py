@@ -250,7 +250,7 @@ def test_a_merge_that_an_erasure_overtakes_begins_again_and_keeps_no_value(
         name, files = merging._written(parts)
         forgetting.locked(erasures.execute, number)
         with pytest.raises(merging.Changed):
-            merging._publish(parts, name, files)
+            merging._publish(parts, "select ledger_merge(%s, %s, %s)", name, files)
     assert name not in segments.storage().names()
     merges.everything()
     assert forgetting.locked(erasures.run_due) == 0
