@@ -55,12 +55,10 @@ def make(
     making = _Making(cursor, name, state, size, roles)
     making.begin(told)
     making.close_over(making.asked(f"raw_events where index >= {state.extracted_to} and index < {size}"))
-    making.join("before", state.as_of)
-    making.join("after", size)
     stale = making.posted.carrying(making.changed(), making.low)
     making.choose(stale)
-    if len(stale) and making.close_over(making.asked("again")):
-        making.join("after", size)
+    if len(stale):
+        making.close_over(making.asked("again"))
     made = making.resolve(stale)
     making.end()
     return made
@@ -90,7 +88,7 @@ class _Making:
         """The keys of these records, and of all facts so far."""
         return self._keys(
             f"select {keys.EACH} as key from ({keys.REPORTED.format(records=records)}) "  # noqa: S608 - our own names
-            f"union select unnest([tx_key, vid_key, session_key, call_key]) from {self.name}.told"
+            f"union all select unnest([tx_key, vid_key, session_key, call_key]) from {self.name}.told"
         )
 
     def close_over(self, wanted: Hashes) -> bool:
@@ -132,48 +130,38 @@ class _Making:
         found = self.cursor.sql(f"select distinct key from ({query}) where key is not null").to_arrow_table()  # noqa: S608
         return np.asarray(found["key"].to_numpy(), np.uint64)
 
-    def join(self, side: str, size: int) -> None:
-        """What the facts so far say as of `size`, in a schema of this side."""
-        self.cursor.execute(f"""
-            drop schema if exists {self.name}_{side} cascade; create schema {self.name}_{side}; set schema = '{self.name}_{side}';
-            create view facts as select * from {self.name}.told where index < {size};
-            create view context_roles as from {self.roles};
-        """)  # noqa: S608 - our own names and numbers
-        self.cursor.execute(joins.tables(True, True))
-
     def changed(self) -> Hashes:
-        """The keys of which the two sides say something else."""
-        differing = [
-            f"select {key} as key from ({self._differing(table)}) r"  # noqa: S608 - our own names
-            for table, key in (
-                ("vids", keys.virtual("r")),
-                ("gateway_transactions", keys.transaction("r")),
-                ("upstream", keys.session("r")),
-                ("transactions", keys.transaction("r", "transaction_id")),
-            )
-        ]
-        return self._keys(" union ".join(differing))
-
-    def _differing(self, table: str) -> str:
-        before, after = (f"from {self.name}_{side}.{table}" for side in ("before", "after"))
-        return f"({before} except {after}) union all ({after} except {before})"
+        """The keys of which something may be said that was not, or the other way round."""
+        first, following = sorted((self.state.as_of, self.size))
+        self.cursor.execute(
+            f"create or replace temp table turned as {keys.turned(f'{self.name}.told', first, following)}"
+        )
+        return self._keys(keys.CHANGED.format(told=f"{self.name}.told"))
 
     def choose(self, stale: Indexes) -> None:
         """The records to resolve: the stale ones, read once, and those that are not stored."""
-        self.cursor.register("stale", pa.table({"index": stale}))
-        self.cursor.execute(f"""
-            create or replace temp table again as select * from raw_events where index in (from stale);
-            create view {self.name}.records as
-                from again union all
-                select * from raw_events where index >= {self.state.extracted_to} and index < {self.size};
-        """)  # noqa: S608 - our own names and numbers
+        rest = f"select * from raw_events where index >= {self.state.extracted_to} and index < {self.size}"  # noqa: S608
+        if len(stale):
+            self.cursor.register("stale", pa.table({"index": stale}))
+            self.cursor.execute(
+                "create or replace temp table again as select * from raw_events where index in (from stale)"
+            )
+            rest = f"from again union all {rest}"
+        self.cursor.execute(f"create view {self.name}.records as {rest}")
 
     def resolve(self, stale: Indexes) -> Fresh:
-        name = self.name
-        known = f"(select * from {name}.told where index >= {self.state.extracted_to} and index < {self.size})"  # noqa: S608
-        self.cursor.execute(f"set schema = '{name}_after'")
+        """Joins the facts so far as of the size, in a schema of their own, and makes the tables of it."""
+        name, told = self.name, f"{self.name}.told"
+        self.cursor.execute(f"""
+            create schema {name}_joined; set schema = '{name}_joined';
+            create view facts as select * from {told} where index < {self.size};
+            create view context_roles as from {self.roles};
+        """)  # noqa: S608 - our own names and numbers
+        gateways, claims, _ = self.cursor.execute(joins.PRESENT).fetchone() or (True, True, True)
+        self.cursor.execute(joins.tables(gateways, claims))
         self.cursor.execute(proxied.NO_SESSIONS + resolving.resolved(False, records=f"{name}.records"))
         self.cursor.execute(f"create table {name}.fresh as from resolved")
+        known = f"(select * from {told} where index >= {self.state.extracted_to} and index < {self.size})"  # noqa: S608
         self.cursor.execute(f"create table {name}.fresh_keys as {keys.of_rows(known, f'{name}.records')}")
         return Fresh(stale, f"{name}.fresh", f"{name}.fresh_keys")
 
@@ -181,9 +169,10 @@ class _Making:
         """Leaves only what was made."""
         name = self.name
         self.cursor.execute(f"""
-            set schema = '{name}'; drop schema {name}_before cascade; drop schema {name}_after cascade;
-            drop view {name}.records; drop table {name}.told; drop table {name}.found; drop table again;
-            drop table if exists taken; drop table if exists tellers;
+            set schema = '{name}'; drop schema {name}_joined cascade;
+            drop view {name}.records; drop table {name}.told; drop table {name}.found;
         """)
+        for table in ("again", "taken", "tellers", "turned"):
+            self.cursor.execute(f"drop table if exists temp.{table}")
         for registered in ("stale", "fetched", "asked_for"):
             self.cursor.execute(f"drop view if exists temp.{registered}")

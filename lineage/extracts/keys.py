@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from lineage import facts
 from lineage.extracts import Indexes, Making, postings
 from lineage.extracts.postings import Hashes, Postings
 
@@ -74,8 +75,25 @@ from (
     where not coalesce(list_contains(n.flags, 'unauthorised_assertion'), false)) r"""  # noqa: S608 - our own columns
 """The same as they are resolved, over the joined tables of the present schema."""
 
+CHANGED = """
+with calls as (select call_key from turned where fact = 'nested'),
+emitted as (select tx_key, vid_key from {told} where fact = 'emission' and call_key in (from calls)),
+vids as (select vid_key from turned union select vid_key from emitted)
+select unnest([tx_key, vid_key, case when fact = 'gateway-session' then session_key end]) as key from turned
+union select unnest([tx_key, vid_key]) from emitted
+-- What has only a virtual id is told of the transaction that a line names for it, of several the greatest.
+union select tx_key from {told} where fact = 'line' and vid_key in (from vids where vid_key is not null)"""
+"""The keys of which the facts in `turned` tell, where all facts with these keys are in `told`."""
+
 EACH = "unnest([tx_key, vid_key, session_key])"
 TELLS = "unnest([tx_key, vid_key, call_key, case when fact = 'gateway-session' then session_key end])"
+
+
+def turned(told: str, first: int, following: int) -> str:
+    """SQL of the facts that are told in this range and by no record before it; a claim counts each time."""
+    said = ", ".join(name for name in facts.SCHEMA.names if name != "index")
+    content = f"select {said}, tx_key, vid_key, session_key, call_key, case when fact = 'claim' then index end as claimed from {told}"  # noqa: S608
+    return f"{content} where index >= {first} and index < {following} except {content} where index < {first}"
 
 
 def of_rows(told: str, records: str) -> str:
