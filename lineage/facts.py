@@ -18,8 +18,14 @@ VERSION = "2"
 _PERSON = (
     "actor_id, actor_name, actor_email, actor_type, on_behalf_of, agent_id, agent_name, agent_run, purpose, ticket"
 )
+COLUMNS = (
+    f"index, environment, datasource, kind, source, source_format, op, command, xid, vid, db_session_id, session_id, session_phase, "
+    f"occurred_at, occurred_at_quality, correlation_id, flags, statement, emitted, said, db_user, client_app, client_ip, client_port, "
+    f"outcome, {_PERSON}"
+)
+"""Of records, all that facts are made of."""
 _ACT = "kind = 'query' and db_session_id is not null and not unauthorised and (xid is not null or vid is not null)"
-_CALL = "regexp_replace(correlation_id, '[.][0-9]+$', '')"
+CALL = "regexp_replace(correlation_id, '[.][0-9]+$', '')"
 _INNER = "regexp_matches(correlation_id, '[.][0-9]+$') and not regexp_matches(correlation_id, '[.]1$')"
 _UNDONE = "command = 'ROLLBACK' and regexp_full_match(upper(statement), '\\s*(ROLLBACK|ABORT)(\\s+(WORK|TRANSACTION))?\\s*;?\\s*')"
 _GATEWAY = "source_format = 'gateway' and kind in ('session', 'query')"
@@ -27,10 +33,10 @@ _ONCE = (
     # A line of a transaction, by its id or by session and virtual id.
     ("line", f"vid, client_app, client_ip, coalesce({_UNDONE}, false) as undone, db_user, db_session_id, xid", _ACT),
     # A line that emitted a context message, and whether a function did.
-    ("emission", f"vid, said, source, {_CALL} as call, coalesce({_INNER}, false) as nested, db_user, db_session_id, xid",
+    ("emission", f"vid, said, source, {CALL} as call, coalesce({_INNER}, false) as nested, db_user, db_session_id, xid",
      f"{_ACT} and emitted is not null"),
     # A statement of whose parts one came from inside.
-    ("nested", f"source, {_CALL} as call", f"kind = 'query' and {_INNER}"),
+    ("nested", f"source, {CALL} as call", f"kind = 'query' and {_INNER}"),
     ("change", "xid", "kind = 'change' and xid is not null and not unauthorised"),
     # What a gateway says of a transaction, and what of a session: apart, a long session has few facts, and rarely a new one.
     ("gateway", f"xid, session_id, {_PERSON}, outcome, coalesce(op not in ('read', 'other', 'session'), false) as writes",

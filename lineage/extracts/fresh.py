@@ -1,9 +1,9 @@
 """What stored records no longer say as of another size, and those records as they are then: one way for keeper and questions.
 
-Extracts hold what the log of size P says of the records below E. As of a size S only what is joined by a key that the facts
-between P and S concern can differ. The facts of these keys are read of the records that told them, found by postings; joined
-once as of P and once as of S, they tell which keys changed; the records that carry those are resolved anew, with all from E
-on. Nothing here goes by the size of the log (docs/joining.md).
+Extracts hold what the log of size P says of the records below E. As of a size S only what is joined by a key of which the
+facts between P and S tell something new can differ. The facts of these keys are read of the records that told them, found by
+postings; the records that carry them are resolved anew, with all from E on. Nothing here goes by the size of the log
+(docs/joining.md).
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ class _Making:
         self.posted = keys.Posted(state.keys)
         self.asked_for = np.empty(0, np.uint64)
         self.fetched = NOTHING
+        self.looked = np.empty((4, 0), np.uint64)
 
     def begin(self, told: str) -> None:
         high = max(self.state.as_of, self.size)
@@ -82,7 +83,6 @@ class _Making:
         if proxies:
             raise Proxied
         self.cursor.execute(f"create table {self.name}.told as {keys.OF_FACTS.format(facts=range_)}")
-        self.cursor.execute(f"create table {self.name}.found as from {self.name}.told limit 0")
 
     def asked(self, records: str) -> Hashes:
         """The keys of these records, and of all facts so far."""
@@ -91,44 +91,45 @@ class _Making:
             f"union all select unnest([tx_key, vid_key, session_key, call_key]) from {self.name}.told"
         )
 
-    def close_over(self, wanted: Hashes) -> bool:
-        """Reads the facts of these keys, and of the keys that those lead to; whether there were any."""
-        more = False
+    def close_over(self, wanted: Hashes) -> None:
+        """Gathers the facts of these keys, and of the keys that those lead to."""
+        found: list[Indexes] = []
         while len(wanted := np.setdiff1d(wanted, self.asked_for)):
             self.asked_for = np.union1d(self.asked_for, wanted)
             indexes = np.setdiff1d(self.posted.telling(wanted, self.low), self.fetched)
             if len(indexes):
-                self._fetch(indexes)
-            if not len(self.fetched):
-                break
-            wanted = self._take()
-            more = more or len(wanted) > 0
-        return more
+                self.fetched = np.union1d(self.fetched, indexes)
+                self._look(indexes)
+                found.append(indexes)
+            wanted = self._led_to()
+        if found:
+            self._tell(np.concatenate(found))
 
-    def _fetch(self, indexes: Indexes) -> None:
-        """Reads the facts that these records tell, once out of the files: they are made in one pass for each kind."""
-        self.fetched = np.union1d(self.fetched, indexes)
+    def _look(self, indexes: Indexes) -> None:
+        """Reads the keys of these records; the records themselves when all are known, once out of the files."""
+        self.cursor.register("fetched", pa.table({"index": indexes}))
+        query = keys.LED_TO.format(records="raw_events where index in (from fetched)")
+        looked = np.stack(list(self.cursor.execute(query).fetchnumpy().values()))
+        self.looked = np.concatenate([self.looked, looked], axis=1)
+
+    def _led_to(self) -> Hashes:
+        """Where what was asked for leads. What is told of a session leads nowhere: its records tell of much else."""
+        asked = np.isin(self.looked[:-1], self.asked_for).any(axis=0)
+        return np.setdiff1d(self.looked[:, asked], keys.NONE)
+
+    def _tell(self, indexes: Indexes) -> None:
+        """Adds all facts of these records. Some may be of keys that were not asked for: they are as old as the others."""
         self.cursor.register("fetched", pa.table({"index": indexes}))
         self.cursor.execute(
-            "create or replace temp table tellers as select * from raw_events where index in (from fetched)"
+            f"create or replace temp table tellers as select {facts.COLUMNS} from raw_events where index in (from fetched)"  # noqa: S608
         )
         found = keys.OF_FACTS.format(facts=f"({facts.made_of('tellers')})")
-        self.cursor.execute(f"insert into {self.name}.found by name {found}")
-
-    def _take(self) -> Hashes:
-        """Moves what was asked for from what was found to what is told; the keys that it leads to."""
-        self.cursor.register("asked_for", pa.table({"key": self.asked_for}))
-        of = " or ".join(f"coalesce({key}_key in (from asked_for), false)" for key in ("tx", "vid", "session", "call"))
-        self.cursor.execute(f"""
-            create or replace temp table taken as select * from {self.name}.found where {of};
-            insert into {self.name}.told by name from taken;
-            delete from {self.name}.found where {of};
-        """)  # noqa: S608 - our own names
-        return self._keys("select unnest([tx_key, vid_key, session_key, call_key]) as key from taken")
+        self.cursor.execute(f"insert into {self.name}.told by name {found}")
 
     def _keys(self, query: str) -> Hashes:
-        found = self.cursor.sql(f"select distinct key from ({query}) where key is not null").to_arrow_table()  # noqa: S608
-        return np.asarray(found["key"].to_numpy(), np.uint64)
+        # Planned once so, and not again on the way to Arrow.
+        found = self.cursor.execute(f"select distinct key from ({query}) where key is not null").fetchnumpy()  # noqa: S608
+        return np.asarray(found["key"], np.uint64)
 
     def changed(self) -> Hashes:
         """The keys of which something may be said that was not, or the other way round."""
@@ -170,9 +171,9 @@ class _Making:
         name = self.name
         self.cursor.execute(f"""
             set schema = '{name}'; drop schema {name}_joined cascade;
-            drop view {name}.records; drop table {name}.told; drop table {name}.found;
+            drop view {name}.records; drop table {name}.told;
         """)
-        for table in ("again", "taken", "tellers", "turned"):
+        for table in ("again", "tellers", "turned"):
             self.cursor.execute(f"drop table if exists temp.{table}")
         for registered in ("stale", "fetched", "asked_for"):
             self.cursor.execute(f"drop view if exists temp.{registered}")

@@ -20,6 +20,7 @@ from lineage.extracts.postings import Hashes, Postings
 VERSION = "1"
 """Raise it with every change of what is a key; extracts are made anew."""
 FILE = "keys.post"
+NONE = np.uint64(0)
 TOLD = np.uint64(1)
 """Set in the term of those who tell; not in that of those who only carry."""
 
@@ -74,6 +75,22 @@ from (
         and t.transaction_id = coalesce(n.xid, v.xid)
     where not coalesce(list_contains(n.flags, 'unauthorised_assertion'), false)) r"""  # noqa: S608 - our own columns
 """The same as they are resolved, over the joined tables of the present schema."""
+
+LED_TO = f"""
+select {
+    ", ".join(
+        f"coalesce({key}, {NONE}::ubigint) as {name}"
+        for name, key in (
+            ("tx_key", transaction("n")),
+            ("vid_key", virtual("n")),
+            ("call_key", _key("call", "n.source", "n.call")),
+            ("session_key", session("n")),
+        )
+    )
+}
+from (select environment, datasource, nullif(xid, '0') as xid, vid, db_session_id, source, {facts.CALL} as call
+      from {{records}}) n"""  # noqa: S608 - our own columns
+"""The keys of records that tell facts, `NONE` where there is none; the session last."""
 
 CHANGED = """
 with calls as (select call_key from turned where fact = 'nested'),
