@@ -239,7 +239,7 @@ def leaf_hashes(first: int, following: int) -> list[bytes]:
         present = {index for index, _ in found}
         missing = next((n for n in range(first, following) if n not in present), first)
         raise errors.SignerRefused(f"Record {missing} is missing from the log.", alarm="record-missing")
-    return [merkle.leaf_hash(leaf) for _, leaf in found]
+    return merkle.leaf_hashes(leaf for _, leaf in found)
 
 
 def _publish(signed: Signed, before: int) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -13,8 +13,7 @@ LEAVES = pa.schema([("index", pa.int64()), ("leaf", pa.binary())])
 DISCLOSURES = pa.schema([("index", pa.int64()), ("group", pa.string()), ("salt", pa.binary()), ("value", pa.binary())])
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True, gc=False):
     """One leaf with what is disclosed of it: group -> exact bytes, and group -> salt. An erased group is None."""
 
     index: int
@@ -56,8 +55,12 @@ def leaves(records: Sequence[Record]) -> pa.Table:
 
 
 def disclosures(records: Sequence[Record]) -> pa.Table:
-    held = [(r.index, group, r.salts[group], value) for r in records for group, value in r.groups.items()]
-    columns = zip(*held, strict=True) if held else [()] * 4
+    columns: tuple[list[Any], ...] = (
+        [r.index for r in records for _ in r.groups],
+        [group for r in records for group in r.groups],
+        [r.salts[group] for r in records for group in r.groups],
+        [value for r in records for value in r.groups.values()],
+    )
     return pa.Table.from_arrays(
         [pa.array(column, field.type) for column, field in zip(columns, DISCLOSURES, strict=True)], schema=DISCLOSURES
     )

@@ -207,7 +207,10 @@ def _parsed(found: Read, parsed: Sequence[Statement | None]) -> Columns:
         "redacted": [one and one.redacted for one in parsed],
         "fingerprint": [(one and one.fingerprint) or told for one, told in zip(parsed, reported, strict=True)],
         "emitted": [one and one.emitted_message for one in parsed],
-        "said": [_said(*each) for each in zip(found.actors, found.actions, parsed, strict=True)],
+        "said": [
+            _said(who, action, one) if action.flags or (one and one.emitted_message is not None) else None
+            for who, action, one in zip(found.actors, found.actions, parsed, strict=True)
+        ],
         "weakens": weakens if any(weakens) else None,
     }
 

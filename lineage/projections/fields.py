@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from lineage.events import GROUP_FIELDS, Group
+from lineage.events import GROUP_FIELDS, GROUPS, Group
 
 NOTHING = msgspec.Raw(b"")
 Row = tuple[int, bytes, Iterable[bytes | None]]
@@ -222,28 +222,22 @@ class Read(NamedTuple):
 
 def read(rows: Iterable[Row]) -> Read:
     """Decodes each leaf and group once. Raises msgspec.DecodeError where one is not what `lineage.commitment` writes."""
-    found = Read([], [], [], [], [], [])
+    indexes, heads, parts = [], [], []
     for index, leaf, groups in rows:
-        held: dict[str, Any] = {}
+        held: list[Any] = [_NO_ACTOR, _NO_ACTION, _NO_STATEMENT, _NO_CHANGE]
         for data in groups:
             if data is not None and data != b"{}":
-                group, decode = _group(data)
-                held[group] = decode(data)
-        found.indexes.append(index)
-        found.heads.append(_head(leaf))
-        found.actors.append(held.get("actor", _NO_ACTOR))
-        found.actions.append(held.get("action", _NO_ACTION))
-        found.statements.append(held.get("statement", _NO_STATEMENT))
-        found.changes.append(held.get("change", _NO_CHANGE))
-    return found
-
-
-def _group(data: bytes) -> tuple[Group, Callable[[bytes], Any]]:
-    """Which group these bytes are of: each field lies in one, so that the first tells."""
-    try:
-        return _GROUP_OF[data[2 : data.index(b'"', 2)]]
-    except (ValueError, KeyError) as error:
-        raise msgspec.DecodeError("The bytes are no disclosure group.") from error
+                # Each field lies in one group, so that the first tells which it is.
+                try:
+                    place, decode = _GROUP_OF[data[2 : data.index(b'"', 2)]]
+                except (ValueError, KeyError) as error:
+                    raise msgspec.DecodeError("The bytes are no disclosure group.") from error
+                held[place] = decode(data)
+        indexes.append(index)
+        heads.append(_head(leaf))
+        parts.append(held)
+    of_groups = map(list, zip(*parts, strict=True)) if parts else ([], [], [], [])
+    return Read(indexes, heads, *of_groups)
 
 
 _head = msgspec.json.Decoder(Head).decode
@@ -253,5 +247,7 @@ _DECODE: dict[Group, Callable[[bytes], Any]] = {
     "statement": msgspec.json.Decoder(StatementGroup).decode,
     "change": msgspec.json.Decoder(ChangeGroup).decode,
 }
-_GROUP_OF = {name.encode(): (group, _DECODE[group]) for group, names in GROUP_FIELDS.items() for name in names}
+_GROUP_OF = {
+    name.encode(): (GROUPS.index(group), _DECODE[group]) for group, names in GROUP_FIELDS.items() for name in names
+}
 _NO_ACTOR, _NO_ACTION, _NO_STATEMENT, _NO_CHANGE = ActorGroup(), ActionGroup(), StatementGroup(), ChangeGroup()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -27,14 +27,25 @@ def diff(before: Sequence[Value], after: Sequence[Value], op: str | None) -> str
     """The entries of all columns as JSON, those of the new row first; None where no image was told."""
     if not before and not after:
         return None
+    entries = [
+        Entry(
+            column, was.state, was.value, now.state, now.value,
+            was.value != now.value if was.state == now.state == "present" else _changed(was, now),
+        )
+        for column, was, now in _paired(before, after, op)
+    ]  # fmt: skip
+    return _encode(entries).decode()
+
+
+def _paired(before: Sequence[Value], after: Sequence[Value], op: str | None) -> Iterable[tuple[str, Value, Value]]:
+    """Each column with what it held before and after; mostly both images have the same columns in the same order."""
+    columns = [v.column for v in after]
+    if columns == [v.column for v in before] and len(set(columns)) == len(columns):
+        return zip(columns, before, after, strict=True)
     old, new = {v.column: v for v in before}, {v.column: v for v in after}
     no_old = Value("", "absent" if op == "insert" else "unavailable")
     no_new = Value("", "absent" if op in ("delete", "truncate") else "unavailable")
-    entries = []
-    for column in dict.fromkeys([*new, *old]):
-        was, now = old.get(column, no_old), new.get(column, no_new)
-        entries.append(Entry(column, was.state, was.value, now.state, now.value, _changed(was, now)))
-    return _encode(entries).decode()
+    return [(name, old.get(name, no_old), new.get(name, no_new)) for name in dict.fromkeys([*new, *old])]
 
 
 def _changed(was: Value, now: Value) -> bool | None:

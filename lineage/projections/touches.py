@@ -28,6 +28,9 @@ def qualified(schema: str | None, relation: str | None) -> str | None:
 
 def reported(resources: Sequence[Resource]) -> list[str]:
     """What the source itself named, schema-qualified where it said so."""
+    if len(resources) == 1:
+        name = qualified(resources[0].schema, resources[0].relation)
+        return [name] if name else []
     named = [qualified(r.schema, r.relation) for r in resources]
     return list(dict.fromkeys(n for n in named if n))
 
@@ -100,7 +103,11 @@ def _resolved(schema: str | None, relation: str | None, reported: Sequence[str])
     name = qualified(schema, relation) or relation
     if not reported or name in reported:
         return name
-    return next((r for r in reported if schema is None and r.rpartition(".")[2] == relation), None)
+    if schema is not None:
+        return None
+    if len(reported) == 1:
+        return reported[0] if reported[0].rpartition(".")[2] == relation else None
+    return next((r for r in reported if r.rpartition(".")[2] == relation), None)
 
 
 def table(places: Sequence[int], touches: Sequence[Touch], events: dict[str, pa.Array]) -> pa.Table:
