@@ -23,7 +23,19 @@ from django.conf import settings
 from django.core.management import call_command
 from django.db import DatabaseError, connection
 
-from lineage import checkpoints, erasures, errors, ingest, keeper, merging, segments
+from lineage import (
+    checkpoints,
+    erasures,
+    errors,
+    facts,
+    ingest,
+    keeper,
+    locks,
+    merging,
+    projections,
+    renewing,
+    segments,
+)
 from lineage.access import Viewer, viewer_of
 from lineage.keyfiles import leaving
 from lineage.models import Source, User
@@ -43,7 +55,7 @@ def use(world: dict[str, Any]) -> None:
     settings.DATA_DIR = Path(world["data"])
     settings.CHECKPOINT_SECONDS, settings.SEAL_SECONDS, settings.SEAL_EVENTS = 0.0, 0, 1
     settings.KEY_SECONDS = 0
-    if world.get("chain") in ("erasing", "merging"):
+    if world.get("chain") in ("erasing", "merging", "renewing"):
         # Nobody reads here, so nobody is waited for.
         settings.GRACE_SECONDS = -settings.QUERY_SECONDS
     connection.settings_dict["NAME"] = world["database"]
@@ -114,6 +126,26 @@ def merge() -> None:
         merging.merge()
 
 
+def renew() -> None:
+    """Another version of the program derives again what this one derived, here of what was sealed since the last time."""
+    become("store")
+    before = projections.VERSION, facts.VERSION
+    projections.VERSION = facts.VERSION = "another"
+    try:
+        with locks.alone(locks.MERGE):
+            renewing.renew()
+    finally:
+        projections.VERSION, facts.VERSION = before
+
+
+def come_back() -> None:
+    """This version again, which compares with its own only."""
+    become("store")
+    with locks.alone(locks.MERGE):
+        while renewing.renew():
+            pass
+
+
 def leave() -> None:
     """The keys of what is sealed leave the database."""
     become("store")
@@ -158,18 +190,26 @@ def merging_too(name: str, told: Told) -> Steps:
     return {**sealing(name, told), "merge": merge}
 
 
+def renewing_too(name: str, told: Told) -> Steps:
+    """From a batch to sealed files that another version derived again."""
+    return {**sealing(name, told), "renew": renew}
+
+
 def erasing(name: str, told: Told) -> Steps:
-    """From a batch to its erasure."""
+    """From a batch to its erasure from merged files."""
     return {
         "append": lambda: told(append(name)),
         "ask": lambda: ask(name),
         "approve": approve,
+        "sign": sign,
+        "seal": seal,
         "leave": leave,
+        "merge": merge,
         "erase": erase,
     }
 
 
-CHAINS = {"sealing": sealing, "merging": merging_too, "erasing": erasing}
+CHAINS = {"sealing": sealing, "merging": merging_too, "renewing": renewing_too, "erasing": erasing}
 
 
 # acts
@@ -323,6 +363,8 @@ def restart(world: dict[str, Any]) -> dict[str, Any]:
             ask(name)
         approve()
     become("store")
+    if world["chain"] == "renewing":
+        come_back()
     size, covered, sealed, alarm = keep()
     faults = [f"size {size}, signed {covered}, sealed {sealed}, alarm {alarm}"] if size != sealed or alarm else []
     return {"faults": faults + list(look(acknowledged, earlier, size))}

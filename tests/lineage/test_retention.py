@@ -14,8 +14,9 @@ from django.utils import timezone
 
 from lineage import erasures, errors, fsck, holds, ingest, keeper, ledger, retention, rights, segments, sources
 from lineage.access import Viewer
+from lineage.erasures import execution
 from lineage.events import Event
-from tests import story
+from tests import merges, story
 from tests.lineage import forgetting
 
 pytestmark = pytest.mark.slow
@@ -86,6 +87,26 @@ def test_what_has_expired_loses_its_values_and_keeps_leaves_proofs_and_counts(
     assert forgetting.locked(retention.run) == []
     assert forgetting.locked(erasures.run_due) == 0
     assert forgetting.decisions("retention")[-1][1] == "erased"
+
+
+def test_a_segment_merged_across_the_boundary_loses_what_has_expired_and_keeps_the_rest(
+    pair: tuple[Viewer, Viewer], aged: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segments, "SEGMENT_MOST", 3)
+    forgetting.locked(execution.seal_everything)
+    assert [row[:2] for row in segments.manifest()][:2] == [(0, 3), (3, 6)]
+    leaves, kept = dict(segments.leaves(0, 6)), list(segments.records(range(3, 6)))
+    merges.everything()
+    assert len(segments.manifest()) == 1
+    valid(pair)
+    assert len(forgetting.locked(retention.run)) == 1
+    for _ in range(2):
+        assert gone() == aged
+        assert list(segments.records(range(3, 6))) == kept
+        assert dict(segments.leaves(0, 6)) == leaves
+        assert list(fsck.check()) == []
+        merges.everything()
+    assert forgetting.locked(retention.run) == []
 
 
 def test_held_records_stay_and_the_rest_goes(pair: tuple[Viewer, Viewer], aged: list[int]) -> None:

@@ -16,7 +16,7 @@ import pytest
 from django.core.management import call_command
 from django.db import DatabaseError, connection
 
-from lineage import archive, checkpoints, commitment, engine, erasures, health, packfile, queries, segments
+from lineage import archive, checkpoints, commitment, engine, erasures, errors, health, packfile, queries, segments
 from lineage.access import Viewer
 from lineage.erasures import execution
 from tests import merges
@@ -237,6 +237,39 @@ def test_what_is_changed_in_merged_files_is_found_as_in_those_that_were_merged(i
     assert "Record 7: its groups are not those that it commits to." in faults()
     insider.act("update ledger_segment set next_index = 8")
     assert "Segment 0: events holds rows that no record leads to." in faults()
+
+
+def test_what_is_changed_in_any_other_file_of_a_merged_segment_is_found_and_goes_into_no_further_merge(
+    insider: Insider,
+) -> None:
+    insider.add(1, actor={"db_user": "bob"}, db_session_id="s-1", transaction={"id": "77"}, datasource="orders")
+    checkpoints.checkpoint()
+    segments.seal()
+    insider.sign(3)
+    segments.seal()
+    assert merges.everything() == 1
+    assert faults() == ""
+    for table, said in (
+        ("facts", "Segment 0: facts does not follow from its records."),
+        ("heard", "Segment 0: heard does not follow from its records."),
+        ("keys", "has another content hash."),
+        ("leaves", "Record 0 is missing."),
+    ):
+        path = segments.storage().path(insider.folder().name, table)
+        held = path.read_bytes()
+        if table == "keys":
+            path.write_bytes(held[:32] + bytes(31) + b"\x01" + held[64:])
+        else:
+            pq.write_table(pq.read_table(path).slice(1), path)
+        insider.restate(table)
+        assert said in faults()
+        if table != "leaves":
+            path.write_bytes(held)
+            insider.restate(table)
+    insider.sign(3)
+    segments.seal()
+    with pytest.raises(errors.LedgerBroken, match="not those that were signed"):
+        merges.everything()
 
 
 def test_derived_files_that_claim_another_version_are_not_left_out_of_the_comparison(insider: Insider) -> None:
