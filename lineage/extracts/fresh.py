@@ -19,6 +19,9 @@ from lineage import facts, joins, proxied, resolving
 from lineage.extracts import Cursor, Indexes, keys
 from lineage.extracts.postings import NOTHING, Hashes
 
+FAR, PIECES = 500_000, 6
+"""Records so far apart are read apart, in at most so many pieces and one."""
+
 
 class State(NamedTuple):
     """What is stored: what the log of the size `as_of` says of the records below `extracted_to`; the `keys` of all extracts."""
@@ -71,7 +74,7 @@ class _Making:
         self.cursor, self.name, self.state, self.size, self.roles = cursor, name, state, size, roles
         self.low = min(state.extracted_to, size)
         self.posted = keys.Posted(state.keys)
-        self.asked_for = np.empty(0, np.uint64)
+        self.asked_for = self.met = np.empty(0, np.uint64)
         self.fetched = NOTHING
         self.looked = np.empty((4, 0), np.uint64)
 
@@ -96,7 +99,9 @@ class _Making:
         found: list[Indexes] = []
         while len(wanted := np.setdiff1d(wanted, self.asked_for)):
             self.asked_for = np.union1d(self.asked_for, wanted)
-            indexes = np.setdiff1d(self.posted.telling(wanted, self.low), self.fetched)
+            met = self.posted.met(wanted)
+            self.met = np.union1d(self.met, met)
+            indexes = np.setdiff1d(self.posted.telling(met, self.low), self.fetched)
             if len(indexes):
                 self.fetched = np.union1d(self.fetched, indexes)
                 self._look(indexes)
@@ -107,8 +112,7 @@ class _Making:
 
     def _look(self, indexes: Indexes) -> None:
         """Reads the keys of these records; the records themselves when all are known, once out of the files."""
-        self.cursor.register("fetched", pa.table({"index": indexes}))
-        query = keys.LED_TO.format(records="raw_events where index in (from fetched)")
+        query = keys.LED_TO.format(records=f"({self._read('*', indexes)})")
         looked = np.stack(list(self.cursor.execute(query).fetchnumpy().values()))
         self.looked = np.concatenate([self.looked, looked], axis=1)
 
@@ -119,10 +123,7 @@ class _Making:
 
     def _tell(self, indexes: Indexes) -> None:
         """Adds all facts of these records. Some may be of keys that were not asked for: they are as old as the others."""
-        self.cursor.register("fetched", pa.table({"index": indexes}))
-        self.cursor.execute(
-            f"create or replace temp table tellers as select {facts.COLUMNS} from raw_events where index in (from fetched)"  # noqa: S608
-        )
+        self.cursor.execute(f"create or replace temp table tellers as {self._read(facts.COLUMNS, np.sort(indexes))}")
         found = keys.OF_FACTS.format(facts=f"({facts.made_of('tellers')})")
         self.cursor.execute(f"insert into {self.name}.told by name {found}")
 
@@ -137,16 +138,25 @@ class _Making:
         self.cursor.execute(
             f"create or replace temp table turned as {keys.turned(f'{self.name}.told', first, following)}"
         )
-        return self._keys(keys.CHANGED.format(told=f"{self.name}.told"))
+        # All of them were asked for; of most no stored record has heard.
+        return np.intersect1d(self._keys(keys.CHANGED.format(told=f"{self.name}.told")), self.met)
+
+    def _read(self, columns: str, indexes: Indexes) -> str:
+        """SQL of these records. What lies far apart is read apart: between its ends every index is looked at."""
+        self.cursor.register("fetched", pa.table({"index": indexes}))
+        gaps = np.flatnonzero(np.diff(indexes) > FAR)
+        cuts = np.sort(gaps[np.argsort(np.diff(indexes)[gaps])[-PIECES:]]) + 1
+        pieces = np.split(indexes, cuts)
+        return " union all ".join(
+            f"select {columns} from raw_events where index between {piece[0]} and {piece[-1]} and index in (from fetched)"  # noqa: S608
+            for piece in pieces
+        )
 
     def choose(self, stale: Indexes) -> None:
         """The records to resolve: the stale ones, read once, and those that are not stored."""
         rest = f"select * from raw_events where index >= {self.state.extracted_to} and index < {self.size}"  # noqa: S608
         if len(stale):
-            self.cursor.register("stale", pa.table({"index": stale}))
-            self.cursor.execute(
-                "create or replace temp table again as select * from raw_events where index in (from stale)"
-            )
+            self.cursor.execute(f"create or replace temp table again as {self._read('*', stale)}")
             rest = f"from again union all {rest}"
         self.cursor.execute(f"create view {self.name}.records as {rest}")
 
@@ -175,5 +185,4 @@ class _Making:
         """)
         for table in ("again", "tellers", "turned"):
             self.cursor.execute(f"drop table if exists temp.{table}")
-        for registered in ("stale", "fetched", "asked_for"):
-            self.cursor.execute(f"drop view if exists temp.{registered}")
+        self.cursor.execute("drop view if exists temp.fetched")

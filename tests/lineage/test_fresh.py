@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
 
 from lineage import engine, joining, joins, proxied, resolving
 from lineage.extracts import fresh, keys, postings
 from tests.lineage.test_joins import RECORDS, Log
 
-ROLES = pa.table({"environment": ["prod"], "datasource": ["orders"], "db_user": ["orders_api"]})
 Rows = dict[int, tuple[Any, ...]]
 
 
@@ -36,77 +35,99 @@ def _events(seed: int) -> pa.Table:
     return log.table()
 
 
+@contextlib.contextmanager
+def _database(events: pa.Table) -> Iterator[joining.Cursor]:
+    """All records and their facts, of two parts of the log; both are told by views as of some size."""
+    half = RECORDS // 2
+    told = pa.concat_tables([engine.facts_of(events.slice(half)), engine.facts_of(events.slice(0, half))])
+    roles = pa.table({"environment": ["prod"], "datasource": ["orders"], "db_user": ["orders_api"]})
+    with engine._apart({"all_events": events, "all_facts": told, "given_context_roles": roles}) as database:
+        yield database
+
+
+def _views(database: joining.Cursor, size: int, told_to: int) -> None:
+    database.execute(f"""
+        create or replace temp view raw_events as select * from all_events where index < {size};
+        create or replace temp view facts_of_all as select * from all_facts where index < {told_to};
+    """)
+
+
 class Store:
     """Extracts of a generated log as files of keys, and the rows that they hold, the last of each index."""
 
-    def __init__(self, events: pa.Table, folder: Path) -> None:
-        self.events, self.folder = events, folder
+    def __init__(self, database: joining.Cursor, folder: Path) -> None:
+        self.database, self.folder = database, folder
         self.rows: Rows = {}
         self.state = fresh.State(0, 0, ())
 
+    @contextlib.contextmanager
+    def _made(self, size: int) -> Iterator[fresh.Fresh]:
+        _views(self.database, size, max(size, self.state.as_of))
+        yield fresh.make(self.database, "f", self.state, size)
+        tables = self.database.execute(
+            "select schema_name, table_name from duckdb_tables() where not internal and schema_name <> 'main' order by all"
+        )
+        assert tables.fetchall() == [("f", "fresh"), ("f", "fresh_keys")]
+        self.database.execute("set schema = 'main'; drop schema f cascade")
+
     def asked(self, size: int) -> tuple[Rows, Rows]:
         """What is stored and still holds as of this size, and what is fresh."""
-        with _question(self.events, size, max(size, self.state.as_of)) as cursor:
-            made = fresh.make(cursor, "f", self.state, size)
-            new = _rows(cursor, made.relation)
-            left = cursor.execute(
-                "select distinct schema_name from duckdb_schemas() where not internal and schema_name <> 'main'"
-            )
-            assert left.fetchall() == [("f",)]
-        stale = set(made.stale.tolist())
+        with self._made(size) as made:
+            new = _rows(self.database, made.relation)
+            stale = set(made.stale.tolist())
         assert new.keys() == stale | set(range(self.state.extracted_to, size))
         return {n: row for n, row in self.rows.items() if n < size and n not in stale}, new
 
     def extract(self, to: int, as_of: int) -> None:
         """The next extract, of the records from where the last one ended, as of a size that may be larger."""
-        with _question(self.events, as_of, max(as_of, self.state.as_of)) as cursor:
-            made = fresh.make(cursor, "f", self.state, as_of)
-            self.rows |= {n: row for n, row in _rows(cursor, made.relation).items() if n < to}
-            found = cursor.sql(f"select * from {made.keys} where index < {to}").to_arrow_table()
+        with self._made(as_of) as made:
+            self.rows |= {n: row for n, row in _rows(self.database, made.relation).items() if n < to}
+            found = self.database.sql(f"select * from {made.keys} where index < {to}").to_arrow_table()
         path = self.folder / f"{to}.post"
         postings.write(path, *keys.columns(found))
         self.state = fresh.State(as_of, to, (*self.state.keys, path))
 
 
-def _question(events: pa.Table, size: int, told: int) -> contextlib.AbstractContextManager[joining.Cursor]:
-    known, further = (events.filter(pc.field("index") < n) for n in (size, told))
-    return engine._apart({"raw_events": known, "facts_of_all": engine.facts_of(further), "given_context_roles": ROLES})
-
-
-def _rows(cursor: joining.Cursor, relation: str) -> Rows:
-    found = cursor.execute(f"select * from {relation}").fetchall()
+def _rows(database: joining.Cursor, relation: str) -> Rows:
+    found = database.execute(f"select * from {relation}").fetchall()
     assert len({row[0] for row in found}) == len(found)
     return {row[0]: row for row in found}
 
 
-def _by_the_joins(events: pa.Table, size: int) -> Rows:
+def _by_the_joins(database: joining.Cursor, size: int) -> Rows:
     """What the present way says of the records below this size."""
-    known = events.slice(0, size)
-    with engine._apart({"raw_events": known, "facts": engine.facts_of(known), "context_roles": ROLES}) as cursor:
-        cursor.execute(joins.tables(True, True) + proxied.NO_SESSIONS + resolving.resolved(False))
-        return _rows(cursor, "resolved")
+    _views(database, size, size)
+    database.execute("create schema whole; set schema = 'whole'; create view facts as from facts_of_all")
+    database.execute("create view context_roles as from given_context_roles")
+    database.execute(joins.tables(True, True) + proxied.NO_SESSIONS + resolving.resolved(False))
+    found = _rows(database, "resolved")
+    database.execute("set schema = 'main'; drop schema whole cascade")
+    return found
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_stored_and_fresh_rows_are_the_same_as_all_joined_anew(seed: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("seed", range(5))
+def test_stored_and_fresh_rows_are_the_same_as_all_joined_anew(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     chance = random.Random(seed)
-    events = _events(seed)
-    store = Store(events, tmp_path)
+    monkeypatch.setattr(fresh, "FAR", chance.choice([4, fresh.FAR]))
     cuts = sorted(chance.sample(range(20, RECORDS - 10), 3))
+    asked = [*chance.sample(range(1, RECORDS), 2), RECORDS]
     stale = 0
-    for cut in cuts:
-        store.extract(cut, chance.choice([cut, min(cut + 12, RECORDS)]))
-        sizes = {cut, RECORDS, store.state.as_of, *chance.sample(range(1, RECORDS), 3)}
-        for size in sizes:
-            held, new = store.asked(size)
-            stale += size - len(new.keys() | held.keys()) + len([n for n in new if n < store.state.extracted_to])
-            assert held | new == _by_the_joins(events, size)
-            assert not held.keys() & new.keys()
+    with _database(_events(seed)) as database:
+        store = Store(database, tmp_path)
+        expected = {size: _by_the_joins(database, size) for size in asked}
+        for cut in cuts:
+            store.extract(cut, max(cut + chance.choice([0, 12]), store.state.as_of))
+            for size in asked:
+                held, new = store.asked(size)
+                stale += len([n for n in new if n < store.state.extracted_to])
+                assert held | new == expected[size]
     assert stale
 
 
-def test_where_a_proxy_reports_nothing_is_made_by_keys(tmp_path: Path) -> None:
-    events = Log(1).table()
-    assert any(row["fact"] == "proxy" for row in engine.facts_of(events).to_pylist())
-    with _question(events, RECORDS, RECORDS) as cursor, pytest.raises(fresh.Proxied):
-        fresh.make(cursor, "f", fresh.State(0, 0, ()), RECORDS)
+def test_a_log_in_which_a_proxy_reports_is_not_joined_by_keys() -> None:
+    with _database(Log(1).table()) as database:
+        _views(database, RECORDS, RECORDS)
+        with pytest.raises(fresh.Proxied):
+            fresh.make(database, "f", fresh.State(0, 0, ()), RECORDS)
