@@ -98,6 +98,8 @@ def _connect(memory: str = MEMORY) -> duckdb.DuckDBPyConnection:
         # Footers are remembered: they hold no value (`rowgroups.STATED`), and names of files are never used again.
         "set parquet_metadata_cache = true",
         "set TimeZone = 'UTC'",
+        # With it DuckDB 2.0.0 forgets a limit behind an outer join to what is empty (docs/decisions/018).
+        "set global disabled_optimizers = 'statistics_propagation'",
         f"set temp_directory = '{Path(settings.DATA_DIR) / 'spill'}'",
     ):
         database.execute(statement)
@@ -227,6 +229,13 @@ class Question:
             if self.snapshot.tagged.num_rows:
                 self.cursor.register("tagged", self.snapshot.tagged)
                 self.cursor.execute(resolving.TAGS)
+
+    def days(self) -> list[reported.Day]:
+        """Where the records of each day lie in sealed files with `heard`. Raises QueryTooLong as `arrow` does."""
+        if self.reported is None:
+            return []
+        with self._limits():
+            return self.here.reported.days(self.cursor, self.reported, self.snapshot)
 
     def hear(self) -> Heard:
         """Makes the view `heard` (`lineage.heard`), once; gives what to look closer with."""

@@ -22,6 +22,12 @@ def enter(schema: str) -> str:
     return f"set search_path = '{schema},' || getvariable('reported');"
 
 
+Day = tuple[int, int, int]
+"""Days since 1970, and from which index to before which some of its records lie."""
+APART = 1_000_000
+"""Of each such part of the log it is known on its own where the records of a day lie."""
+
+
 class Cursor(Protocol):
     """What is used of a DuckDB cursor; `lineage.engine` has them."""
 
@@ -37,6 +43,7 @@ class Views:
     schema: str
     of: tuple[str, tuple[str, ...]]
     users: int = 0
+    days: list[Day] | None = None
 
 
 class Reported:
@@ -66,6 +73,19 @@ class Reported:
             found.users += 1
         cursor.execute(f"set variable reported = '{found.schema}'; set search_path = '{found.schema}'")
         return found
+
+    def days(self, cursor: Cursor, views: Views, snap: Snapshot) -> list[Day]:
+        """Where the records of each day lie in those sealed files that have `heard` beside them: there, and nowhere else."""
+        if views.days is None:
+            folders = [one.folder for one in snap.segments if one.has_heard]
+            rows = []
+            if folders:
+                rows = cursor.execute(
+                    f"select day, min(index), max(last_index) + 1 from {self.sealed(folders, 'heard')} "  # noqa: S608
+                    f"where what = 'day' group by day, index // {APART}"
+                ).fetchall()
+            views.days = [(int(day), int(first), int(following)) for day, first, following in rows]
+        return views.days
 
     def give_back(self, views: Views) -> None:
         with self.lock:

@@ -11,7 +11,9 @@ from typing import Annotated, Any
 import msgspec
 
 from lineage.engine import Question
-from lineage.queries.ask import Place, make_cursor, read_cursor
+from lineage.queries import walking
+from lineage.queries.ask import COUNT_MOST, Place, Total, make_cursor, read_cursor
+from lineage.queries.walking import Range
 
 BACK = "~"
 Boundary = tuple[Place, Annotated[int, msgspec.Meta(ge=0, le=10**6)]]
@@ -25,8 +27,6 @@ ORDERS = {
     ),
 }  # fmt: skip
 """The order of records and accesses, newest first; whole, so that a page ends where the next begins."""
-TURNED = {"asc": "desc", "desc": "asc", "first": "last", "last": "first"}
-
 Cut = tuple[list[dict[str, Any]], str | None, str | None]
 """The rows of a page, and the cursors of the next and the previous one."""
 
@@ -38,45 +38,83 @@ def asked(cursor: str | None, form: Any) -> tuple[int | None, Any, bool]:
     return size, place, is_back
 
 
-def order(relation: str, is_back: bool = False) -> str:
-    """The `order by` of records or accesses; turned around for a page that is read from its end."""
-    parts = ORDERS[relation]
-    return ", ".join(" ".join(TURNED.get(word, word) for word in part.split()) if is_back else part for part in parts)
+def order(relation: str) -> str:
+    """The `order by` of records or accesses."""
+    return ", ".join(ORDERS[relation])
 
 
-def records(
-    question: Question, select: str, condition: str, values: Sequence[Any], place: Any, is_back: bool, count: int
-) -> Cut:
-    """One page of records or accesses; `select` is "columns from relation", `place` a `Boundary` or None for the first page."""
-    relation = select.rpartition(" ")[2]
-    index, before = place or (question.size, 0)
+class Listed:
+    """A list of records or accesses (`relation`) that match a condition, and lie in the ranges of `lineage.queries.walking`."""
 
-    def of(one: int) -> int:
-        sql = f"select count(*) as n from {relation} where {condition} and index = ?"  # noqa: S608 - our own condition
-        return int(question.rows(sql, [*values, one])[0]["n"])
+    def __init__(
+        self, question: Question, relation: str, condition: str, values: Sequence[Any], ranges: Sequence[Range]
+    ) -> None:
+        self.question, self.relation, self.condition, self.values = question, relation, condition, values
+        self.ranges = ranges
+        self.newest: list[int] | None = None
 
-    found = question.rows(
-        f"select {select} where {condition} and index {'>=' if is_back else '<='} ? "
-        f"order by {order(relation, is_back)} limit {count + 1} offset {max(0, of(index) - before) if is_back else before}",
-        [*values, index],
-    )
-    more, rows = len(found) > count, found[:count]
-    here = make_cursor(question.size, [index, before])
-    if not is_back:
-        return rows, _after(question, rows, index, before) if more else None, BACK + here if place else None
-    rows.reverse()
-    if not more:
-        return rows, here, None
-    first = rows[0]["index"]
-    shown = sum(row["index"] == first for row in rows)
-    start = (before if first == index else of(first)) - shown
-    return rows, here, BACK + make_cursor(question.size, [first, start])
+    def total(self) -> Total:
+        """Counted up to 10,000; beyond that not exact."""
+        count = len(self._newest())
+        return Total(min(count, COUNT_MOST), count <= COUNT_MOST)
 
+    def page(self, columns: str, place: Any, is_back: bool, count: int) -> Cut:
+        """One page, with these columns; `place` is a `Boundary`, or None for the first page."""
+        if place is None:
+            return self._ahead(columns, self._newest()[: count + 1], None, count)
+        index, before = place
+        if not is_back and before <= COUNT_MOST:
+            found = self._walk(walking.below(self.ranges, index + 1), before + count + 1)[before:]
+            return self._ahead(columns, found, (index, before), count)
+        here = [index] * self._of(index)
+        if not is_back:
+            found = here[before:] + self._walk(walking.below(self.ranges, index), count + 1)
+            return self._ahead(columns, found[: count + 1], (index, before), count)
+        found = here[:before]
+        found = (found + self._walk(walking.above(self.ranges, index), count + 1 - len(found), is_up=True))[: count + 1]
+        following = make_cursor(self.question.size, [index, before])
+        shown = found[:count][::-1]
+        if not shown or len(found) <= count:
+            return self._rows(columns, shown, 0), following, None
+        first = shown[0]
+        start = (min(before, len(here)) if first == index else self._of(first)) - shown.count(first)
+        return self._rows(columns, shown, start), following, BACK + make_cursor(self.question.size, [first, start])
 
-def _after(question: Question, rows: list[dict[str, Any]], index: int, before: int) -> str:
-    last = rows[-1]["index"]
-    shown = sum(row["index"] == last for row in rows) + (before if last == index else 0)
-    return make_cursor(question.size, [last, shown])
+    def _ahead(self, columns: str, found: list[int], place: tuple[int, int] | None, count: int) -> Cut:
+        """The page of the first `count` of these, which begins at this place."""
+        index, before = place or (None, 0)
+        shown, following = found[:count], None
+        if len(found) > count:
+            last = shown[-1]
+            again = shown.count(last) + (before if last == index else 0)
+            following = make_cursor(self.question.size, [last, again])
+        rows = self._rows(columns, shown, before if shown[:1] == [index] else 0)
+        return rows, following, BACK + make_cursor(self.question.size, [index, before]) if place else None
+
+    def _newest(self) -> list[int]:
+        """Those of the first page are among those that are counted: one walk is enough for both."""
+        if self.newest is None:
+            self.newest = self._walk(self.ranges, COUNT_MOST + 1)
+        return self.newest
+
+    def _walk(self, ranges: Sequence[Range], most: int, is_up: bool = False) -> list[int]:
+        return walking.walk(self.question, self.relation, self.condition, self.values, ranges, most, is_up)
+
+    def _of(self, index: int) -> int:
+        """How many rows the record has."""
+        sql = f"select count(*) as n from {self.relation} where {self.condition} and index = ?"  # noqa: S608
+        return int(self.question.rows(sql, [*self.values, index])[0]["n"])
+
+    def _rows(self, columns: str, indexes: list[int], before: int) -> list[dict[str, Any]]:
+        """The rows of these indexes, newest first; of the first record those behind its first `before`."""
+        if columns == "index" or not indexes:
+            return [{"index": index} for index in indexes]
+        found = self.question.rows(
+            f"select {columns} from {self.relation} where {self.condition} and index between ? and ? "  # noqa: S608
+            f"order by {order(self.relation)} limit {before + len(indexes)}",
+            [*self.values, indexes[-1], indexes[0]],
+        )
+        return found[before:]
 
 
 def keyset(

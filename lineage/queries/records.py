@@ -10,7 +10,7 @@ from lineage import errors, segments
 from lineage.access import Viewer
 from lineage.engine import Question
 from lineage.events import GROUPS
-from lineage.queries import paging
+from lineage.queries import paging, walking
 from lineage.queries.ask import (
     Answer,
     Window,
@@ -19,7 +19,6 @@ from lineage.queries.ask import (
     scoped,
     searched,
     shown,
-    total,
 )
 from lineage.queries.covering import coverage
 
@@ -50,12 +49,12 @@ def _list(viewer: Viewer, q: str, window: Window, limit: int | None, cursor: str
     condition, values = searched(viewer, q, window, by)
     with Question(as_of=as_of) as question:
         # One event may have more touches than a page holds: the cursor says how many of its last one were shown.
-        select = f"{columns} from {relation}"
-        items, following, previous = paging.records(question, select, condition, values, place, is_back, limited(limit))
+        listed = paging.Listed(question, relation, condition, values, walking.ranges(question, viewer, window))
+        items, following, previous = listed.page(columns, place, is_back, limited(limit))
         return Answer(
             [shown(item, viewer) for item in items] if by == "touch" else fetch(question, viewer, items),
             following,
-            total(question, relation, condition, values),
+            listed.total(),
             question.size,
             coverage(question, viewer, window),
             previous,

@@ -9,7 +9,7 @@ import msgspec
 from lineage import errors
 from lineage.access import Viewer
 from lineage.engine import Question
-from lineage.queries import paging
+from lineage.queries import paging, walking
 from lineage.queries.ask import (
     ACCESSES,
     REFUSED_COUNT,
@@ -104,12 +104,10 @@ def _statements(viewer: Viewer, subject: Subject, window: Window, limit: int | N
     mine, values = theirs(viewer, subject, window)
     condition = f"{mine} and {ACCESSES}"
     with Question(as_of=as_of) as question:
-        found, following, previous = paging.records(
-            question, "index from activity", condition, values, place, is_back, limited(limit)
-        )
-        whole = total(question, "activity", condition, values)
+        listed = paging.Listed(question, "activity", condition, values, walking.ranges(question, viewer, window))
+        found, following, previous = listed.page("index", place, is_back, limited(limit))
         rows = fetch(question, viewer, found)
-        return Answer(rows, following, whole, question.size, coverage(question, viewer, window), previous)
+        return Answer(rows, following, listed.total(), question.size, coverage(question, viewer, window), previous)
 
 
 def _grouped(viewer: Viewer, subject: Subject, by: By, window: Window, limit: int | None, cursor: str | None) -> Answer:

@@ -134,3 +134,10 @@ def test_where_nobody_told_of_gateways_or_claims_the_joins_have_the_same_shape_a
 def _reference(question: Question) -> tuple[Any, ...]:
     snap = question.snapshot
     return snap.identities, snap.context_roles, snap.conflicted
+
+
+def test_a_limit_holds_where_what_is_joined_is_empty(told: None) -> None:
+    with Question() as question:
+        assert question.snapshot.conflicted.num_rows == 0
+        rows = question.rows("select index from activity where index >= 0 and index < 100 order by index desc limit 3")
+    assert [row["index"] for row in rows] == [99, 98, 97]
