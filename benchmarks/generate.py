@@ -1,9 +1,10 @@
 """Fills a store with a made year: `bin/bench generate 1000000 --data DIR --shape lean`. Killed, it goes on where it was.
 
 500 people, 100 agents and 40 services work in 60 databases with 2,000 tables (benchmarks/_history.py). Every record goes
-through the ledger's own `append` (salts, groups, leaf, dedupe key, journal), the signer, the seal and the merge, without HTTP. Two
-processes: one makes and appends, one signs, seals and merges; what is not sealed is bounded. `lean` records disclose about 430
-bytes, `full` ones about 1,800 (statements of 80 to 4,000 bytes, images of 4 to 39 columns), each beside a leaf of about 430.
+through the ledger's own `append` (salts, groups, leaf, dedupe key, journal), the signer, the seal, the merge and the extracts,
+without HTTP. Two processes: one makes and appends, one does the rest; what is not sealed is bounded. `lean` records disclose
+about 430 bytes, `full` ones about 1,800 (statements of 80 to 4,000 bytes, images of 4 to 39 columns), each beside a leaf of
+about 430.
 Two runs with the same plan differ in salts alone. Without `--data` the store is thrown away.
 """
 
@@ -169,7 +170,7 @@ def fill(plan: Plan, data: Path) -> None:
     print(f"{made:,} appended, {done:,} sealed in {seconds:,.0f} s: {done / seconds:,.0f}/s\n")
     print("| stage | process | CPU us an event, without PostgreSQL's |")
     print("|---|---|---|")
-    counts = {"make": made, "append": made, "checkpoint": done, "seal": done, "merge": done}
+    counts = {"make": made, "append": made, "checkpoint": done, "seal": done, "merge": done, "extract": done}
     for name, count in counts.items():
         each = f"{stages.cpu.get(name, 0.0) * 1e6 / count:.1f}" if count else "–"
         print(f"| {name} | {1 if name in ('make', 'append') else 2} | {each} |")
@@ -252,8 +253,9 @@ def _entries(source_id: int, events: list[Any]) -> list[Any]:
 
 
 def tidy(stages: Stages, is_over: Callable[[], bool], say: Callable[[int], None] = lambda size: None) -> None:
-    """Signs and seals what comes, segments as large as they may be, until it is over and all is sealed and merged."""
+    """Signs and seals what comes, segments as large as they may be, until it is over and all is sealed, merged and extracted."""
     from lineage import checkpoints, keeper, locks, renewing, segments, tree
+    from lineage.extracts import making, merging
     from lineage.keyfiles import leaving
 
     tidied = time.monotonic()
@@ -270,6 +272,8 @@ def tidy(stages: Stages, is_over: Callable[[], bool], say: Callable[[int], None]
                 leaving.leave()
         with stages.of("merge"), locks.alone(locks.MERGE):
             done += bool(renewing.tend())
+        with stages.of("extract"), locks.alone(locks.EXTRACT):
+            done += bool(making.make() or merging.merge())
         say(size)
         if over and not done and segments.sealed_to() == tree.head():
             return

@@ -23,6 +23,7 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
 
 from lineage import errors, facts, heard, joining, reported, resolving, snapshots, statements, tagged
+from lineage.extracts import Extract, basis, opening, reading
 from lineage.listening import Heard, Listening
 from lineage.snapshots import Snapshot, State
 from lineage.tail import Tail
@@ -40,6 +41,7 @@ class _Process:
         self.lock = threading.Lock()
         self.database = _connect()
         self.joins = joining.Joins(self.database, _sealed)
+        self.opening = opening.Opening(self.database, self.joins)
         self.listening = Listening(_sealed)
         self.reported = reported.Reported(self.database, _sealed)
         self.store: str | None = None
@@ -55,12 +57,13 @@ class _Process:
         self.store, self.newest = store, None
         self.tail.forget()
         self.joins.forget()
+        self.opening.forget()
         self.listening.forget()
         statements.forget()
 
     def look_when_idle(self) -> None:
         if (
-            not (self.tail.parts or self.joins.remembers or self.listening.remembers)
+            not (self.tail.parts or self.joins.remembers or self.opening.newest or self.listening.remembers)
             or time.monotonic() - self.asked_at < IDLE_SECONDS
         ):
             return
@@ -162,9 +165,18 @@ def _read(here: _Process) -> Snapshot:
         else:
             reference = snapshots.reference(cursor)
         tags = before.tagged if before and old and old.tags == state.tags else tagged.places(cursor)
-    found = Snapshot(state.store, state.erased_at, state.size, sealed, *here.tail.tables(), *reference, tags)
+        if before and old and (old.extracts, old.reference) == (state.extracts, state.reference):
+            extracts = before.extracts
+        else:
+            extracts = _extracts(cursor, reference[1])
+    found = Snapshot(state.store, state.erased_at, state.size, sealed, *here.tail.tables(), *reference, tags, extracts)
     here.newest = state, found
     return found
+
+
+def _extracts(cursor: psycopg.Cursor[Any], roles: pa.Table) -> tuple[Extract, ...]:
+    cursor.execute(snapshots.EXTRACTS)
+    return reading.prefixes([reading.listed(*row) for row in cursor.fetchall()], basis.of(roles))
 
 
 def segment_root() -> Path:
@@ -180,14 +192,14 @@ def _sealed(folders: Sequence[str], name: str) -> str:
 class _Watch(threading.Thread):
     """Interrupts a cursor from the time limit on, again and again: an interrupt between two queries stops neither."""
 
-    def __init__(self, cursor: duckdb.DuckDBPyConnection) -> None:
+    def __init__(self, cursor: duckdb.DuckDBPyConnection, seconds: float) -> None:
         super().__init__(daemon=True)
-        self.cursor = cursor
+        self.cursor, self.seconds = cursor, seconds
         self.over = threading.Event()
         self.late = False
 
     def run(self) -> None:
-        wait = float(settings.QUERY_SECONDS)
+        wait = self.seconds
         while not self.over.wait(wait):
             self.late, wait = True, 0.1
             self.cursor.interrupt()
@@ -201,9 +213,13 @@ class Question:
     """One cursor over one snapshot, with the views of `lineage.joins`. Use as a context manager, in one thread.
 
     Without `joined` there is only what sources reported (`raw_events`, `raw_touches`): asked without a look at the whole log.
+    With `tables` there are also those that records are joined with, made of the whole log. It may take so many `seconds`.
     """
 
-    def __init__(self, snap: Snapshot | None = None, as_of: int | None = None, joined: bool = True) -> None:
+    def __init__(
+        self, snap: Snapshot | None = None, as_of: int | None = None, joined: bool = True, tables: bool = False,
+        seconds: float | None = None,
+    ) -> None:  # fmt: skip
         self.snapshot = snap or snapshot()
         self.size = min(as_of, self.snapshot.size) if as_of is not None else self.snapshot.size
         self.here = _here()
@@ -211,21 +227,27 @@ class Question:
         self.reported: reported.Views | None = None
         self.joined: joining.Joined | None = None
         self.heard: Heard | None = None
-        self.watch = _Watch(self.cursor)
+        self.opened: joining.Made | None = None
+        self.watch = _Watch(self.cursor, settings.QUERY_SECONDS if seconds is None else seconds)
         self.watch.start()
         try:
             with self._limits():
-                self._views(joined)
+                self._views(joined, tables)
         except BaseException:
             self.__exit__()
             raise
 
-    def _views(self, joined: bool) -> None:
+    def _views(self, joined: bool, tables: bool) -> None:
         self.reported = self.here.reported.take(self.cursor, self.snapshot, self.size)
         if joined:
             keep = self.size == self.snapshot.size
-            self.joined = self.here.joins.take(self.cursor, self.snapshot, self.size, keep)
-            self.cursor.execute(reported.enter(self.joined.name))
+            if not tables:
+                self.opened = self.here.opening.take(self.cursor, self.snapshot, self.size, keep)
+            if self.opened is not None:
+                self.here.opening.view(self.cursor, self.opened, self.size)
+            else:
+                self.joined = self.here.joins.take(self.cursor, self.snapshot, self.size, keep)
+                self.cursor.execute(reported.enter(self.joined.name))
             if self.snapshot.tagged.num_rows:
                 self.cursor.register("tagged", self.snapshot.tagged)
                 self.cursor.execute(resolving.TAGS)
@@ -253,6 +275,9 @@ class Question:
         if self.joined is not None:
             self.here.joins.give_back(self.joined)
             self.joined = None
+        if self.opened is not None:
+            self.here.opening.give_back(self.opened)
+            self.opened = None
         if self.reported is not None:
             self.here.reported.give_back(self.reported)
             self.reported = None

@@ -30,6 +30,7 @@ from lineage import (
     segments,
     tree,
 )
+from lineage.extracts import agreeing
 from lineage.keyfiles import checking
 
 PART = 20_000
@@ -49,7 +50,10 @@ def check() -> Iterator[str]:
     size = tree.head()
     yield from tree_faults(size, found)
     yield from _batches(size)
-    yield from _segments()
+    broken = list(_segments())
+    yield from broken
+    if not broken:
+        yield from agreeing.faults()
     yield from checking.uncovered()
     yield from _journal()
     yield from erasures.unsaid()

@@ -33,6 +33,7 @@ from lineage import (
     segments,
     witnesses,
 )
+from lineage.extracts import keeping, storing
 from lineage.findings import judging, telling
 from lineage.keyfiles import leaving
 
@@ -43,6 +44,7 @@ NIGHTLY_PACE_SECONDS = 60.0
 LEAVING_SECONDS = 10.0
 DROP_PACE_SECONDS = 60.0
 MERGE_PACE_SECONDS = 2.0
+EXTRACT_PACE_SECONDS = 1.0
 log = logging.getLogger("touchstone.keeper")
 
 
@@ -76,6 +78,8 @@ def rounds() -> list[Round]:
         Round("coverage", settings.COVERAGE_SECONDS, health.Watch(), apart=True),
         Round("tidy", TIDY_SECONDS, segments.drop_sealed_slots),
         Round(locks.MERGE, MERGE_PACE_SECONDS, renewing.tend, apart=True),
+        Round("drafts", math.inf, storing.sweep),
+        Round(locks.EXTRACT, EXTRACT_PACE_SECONDS, keeping.work, apart=True),
         Round("replaced", TIDY_SECONDS, segments.remove_replaced),
         Round("keys", LEAVING_SECONDS, leaving.leave, apart=True),
         Round("forgetting", FORGETTING_SECONDS, erasures.run_due),

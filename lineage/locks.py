@@ -11,6 +11,7 @@ from lineage import errors
 
 KEEPER = 7302
 MERGE = "merge"
+EXTRACT = "extract"
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ NAMES = ("events", "touches")
 
 def enter(schema: str) -> str:
     """SQL after which this schema is the present one, with these views beside it."""
-    return f"set search_path = '{schema},' || getvariable('reported');"
+    return f"set search_path = '{schema}' || coalesce(',' || getvariable('reported'), '');"
 
 
 Day = tuple[int, int, int]

@@ -54,12 +54,20 @@ def batches(path: Path, columns: list[str] | None = None) -> Iterator[pa.RecordB
 
 
 class Rows:
-    """The rows of a file whose `index` only grows, range after range."""
+    """The rows of a file, or of several one behind the other, whose `index` only grows, range after range."""
 
-    def __init__(self, path: Path) -> None:
-        self.schema: pa.Schema = pq.read_schema(path)
-        self._batches = batches(path)
+    def __init__(self, *paths: Path) -> None:
+        self.schema: pa.Schema = pq.read_schema(paths[0])
+        self._batches = (batch for path in paths for batch in batches(path))
         self._held: pa.RecordBatch | None = None
+
+    def reach(self) -> int | None:
+        """Up to before which index `below` needs to read nothing more; None at the end."""
+        while self._held is None or not self._held.num_rows:
+            self._held = next(self._batches, None)
+            if self._held is None:
+                return None
+        return int(self._held["index"][-1].as_py()) + 1
 
     def below(self, end: int) -> pa.Table:
         """Those not given yet with a smaller index."""

@@ -38,6 +38,8 @@ READ_MOST = 20_000
 MERGED = "m"
 """The end of the name of a folder that was merged."""
 KEYS = "keys.sorted"
+EXTRACT = "x"
+"""The end of the name of a folder of an extract."""
 
 
 class Folder:
@@ -108,6 +110,13 @@ def sync(path: Path) -> None:
 
 def storage() -> Folder:
     root = Path(settings.DATA_DIR) / "segments"
+    durable.folder(root)
+    return Folder(root)
+
+
+def extracts() -> Folder:
+    """Where extracts lie (docs/extracts.md)."""
+    root = Path(settings.DATA_DIR) / "extracts"
     durable.folder(root)
     return Folder(root)
 
@@ -294,7 +303,7 @@ def _known() -> set[str]:
 def remove_replaced() -> int:
     """Unlinks the folders that an erasure or a merge replaced, once their last possible reader is done; returns how many.
 
-    Call under the keeper's lock.
+    Of segments and of extracts. Call under the keeper's lock.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -304,7 +313,7 @@ def remove_replaced() -> int:
         )
         due = [row[0] for row in cursor.fetchall()]
         for folder in due:
-            storage().remove(folder)
+            (extracts() if folder.endswith(EXTRACT) else storage()).remove(folder)
         if due:
             cursor.execute("select ledger_note_removed(%s)", [due])
     return len(due)

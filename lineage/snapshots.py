@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lineage import facts, heard, projections
+from lineage.extracts import Extract
 
 OWN = "touchstone"
 JOINED = ("session", "query", "change")
@@ -26,6 +27,7 @@ def _rows(table: str, key: str = "id") -> str:
 
 STATE = f"""
 select size, ({ERASED_AT}), (select string_agg(folder || ' ' || xmin, ' ' order by first_index) from ledger_segment),
+       (select string_agg(folder, ' ' order by first_index) from ledger_extract),
        concat_ws('/', {_rows("lineage_identity")}, {_rows("lineage_source")}, (select count(*) from ledger_conflict)),
        concat_ws('/', {_rows("lineage_tag")}, {_rows("lineage_declaredcatalog", "database_id")}, {_rows("lineage_gatewaydatabase")})
 from ledger_head"""  # noqa: S608 - our own words
@@ -33,6 +35,8 @@ from ledger_head"""  # noqa: S608 - our own words
 SEGMENTS = """
 select folder, first_index, next_index, files -> 'facts' ->> 'projection', files -> 'heard' ->> 'projection'
 from ledger_segment order by first_index"""
+EXTRACTS = "select folder, first_index, next_index, basis, files::text from ledger_extract order by first_index"
+ROLES = pa.schema([(name, pa.string()) for name in ("environment", "datasource", "db_user")])
 FAR = dt.datetime(9999, 1, 1, tzinfo=dt.UTC)
 
 
@@ -43,6 +47,7 @@ class State(NamedTuple):
     size: int
     erased_at: dt.datetime | None
     segments: str | None
+    extracts: str | None
     reference: str
     tags: str
 
@@ -71,6 +76,8 @@ class Snapshot:
     context_roles: pa.Table
     conflicted: pa.Table
     tagged: pa.Table
+    extracts: tuple[Extract, ...] = ()
+    """Those that can be used, one after the other from the first record on."""
 
     @property
     def sealed_to(self) -> int:
@@ -99,7 +106,7 @@ def state(cursor: psycopg.Cursor[Any], store: str) -> State:
     """How the store is now; one statement, so of one moment."""
     # Asked before each question: it is planned once for a connection.
     cursor.execute(STATE, prepare=True)
-    size, *rest = cursor.fetchone() or (0, None, None, "", "")
+    size, *rest = cursor.fetchone() or (0, None, None, None, "", "")
     return State(store, size, *rest)
 
 
@@ -123,7 +130,7 @@ def reference(cursor: psycopg.Cursor[Any]) -> tuple[pa.Table, pa.Table, pa.Table
     identities = _table(cursor.fetchall(), schema)
     # Of revoked sources too: what was proved while the source was heard stays proved.
     cursor.execute("select distinct environment, datasource, unnest(context_roles) from lineage_source")
-    roles = _table(cursor.fetchall(), pa.schema([(n, pa.string()) for n in ("environment", "datasource", "db_user")]))
+    roles = _table(cursor.fetchall(), ROLES)
     cursor.execute(
         "select distinct b.first_index + c.of_ordinal from ledger_conflict c join ledger_batch b on b.batch = c.of_batch"
     )

@@ -23,6 +23,7 @@ from lineage.erasures.covering import covered
 from lineage.erasures.execution import records_of, seal_everything
 from lineage.erasures.requests import Erasure, one
 from lineage.events import Erased
+from lineage.extracts import storing
 
 TABLES = ("ledger_erasure", "ledger_quarantine", "ledger_hold", "ledger_retention")
 MARKED = ("ledger_key", "ledger_conflict")
@@ -50,8 +51,8 @@ def finish(number: int) -> bool:
     segments.drop_sealed_slots()
     if not _waited(erasure) or _old_folders(number) or in_journal(taken):
         return False
-    # A merge that began before writes the values into a draft, until it sees that its files were exchanged.
-    if not segments.sweep():
+    # What began before writes the values into a draft, until it sees that its files were exchanged.
+    if not segments.sweep() or not (erasure.rewritten or storing.sweep()):
         return False
     _forget_copies(erasure, taken)
     if not erasure.rewritten:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 Indexes = npt.NDArray[np.int64]
+RECORDS, OVERRIDES = "records.parquet", "overrides.parquet"
 
 
 class Cursor(Protocol):
@@ -21,6 +22,20 @@ class Cursor(Protocol):
     def execute(self, query: str, /) -> Any: ...
     def sql(self, query: str, /) -> Any: ...
     def register(self, name: str, table: object, /) -> Any: ...
+
+
+class Extract(NamedTuple):
+    """One row of the manifest. Together with those before it, it has what the log of size `following` says of the records below."""
+
+    folder: str
+    first: int
+    following: int
+    basis: str
+    files: dict[str, dict[str, Any]]
+
+    @property
+    def size(self) -> int:
+        return self.following - self.first
 
 
 class Making(NamedTuple):

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from lineage import facts, joins, proxied, resolving
+from lineage import facts, joins, proxied, reported, resolving
 from lineage.extracts import Cursor, Indexes, keys
 from lineage.extracts.postings import NOTHING, Hashes
 
@@ -164,7 +164,7 @@ class _Making:
         """Joins the facts so far as of the size, in a schema of their own, and makes the tables of it."""
         name, told = self.name, f"{self.name}.told"
         self.cursor.execute(f"""
-            create schema {name}_joined; set schema = '{name}_joined';
+            create schema {name}_joined; {reported.enter(f"{name}_joined")}
             create view facts as select * from {told} where index < {self.size};
             create view context_roles as from {self.roles};
         """)  # noqa: S608 - our own names and numbers
@@ -180,7 +180,7 @@ class _Making:
         """Leaves only what was made."""
         name = self.name
         self.cursor.execute(f"""
-            set schema = '{name}'; drop schema {name}_joined cascade;
+            {reported.enter(name)} drop schema {name}_joined cascade;
             drop view {name}.records; drop table {name}.told;
         """)
         for table in ("again", "tellers", "turned"):

@@ -33,7 +33,7 @@ def look(alive_since: dt.datetime, now: dt.datetime | None = None) -> int:
     """
     known = memory.read()
     index_from = known.index_to
-    with Question() as question:
+    with Question(tables=True) as question:
         one = Look(known, memory.feeds(), question, now or timezone.now(), alive_since)
         one.everything()
         known.index_to = question.size

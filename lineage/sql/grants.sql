@@ -32,7 +32,7 @@ grant update (record) on ledger_alarm to touchstone_web, touchstone_store;
 grant update (cleared_at, cleared_by, reason) on ledger_alarm to touchstone_store;
 revoke insert on ledger_checkpoint, ledger_tile, ledger_segment from touchstone_web;
 revoke insert on ledger_segment from touchstone_store;
-revoke insert on ledger_keys_left from touchstone_web, touchstone_store;
+revoke insert on ledger_keys_left, ledger_extract from touchstone_web, touchstone_store;
 revoke execute on function ledger_publish(bigint, bigint, text, jsonb, timestamptz, timestamptz),
     ledger_drop_sealed_slots(integer) from public, touchstone_web;
 grant execute on function ledger_publish(bigint, bigint, text, jsonb, timestamptz, timestamptz),
@@ -49,7 +49,9 @@ begin
         'ledger_leave_keys(integer, integer)', 'ledger_request_retention(bigint, timestamptz, bigint, bigint, bytea)', 'ledger_refuse_erasure(bigint)',
         'ledger_forget_contents(integer, bytea[])', 'ledger_forget_quarantine(bigint, bigint[])',
         'ledger_replace(bigint, jsonb, bigint)', 'ledger_note_removed(text[])', 'ledger_note_holders(bigint, text[])',
-        'ledger_note_rewritten(bigint)', 'ledger_finish_erasure(bigint)', 'ledger_merge(text[], text, jsonb)', 'ledger_renew(text[], text, jsonb)'] loop
+        'ledger_note_rewritten(bigint)', 'ledger_finish_erasure(bigint)', 'ledger_merge(text[], text, jsonb)', 'ledger_renew(text[], text, jsonb)',
+        'ledger_publish_extract(bigint, bigint, text, text, jsonb, timestamptz)', 'ledger_merge_extracts(text[], text, jsonb)',
+        'ledger_leave_extracts(bigint)'] loop
         execute format('revoke execute on function %s from public, touchstone_web', f);
         execute format('grant execute on function %s to touchstone_store', f);
     end loop;

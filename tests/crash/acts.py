@@ -39,7 +39,7 @@ from lineage import (
 from lineage.access import Viewer, viewer_of
 from lineage.keyfiles import leaving
 from lineage.models import Source, User
-from tests import merges
+from tests import extracts, merges
 from tests.crash.border import Border
 from tests.crash.looking import batch_of, look, signed_notes, signer_notes
 
@@ -55,7 +55,7 @@ def use(world: dict[str, Any]) -> None:
     settings.DATA_DIR = Path(world["data"])
     settings.CHECKPOINT_SECONDS, settings.SEAL_SECONDS, settings.SEAL_EVENTS = 0.0, 0, 1
     settings.KEY_SECONDS = 0
-    if world.get("chain") in ("erasing", "merging", "renewing"):
+    if world.get("chain") in ("erasing", "extracting", "merging", "renewing"):
         # Nobody reads here, so nobody is waited for.
         settings.GRACE_SECONDS = -settings.QUERY_SECONDS
     connection.settings_dict["NAME"] = world["database"]
@@ -146,6 +146,13 @@ def come_back() -> None:
             pass
 
 
+def extract() -> None:
+    """Everything sealed, and one extract of all of it."""
+    become("store")
+    extracts.everything()
+    extracts.merged()
+
+
 def leave() -> None:
     """The keys of what is sealed leave the database."""
     become("store")
@@ -195,6 +202,11 @@ def renewing_too(name: str, told: Told) -> Steps:
     return {**sealing(name, told), "renew": renew}
 
 
+def extracting(name: str, told: Told) -> Steps:
+    """From a batch to sealed files, and one extract of all of them."""
+    return {**sealing(name, told), "extract": extract}
+
+
 def erasing(name: str, told: Told) -> Steps:
     """From a batch to its erasure from merged files."""
     return {
@@ -209,7 +221,9 @@ def erasing(name: str, told: Told) -> Steps:
     }
 
 
-CHAINS = {"sealing": sealing, "merging": merging_too, "renewing": renewing_too, "erasing": erasing}
+CHAINS = {
+    "sealing": sealing, "merging": merging_too, "extracting": extracting, "renewing": renewing_too, "erasing": erasing,
+}  # fmt: skip
 
 
 # acts
@@ -366,6 +380,8 @@ def restart(world: dict[str, Any]) -> dict[str, Any]:
     if world["chain"] == "renewing":
         come_back()
     size, covered, sealed, alarm = keep()
+    if world["chain"] == "extracting":
+        extract()
     faults = [f"size {size}, signed {covered}, sealed {sealed}, alarm {alarm}"] if size != sealed or alarm else []
     return {"faults": faults + list(look(acknowledged, earlier, size))}
 

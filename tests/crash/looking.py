@@ -89,11 +89,13 @@ def left_over() -> Iterator[str]:
     data = Path(settings.DATA_DIR)
     with connection.cursor() as cursor:
         cursor.execute(
-            "select folder from ledger_segment union select folder from ledger_replaced where removed_at is null"
+            "select folder from ledger_segment union select folder from ledger_extract "
+            "union select folder from ledger_replaced where removed_at is null"
         )
         known = {row[0] for row in cursor.fetchall()}
-    strange = {path.name for path in (data / "segments").iterdir()} - known
-    yield from (f"The folder segments/{name} belongs to nothing." for name in strange)
+    for place in (data / "segments", segments.extracts().root):
+        strange = {path.name for path in place.iterdir()} - known
+        yield from (f"The folder {place.name}/{name} belongs to nothing." for name in strange)
     drafts = [path.name for path in (data / "keys").iterdir() if path.suffix not in (".key", ".pub")]
     yield from (f"The draft {name} lies in keys/." for name in drafts)
 

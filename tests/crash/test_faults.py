@@ -85,10 +85,18 @@ def test_a_fault_at_any_call_of_a_renewal_needs_no_repair(worlds: Worlds, usual:
     try_in_turn(worlds, worlds.base(12, "renewing"), usual)
 
 
-def try_in_turn(worlds: Worlds, base: dict[str, Any], usual: Calls, left_out: str = "") -> None:
-    """One kind of fault at each call that is not a usual one, but for those of a step that has a test of its own."""
+def test_a_fault_at_any_call_of_making_and_merging_extracts_needs_no_repair(worlds: Worlds, usual: Calls) -> None:
+    """The same of what only that does, where it changes anything."""
+    try_in_turn(worlds, worlds.base(12, "extracting"), usual, reads=False)
+
+
+def try_in_turn(worlds: Worlds, base: dict[str, Any], usual: Calls, left_out: str = "", reads: bool = True) -> None:
+    """One kind of fault at each call that is not a usual one, but for those of a step that has a test of its own.
+
+    With `reads` also at calls that change nothing.
+    """
     rest = without(counted(worlds, base), usual)
-    rest = {call: faults for call, faults in rest.items() if call.step != left_out}
+    rest = {call: here for call, here in rest.items() if call.step != left_out and (reads or here.changes)}
     turns = enumerate((call, here) for call, here in rest.items() if call.number <= here.changes)
     try_each(
         worlds, base, {call: Faults([kinds[turn % len(kinds)]], changes) for turn, (call, (kinds, changes)) in turns}

@@ -13,9 +13,10 @@ import pytest
 
 from lineage import access, checkpoints, engine, errors, fsck, ingest, joining, queries, reported, segments
 from lineage.engine import Question
+from lineage.extracts import OVERRIDES, storing
 from lineage.models import Identity, Source
 from lineage.queries import Subject, Window
-from tests import merges
+from tests import extracts, merges
 from tests.lineage import whole_log
 from tests.lineage.sources import test_teleport as teleport
 from tests.lineage.test_queries import ALL, Feed, emit
@@ -119,13 +120,21 @@ class Told:
         feed.statement("grant select on customers to omar", op="privilege", command="GRANT")
 
 
-def tables(size: int | None) -> dict[str, list[dict[str, Any]]]:
+class Unproxied(Told):
+    """The same without what a proxy of sessions says: with that, extracts are not used."""
+
+    def behind(self, sid: str, **more: Any) -> None: ...
+
+
+VIEWS = ("activity", "touches", "raw_events", "raw_touches")
+
+
+def tables(
+    size: int | None, views: tuple[str, ...] = (*VIEWS, "gateway_transactions", "gateway_sessions")
+) -> dict[str, Any]:
     """What every question is asked of."""
     with Question(as_of=size) as question:
-        return {
-            name: question.rows(f"select * from {name} order by all")
-            for name in ("activity", "touches", "gateway_transactions", "gateway_sessions", "raw_events", "raw_touches")
-        }
+        return {name: question.rows(f"select * from {name} order by all") for name in views}
 
 
 def whole(size: int) -> list[dict[str, Any]]:
@@ -240,6 +249,31 @@ def test_every_question_gets_the_same_answer_in_the_tail_sealed_half_and_half_an
         settled = engine._here().joins.settled
         assert (settled and settled.size) == (settled_to if least == 1 else None)
         engine._here().forget(None)
+    assert list(fsck.check()) == []
+
+
+def test_every_question_gets_the_same_answer_from_extracts_overridden_and_merged(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = Unproxied()
+    sizes = (told.cuts[-1], told.cuts[1] + 3)
+    expected, answers = {n: tables(n, VIEWS) for n in sizes}, asked()
+    checkpoints.checkpoint()
+    for part in range(4):
+        monkeypatch.setattr(segments, "SEGMENT_MOST", told.cuts[part] - segments.sealed_to())
+        assert segments.seal()
+        assert {n: tables(n, VIEWS) for n in sizes} == expected, part
+        assert extracts.everything() == 1
+        assert {n: tables(n, VIEWS) for n in sizes} == expected, part
+        now = asked() if part == 1 else answers
+        assert {name: now[name] == answer for name, answer in answers.items()} == dict.fromkeys(answers, True)
+    assert any(OVERRIDES in one.files for one in storing.manifest())
+    assert list(fsck.check()) == []
+    assert extracts.merged()
+    assert extracts.spans() == [(0, sizes[0])]
+    assert {n: tables(n, VIEWS) for n in sizes} == expected
+    with Question() as question:
+        assert question.opened is not None
     assert list(fsck.check()) == []
 
 

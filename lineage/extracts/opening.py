@@ -1,0 +1,156 @@
+"""What a process keeps open of extracts: for the newest state that was asked for, what they hold and what is newer, once.
+
+As `lineage.joining`, which answers where there are no extracts, or where too much is newer; the answers are the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from django.conf import settings
+
+from lineage import errors, facts, joining, joins, proxied, reported, resolving, snapshots
+from lineage.extracts import Extract, fresh, postings, reading
+from lineage.joining import Cursor, Made
+from lineage.snapshots import Snapshot
+
+NEAR = 100_000
+"""So many records may lie between what is extracted and what is asked of: those are joined, and held in memory."""
+NOTHING = "of_nothing"
+TABLES = ("identities", "conflicted")
+
+
+class Opening:
+    """The newest state of a process. `joins` are those of the same process."""
+
+    def __init__(self, database: Cursor, joins_: joining.Joins) -> None:
+        self.database, self.joins = database, joins_
+        self.making, self.lock = threading.Lock(), threading.Lock()
+        self.newest: Made | None = None
+        self.made = 0
+        self.proxied: tuple[Any, ...] = ()
+        self.has_nothing = False
+
+    def take(self, cursor: Cursor, snap: Snapshot, size: int, keep: bool) -> Made | None:
+        """Opens what answers a question of this size; None where extracts cannot. Raises QueryTooLong."""
+        every = nearest(snap.extracts, size)
+        if not every or not all(reading.folder(one.folder).exists() for one in every):
+            return None
+        told_to = min(size, snap.reported_to(size) + 1)
+        state = (snap.store, snap.erased_at, tuple(one.folder for one in every), told_to)
+        reference = (snap.identities, snap.conflicted)
+        if not self.making.acquire(timeout=settings.QUERY_SECONDS):
+            raise errors.QueryTooLong
+        try:
+            with self.lock:
+                found = self.newest if self.newest is not None and self.newest.holds(state, reference) else None
+                if found is not None:
+                    found.users += 1
+                    return found
+            if self._cannot(state) or len(reading.there(every)) < len(every):
+                return None
+            self.made += 1
+            opened = Made(f"opened_{self.made}", state, reference, users=1)
+            try:
+                self._make(cursor, opened, snap, every, told_to)
+            except fresh.Proxied:
+                self.proxied = state
+                return None
+            except (postings.Damaged, FileNotFoundError):
+                # The keeper makes them anew.
+                return None
+            if keep:
+                self._replace(opened)
+            return opened
+        finally:
+            self.making.release()
+
+    def view(self, cursor: Cursor, opened: Made, size: int) -> None:
+        """Makes the view `resolved` of a question of this size. What the store itself said last joins with nothing."""
+        told_to = opened.state[-1]
+        rest = ""
+        if told_to < size:
+            cursor.execute(f"create temp view own_records as select * from raw_events where index >= {told_to}")  # noqa: S608
+            self._nothing(cursor)
+            rest = f" union all from {NOTHING}.resolved"
+        cursor.execute(f"{reported.enter(opened.name)} create or replace temp view resolved as from opened{rest}")
+
+    def _nothing(self, cursor: Cursor) -> None:
+        """Tables of a log that tells nothing."""
+        with self.lock:
+            if not self.has_nothing:
+                cursor.register("no_facts", facts.SCHEMA.empty_table())
+                cursor.register("no_roles", snapshots.ROLES.empty_table())
+                cursor.execute(f"""
+                    create schema {NOTHING}; {reported.enter(NOTHING)}
+                    create table facts as from no_facts; create table context_roles as from no_roles;
+                    {joins.tables(True, True)} {proxied.NO_SESSIONS} {resolving.resolved(False, records="own_records")}
+                """)
+                self.has_nothing = True
+
+    def _cannot(self, state: tuple[Any, ...]) -> bool:
+        """Whether a proxy was found among the newer facts already, of which this state has no fewer."""
+        return bool(self.proxied) and self.proxied[:3] == state[:3] and self.proxied[3] <= state[3]
+
+    def _make(self, cursor: Cursor, opened: Made, snap: Snapshot, every: Sequence[Extract], told_to: int) -> None:
+        try:
+            cursor.execute(f"create schema {opened.name}; {reported.enter(opened.name)}")
+            for name, table in zip(TABLES, opened.reference, strict=True):
+                cursor.register(f"given_{name}", table)
+                cursor.execute(f"create table {name} as select * from given_{name}")  # noqa: S608 - our own names
+            told = newer(cursor, f"newer_{opened.name}", self.joins, snap, every, told_to)
+            cursor.execute(reported.enter(opened.name))
+            reading.stored(cursor, every, told.stale)
+            below = f" where index < {told_to}" if told_to < every[-1].following else ""
+            cursor.execute(f"create view opened as select * from stored{below} union all from {told.relation}")  # noqa: S608
+            cursor.execute("create or replace temp view resolved as from opened")
+            cursor.execute(joins.REPORTED + resolving.ACTIVITY)
+        except BaseException:
+            self._drop(opened)
+            raise
+
+    def give_back(self, opened: Made) -> None:
+        with self.lock:
+            opened.users -= 1
+            unused = opened.users == 0 and opened is not self.newest
+        if unused:
+            self._drop(opened)
+
+    def forget(self) -> None:
+        """As `joining.Joins.forget`."""
+        self._replace(None)
+
+    def _replace(self, fresh: Made | None) -> None:
+        with self.lock:
+            old, self.newest = self.newest, fresh
+            unused = old is not None and old.users == 0
+        if old is not None and unused:
+            self._drop(old)
+
+    def _drop(self, opened: Made) -> None:
+        with contextlib.closing(self.database.cursor()) as own:
+            own.execute(
+                f"drop schema if exists {opened.name} cascade; drop schema if exists newer_{opened.name} cascade"
+            )
+
+
+def newer(
+    cursor: Cursor, name: str, joins_: joining.Joins, snap: Snapshot, every: Sequence[Extract], size: int
+) -> fresh.Fresh:
+    """What the log of this size says that these extracts do not, in a new schema. Raises as `fresh.make`."""
+    with joins_.making:
+        joins_.bring(cursor, snap, max(size, every[-1].following if every else 0))
+    cursor.execute("drop view temp.facts")
+    cursor.register("given_context_roles", snap.context_roles)
+    return fresh.make(cursor, name, reading.state(every), size)
+
+
+def nearest(every: Sequence[Extract], size: int) -> Sequence[Extract]:
+    """The extracts, from the first on, that tell of the log nearest to this size; none where all are far from it."""
+    if not every:
+        return ()
+    count = min(range(len(every)), key=lambda number: abs(every[number].following - size)) + 1
+    return every[:count] if abs(every[count - 1].following - size) <= NEAR else ()
