@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lineage.access import Viewer
 from lineage.engine import Question
+from lineage.queries import walking
 from lineage.queries.ask import (
     COUNT_MOST,
     OWN,
@@ -31,7 +33,7 @@ FACETS = {
     "op": "op", "relation": "relation", "ticket": "ticket", "agent": "agent_name", "kind": "kind",
 }  # fmt: skip
 """The column of each field that a list can be narrowed by."""
-FACET_MOST = 100_000
+FACET_MOST = 10_000
 """Values are counted among the newest matches, up to so many."""
 FACET_ROWS = 10
 
@@ -58,25 +60,23 @@ def search_counts(
     """For each facet the ten most frequent values of what matches, with counts: of accesses by touch, else of records."""
     relation = "touches" if by in ("touch", "relation") else "activity"
     condition, values = searched(viewer, q, window, "touch" if relation == "touches" else "event")
-    listed = "relation" if relation == "touches" else "relations"
-    each = "matching" if relation == "touches" else "(select unnest(relations) as relation from matching)"
-    counted = " union all ".join(
-        f"(select '{field}' as field, {column} as name, count(*) as count from "  # noqa: S608 - our own columns
-        f"{each if field == 'relation' else 'matching'} where {column} is not null group by all "
-        f"order by 3 desc, 2 limit {FACET_ROWS})"
-        for field, column in FACETS.items()
-    )
-    columns = ", ".join(column for column in FACETS.values() if column != "relation")
+    several = relation == "activity"
+    columns = [column for field, column in FACETS.items() if field != "relation"]
     with Question(as_of=as_of) as question:
-        rows = question.rows(
-            f"with matching as materialized (select {columns}, {listed} from {relation} where {condition} "  # noqa: S608
-            f"order by index desc limit {FACET_MOST}) {counted}",
-            values,
-        )
-    found: dict[str, list[dict[str, Any]]] = {field: [] for field in FACETS}
-    for row in rows:
-        found[row["field"]].append({"name": row["name"], "count": row["count"]})
-    return found
+        some = walking.ranges(question, viewer, window)
+        among = ", ".join([*columns, "relations" if several else "relation"])
+        rows = walking.rows(question, among, relation, condition, values, some, FACET_MOST)
+    counts = {field: Counter(row[column] for row in rows) for field, column in FACETS.items() if field != "relation"}
+    counts["relation"] = Counter(
+        name for row in rows for name in ((row["relations"] or ()) if several else (row["relation"],))
+    )
+    return {field: _most_frequent(counts[field]) for field in FACETS}
+
+
+def _most_frequent(counts: Counter[str | None]) -> list[dict[str, Any]]:
+    named = [(name, count) for name, count in counts.items() if name is not None]
+    named.sort(key=lambda one: (-one[1], one[0]))
+    return [{"name": name, "count": count} for name, count in named[:FACET_ROWS]]
 
 
 def kinds_counted(viewer: Viewer, q: str, window: Window, as_of: int | None = None) -> dict[str, Total]:

@@ -98,7 +98,8 @@ class Listed:
         return self.newest
 
     def _walk(self, ranges: Sequence[Range], most: int, is_up: bool = False) -> list[int]:
-        return walking.walk(self.question, self.relation, self.condition, self.values, ranges, most, is_up)
+        rows = walking.rows(self.question, "index", self.relation, self.condition, self.values, ranges, most, is_up)
+        return [row["index"] for row in rows]
 
     def _of(self, index: int) -> int:
         """How many rows the record has."""
@@ -119,19 +120,27 @@ class Listed:
 
 def keyset(
     question: Question, inner: str, values: Sequence[Any], names: Sequence[str], place: Any, is_back: bool, count: int
-) -> Cut:
-    """One page of grouped rows, the greatest `last_index` first; `names` are further columns that make the order whole.
+) -> tuple[list[dict[str, Any]], str | None, str | None, Total]:
+    """One page of grouped rows, the greatest `last_index` first, with the cursors around it and how many there are in all.
 
-    `place` holds the values of one row, which is on neither side; None for the first page.
+    `names` are further columns that make the order whole; `place` holds the values of one row, which is on neither side; None for
+    the first page. Records are grouped once for both, page and total.
     """
     keys = ["-last_index", *names]
     beyond = f"({', '.join(keys)}) {'<' if is_back else '>'} ({', '.join('?' * len(keys))})" if place else "true"
     ordered = ", ".join(f"{key} desc" if is_back else key for key in keys)
     found = question.rows(
-        f"select * from ({inner}) where {beyond} order by {ordered} limit {count + 1}",  # noqa: S608 - our own columns
+        f"with grouped as materialized ({inner}), "  # noqa: S608 - our own columns
+        f"counted as (select count(*) as of_all from (select 1 from grouped limit {COUNT_MOST + 1})), "
+        f"page as (select * from grouped where {beyond} order by {ordered} limit {count + 1}) "
+        f"select * from counted left join page on true order by {ordered}",
         [*values, *(place or [])],
     )
-    more, rows = len(found) > count, found[:count]
+    total = found[0]["of_all"]
+    rows = [row for row in found if row["last_index"] is not None]
+    for row in rows:
+        del row["of_all"]
+    more, rows = len(rows) > count, rows[:count]
     if is_back:
         rows.reverse()
 
@@ -140,4 +149,4 @@ def keyset(
 
     following = at(rows[-1]) if rows and (more or is_back) else None
     previous = BACK + at(rows[0]) if rows and (more if is_back else place) else None
-    return rows, following, previous
+    return rows, following, previous, Total(min(total, COUNT_MOST), total <= COUNT_MOST)

@@ -25,7 +25,6 @@ from lineage.queries.ask import (
     limited,
     scoped,
     searched,
-    total,
 )
 from lineage.queries.covering import coverage
 
@@ -79,8 +78,7 @@ def sessions(
     as_of, place, is_back = paging.asked(cursor, tuple[Place])
     inner, values = session_rows(viewer, q, window, state=state)
     with Question(as_of=as_of) as question:
-        rows, following, previous = paging.keyset(question, inner, values, (), place, is_back, limited(limit))
-        whole = total(question, f"({inner})", "true", values)
+        rows, following, previous, whole = paging.keyset(question, inner, values, (), place, is_back, limited(limit))
         return Answer(rows, following, whole, question.size, coverage(question, viewer, window), previous)
 
 
@@ -141,8 +139,7 @@ def identities(
     as_of, place, is_back = paging.asked(cursor, tuple[Place])
     inner, values = identity_rows(viewer, q, window)
     with Question(as_of=as_of) as question:
-        rows, following, previous = paging.keyset(question, inner, values, (), place, is_back, limited(limit))
-        whole = total(question, f"({inner})", "true", values)
+        rows, following, previous, whole = paging.keyset(question, inner, values, (), place, is_back, limited(limit))
         return Answer(rows, following, whole, question.size, coverage(question, viewer, window), previous)
 
 

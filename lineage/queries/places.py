@@ -22,7 +22,6 @@ from lineage.queries.ask import (
     limited,
     scoped,
     searched,
-    total,
 )
 from lineage.queries.covering import coverage, source_rows
 from lineage.queries.holding import held
@@ -60,8 +59,7 @@ def relations(
     # One record may be the last of several tables: index, database and name order them wholly.
     names = ("datasource", "relation")
     with Question(as_of=as_of) as question:
-        rows, following, previous = paging.keyset(question, inner, values, names, place, is_back, limited(limit))
-        whole = total(question, f"({inner})", "true", values)
+        rows, following, previous, whole = paging.keyset(question, inner, values, names, place, is_back, limited(limit))
         return Answer(rows, following, whole, question.size, coverage(question, viewer, window), previous)
 
 

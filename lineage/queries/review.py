@@ -10,7 +10,7 @@ import msgspec
 from lineage.access import Viewer
 from lineage.engine import Question
 from lineage.queries import paging
-from lineage.queries.ask import OWN, STATEMENT_COUNT, Answer, Place, Total, Window, limited, scoped, searched, total
+from lineage.queries.ask import OWN, STATEMENT_COUNT, Answer, Place, Window, limited, scoped, searched
 from lineage.queries.covering import coverage
 
 CITED = f"""
@@ -50,8 +50,9 @@ def approvals(
             group by cited"""  # noqa: S608 - our own conditions
     given = [*scope_values, *values]
     with Question(as_of=as_of) as question:
-        rows, following, previous = paging.keyset(question, inner, given, ("ticket",), place, is_back, limited(limit))
-        whole = total(question, f"({inner})", "true", given) if following or previous else Total(len(rows), exact=True)
+        rows, following, previous, whole = paging.keyset(
+            question, inner, given, ("ticket",), place, is_back, limited(limit)
+        )
         items = [_approval(row) for row in rows]
         return Answer(items, following, whole, question.size, coverage(question, viewer, window), previous)
 

@@ -24,7 +24,6 @@ from lineage.queries.ask import (
     limited,
     one,
     scoped,
-    total,
 )
 from lineage.queries.covering import coverage
 
@@ -121,10 +120,9 @@ def _grouped(viewer: Viewer, subject: Subject, by: By, window: Window, limit: in
         coalesce(datasource, '') as place, relation as name, {"key" if by == "rows" else "''"} as row
         from touches where {mine} and relation is not null{keyed} group by {columns}"""  # noqa: S608
     with Question(as_of=as_of) as question:
-        rows, following, previous = paging.keyset(
+        rows, following, previous, whole = paging.keyset(
             question, inner, values, ("place", "name", "row"), place, is_back, limited(limit)
         )
         for row in rows:
             del row["place"], row["name"], row["row"]
-        whole = total(question, f"({inner})", "true", values)
         return Answer(rows, following, whole, question.size, coverage(question, viewer, window), previous)

@@ -76,22 +76,18 @@ def steps(some: Sequence[Range], is_up: bool = False) -> Iterator[Range]:
         yield part
 
 
-def walk(
-    question: Question, relation: str, condition: str, values: Sequence[Any], some: Sequence[Range], most: int,
+def rows(
+    question: Question, columns: str, relation: str, condition: str, values: Sequence[Any], some: Sequence[Range], most: int,
     is_up: bool = False,
-) -> list[int]:  # fmt: skip
-    """The indexes of the first `most` matching rows of `relation`, the newest first; upwards the oldest first.
-
-    An index is there as often as it has rows.
-    """
-    found: list[int] = []
+) -> list[dict[str, Any]]:  # fmt: skip
+    """The first `most` matching rows of `relation`, the newest first; upwards the oldest first."""
+    found: list[dict[str, Any]] = []
     for start, end in steps(some, is_up):
         if len(found) >= most:
             break
-        rows = question.rows(
-            f"select index from {relation} where {condition} and index >= ? and index < ? "  # noqa: S608 - our own condition
+        found += question.rows(
+            f"select {columns} from {relation} where {condition} and index >= ? and index < ? "  # noqa: S608 - our own condition
             f"order by index {'asc' if is_up else 'desc'} limit {most - len(found)}",
             [*values, start, end],
         )
-        found += [row["index"] for row in rows]
     return found

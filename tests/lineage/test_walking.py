@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lineage import checkpoints, queries, segments
 from lineage.access import Viewer
 from lineage.engine import Question
-from lineage.queries import Answer, Window, paging, walking
+from lineage.queries import Answer, Subject, Window, counts, paging, walking
 from lineage.queries.ask import make_cursor
 from tests import merges, story
 
@@ -99,3 +99,35 @@ def test_a_cursor_that_nobody_made_shows_no_more_than_the_list(told: None) -> No
         for back in ("", paging.BACK):
             answer = queries.touches(AUDITOR, cursor=back + make_cursor(12, place))
             assert all(row["index"] < 12 for row in answer.items)
+
+
+GROUPED: dict[str, Callable[..., Answer]] = {
+    "relations": queries.relations,
+    "tables touched": lambda viewer, **more: queries.touched(
+        viewer, Subject(identity=story.DANA["id"]), "tables", **more
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GROUPED)
+def test_every_page_of_grouped_rows_knows_how_many_there_are(told: None, name: str) -> None:
+    ask = GROUPED[name]
+    whole = ask(AUDITOR)
+    assert len(whole.items) == 3
+    pages = [ask(AUDITOR, limit=2)]
+    pages.append(ask(AUDITOR, limit=2, cursor=pages[0].next))
+    assert [row for page in pages for row in page.items] == whole.items
+    assert [page.total.value for page in [whole, *pages]] == [3, 3, 3]
+    assert ask(AUDITOR, limit=2, cursor=pages[1].previous).items == pages[0].items
+    beyond = ask(AUDITOR, cursor=make_cursor(15, [0, "z", "z"] + (["z"] if name != "relations" else [])))
+    assert (beyond.items, beyond.next, beyond.total.value) == ([], None, 3)
+
+
+def test_facets_count_the_newest_matches_alone(told: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert queries.search_counts(AUDITOR)["datasource"] == [{"name": "orders-prod", "count": 15}]
+    assert queries.search_counts(AUDITOR, by="touch")["relation"][0] == {"name": "public.t0", "count": 15}
+    monkeypatch.setattr(counts, "FACET_MOST", 7)
+    found = queries.search_counts(AUDITOR)
+    assert found["datasource"] == [{"name": "orders-prod", "count": 7}]
+    assert found["relation"] == [{"name": f"public.t{n}", "count": 7} for n in range(3)]
+    assert found["ticket"] == []
