@@ -227,7 +227,7 @@ class Question:
         self.reported: reported.Views | None = None
         self.joined: joining.Joined | None = None
         self.heard: Heard | None = None
-        self.opened: joining.Made | None = None
+        self.opened: opening.Opened | None = None
         self.watch = _Watch(self.cursor, settings.QUERY_SECONDS if seconds is None else seconds)
         self.watch.start()
         try:
@@ -244,7 +244,7 @@ class Question:
             if not tables:
                 self.opened = self.here.opening.take(self.cursor, self.snapshot, self.size, keep)
             if self.opened is not None:
-                self.here.opening.view(self.cursor, self.opened, self.size)
+                self.here.opening.enter(self.cursor, self.opened, self.size)
             else:
                 self.joined = self.here.joins.take(self.cursor, self.snapshot, self.size, keep)
                 self.cursor.execute(reported.enter(self.joined.name))

@@ -6,6 +6,7 @@ As `lineage.joining`, which answers where there are no extracts, or where too mu
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +17,14 @@ from lineage import errors, facts, joining, joins, proxied, reported, resolving,
 from lineage.extracts import Extract, fresh, postings, reading
 from lineage.joining import Cursor, Made
 from lineage.snapshots import Snapshot
+
+
+@dataclasses.dataclass(eq=False)
+class Opened(Made):
+    """The same of extracts. Of what the store itself said since, `own` has what lies below `own_to`."""
+
+    own_to: int = 0
+
 
 NEAR = 100_000
 """So many records may lie between what is extracted and what is asked of: those are joined, and held in memory."""
@@ -29,12 +38,12 @@ class Opening:
     def __init__(self, database: Cursor, joins_: joining.Joins) -> None:
         self.database, self.joins = database, joins_
         self.making, self.lock = threading.Lock(), threading.Lock()
-        self.newest: Made | None = None
+        self.newest: Opened | None = None
         self.made = 0
         self.proxied: tuple[Any, ...] = ()
         self.has_nothing = False
 
-    def take(self, cursor: Cursor, snap: Snapshot, size: int, keep: bool) -> Made | None:
+    def take(self, cursor: Cursor, snap: Snapshot, size: int, keep: bool) -> Opened | None:
         """Opens what answers a question of this size; None where extracts cannot. Raises QueryTooLong."""
         every = nearest(snap.extracts, size)
         if not every or not all(reading.folder(one.folder).exists() for one in every):
@@ -53,7 +62,7 @@ class Opening:
             if self._cannot(state) or len(reading.there(every)) < len(every):
                 return None
             self.made += 1
-            opened = Made(f"opened_{self.made}", state, reference, users=1)
+            opened = Opened(f"opened_{self.made}", state, reference, users=1, own_to=told_to)
             try:
                 self._make(cursor, opened, snap, every, told_to)
             except fresh.Proxied:
@@ -68,34 +77,34 @@ class Opening:
         finally:
             self.making.release()
 
-    def view(self, cursor: Cursor, opened: Made, size: int) -> None:
-        """Makes the view `resolved` of a question of this size. What the store itself said last joins with nothing."""
-        told_to = opened.state[-1]
-        rest = ""
-        if told_to < size:
-            cursor.execute(f"create temp view own_records as select * from raw_events where index >= {told_to}")  # noqa: S608
-            self._nothing(cursor)
-            rest = f" union all from {NOTHING}.resolved"
-        cursor.execute(f"{reported.enter(opened.name)} create or replace temp view resolved as from opened{rest}")
+    def enter(self, cursor: Cursor, opened: Opened, size: int) -> None:
+        """Makes these the views of a question of this size. What the store itself said last joins with nothing."""
+        with self.lock:
+            if opened.own_to < size:
+                self._nothing(cursor)
+                cursor.execute(f"set variable own_from = {opened.own_to}; {reported.enter(NOTHING)}")
+                cursor.execute(f"insert into {opened.name}.own from resolved")
+                opened.own_to = size
+        cursor.execute(reported.enter(opened.name))
 
     def _nothing(self, cursor: Cursor) -> None:
-        """Tables of a log that tells nothing."""
-        with self.lock:
-            if not self.has_nothing:
-                cursor.register("no_facts", facts.SCHEMA.empty_table())
-                cursor.register("no_roles", snapshots.ROLES.empty_table())
-                cursor.execute(f"""
-                    create schema {NOTHING}; {reported.enter(NOTHING)}
-                    create table facts as from no_facts; create table context_roles as from no_roles;
-                    {joins.tables(True, True)} {proxied.NO_SESSIONS} {resolving.resolved(False, records="own_records")}
-                """)
-                self.has_nothing = True
+        """The joins of a log that tells nothing."""
+        if not self.has_nothing:
+            cursor.register("no_facts", facts.SCHEMA.empty_table())
+            cursor.register("no_roles", snapshots.ROLES.empty_table())
+            cursor.execute(f"""
+                drop schema if exists {NOTHING} cascade; create schema {NOTHING}; {reported.enter(NOTHING)}
+                create table facts as from no_facts; create table context_roles as from no_roles;
+                create view own_records as select * from raw_events where index >= getvariable('own_from');
+                {joins.tables(True, True)} {proxied.NO_SESSIONS} {resolving.resolved(False, records="own_records")}
+            """)  # noqa: S608 - our own words
+            self.has_nothing = True
 
     def _cannot(self, state: tuple[Any, ...]) -> bool:
         """Whether a proxy was found among the newer facts already, of which this state has no fewer."""
         return bool(self.proxied) and self.proxied[:3] == state[:3] and self.proxied[3] <= state[3]
 
-    def _make(self, cursor: Cursor, opened: Made, snap: Snapshot, every: Sequence[Extract], told_to: int) -> None:
+    def _make(self, cursor: Cursor, opened: Opened, snap: Snapshot, every: Sequence[Extract], told_to: int) -> None:
         try:
             cursor.execute(f"create schema {opened.name}; {reported.enter(opened.name)}")
             for name, table in zip(TABLES, opened.reference, strict=True):
@@ -105,14 +114,17 @@ class Opening:
             cursor.execute(reported.enter(opened.name))
             reading.stored(cursor, every, told.stale)
             below = f" where index < {told_to}" if told_to < every[-1].following else ""
-            cursor.execute(f"create view opened as select * from stored{below} union all from {told.relation}")  # noqa: S608
-            cursor.execute("create or replace temp view resolved as from opened")
+            cursor.execute(f"""
+                create table own as from {told.relation} limit 0;
+                create view resolved as select * from stored{below} union all from {told.relation}
+                    union all select * from own where index < getvariable('log_size');
+            """)  # noqa: S608 - our own names
             cursor.execute(joins.REPORTED + resolving.ACTIVITY)
         except BaseException:
             self._drop(opened)
             raise
 
-    def give_back(self, opened: Made) -> None:
+    def give_back(self, opened: Opened) -> None:
         with self.lock:
             opened.users -= 1
             unused = opened.users == 0 and opened is not self.newest
@@ -123,14 +135,14 @@ class Opening:
         """As `joining.Joins.forget`."""
         self._replace(None)
 
-    def _replace(self, fresh: Made | None) -> None:
+    def _replace(self, fresh: Opened | None) -> None:
         with self.lock:
             old, self.newest = self.newest, fresh
             unused = old is not None and old.users == 0
         if old is not None and unused:
             self._drop(old)
 
-    def _drop(self, opened: Made) -> None:
+    def _drop(self, opened: Opened) -> None:
         with contextlib.closing(self.database.cursor()) as own:
             own.execute(
                 f"drop schema if exists {opened.name} cascade; drop schema if exists newer_{opened.name} cascade"
