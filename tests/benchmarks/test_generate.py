@@ -66,7 +66,7 @@ def test_a_history_that_was_cut_off_is_whole_once_it_was_resumed_and_every_chang
         pass
     generate.tidy(stages, lambda: True)
     assert tree.head() == segments.sealed_to() == PLAN.events
-    assert sorted(stages.cpu) == ["checkpoint", "merge", "seal"]
+    assert sorted(stages.cpu) == ["checkpoint", "extract", "merge", "seal"]
     assert [told(r.leaf, r.groups) for r in segments.records(range(PLAN.events))] == meant(PLAN)
     assert list(generate.appended(PLAN)) == []
     population = queries.population(AUDITOR, PLAN.until.replace(year=2025), PLAN.until)
