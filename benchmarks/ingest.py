@@ -34,7 +34,7 @@ from config import embedded
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django.setup()
 
-from lineage import entries, events, ingest, journal, ledger, models, notes, sources  # noqa: E402
+from lineage import entries, events, ingest, journal, ledger, models, notes, segments, sources  # noqa: E402
 
 EVENTS = {("small", 1): 6_000, ("small", 100): 40_000, ("small", 1_000): 120_000, ("full", 1_000): 30_000}
 ROUNDS = 3
@@ -123,28 +123,44 @@ def long(product: Product, shape: str, minutes: float) -> None:
         f"\n{machine()}; {minutes:g} minutes of {shape} events of {feed.event_bytes:,.0f} bytes in batches of 1,000\n"
     )
     print(
-        "| minute | events/s | unsealed | journal MB | web MB | keeper MB | PostgreSQL MB | answer p50 | p99 | put off |"
+        "| minute | events/s | unsigned | unsealed | unjudged | journal MB | batches MB | web MB | keeper MB | PostgreSQL MB "
+        "| answer p50 | p99 | put off |"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print("|" + "---|" * 13)
     step = 60 * min(1.0, minutes)
+    before, lags = charged(product), []
     for turn in range(max(1, round(minutes * 60 / step))):
         feed.name, feed.sent = b"long%04d" % turn, 0
         told = in_child(product, token, feed, CONNECTIONS[1_000], seconds=step)
         events, seconds, put_off = events + told["events"], seconds + told["seconds"], put_off + told["put_off"]
         waits += told["waits"]
+        lags.append(lag(product))
         print(
-            f"| {(turn + 1) * step / 60:g} | {told['events'] / told['seconds']:,.0f} | {unsealed(product):,} "
-            f"| {journal_bytes(product) / 1e6:,.0f} | {memory(product)} | {quantiles(told['waits'])} | {told['put_off']} |",
+            f"| {(turn + 1) * step / 60:g} | {told['events'] / told['seconds']:,.0f} | "
+            + " | ".join(f"{count:,}" for count in lags[-1])
+            + f" | {journal_bytes(product) / 1e6:,.0f} | {batch_bytes(product) / 1e6:,.1f} | {memory(product)} "
+            f"| {quantiles(told['waits'])} | {told['put_off']} |",
             flush=True,
         )
+    used = {part: (value - before.get(part, 0.0)) * 1e6 / events for part, value in charged(product).items()}
     started = time.perf_counter()
     wait_for(lambda: unsealed(product) < UNSEALED_MOST, 1_800, "the keeper seals what waits")
     rest = time.perf_counter() - started
     print(
         f"\n{events:,} events acknowledged in {seconds:,.0f} s ({events / seconds:,.0f}/s; {quantiles(waits)}), {put_off} batches put off; "
         f"signed and sealed but for the newest {UNSEALED_MOST:,} {rest:,.0f} s later: "
-        f"**{events / (seconds + rest):,.0f}/s with everything keeping up**."
+        f"**{events / (seconds + rest):,.0f}/s with everything keeping up**. "
+        f"CPU while they came: {', '.join(f'{part} {value:,.0f}' for part, value in used.items())} us an event; "
+        f"unsealed from the first minute to the last: {growth([unsealed for _, unsealed, _ in lags])}."
     )
+
+
+def growth(counts: list[int]) -> str:
+    """Whether what waits stayed as it was; what one seal takes is no growth."""
+    if len(counts) < 2:
+        return "too short to tell"
+    grown = counts[-1] - counts[0]
+    return f"grown by {grown:,}" if grown > segments.SEGMENT_MOST else f"flat ({counts[0]:,} and {counts[-1]:,})"
 
 
 def in_child(product: Product, token: str, feed: _feeding.Feed, connections: int, **amount: float) -> dict[str, Any]:
@@ -206,11 +222,29 @@ def unsealed(product: Product) -> int:
     return int(row[0]) if row else 0
 
 
-def journal_bytes(product: Product) -> int:
+def lag(product: Product) -> tuple[int, ...]:
+    """How many records no checkpoint covers, are not sealed, and were not looked at for findings."""
     with owner(product) as connection:
         row = connection.execute(
-            "select coalesce(sum(pg_total_relation_size(inhrelid)), 0) from pg_inherits "
-            "where inhparent = 'ledger_journal'::regclass"
+            "select size - (select coalesce(max(size), 0) from ledger_checkpoint), size - ledger_sealed_to(), "
+            "size - (select coalesce(max(judged_to), 0) from lineage_findingprogress) from ledger_head"
+        ).fetchone()
+    return tuple(map(int, row)) if row else (0, 0, 0)
+
+
+def journal_bytes(product: Product) -> int:
+    return _bytes(product, "select inhrelid from pg_inherits where inhparent = 'ledger_journal'::regclass")
+
+
+def batch_bytes(product: Product) -> int:
+    """Of the rows that stay for ever: one for each source in each transaction."""
+    return _bytes(product, "select 'ledger_batch'::regclass")
+
+
+def _bytes(product: Product, tables: str) -> int:
+    with owner(product) as connection:
+        row = connection.execute(
+            f"select coalesce(sum(pg_total_relation_size(named)), 0) from ({tables}) as t (named)"
         ).fetchone()
     return int(row[0]) if row else 0
 

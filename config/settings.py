@@ -42,6 +42,14 @@ def own_secret_key() -> str:
     return path.read_text()
 
 
+def backlog_for(memory_bytes: int, seal_events: int) -> int:
+    """How many records may wait to be sealed on a machine with so much memory.
+
+    Each process that answers questions holds them, at 2 KiB each: two of the web, keeper and worker together take a quarter.
+    """
+    return max(2 * seal_events, min(2_000_000, memory_bytes // (4 * 4 * 2048)))
+
+
 DEBUG = False
 SECRET_KEY = own_secret_key()
 ALLOWED_HOSTS = env.list("TOUCHSTONE_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
@@ -52,7 +60,9 @@ CHECKPOINT_SIGNER = env.str("TOUCHSTONE_CHECKPOINT_SIGNER", "").split()
 FSCK_HOURS = env.float("TOUCHSTONE_FSCK_HOURS", 24)
 SEAL_EVENTS = env.int("TOUCHSTONE_SEAL_EVENTS", 5_000)
 SEAL_SECONDS = env.int("TOUCHSTONE_SEAL_SECONDS", 300)
-BACKLOG_EVENTS = env.int("TOUCHSTONE_BACKLOG_EVENTS", 2_000_000)
+BACKLOG_EVENTS = env.int(
+    "TOUCHSTONE_BACKLOG_EVENTS", backlog_for(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), SEAL_EVENTS)
+)
 COVERAGE_SECONDS = env.float("TOUCHSTONE_COVERAGE_SECONDS", 60.0)
 COVERAGE_GRACE_SECONDS = env.float("TOUCHSTONE_COVERAGE_GRACE_SECONDS", 60.0)
 SILENCE_SECONDS = env.float("TOUCHSTONE_SILENCE_SECONDS", 180.0)

@@ -14,6 +14,7 @@ from django.test import Client, RequestFactory
 from django.utils import timezone
 
 from config import lanes
+from config.settings import backlog_for
 from lineage import access, backlog, checkpoints, errors, gathering, ingest, intake_api, journal, ledger, segments
 from lineage.events import Event
 from lineage.models import Source, SourceHealth
@@ -191,6 +192,12 @@ def test_a_right_that_a_source_is_given_holds_for_its_next_batch(source: Source)
         for (action,) in rows("select action from ledger_journal order by batch")
     ]
     assert flags == [True, False]
+
+
+def test_what_may_wait_to_be_sealed_follows_the_memory_of_the_machine() -> None:
+    assert backlog_for(2 << 30, 5_000) == 65_536
+    assert backlog_for(256 << 20, 5_000) == 10_000
+    assert backlog_for(1 << 40, 5_000) == 2_000_000
 
 
 def test_feeds_are_put_off_and_counted_while_too_much_is_unsealed_and_the_store_goes_on_recording(
