@@ -22,11 +22,10 @@ import pyarrow as pa
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
 
-from lineage import errors, facts, heard, joining, reported, resolving, snapshots, statements, tagged
+from lineage import errors, facts, heard, joining, reported, resolving, snapshots, statements, tagged, tail
 from lineage.extracts import Extract, basis, opening, reading
 from lineage.listening import Heard, Listening
 from lineage.snapshots import Snapshot, State
-from lineage.tail import Tail
 
 MEMORY, TEST_MEMORY = "1GB", "400MB"
 IDLE_SECONDS = 30.0
@@ -45,7 +44,7 @@ class _Process:
         self.listening = Listening(_sealed)
         self.reported = reported.Reported(self.database, _sealed)
         self.store: str | None = None
-        self.tail = Tail()
+        self.tail = tail.Tail()
         self.erased_at: dt.datetime | None = None
         self.newest: tuple[State, Snapshot] | None = None
         self.asked_at = time.monotonic()
@@ -118,13 +117,17 @@ def _here() -> _Process:
         return _process
 
 
-def snapshot() -> Snapshot:
-    """The present log as one consistent whole. Raises StoreUnavailable when PostgreSQL does not answer."""
+def snapshot(unsealed_most: int | None = None) -> Snapshot:
+    """The present log as one consistent whole. Raises StoreUnavailable when PostgreSQL does not answer.
+
+    Where more than `unsealed_most` records wait to be sealed it is of the log up to them, for who need not know the newest:
+    to project what waits costs as much as to seal it.
+    """
     here = _here()
     try:
         with here.lock:
             here.asked_at = time.monotonic()
-            return _known(here) or _read(here)
+            return _known(here) or _read(here, unsealed_most)
     except (psycopg.OperationalError, psycopg.InterfaceError, OperationalError, InterfaceError) as error:
         connection.close()
         raise errors.StoreUnavailable from error
@@ -147,7 +150,7 @@ def _known(here: _Process) -> Snapshot | None:
 
 
 @transaction.atomic()
-def _read(here: _Process) -> Snapshot:
+def _read(here: _Process, unsealed_most: int | None) -> Snapshot:
     connection.ensure_connection()
     with psycopg.Cursor(connection.connection) as cursor:
         if not connection.in_atomic_block or len(connection.savepoint_ids) == 0:
@@ -159,7 +162,10 @@ def _read(here: _Process) -> Snapshot:
         here.erased_at, here.address = state.erased_at, connection.get_connection_params()
         old, before = here.newest or (None, None)
         sealed = before.segments if before and old and old.segments == state.segments else snapshots.segments(cursor)
-        here.tail.look(cursor, sealed[-1].following if sealed else 0, state.size)
+        end = sealed[-1].following if sealed else 0
+        is_behind = unsealed_most is not None and state.size - end > unsealed_most
+        if not is_behind:
+            here.tail.look(cursor, end, state.size)
         if before and old and old.reference == state.reference:
             reference = before.identities, before.context_roles, before.conflicted
         else:
@@ -169,8 +175,10 @@ def _read(here: _Process) -> Snapshot:
             extracts = before.extracts
         else:
             extracts = _extracts(cursor, reference[1])
-    found = Snapshot(state.store, state.erased_at, state.size, sealed, *here.tail.tables(), *reference, tags, extracts)
-    here.newest = state, found
+    rest = sealed, *(tail.NOTHING if is_behind else here.tail.tables()), *reference, tags, extracts
+    found = Snapshot(state.store, state.erased_at, end if is_behind else state.size, *rest)
+    if not is_behind:
+        here.newest = state, found
     return found
 
 

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import logging
 import math
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -126,6 +127,8 @@ class _Sealing:
 
 def run() -> None:
     """For ever. A lost database is waited for."""
+    # As in a web worker: beside one busy thread the default makes each row that is read wait (docs/decisions/003).
+    sys.setswitchinterval(0.0005)
     every = rounds()
     for each in every:
         if each.apart:

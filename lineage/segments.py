@@ -127,6 +127,13 @@ def sealed_to() -> int:
         return int(cursor.fetchone()[0])
 
 
+def waiting() -> int:
+    """How many records are not sealed."""
+    with connection.cursor() as cursor:
+        cursor.execute("select size - ledger_sealed_to() from ledger_head")
+        return int(cursor.fetchone()[0])
+
+
 def seal(*, least: int = 1) -> int:
     """Seals what is under the last checkpoint, if `least` records wait; returns how many were sealed.
 

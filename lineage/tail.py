@@ -13,6 +13,7 @@ from lineage import projections
 READ_MOST = 2_000
 """Records that are held as rows and Python objects at one time."""
 PARTS_MOST = 64
+NOTHING = projections.EVENTS.empty_table(), projections.TOUCHES.empty_table()
 ROWS = (
     "select b.first_index + j.ordinal, j.leaf, j.actor, j.action, j.statement, j.change "
     "from ledger_batch b join ledger_journal j on j.slot = b.slot and j.batch = b.batch "

@@ -33,7 +33,7 @@ def make() -> tuple[int, int] | None:
 
 
 def _make_once() -> tuple[int, int] | None:
-    snap = engine.snapshot()
+    snap = engine.snapshot(unsealed_most=0)
     made_of = basis.of(snap.context_roles)
     usable = _usable(made_of)
     first = usable[-1].following if usable else 0

@@ -27,7 +27,7 @@ LOOK_SECONDS = 1.0
 
 def merge() -> tuple[int, int] | None:
     """Merges the neighbours that are due first; (first index, next index) of what became of them, None when none are due."""
-    snap = engine.snapshot()
+    snap = engine.snapshot(unsealed_most=0)
     every = reading.there(reading.prefixes(storing.manifest(), basis.of(snap.context_roles)))
     ends = merging.chosen([one.size for one in every])
     if ends is None:

@@ -11,10 +11,11 @@ import datetime as dt
 import time
 from typing import Any
 
+from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
-from lineage import ledger
+from lineage import engine, ledger
 from lineage.engine import Question
 from lineage.events import Custody, Event, format_time
 from lineage.finding_models import Finding, FindingProgress
@@ -74,7 +75,11 @@ def judge(now: dt.datetime | None = None, quiet_at: int = -1, again: bool = True
     moment = now or timezone.now()
     progress, _ = FindingProgress.objects.get_or_create(pk=1)
     rules = ruling.current()
-    with Question(joined=False) as question:
+    snap = engine.snapshot(unsealed_most=4 * settings.SEAL_EVENTS)
+    if snap.size < progress.judged_to:
+        # So much waits to be sealed that what lies behind it waits too.
+        return -1
+    with Question(snap, joined=False) as question:
         size = question.size
         fresh = question.rows(
             f"select count(*) as n from raw_events where index >= ? and {REAL}",  # noqa: S608 - our own words
@@ -102,10 +107,10 @@ def judge(now: dt.datetime | None = None, quiet_at: int = -1, again: bool = True
     high = min(size, max(progress.judged_to, low) + CHUNK)
     context = max(low - CHUNK, min(low, low if seen["context"] is None else seen["context"]))
     unsettled = high if seen["unsettled"] is None else min(seen["unsettled"], high)
-    with Question(as_of=high) as question:
+    with Question(snap, as_of=high) as question:
         rows = _found(question, rules, context, low, moment)
         lasting = _lasting(question, rules, low)
-    keep(rules, [*rows, *lasting[0]], low, lasting[1], (progress.judged_to, unsettled), moment)
+    keep(rules, [*rows, *lasting[0]], (low, high), lasting[1], (progress.judged_to, unsettled), moment)
     return size if unsettled == size else -1
 
 
@@ -125,10 +130,16 @@ def _lasting(question: Question, rules: Ruleset, low: int) -> tuple[list[Row], l
 
 
 def keep(
-    rules: Ruleset, rows: list[Row], low: int, lasting: list[Finding], progress: tuple[int, int], now: dt.datetime
+    rules: Ruleset,
+    rows: list[Row],
+    reach: tuple[int, int],
+    lasting: list[Finding],
+    progress: tuple[int, int],
+    now: dt.datetime,
 ) -> int:
     """Writes what is new, and ends what is explained; all of it or nothing. Returns how many findings are new.
 
+    `reach` is from which record to before which one was judged.
     Nothing is written when another keeper has been here since `progress[0]` was read.
     """
     with transaction.atomic():
@@ -137,19 +148,21 @@ def keep(
         known = {(f.rule, f.about): f for f in Finding.objects.filter(about__in=[row["about"] for row in rows])}
         fresh = [row for row in reversed(rows) if (row["rule"], row["about"]) not in known]
         _grow(rows, known)
-        _explain(rules, {(row["rule"], row["about"]) for row in rows}, low, lasting, now)
+        _explain(rules, {(row["rule"], row["about"]) for row in rows}, reach, lasting, now)
         numbers = _numbers(len(fresh))
+        told = [say(dict(row), rules) for row in fresh]
+        # From here on everybody who appends waits until this is committed.
         placed = (
             ledger.record_all([_record(n, row, rules, now) for n, row in zip(numbers, fresh, strict=True)])
             if fresh
             else []
         )
         made = [
-            _kept(number, say(row, rules), rules, place.index, now)
-            for number, row, place in zip(numbers, fresh, placed, strict=True)
+            _kept(number, row, rules, place.index, now)
+            for number, row, place in zip(numbers, told, placed, strict=True)
         ]
         Finding.objects.bulk_create(made)
-        telling.prepare(list(zip(made, fresh, strict=True)), rules, now)
+        telling.prepare(list(zip(made, told, strict=True)), rules, now)
     return len(made)
 
 
@@ -203,10 +216,16 @@ def _most(*counts: int | None) -> int | None:
     return max((count for count in counts if count is not None), default=None)
 
 
-def _explain(rules: Ruleset, holds: set[tuple[str, str]], low: int, lasting: list[Finding], now: dt.datetime) -> None:
-    """Open findings within the reach (or lasting ones) that the same rules do not find any more."""
-    within = Finding.objects.filter(state="open", first_index__gte=low, digest=rules.digest)
-    over = [f for f in [*within, *lasting] if (f.rule, f.about) not in holds and f.rule not in rules.off]
+def _explain(
+    rules: Ruleset, holds: set[tuple[str, str]], reach: tuple[int, int], lasting: list[Finding], now: dt.datetime
+) -> None:
+    """Open findings within the reach (or lasting ones) that the same rules do not find any more.
+
+    One that a look found in records behind the reach of this one still stands.
+    """
+    within = Finding.objects.filter(state="open", first_index__gte=reach[0], digest=rules.digest)
+    seen = [f for f in [*within, *lasting] if f.last_index < reach[1]]
+    over = [f for f in seen if (f.rule, f.about) not in holds and f.rule not in rules.off]
     if over:
         ledger.record_all(
             [

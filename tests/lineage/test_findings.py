@@ -9,7 +9,7 @@ import pytest
 import time_machine
 from django.test import Client
 
-from lineage import access, errors, ledger, queries, tagging
+from lineage import access, checkpoints, errors, ledger, queries, segments, tagging
 from lineage.access import Viewer
 from lineage.events import Decision, Event
 from lineage.finding_models import Finding, FindingProgress, FindingRules
@@ -273,6 +273,28 @@ def test_a_killed_judge_keeps_nothing_half_and_forgets_nothing(store: str, monke
     assert queries.events(ALL, "kind:custody source:touchstone").items == []
     judge()
     assert Finding.objects.count() == 1
+
+
+def test_while_much_waits_to_be_sealed_only_what_is_sealed_is_judged(
+    store: str, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = story.source()
+    story.send(desk, story.query("t1", at(8), story.OMAR, "truncate payments", "truncate"))
+    judge()
+    found = Finding.objects.get()
+    with monkeypatch.context() as behind:
+        behind.setattr(settings, "SEAL_EVENTS", 0)
+        judge()
+    checkpoints.checkpoint()
+    segments.seal()
+    story.send(desk, story.query("t2", at(9), story.DANA, "truncate salaries", "truncate"))
+    settings.SEAL_EVENTS = 0
+    judge()
+    assert list(Finding.objects.all()) == [found], "what waits is not looked at, and nothing found before is explained"
+    checkpoints.checkpoint()
+    segments.seal()
+    judge()
+    assert Finding.objects.filter(state="open").count() == 2
 
 
 def test_findings_whose_records_are_gone_stay_in_the_list_and_its_next_page(store: str, settings: Any) -> None:
