@@ -199,7 +199,7 @@ def _written(parts: Sequence[Segment]) -> tuple[str, dict[str, Any]]:
         for table, schema in SCHEMAS.items():
             path = draft / f"{table}.parquet"
             sources = [place.path(one.folder, table) for one in parts]
-            _concatenated(path, schema, sources, stands)
+            _concatenated(path, schema, sources, stands, sum(one.size for one in parts))
             files[table] = segments.described(path)
         files["facts"] = _facts(draft / "facts.parquet", parts)
         derivation.write_heard(draft / "heard.parquet", draft / "events.parquet")
@@ -265,8 +265,10 @@ def check_unchanged(one: Segment, tables: Iterable[str], stands: Callable[[], No
                 )
 
 
-def _concatenated(path: Path, schema: pa.Schema, sources: Sequence[Path], stands: Callable[[], None]) -> None:
-    with rowgroups.Writer(path, schema) as file:
+def _concatenated(
+    path: Path, schema: pa.Schema, sources: Sequence[Path], stands: Callable[[], None], records: int
+) -> None:
+    with rowgroups.Writer(path, schema, records) as file:
         for source in sources:
             for part in rowgroups.batches(source):
                 stands()

@@ -53,7 +53,8 @@ def derive(old: Path, draft: Path, indexes: range, look: Callable[[], None]) -> 
     stored = {table: Rows(old / f"{table}.parquet") for table in ("leaves", "disclosures")}
     with contextlib.ExitStack() as files:
         new = {
-            table: files.enter_context(Writer(draft / f"{table}.parquet", schema)) for table, schema in DERIVED.items()
+            table: files.enter_context(Writer(draft / f"{table}.parquet", schema, len(indexes)))
+            for table, schema in DERIVED.items()
         }
         for start in range(indexes.start, indexes.stop, STEP):
             look()
@@ -68,7 +69,7 @@ def _write(old: Path, draft: Path, indexes: range, taken: Taken, current: bool) 
     stored = {table: Rows(old / f"{table}.parquet") for table in ("leaves", *schemas)}
     with contextlib.ExitStack() as open_files:
         new = {
-            table: open_files.enter_context(Writer(draft / f"{table}.parquet", schema))
+            table: open_files.enter_context(Writer(draft / f"{table}.parquet", schema, len(indexes)))
             for table, schema in schemas.items()
         }
         for start in range(indexes.start, indexes.stop, STEP):

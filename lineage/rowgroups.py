@@ -26,11 +26,19 @@ WRITTEN = {
 """Columns of which hardly a value comes twice: as differences, without a dictionary (docs/decisions/016-differences-in-columns.md)."""
 
 
-def _written(schema: pa.Schema) -> dict[str, Any]:
+LARGE_RECORDS, LARGE_LEVEL = 800_000, 6
+"""The files of so many records are written anew twice more at most: they are compressed harder."""
+RANDOM = ("leaf", "fingerprint")
+"""Mostly hexadecimal digits of hashes: no smaller at a higher level."""
+
+
+def _written(schema: pa.Schema, is_large: bool = False) -> dict[str, Any]:
     """How the writer is to write these columns, and of which it is to state the least and the greatest value."""
     paths = [path for field in schema if field.name not in WRITTEN for path in _paths(field)]
+    levels = {path: LARGE_LEVEL for path in paths if path not in RANDOM}
     return {
         "compression": "zstd",
+        "compression_level": levels if is_large and levels else None,
         "write_statistics": [name for name in STATED if name in schema.names] or False,
         "use_dictionary": paths,
         "column_encoding": {name: WRITTEN[name] for name in schema.names if name in WRITTEN} or None,
@@ -85,12 +93,12 @@ class Rows:
 
 
 class Writer:
-    """One zstd Parquet file, durable when the block ends."""
+    """One zstd Parquet file, durable when the block ends; of a segment of so many records, where that is known."""
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
+    def __init__(self, path: Path, schema: pa.Schema, records: int = 0) -> None:
         self.schema, self.rows = schema, 0
         self._file = path.open("wb")
-        self._writer = pq.ParquetWriter(self._file, schema, **_written(schema))
+        self._writer = pq.ParquetWriter(self._file, schema, **_written(schema, records >= LARGE_RECORDS))
         self._held: list[pa.Table] = []
         self._rows = self._bytes = 0
 

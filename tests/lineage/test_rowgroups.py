@@ -6,12 +6,14 @@ import datetime as dt
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from benchmarks._history import Plan, chunk
 from lineage import facts, projections, records, rowgroups
 from lineage.rowgroups import Rows, Writer
 
@@ -50,6 +52,24 @@ def test_what_is_written_is_read_again_by_any_reader(name: str, data: st.DataObj
             file.add(part)
     assert pq.read_table(path).cast(schema).equals(table)
     assert file.rows == len(rows)
+
+
+@pytest.mark.parametrize("name", ["leaves", "disclosures", "events"])
+def test_the_files_of_large_segments_are_smaller_and_hold_the_same(name: str, tmp_path: Path) -> None:
+    schema = SCHEMAS[name]
+    words = [msgspec.json.encode(event).decode() for told in chunk(Plan(4_000), 0).values() for event in told]
+    said = {"disclosures": "value", "events": "statement"}.get(name, "leaf")
+    table = pa.Table.from_pylist(
+        [{"index": n, said: text if name == "events" else text.encode()} for n, text in enumerate(words)], schema=schema
+    )
+    sizes = []
+    for records_in_all in (0, rowgroups.LARGE_RECORDS):
+        path = tmp_path / f"{records_in_all}.parquet"
+        with Writer(path, schema, records_in_all) as file:
+            file.add(table)
+        sizes.append(path.stat().st_size)
+        assert pq.read_table(path).cast(schema).equals(table)
+    assert sizes[1] < sizes[0] or name == "leaves"
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
