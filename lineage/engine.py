@@ -23,7 +23,8 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
 
 from lineage import errors, facts, heard, joining, reported, resolving, snapshots, statements, tagged, tail
-from lineage.extracts import Extract, basis, opening, reading
+from lineage.extracts import Extract, Indexes, basis, narrowing, opening, reading
+from lineage.extracts.looking import Lookup
 from lineage.listening import Heard, Listening
 from lineage.snapshots import Snapshot, State
 
@@ -236,6 +237,7 @@ class Question:
         self.joined: joining.Joined | None = None
         self.heard: Heard | None = None
         self.opened: opening.Opened | None = None
+        self.looked: Lookup | None = None
         self.watch = _Watch(self.cursor, settings.QUERY_SECONDS if seconds is None else seconds)
         self.watch.start()
         try:
@@ -289,6 +291,23 @@ class Question:
         if self.reported is not None:
             self.here.reported.give_back(self.reported)
             self.reported = None
+
+    def look(self) -> Lookup | None:
+        """Look-ups by terms instead of questions to the whole log; None where there is nothing to look up in."""
+        if self.opened is not None and self.looked is None:
+            with self._limits():
+                self.looked = self.here.opening.look(self.cursor, self.opened, self.snapshot, self.size, self._limits)
+        return self.looked
+
+    @contextlib.contextmanager
+    def narrowed(self, look: Lookup, indexes: Indexes) -> Iterator[None]:
+        """Within it `activity` and `touches` have these records alone."""
+        with self._limits():
+            narrowing.begin(self.cursor, look, indexes, self.snapshot.identities, self.snapshot.conflicted)
+        try:
+            yield
+        finally:
+            narrowing.end(self.cursor)
 
     @contextlib.contextmanager
     def _limits(self) -> Iterator[None]:

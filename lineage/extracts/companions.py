@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from lineage.extracts import Making, keys
+from lineage.extracts import Making, keys, terms
 
 
 class Companion(NamedTuple):
@@ -20,4 +20,7 @@ class Companion(NamedTuple):
     merge: Callable[[Making], None]
 
 
-COMPANIONS: tuple[Companion, ...] = (Companion(keys.VERSION, (keys.FILE,), keys.write, keys.merge),)
+COMPANIONS: tuple[Companion, ...] = (
+    Companion(keys.VERSION, (keys.FILE,), keys.write, keys.merge),
+    Companion(terms.VERSION, terms.FILES, terms.write, terms.merge),
+)

@@ -14,16 +14,17 @@ from typing import Any
 from django.conf import settings
 
 from lineage import errors, facts, joining, joins, proxied, reported, resolving, snapshots
-from lineage.extracts import Extract, fresh, postings, reading
+from lineage.extracts import Extract, fresh, looking, postings, reading, seeing
 from lineage.joining import Cursor, Made
 from lineage.snapshots import Snapshot
 
 
 @dataclasses.dataclass(eq=False)
 class Opened(Made):
-    """The same of extracts. Of what the store itself said since, `own` has what lies below `own_to`."""
+    """The same of extracts. Of what the store itself said since, `own` has what lies below `own_to`. `told`: what it is made of."""
 
     own_to: int = 0
+    told: tuple[Sequence[Extract], fresh.Fresh] | None = None
 
 
 NEAR = 100_000
@@ -42,6 +43,7 @@ class Opening:
         self.made = 0
         self.proxied: tuple[Any, ...] = ()
         self.has_nothing = False
+        self.seeing = seeing.Seeing()
 
     def take(self, cursor: Cursor, snap: Snapshot, size: int, keep: bool) -> Opened | None:
         """Opens what answers a question of this size; None where extracts cannot. Raises QueryTooLong."""
@@ -87,6 +89,13 @@ class Opening:
                 opened.own_to = size
         cursor.execute(reported.enter(opened.name))
 
+    def look(
+        self, cursor: Cursor, opened: Opened, snap: Snapshot, size: int, limits: seeing.Limits
+    ) -> looking.Lookup | None:
+        """Look-ups in what is open, for one question of this size; None where a file is not what was written."""
+        asked = seeing.Asked(cursor, limits, snap, size, opened.state[-1])
+        return self.seeing.look(asked, opened.name, *opened.told) if opened.told else None
+
     def _nothing(self, cursor: Cursor) -> None:
         """The joins of a log that tells nothing."""
         if not self.has_nothing:
@@ -111,6 +120,7 @@ class Opening:
                 cursor.register(f"given_{name}", table)
                 cursor.execute(f"create table {name} as select * from given_{name}")  # noqa: S608 - our own names
             told = newer(cursor, f"newer_{opened.name}", self.joins, snap, every, told_to)
+            opened.told = every, told
             cursor.execute(reported.enter(opened.name))
             reading.stored(cursor, every, told.stale)
             below = f" where index < {told_to}" if told_to < every[-1].following else ""
@@ -134,6 +144,7 @@ class Opening:
     def forget(self) -> None:
         """As `joining.Joins.forget`."""
         self._replace(None)
+        self.seeing.forget()
 
     def _replace(self, fresh: Opened | None) -> None:
         with self.lock:

@@ -91,26 +91,38 @@ def _content(slices: Iterator[tuple[Hashes, Indexes]], least: int) -> Iterator[b
     yield FOOT.pack(MAGIC, sum(map(len, terms)), total, least)
 
 
+def content(hashes: Hashes, indexes: Indexes, order: Indexes | None = None) -> bytes:
+    """What `write` would write."""
+    found = _sorted(np.asarray(hashes, np.uint64), np.asarray(indexes, np.int64), order)
+    return b"".join(_content(iter([found]), int(indexes.min()) if len(indexes) else 0))
+
+
+def mapped(path: Path) -> mmap.mmap | bytes:
+    """The file's content, read as far as it is looked at."""
+    with path.open("rb") as file:
+        # An empty file cannot be mapped.
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if file.seek(0, 2) else b""
+
+
 class Postings:
     """One file, mapped for look-ups. Raises FileNotFoundError and Damaged. Nothing that it returns refers to the file."""
 
-    def __init__(self, path: Path) -> None:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            if size < FOOT.size:
-                raise Damaged(f"{path.name} is cut short.")
-            view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    def __init__(self, path: Path | None = None, content: bytes = b"") -> None:
+        """Of a file, or of the content that one would have."""
+        self.name = path.name if path else "A look-up in memory"
+        view = mapped(path) if path else content
+        size = len(view)
+        if size < FOOT.size:
+            raise Damaged(f"{self.name} is cut short.")
         magic, terms, self.total, self.least = FOOT.unpack_from(view, size - FOOT.size)
         at = (self.total * 4 + 7) // 8 * 8
         if magic != MAGIC or at + terms * 12 + 4 + FOOT.size != size:
-            view.close()
-            raise Damaged(f"{path.name} is not a file of postings.")
-        self.path = path
+            raise Damaged(f"{self.name} is not a file of postings.")
         self.offsets = np.frombuffer(view, "<u4", self.total, 0)
         self.hashes = np.frombuffer(view, "<u8", terms, at)
         self.starts = np.frombuffer(view, "<u4", terms + 1, at + terms * 8)
         if self.starts[0] != 0 or self.starts[-1] != self.total:
-            raise Damaged(f"{path.name} is not a file of postings.")
+            raise Damaged(f"{self.name} is not a file of postings.")
 
     def span(self, term: int) -> tuple[int, int]:
         """Where the postings of this hash begin and end; equal when there is none."""
@@ -120,7 +132,7 @@ class Postings:
             return 0, 0
         begin, end = int(self.starts[place]), int(self.starts[place + 1])
         if begin >= end:
-            raise Damaged(f"{self.path.name} has its terms in no order.")
+            raise Damaged(f"{self.name} has its terms in no order.")
         return begin, end
 
     def at(self, begin: int, end: int) -> Indexes:
@@ -139,12 +151,17 @@ class Postings:
 
     def find_all(self, terms: Hashes) -> Indexes:
         """The records that have any of these hashes, each once, ascending."""
-        wanted = np.unique(np.asarray(terms, np.uint64))
+        return np.unique(self._of(self._places(np.unique(np.asarray(terms, np.uint64)))))
+
+    def among(self, terms: Hashes) -> Hashes:
+        """Those of these hashes that some record has."""
+        return self.hashes[self._places(terms)].astype(np.uint64)
+
+    def _places(self, wanted: Hashes) -> NDArray[np.intp]:
         if not len(self.hashes):
-            return NOTHING
-        places = np.searchsorted(self.hashes, wanted)
-        places = np.minimum(places, len(self.hashes) - 1)
-        return np.unique(self._of(places[self.hashes[places] == wanted]))
+            return np.empty(0, np.intp)
+        places = np.minimum(np.searchsorted(self.hashes, wanted), len(self.hashes) - 1)
+        return np.asarray(places[self.hashes[places] == wanted], np.intp)
 
     def between(self, low: int, high: int) -> tuple[Hashes, Indexes]:
         """All pairs whose hash is at least `low` and below `high`, in the order of the file."""
@@ -153,14 +170,14 @@ class Postings:
         starts = self.starts[first : last + 1].astype(np.int64)
         lengths = starts[1:] - starts[:-1]
         if (lengths <= 0).any():
-            raise Damaged(f"{self.path.name} has its terms in no order.")
+            raise Damaged(f"{self.name} has its terms in no order.")
         return np.repeat(self.hashes[first:last], lengths), self.at(int(starts[0]), int(starts[-1]))
 
     def _of(self, places: NDArray[np.intp]) -> Indexes:
         starts = self.starts[places].astype(np.int64)
         lengths = self.starts[places + 1].astype(np.int64) - starts
         if (lengths <= 0).any():
-            raise Damaged(f"{self.path.name} has its terms in no order.")
+            raise Damaged(f"{self.name} has its terms in no order.")
         ends = np.cumsum(lengths)
         total = int(ends[-1]) if len(ends) else 0
         taken = np.repeat(starts - (ends - lengths), lengths) + np.arange(total)

@@ -11,6 +11,9 @@ import msgspec
 
 from lineage import errors, search
 from lineage.access import Viewer
+from lineage.acts import ACCESSES as ACCESSES
+from lineage.acts import SECOND as SECOND
+from lineage.acts import TWICE as TWICE
 from lineage.engine import Question
 from lineage.events import Kind
 
@@ -90,17 +93,6 @@ EVENT_COLUMNS = (
     "statement, redacted, statement_state, opaque, fingerprint, key, key_columns, diff, approval, decision, custody, "
     "correlation_id, session_phase, db_system"
 )
-
-SECOND = frozenset({"statement_log", "seen_by_gateway"})
-"""Flags of a server's log line about an act that another record tells of: one act is counted once."""
-
-TWICE = f"list_has_any(flags, [{', '.join(repr(flag) for flag in sorted(SECOND))}])"
-
-ACCESSES = (
-    f"kind in ('query', 'change') and not list_has_any(flags, ['claim', 'canary']) and not {TWICE} "
-    "and coalesce(op, '') not in ('snapshot', 'other') and emitted is null"
-)
-"""What counts as an access to data: not BEGIN or SET, not the statement that emits a context message, not a canary."""
 
 STATEMENT_COUNT = (
     "count(distinct coalesce(correlation_id, event_id)) filter (kind = 'query' and coalesce(op, '') <> 'other' "

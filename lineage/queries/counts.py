@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lineage.access import Viewer
+from lineage.acts import REAL
 from lineage.engine import Question
 from lineage.queries import walking
 from lineage.queries.ask import (
@@ -22,7 +23,7 @@ from lineage.queries.ask import (
 )
 from lineage.queries.covering import coverage
 from lineage.queries.people import identities, sessions
-from lineage.queries.places import REAL, relations
+from lineage.queries.places import relations
 from lineage.queries.records import events, touches
 
 LISTS = {"event": events, "touch": touches, "session": sessions, "identity": identities, "relation": relations}

@@ -11,6 +11,7 @@ import msgspec
 from lineage import errors
 from lineage.access import Viewer
 from lineage.engine import Question
+from lineage.queries import candidates, neighbours
 from lineage.queries.ask import Window, fetch, names, scoped, searched
 from lineage.queries.covering import coverage
 from lineage.queries.people import SESSION_COLUMNS, bare
@@ -37,42 +38,50 @@ def session(
     those from place `start` on that hold a record matching `q`, at most `limit`, each with its first `changes` changes and
     `changes_count`; `places` has all of them without texts and images. Raises NotFound.
     """
-    scope, values = scoped(viewer, Window())
+    shown = slice(start, start + limit if limit else None)
     with Question() as question:
-        head = question.rows(
-            f"select {SESSION_COLUMNS} from activity where session = ? and {scope} group by session",  # noqa: S608
-            [session_key, *values],
-        )
-        if not head:
-            raise errors.NotFound
-        rows = question.rows(
-            f"select {LIGHT} from activity where session = ? and {scope} and {REAL} "  # noqa: S608
-            f"order by occurred_at, index limit {RECORDS_MOST + 1}",
-            [session_key, *values],
-        )
-        once = [row for row in rows[:RECORDS_MOST] if "seen_by_gateway" not in row["flags"]]
-        places = _steps(once)
-        if q:
-            condition, more = searched(viewer, q, Window(), "event")
-            sql = f"select index from activity where session = ? and {condition}"  # noqa: S608
-            met = {row["index"] for row in question.rows(sql, [session_key, *more])}
-            chosen = [step for step in places if met & {*step["records"], *(c["index"] for c in step["changes"])}]
-        else:
-            chosen = places
+        with candidates.session(question, session_key):
+            found = _within(question, viewer, session_key, q, shown, changes)
+        around = _around(question, viewer, found["session"])
         told = coverage(question, viewer, Window())
-        return {
-            "session": head[0] | {"masked_types": _masked(once)},
-            "chain": chain(question, once, (scope, values)),
-            "steps": _whole(question, viewer, chosen[start : start + limit if limit else None], changes),
-            "places": places,
-            "found": len(chosen),
-            "is_cut": len(rows) > RECORDS_MOST,
-            "lines": len(_acts(rows)) - len(_acts(once)),
-            "performance": performance([step for step in places if step["kind"] == "query"]),
-            "around": _around(question, viewer, head[0]),
-            "as_of": question.size,
-            "coverage": told,
-        }
+        return found | {"around": around, "as_of": question.size, "coverage": told}
+
+
+def _within(
+    question: Question, viewer: Viewer, session_key: str, q: str, shown: slice, changes: int | None
+) -> dict[str, Any]:
+    """What the session's own records tell."""
+    scope, values = scoped(viewer, Window())
+    head = question.rows(
+        f"select {SESSION_COLUMNS} from activity where session = ? and {scope} group by session",  # noqa: S608
+        [session_key, *values],
+    )
+    if not head:
+        raise errors.NotFound
+    rows = question.rows(
+        f"select {LIGHT} from activity where session = ? and {scope} and {REAL} "  # noqa: S608
+        f"order by occurred_at, index limit {RECORDS_MOST + 1}",
+        [session_key, *values],
+    )
+    once = [row for row in rows[:RECORDS_MOST] if "seen_by_gateway" not in row["flags"]]
+    places = _steps(once)
+    if q:
+        condition, more = searched(viewer, q, Window(), "event")
+        sql = f"select index from activity where session = ? and {condition}"  # noqa: S608
+        met = {row["index"] for row in question.rows(sql, [session_key, *more])}
+        chosen = [step for step in places if met & {*step["records"], *(c["index"] for c in step["changes"])}]
+    else:
+        chosen = places
+    return {
+        "session": head[0] | {"masked_types": _masked(once)},
+        "chain": chain(question, once, (scope, values)),
+        "steps": _whole(question, viewer, chosen[shown], changes),
+        "places": places,
+        "found": len(chosen),
+        "is_cut": len(rows) > RECORDS_MOST,
+        "lines": len(_acts(rows)) - len(_acts(once)),
+        "performance": performance([step for step in places if step["kind"] == "query"]),
+    }
 
 
 def _acts(rows: Iterable[Mapping[str, Any]]) -> set[str]:
@@ -157,6 +166,10 @@ def performance(statements: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _around(question: Question, viewer: Viewer, head: Mapping[str, Any]) -> dict[str, Any]:
     """The sessions before and after this one: of the same identity, and of the same database."""
+    logins = question.snapshot.identities.to_pylist()
+    told = candidates.told(question, lambda look: neighbours.around(look, viewer, logins, head))
+    if told is not None:
+        return told
     scope, values = scoped(viewer, Window())
     here = "(started_at, session) {} (?, ?)"
     parts = ", ".join(

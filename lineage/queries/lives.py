@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lineage import errors
 from lineage.access import Viewer
+from lineage.acts import DONE, NOT_DONE, REAL
 from lineage.engine import Question
 from lineage.events import split_key
+from lineage.queries import candidates
 from lineage.queries.ask import Window, fetch, scoped
 from lineage.queries.covering import coverage
-from lineage.queries.places import REAL, key_columns, spellings
+from lineage.queries.places import key_columns, spellings
 
 ROW_MOST = 500
 NAMES_MOST = 8
@@ -21,9 +25,6 @@ ANOTHER_KEY = (
     "coalesce(list_bool_or(list_transform(pairs, lambda p: list_contains(?::varchar[], split_part(p, '=', 1)) "
     "and not list_contains(?::varchar[], p))), false)"
 )
-NOT_DONE = "verdict in ('blocked', 'error', 'pending')"
-"""What waits for a decision has not run: once it is let through, another record says so."""
-DONE = f"not {NOT_DONE}"
 
 
 class _Touches:
@@ -31,9 +32,19 @@ class _Touches:
 
     def __init__(self, question: Question, viewer: Viewer, datasource: str, relation: str, window: Window) -> None:
         scope, values = scoped(viewer, window)
-        self.question, self.viewer = question, viewer
+        self.question, self.viewer, self.window = question, viewer, window
         self.here = f"datasource = ? and list_contains(?, relation) and {scope} and {REAL}"
         self.values = [datasource, spellings(relation), *values]
+
+    @contextlib.contextmanager
+    def narrowed(self, key: str, columns: Sequence[str], pairs: Sequence[str]) -> Iterator[None]:
+        """Within it nothing else is asked than what can tell of this row, where look-ups know what that is."""
+        (datasource, relations), scope = self.values[:2], (self.viewer, self.window)
+        with candidates.narrowed(
+            self.question,
+            lambda look: candidates.Row(look, *scope, datasource, relations, ROW_MOST).found(key, columns, pairs),
+        ):
+            yield
 
     def ask(self, condition: str, more: list[Any]) -> list[dict[str, Any]]:
         """The newest events with such a touch; `conditioned` says whether it named a column's value."""
@@ -61,17 +72,18 @@ def row(viewer: Viewer, datasource: str, relation: str, key: str, window: Window
         exact_values: list[Any] = [pairs] if pairs else [] if columns else [key]
         other_values = [columns if pairs else [], pairs]
         at = _Touches(question, viewer, datasource, relation, window)
-        changed, earlier, names = _changed(at, key)
-        found = {
-            "changed": changed,
-            "earlier": earlier,
-            "read": at.ask(f"access = 'read' and {DONE} and {exact}", exact_values),
-            "could_have_read": at.ask(
-                f"access = 'read' and {DONE} and not {exact} and not {ANOTHER_KEY}", [*exact_values, *other_values]
-            ),
-            "uncertain": _uncertain(at, other_values),
-            "refused": at.ask(f"{NOT_DONE} and {exact}", exact_values),
-        }
+        with at.narrowed(key, columns, pairs):
+            changed, earlier, names = _changed(at, key)
+            found = {
+                "changed": changed,
+                "earlier": earlier,
+                "read": at.ask(f"access = 'read' and {DONE} and {exact}", exact_values),
+                "could_have_read": at.ask(
+                    f"access = 'read' and {DONE} and not {exact} and not {ANOTHER_KEY}", [*exact_values, *other_values]
+                ),
+                "uncertain": _uncertain(at, other_values),
+                "refused": at.ask(f"{NOT_DONE} and {exact}", exact_values),
+            }
         if not any(found.values()):
             raise errors.NotFound
         for event in found["could_have_read"]:
@@ -136,7 +148,7 @@ def _mark(at: _Touches, events: list[dict[str, Any]]) -> None:
     if events:
         indexes = ", ".join(str(int(event["index"])) for event in events)
         for one in at.question.rows(
-            f"select index, key from raw_touches where index in ({indexes}) and access = 'changed' and key is not null"  # noqa: S608
+            f"select index, key from touches where index in ({indexes}) and access = 'changed' and key is not null"  # noqa: S608
         ):
             keys.setdefault(one["index"], []).append(one["key"])
     for event in events:

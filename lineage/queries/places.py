@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lineage import errors
 from lineage.access import Viewer
+from lineage.acts import REAL
 from lineage.engine import Question
-from lineage.queries import paging, short
+from lineage.queries import candidates, paging, short
 from lineage.queries.ask import (
     ACCESSES,
     LIMIT_MOST,
     TIMES,
-    TWICE,
     Answer,
     Coverage,
     Place,
@@ -32,7 +33,6 @@ PEOPLE = (
     "who_id, any_value(who_name) as who_name, any_value(who_type) as who_type, any_value(on_behalf_of) as on_behalf_of, "
     f"{TIMES} as count, max(occurred_at) as last_at"
 )
-REAL = f"not list_has_any(flags, ['claim', 'canary']) and not {TWICE}"
 
 
 def relation_rows(viewer: Viewer, q: str, window: Window, now: dt.datetime | None = None) -> tuple[str, list[Any]]:
@@ -113,19 +113,31 @@ def spellings(relation: str) -> list[str]:
 
 def key_columns(question: Question, viewer: Viewer, datasource: str, relation: str) -> list[str]:
     """The primary key's columns in key order, from the newest state snapshot or the newest change; else empty."""
-    schema, _, name = relation.rpartition(".")
+    names = spellings(relation)
+    known = candidates.told(
+        question, lambda look: candidates.key_columns(look, viewer, datasource, names, lambda keys: _of(keys, relation))
+    )
+    if known is not None:
+        return known
     for snapshot in latest_states(question, viewer):
-        if snapshot["datasource"] == datasource:
-            for key in snapshot["state"].get("keys", ()):
-                if key["relation"] == name and key["schema"] == (schema or "public") and key.get("columns"):
-                    return list(key["columns"])
+        if snapshot["datasource"] == datasource and (found := _of(snapshot["state"].get("keys", ()), relation)):
+            return found
     scope, values = viewer.scope()
-    found = question.rows(
+    changed = question.rows(
         "select arg_max(key_columns, index) as columns from touches where datasource = ? and list_contains(?, relation) "  # noqa: S608
         f"and access = 'changed' and len(key_columns) > 0 and {scope}",
-        [datasource, spellings(relation), *values],
+        [datasource, names, *values],
     )
-    return list(found[0]["columns"] or [])
+    return list(changed[0]["columns"] or [])
+
+
+def _of(keys: Iterable[Mapping[str, Any]], relation: str) -> list[str]:
+    """The columns of the relation's key among those of a snapshot."""
+    schema, _, name = relation.rpartition(".")
+    for key in keys:
+        if key["relation"] == name and key["schema"] == (schema or "public") and key.get("columns"):
+            return list(key["columns"])
+    return []
 
 
 def column(

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
 import msgspec
+import numpy as np
 
-from lineage import errors
+from lineage import acts, errors
 from lineage.access import Viewer
 from lineage.engine import Question
-from lineage.queries import paging, walking
+from lineage.extracts import terms
+from lineage.extracts.looking import Lookup, Unable, Wanted, by_index, person
+from lineage.extracts.walking import Term
+from lineage.queries import candidates, paging, walking
 from lineage.queries.ask import (
     ACCESSES,
     REFUSED_COUNT,
     STATEMENT_COUNT,
     TIMES,
-    TWICE,
     WRITE_COUNT,
     Answer,
     Place,
+    Total,
     Window,
     fetch,
     limited,
@@ -28,7 +33,7 @@ from lineage.queries.ask import (
 from lineage.queries.covering import coverage
 
 By: TypeAlias = Literal["statements", "rows", "tables"]
-REAL = f"not list_has_any(flags, ['claim', 'canary']) and not {TWICE} and kind <> 'decision'"
+REAL = f"{acts.REAL} and kind <> 'decision'"
 
 
 class Subject(msgspec.Struct, frozen=True):
@@ -40,6 +45,12 @@ class Subject(msgspec.Struct, frozen=True):
     def condition(self) -> tuple[str, list[Any]]:
         """The condition on `activity` or `touches` that a record is theirs, with its parameter."""
         return ("agent_run = ?", [self.run]) if self.run is not None else ("who_id = ?", [self.identity])
+
+    def terms(self, question: Question, look: Lookup) -> list[Term]:
+        """What their records are found by."""
+        if self.run is not None:
+            return [by_index("run", self.run)]
+        return person(str(self.identity), question.snapshot.identities.to_pylist(), look.datasources())
 
     @property
     def name(self) -> str:
@@ -98,15 +109,54 @@ def touched(
     )  # fmt: skip
 
 
+Page = tuple[list[dict[str, Any]], str | None, str | None, Total]
+"""Rows, the cursors of the next and the previous page, and how many there are."""
+
+
+class _LookedUp(paging.Listed):
+    """The same list by look-ups: its walks go along what has one of the terms."""
+
+    def __init__(
+        self, question: Question, mine: tuple[str, list[Any]], look: Lookup, own: Sequence[Term], asked: Wanted
+    ) -> None:
+        super().__init__(question, "activity", *mine, [(0, question.size)])
+        self.look, self.terms, self.asked = look, own, asked
+
+    def _walk(self, ranges: Sequence[walking.Range], most: int, is_up: bool = False) -> list[int]:
+        if is_up:
+            raise Unable
+        found: list[int] = (
+            self.look.newest(self.terms, self.asked, most, upto=ranges[-1][1] - 1).tolist() if ranges else []
+        )
+        return found
+
+
 def _statements(viewer: Viewer, subject: Subject, window: Window, limit: int | None, cursor: str | None) -> Answer:
     as_of, place, is_back = paging.asked(cursor, paging.Boundary)
     mine, values = theirs(viewer, subject, window)
     condition = f"{mine} and {ACCESSES}"
     with Question(as_of=as_of) as question:
-        listed = paging.Listed(question, "activity", condition, values, walking.ranges(question, viewer, window))
-        found, following, previous = listed.page("index", place, is_back, limited(limit))
-        rows = fetch(question, viewer, found)
-        return Answer(rows, following, listed.total(), question.size, coverage(question, viewer, window), previous)
+
+        def of_all() -> Page:
+            listed = paging.Listed(question, "activity", condition, values, walking.ranges(question, viewer, window))
+            found, following, previous = listed.page("index", place, is_back, limited(limit))
+            return fetch(question, viewer, found), following, previous, listed.total()
+
+        def looked_up(look: Lookup) -> Page | None:
+            asked = candidates.wanted(viewer, window, terms.ACCESS, terms.DECISION)
+            if asked is None:
+                return None
+            listed = _LookedUp(question, (condition, values), look, subject.terms(question, look), asked)
+            found, following, previous = listed.page("index", place, is_back, limited(limit))
+            with question.narrowed(look, np.array([row["index"] for row in found], np.int64)):
+                known = question.rows(f"select index from activity where {condition}", values)  # noqa: S608
+                if len(known) < len(found):
+                    # Two terms with one hash.
+                    return None
+                return fetch(question, viewer, found), following, previous, listed.total()
+
+        rows, following, previous, whole = candidates.told(question, looked_up) or of_all()
+        return Answer(rows, following, whole, question.size, coverage(question, viewer, window), previous)
 
 
 def _grouped(viewer: Viewer, subject: Subject, by: By, window: Window, limit: int | None, cursor: str | None) -> Answer:

@@ -1,0 +1,268 @@
+"""Looks records up: which have a term, and what they hold, over all extracts and what is newer than they are.
+
+No DuckDB and no database here: `lineage.engine` says which extracts there are, and what is newer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from lineage.extracts import Cursor, Indexes, postings, terms, walking
+from lineage.extracts.beginnings import BEGUN, BY_INDEX, Begun
+from lineage.extracts.cards import NO_TIME, Cards, Directory, Place
+from lineage.extracts.postings import Postings
+from lineage.extracts.terms import BY_TIME, CARDS, Content
+from lineage.extracts.walking import Layer, Mask, Term
+
+Shapes = dict[tuple[str, str], set[str]]
+"""For a database and a relation the columns that accesses fix, joined."""
+CONTENT = msgspec.msgpack.Decoder(Content)
+
+
+class Filed:
+    """The files of one extract, mapped. Raises FileNotFoundError and Damaged."""
+
+    def __init__(self, folder: Path) -> None:
+        self.cards = Cards(folder / CARDS)
+        self.columns = self.cards.columns
+        self.places: list[Place] = self.cards.places
+        self.postings = {name: Postings(folder / name) for name in (BY_INDEX, BY_TIME, BEGUN)}
+        self.shapes = _by_table(terms.read_shapes(folder))
+
+    @functools.cached_property
+    def begun(self) -> Begun:
+        return Begun(self.postings[BEGUN])
+
+    def directory(self, indexes: Indexes) -> Directory:
+        return self.cards.directory(indexes)
+
+    def read(self, indexes: Indexes) -> dict[int, Content]:
+        """What those of these records hold that are here."""
+        return {index: CONTENT.decode(data) for index, data in self.cards.contents(indexes).items()}
+
+
+class Held:
+    """The same of records that are in no extract, by what is looked up; what they hold is asked for when it is needed.
+
+    `rows` and `touches` are SQL of their rows as of `resolved` and `raw_touches`.
+    """
+
+    def __init__(self, cursor: Cursor, rows: str, touches: str) -> None:
+        self.rows, self.touches = rows, touches
+        self._made(cursor, "")
+        self.columns = list(cursor.sql("from made limit 0").columns)
+        self.places, self.all = _directory(cursor)
+        self.postings = {
+            BY_INDEX: Postings(content=postings.content(*terms.pairs(cursor, terms.ACTORS))),
+            BY_TIME: Postings(content=self._by_time(*terms.pairs(cursor, terms.ROWS))),
+            BEGUN: Postings(content=postings.content(*terms.pairs(cursor, terms.SESSIONS))),
+        }
+        self.begun = Begun(self.postings[BEGUN])
+        self.shapes = _by_table(terms.shapes(cursor))
+
+    def _made(self, cursor: Cursor, condition: str) -> None:
+        for name, sql in (("made", self.rows), ("made_touches", self.touches)):
+            cursor.execute(f"create or replace temp view {name} as select * from ({sql}){condition}")  # noqa: S608
+
+    def _by_time(self, hashes: postings.Hashes, indexes: Indexes) -> bytes:
+        return postings.content(hashes, indexes, self.directory(indexes).times)
+
+    def directory(self, indexes: Indexes) -> Directory:
+        if not len(self.all.indexes):
+            return self.all
+        found = np.minimum(np.searchsorted(self.all.indexes, indexes), len(self.all.indexes) - 1)
+        return self.all.chosen(found[self.all.indexes[found] == indexes])
+
+    def read(self, cursor: Cursor, indexes: Indexes) -> dict[int, Content]:
+        """What those of these records hold that are here."""
+        some = self.directory(np.sort(indexes)).indexes
+        if not len(some):
+            return {}
+        self._made(cursor, f" where index in ({', '.join(map(str, some.tolist()))})")
+        return {card.record: CONTENT.decode(card.content) for card in terms.told(cursor.sql(terms.CONTENT))}
+
+
+def _directory(cursor: Cursor) -> tuple[list[Place], Directory]:
+    found = cursor.sql(terms.DIRECTORY).to_arrow_table()
+    numbers: dict[Place, int] = {}
+    places = zip(found["environment"].to_pylist(), found["datasource"].to_pylist(), strict=True)
+    columns = (
+        found["index"],
+        found["at"].fill_null(NO_TIME),
+        [numbers.setdefault(place, len(numbers)) for place in places],
+        found["marks"],
+    )
+    return list(numbers), Directory(*(np.asarray(column, np.int64) for column in columns))
+
+
+def _by_table(shapes: terms.Shapes) -> Shapes:
+    found: Shapes = {}
+    for datasource, relation, shape in shapes:
+        found.setdefault((datasource, relation), set()).add(shape)
+    return found
+
+
+Read = Callable[[Indexes], dict[int, Content]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """A layer as one question sees it: without the records that another has anew."""
+
+    of: Filed | Held
+    hidden: Indexes
+    read: Read
+
+    @property
+    def places(self) -> list[Place]:
+        return self.of.places
+
+    @property
+    def postings(self) -> Mapping[str, Postings]:
+        return self.of.postings
+
+    def directory(self, indexes: Indexes) -> Directory:
+        return self.of.directory(indexes)
+
+    def contents(self, indexes: Indexes) -> dict[int, Content]:
+        return self.read(indexes[~postings.among(indexes, self.hidden)])
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """What is asked of many records: marks that they have and have not, times (microseconds), and places."""
+
+    marked: int = 0
+    unmarked: int = 0
+    since: int | None = None
+    until: int | None = None
+    environments: frozenset[str] | None = None
+    datasources: frozenset[str] | None = None
+
+    def at(self, place: Place) -> bool:
+        return (self.environments is None or place[0] in self.environments) and (
+            self.datasources is None or place[1] in self.datasources
+        )
+
+    def mask(self, layer: Layer, size: int) -> Mask:
+        """The same as a condition on the directory of one layer, below a log size."""
+        allowed = np.array([self.at(place) for place in layer.places], bool)
+
+        def holds(there: Directory) -> NDArray[np.bool_]:
+            kept: NDArray[np.bool_] = (there.indexes < size) & (
+                (there.marks & (self.marked | self.unmarked)) == self.marked
+            )
+            if not allowed.all():
+                kept &= allowed[there.places]
+            if self.since is not None:
+                kept &= there.times >= self.since
+            if self.until is not None:
+                kept &= (there.times < self.until) & (there.times != NO_TIME)
+            return kept
+
+        return holds
+
+
+class Unable(Exception):
+    """Look-ups cannot tell, or not sooner than the whole log."""
+
+
+class Lookup:
+    """All layers, as of a log size, for one question: what it reads is kept as long."""
+
+    def __init__(self, layers: Sequence[Seen], size: int) -> None:
+        self.layers = [layer for layer in layers if layer.places]
+        self.size = size
+        self.read: dict[int, Content] = {}
+
+    def newest(self, some: Sequence[Term], wanted: Wanted, most: int, upto: int | None = None) -> Indexes:
+        """As `walking.newest`. Raises Unable, as the others do, where a file is damaged."""
+        return walking.newest(self.layers, some, lambda layer: wanted.mask(layer, self.size), most, upto)
+
+    def one_each(self, some: Sequence[Term], wanted: Wanted) -> dict[int, int]:
+        """As `walking.one_each`."""
+        return walking.one_each(self.layers, some, lambda layer: wanted.mask(layer, self.size))
+
+    def contents(self, indexes: Indexes) -> list[Content]:
+        """What these records hold, by index."""
+        asked = np.unique(indexes)
+        missing = np.array(
+            [index for index in asked.tolist() if index not in self.read and index < self.size], np.int64
+        )
+        for layer in self.layers if len(missing) else ():
+            self.read |= layer.contents(missing)
+        return [self.read[index] for index in asked.tolist() if index in self.read]
+
+    @property
+    def columns(self) -> list[str]:
+        return self.layers[0].of.columns if self.layers else []
+
+    def datasources(self) -> set[str | None]:
+        return {place[1] for layer in self.layers for place in layer.places}
+
+    def shapes(self, datasource: str, relations: Iterable[str]) -> set[tuple[str, str]]:
+        """Relation and shape of touches of these tables."""
+        return {
+            (relation, shape)
+            for layer in self.layers
+            for relation in relations
+            for shape in layer.of.shapes.get((datasource, relation), ())
+        }
+
+
+def by_time(kind: str, *parts: object) -> Term:
+    return Term(BY_TIME, postings.hash_of(kind, *parts))
+
+
+def by_index(kind: str, *parts: object) -> Term:
+    return Term(BY_INDEX, postings.hash_of(kind, *parts))
+
+
+Login = Mapping[str, str | dt.datetime | None]
+"""Whose login is whose, from when until when: a row of `Snapshot.identities`."""
+
+
+def person(who: str, logins: Sequence[Login], datasources: Iterable[str | None], before: str = "") -> list[Term]:
+    """The terms of records whose `who_id` this is: told, or through a login that was theirs at the time, or has that name.
+
+    `before` stands before the kinds of terms.
+    """
+    found = [by_index(f"{before}told", who)]
+    named = {(row["datasource"], row["db_user"]) for row in logins if row["person_id"] == who}
+    for datasource, login in named | {(datasource, who) for datasource in datasources}:
+        periods = [row for row in logins if (row["datasource"], row["db_user"]) == (datasource, login)]
+        spans = [_span(row) for row in periods if row["person_id"] == who]
+        if login == who:
+            spans += _between([_span(row) for row in periods])
+        found.append(dataclasses.replace(by_index(f"{before}login", datasource, login), spans=tuple(spans)))
+    return found
+
+
+def _span(row: Login) -> tuple[int, int]:
+    return microseconds(row["from_at"]), microseconds(row["to_at"])
+
+
+def _between(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The times that no span has."""
+    found, end = [], NO_TIME
+    for start, following in sorted(spans):
+        if start > end:
+            found.append((end, start))
+        end = max(end, following)
+    return [*found, (end, -NO_TIME - 1)]
+
+
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+
+def microseconds(moment: object) -> int:
+    if not isinstance(moment, dt.datetime):
+        raise TypeError("A moment was expected.")
+    return (moment - EPOCH) // dt.timedelta(microseconds=1)

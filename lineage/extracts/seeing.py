@@ -1,0 +1,105 @@
+"""What a process keeps open for look-ups: the files of extracts, mapped, and postings of what is newer than they are."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lineage.extracts import Cursor, Extract, Indexes, reading
+from lineage.extracts.fresh import Fresh
+from lineage.extracts.looking import Filed, Held, Lookup, Read, Seen
+from lineage.extracts.postings import NOTHING, Damaged
+from lineage.extracts.terms import Content
+from lineage.snapshots import Snapshot
+
+FEW = 64
+Limits = Callable[[], AbstractContextManager[None]]
+
+
+class Asked(NamedTuple):
+    """The question: its cursor, limits and size; up to `told_to` records are in extracts or newer, then the store's own come."""
+
+    cursor: Cursor
+    limits: Limits
+    snap: Snapshot
+    size: int
+    told_to: int
+
+
+class Seeing:
+    """Of one process. Files are immutable and their names never used again; all goes with an erasure."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.filed: dict[str, Filed] = {}
+        self.newer: tuple[str, Held] | None = None
+        self.hidden: tuple[str, list[Indexes]] | None = None
+
+    def forget(self) -> None:
+        """Lets go of every file and every value."""
+        self.filed, self.newer, self.hidden = {}, None, None
+
+    def look(self, asked: Asked, state: str, every: Sequence[Extract], told: Fresh) -> Lookup | None:
+        """Look-ups over these extracts and what is newer, which has the name `state`; None where a file is damaged."""
+        try:
+            with self.lock:
+                layers = self._files(asked, state, every, told)
+                if len(told.stale) or every[-1].following < asked.told_to:
+                    layers.append(_seen(asked, self._newer(asked, state, every, told)))
+        except (Damaged, FileNotFoundError):
+            # The keeper makes it anew; the whole log answers meanwhile.
+            return None
+        if not _is_silent(asked):
+            own = f"from {state}.own where index < {asked.size}"
+            layers.append(_seen(asked, Held(asked.cursor, own, f"from raw_touches where index >= {asked.told_to}")))
+        return Lookup(layers, asked.size)
+
+    def _files(self, asked: Asked, state: str, every: Sequence[Extract], told: Fresh) -> list[Seen]:
+        present = {one.folder for one in asked.snap.extracts}
+        self.filed = {name: file for name, file in self.filed.items() if name in present}
+        for one in every:
+            if one.folder not in self.filed:
+                self.filed[one.folder] = Filed(reading.folder(one.folder))
+        if self.hidden is None or self.hidden[0] != state:
+            self.hidden = state, [reading.together([told.stale, later]) for later in reading.dropped(every)]
+        files = [self.filed[one.folder] for one in every]
+        return [Seen(file, hidden, file.read) for file, hidden in zip(files, self.hidden[1], strict=True)]
+
+    def _newer(self, asked: Asked, state: str, every: Sequence[Extract], told: Fresh) -> Held:
+        if self.newer is None or self.newer[0] != state:
+            reached = min(every[-1].following, asked.told_to)
+            touches = f"select * from raw_touches where index >= {reached} and index < {asked.told_to}"  # noqa: S608 - as below
+            if len(told.stale):
+                again = f"select * from raw_touches where index < {reached}"  # noqa: S608 - our own names and numbers
+                few = f"{again} and index in ({', '.join(map(str, told.stale.tolist()))})"
+                many = f"from ({again}) semi join (select index from {told.relation}) using (index)"  # noqa: S608
+                touches += f" union all ({few if len(told.stale) <= FEW else many})"
+            self.newer = state, Held(asked.cursor, f"from {told.relation}", touches)
+        return self.newer[1]
+
+
+def _seen(asked: Asked, held: Held) -> Seen:
+    def read(indexes: Indexes) -> dict[int, Content]:
+        with asked.limits():
+            return held.read(asked.cursor, indexes)
+
+    reads: Read = read
+    return Seen(held, NOTHING, reads)
+
+
+def _is_silent(asked: Asked) -> bool:
+    """Whether what the store itself said last has nothing that anybody looks up."""
+    if asked.told_to >= asked.size:
+        return True
+    events, touches = asked.snap.events, asked.snap.touches
+    own = events.filter(pc.greater_equal(events["index"], asked.told_to))
+    named = ("session_id", "db_session_id", "ticket", "approval_request", "agent_run", "state")
+    is_silent = all(own[name].null_count == own.num_rows for name in named)
+    if touches.num_rows:
+        is_silent = is_silent and not pc.any(pc.greater_equal(touches["index"], pa.scalar(asked.told_to))).as_py()
+    return is_silent

@@ -1,0 +1,168 @@
+"""Which terms a record is found by, and what a card holds: SQL over the records of an extract and their touches.
+
+`made` and `made_touches` are the relations that it is asked of (`lineage.extracts.Making`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from lineage import acts, durable, projections
+from lineage.extracts import Cursor, Indexes, Making, beginnings, cards, postings
+from lineage.extracts.beginnings import BEGUN, BY_INDEX
+from lineage.extracts.cards import Card
+from lineage.extracts.postings import Hashes, hash_sql
+
+CARDS, BY_TIME, SHAPES = "cards.bin", "rows.post", "shapes.json"
+FILES = (CARDS, BY_INDEX, BY_TIME, BEGUN, SHAPES)
+VERSION = "1"
+"""Raise it with every change of what is written."""
+BATCH = 5_000
+APART = "\x1e"
+
+ACTED = "kind in ('session', 'query', 'change')"
+ACCESS, REAL, DONE, NOT_DONE, DECISION, ACT = (1 << n for n in range(6))
+MARKS = {
+    ACCESS: acts.ACCESSES, REAL: acts.REAL, DONE: acts.DONE, NOT_DONE: acts.NOT_DONE, DECISION: "kind = 'decision'", ACT: ACTED,
+}  # fmt: skip
+"""What is asked of many records at a time; a condition that is null does not hold."""
+MARKED = " + ".join(f"case when {condition} then {mark} else 0 end" for mark, condition in MARKS.items())
+
+TOUCHED = tuple(name for name in projections.TOUCHES.names if name not in ("index", "occurred_at"))
+FIXED = "list_sort(list_distinct(list_transform(pairs, lambda p: split_part(p, '=', 1))))"
+SHAPE = f"coalesce(array_to_string({FIXED}, '{APART}'), '')"
+"""The columns that a touch's conditions fix."""
+STATES = (
+    "kind = 'state' and state is not null and not list_contains(flags, 'unauthorised_assertion') "
+    "and coalesce(json_extract_string(state, '$.mode'), 'snapshot') = 'snapshot'"
+)
+"""Complete snapshots of a database's catalogs."""
+HERE = "datasource is not null and relation is not null"
+
+BEGINNINGS = f"""
+select {hash_sql("begin", "datasource")} as term, {{first}} as index from acted group by environment, datasource, session
+union all select {hash_sql("begin told", "told_id")}, {{first}} from acted where told_id is not null
+group by environment, datasource, told_id, session
+union all select {hash_sql("begin login", "datasource", "db_user")}, {{first}} from acted where told_id is null and db_user is not null
+group by environment, datasource, db_user, session
+""".format(first="arg_min(index, (occurred_at, index))")  # noqa: S608 - our own columns, as below
+"""The first record of each session here, for its database, and for each who acted in it."""
+ACTORS = f"""
+with acted as (select * from made where session is not null and {ACTED})
+{BEGINNINGS} union all
+select {hash_sql("told", "told_id")} as term, index from made where told_id is not null
+union all select {hash_sql("login", "datasource", "db_user")}, index from made where told_id is null and db_user is not null
+union all select {hash_sql("run", "agent_run")}, index from made where agent_run is not null
+union all select {hash_sql("keyed", "datasource", "relation")}, index
+from made_touches where {HERE} and access = 'changed' and len(key_columns) > 0
+"""  # noqa: S608 - our own columns
+ROWS = f"""
+with touched as not materialized (
+    select t.index, t.datasource, t.relation, t.key, t.access, t.pairs, t.key_columns, m.transaction_id, {acts.NOT_DONE} as refused
+    from made_touches t join made m using (index) where t.datasource is not null and t.relation is not null)
+select {hash_sql("session", "session")} as term, index from made where session is not null
+union all select {hash_sql("leave", "asked")}, index
+from (select index, unnest([ticket, approval_request]) as asked from made where kind = 'decision') where asked is not null
+union all select {hash_sql("state", "datasource")}, index from made where {STATES}
+union all select {hash_sql("row", "datasource", "relation", "access", "key")}, index
+from touched where key is not null and access in ('changed', 'read')
+union all select {hash_sql("keyless", "datasource", "relation")}, index from touched where access = 'changed' and key is null
+union all select {hash_sql("captured", "datasource", "relation", "transaction_id")}, index
+from touched where access = 'changed' and transaction_id is not null
+union all select {hash_sql("pair", "datasource", "relation", "access", "pair")}, index
+from (select index, datasource, relation, access, unnest(pairs) as pair from touched where access in ('read', 'wrote'))
+union all select {hash_sql("shape", "datasource", "relation", "access", SHAPE)}, index
+from touched where access in ('read', 'wrote')
+union all select {hash_sql("refused", "datasource", "relation", "met")}, index
+from (select index, datasource, relation, unnest(list_append(pairs, key)) as met from touched where refused) where met is not null
+"""  # noqa: S608 - our own columns
+SESSIONS = f"""
+with acted as (select * from made where session is not null and {ACTED})
+select {hash_sql("session", "session")} as term, index from made semi join ({BEGINNINGS}) b using (index)
+"""  # noqa: S608 - our own columns
+SHAPED = f"select distinct datasource, relation, {SHAPE} as shape from made_touches where {HERE} and access in ('read', 'wrote')"  # noqa: S608
+TIMES = ("occurred_at", "received_at")
+CONTENT = f"""
+select m.* replace ({", ".join(f"epoch_us({name}) as {name}" for name in TIMES)}), t.touches, {MARKED} as marks
+from made m left join (
+    select index, list(struct_pack({", ".join(f"{name} := {name}" for name in TOUCHED)})) as touches from made_touches group by index
+) t using (index) order by m.index
+"""  # noqa: S608 - our own columns
+
+DIRECTORY = f"""
+select index, epoch_us(occurred_at) as at, environment, datasource, {MARKED} as marks from made order by index
+"""  # noqa: S608 - our own columns
+ASKED = {BY_INDEX: ACTORS, BY_TIME: ROWS, BEGUN: SESSIONS}
+
+Shapes = set[tuple[str, str, str]]
+"""Database, relation, and the columns that conditions of some touch of it fix, joined."""
+Content = tuple[list[Any], list[list[Any]]]
+"""The columns of a record, and its touches with the columns `TOUCHED`; times in microseconds."""
+
+
+def write(making: Making) -> None:
+    """The companions of an extract that is made anew."""
+    folder = making.folder
+    answer = making.cursor.sql(CONTENT)
+    cards.write(folder / CARDS, answer.columns[:-2], told(answer))
+    made = cards.Cards(folder / CARDS)
+    for name, sql in ASKED.items():
+        hashes, indexes = pairs(making.cursor, sql)
+        postings.write(folder / name, hashes, indexes, made.directory(indexes).times if name == BY_TIME else None)
+    _write_shapes(folder, shapes(making.cursor))
+
+
+def merge(making: Making) -> None:
+    """The companions of an extract that is merged of others."""
+    folder, parts = making.folder, making.parts
+    cards.merged(folder / CARDS, [part / CARDS for part in parts], making.dropped)
+    made = cards.Cards(folder / CARDS)
+    postings.merged(
+        folder / BY_TIME, [part / BY_TIME for part in parts], making.dropped, lambda some: made.directory(some).times
+    )
+    again = beginnings.again(parts, making.dropped, made, postings.Postings(folder / BY_TIME))
+    for name in (BY_INDEX, BEGUN):
+        more = folder / f"{name}.more"
+        postings.write(more, *again[name])
+        postings.merged(folder / name, [*(part / name for part in parts), more], [*making.dropped, None])
+        durable.remove(more)
+    _write_shapes(folder, set().union(*map(read_shapes, parts)))
+
+
+def told(answer: Any) -> Iterator[Card]:
+    """The cards of what `CONTENT` answers."""
+    encode = msgspec.msgpack.encode
+    index, at = answer.columns.index("index"), answer.columns.index("occurred_at")
+    for batch in answer.to_arrow_reader(BATCH):
+        columns = {name: batch.column(name).to_pylist() for name in batch.schema.names}
+        touches, marks = columns.pop("touches"), columns.pop("marks")
+        places = zip(columns["environment"], columns["datasource"], strict=True)
+        for row, touched, mark, place in zip(zip(*columns.values(), strict=True), touches, marks, places, strict=True):
+            content = encode((row, [list(touch.values()) for touch in touched or ()]))
+            yield Card(row[index], row[at], place, mark, content)
+
+
+def pairs(cursor: Cursor, sql: str) -> tuple[Hashes, Indexes]:
+    """Terms and records of one of the questions above."""
+    found = cursor.sql(sql).to_arrow_table()
+    return found["term"].to_numpy(), found["index"].to_numpy()
+
+
+def shapes(cursor: Cursor) -> Shapes:
+    return set(cursor.execute(SHAPED).fetchall())
+
+
+def _write_shapes(folder: Path, every: Shapes) -> None:
+    durable.write_from(folder / SHAPES, 0, iter([msgspec.json.encode(sorted(every))]))
+
+
+def read_shapes(folder: Path) -> Shapes:
+    """Raises Damaged."""
+    try:
+        return msgspec.json.decode((folder / SHAPES).read_bytes(), type=Shapes)
+    except (ValueError, msgspec.DecodeError) as error:
+        raise postings.Damaged(f"{SHAPES} is not what was written.") from error

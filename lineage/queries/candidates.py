@@ -1,0 +1,214 @@
+"""Which few records a question can be about, by look-ups: it is then asked of them alone, in its own words.
+
+What is found here may be more than the question means, never less: its conditions are in its SQL, once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+
+from lineage.access import Viewer
+from lineage.engine import Question
+from lineage.extracts import Indexes
+from lineage.extracts.looking import Lookup, Unable, Wanted, by_index, by_time, microseconds
+from lineage.extracts.postings import NOTHING, Damaged
+from lineage.extracts.terms import APART, DONE, NOT_DONE, REAL, TOUCHED
+from lineage.extracts.walking import Term
+from lineage.queries.ask import Window
+
+RELATION, KEY, ACCESS, KEY_COLUMNS = (TOUCHED.index(name) for name in ("relation", "key", "access", "key_columns"))
+ALL = 1 << 40
+KEYS_MOST = 64
+RECORDS_MOST = 20_000
+"""Of more candidates a question is asked of the whole log."""
+FIRST = 1_000
+"""So many statements that wrote are looked at first."""
+
+
+def wanted(viewer: Viewer, window: Window, marked: int = 0, unmarked: int = 0) -> Wanted | None:
+    """Scope and window; None for a viewer who reads no records."""
+    if not viewer.reads_records:
+        return None
+    since = max((at for at in (window.since, viewer.from_at) if at), default=None)
+    until = min((at for at in (window.until, viewer.until_at) if at), default=None)
+    environments = frozenset(viewer.environments) or None
+    if window.environment:
+        own = frozenset({window.environment})
+        environments = own & environments if environments else own
+    return Wanted(
+        marked, unmarked, microseconds(since) if since else None, microseconds(until) if until else None,
+        environments, frozenset(viewer.datasources) or None,
+    )  # fmt: skip
+
+
+def key_columns(
+    look: Lookup, viewer: Viewer, datasource: str, relations: Sequence[str], of: Callable[[Any], list[str]]
+) -> list[str]:
+    """As `places.key_columns`; `of` finds the relation's among the keys of a snapshot."""
+    state, touches = look.columns.index("state") if look.columns else 0, (KEY_COLUMNS, RELATION, ACCESS)
+    before = wanted(dataclasses.replace(viewer, from_at=None), Window())
+    for index in look.newest([by_time("state", datasource)], before, 1) if before else ():
+        ((row, _),) = look.contents(np.array([index]))
+        if known := of(msgspec.json.decode(row[state]).get("keys", ())):
+            return known
+    asked = wanted(viewer, Window())
+    terms = [by_index("keyed", datasource, relation) for relation in relations]
+    for _, told in look.contents(look.newest(terms, asked, 1)) if asked else ():
+        for columns, relation, access in (tuple(touch[n] for n in touches) for touch in told):
+            if relation in relations and access == "changed" and columns:
+                return list(columns)
+    return []
+
+
+@contextlib.contextmanager
+def session(question: Question, key: str) -> Iterator[None]:
+    """Within it there are only the records of one session, and the decisions on what they cite."""
+    with narrowed(question, lambda look: _of_session(look, key)):
+        yield
+
+
+T = TypeVar("T")
+
+
+def told(question: Question, tell: Callable[[Lookup], T | None]) -> T | None:
+    """What look-ups tell; None where they cannot."""
+    look = question.look()
+    with contextlib.suppress(Unable, Damaged):
+        return tell(look) if look is not None else None
+    return None
+
+
+@contextlib.contextmanager
+def narrowed(question: Question, find: Callable[[Lookup], Indexes]) -> Iterator[None]:
+    """Within it there are only the records that are found; all of them where look-ups cannot tell."""
+    look = question.look()
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(Unable, Damaged):
+            if look is not None:
+                stack.enter_context(question.narrowed(look, find(look)))
+        yield
+
+
+def _of_session(look: Lookup, key: str) -> Indexes:
+    own = look.newest([by_time("session", key)], Wanted(), RECORDS_MOST + 1)
+    if len(own) > RECORDS_MOST:
+        raise Unable
+    return np.concatenate([own, _cited(look, own)])
+
+
+def _cited(look: Lookup, records: Indexes) -> Indexes:
+    places = [look.columns.index(name) for name in ("ticket", "approval_request")] if look.columns else []
+    cited = {row[place] for row, _ in look.contents(records) for place in places} - {None}
+    return look.newest([by_time("leave", each) for each in cited], Wanted(), ALL)
+
+
+class Row:
+    """The records that tell of one row, or may have met it. `most` is how many each list shows."""
+
+    def __init__(
+        self, look: Lookup, viewer: Viewer, window: Window, datasource: str, relations: Sequence[str], most: int
+    ) -> None:
+        self.look, self.viewer, self.window, self.most = look, viewer, window, most
+        self.datasource, self.relations = datasource, relations
+
+    def found(self, key: str, columns: Sequence[str], pairs: Sequence[str]) -> Indexes:
+        """Of each list of `lives.row` at least the newest. Raises Unable."""
+        met = pairs[:1] if pairs else [] if columns else [key]
+        parts = [
+            self._changed(key),
+            self._exact(key, columns, pairs),
+            self._loose_reads(columns, pairs),
+            self._writes(columns, pairs),
+            self._all("keyless"),
+            self._every(self._terms("refused", met), NOT_DONE),
+        ]
+        together = np.unique(np.concatenate(parts))
+        return np.union1d(together, [*self._captured(together).values()])
+
+    def _newest(self, terms: Sequence[Term], most: int, marked: int = 0) -> Indexes:
+        asked = wanted(self.viewer, self.window, REAL | marked)
+        return self.look.newest(terms, asked, most) if asked and terms else NOTHING
+
+    def _every(self, terms: Sequence[Term], marked: int = 0) -> Indexes:
+        found = self._newest(terms, RECORDS_MOST + 1, marked)
+        if len(found) > RECORDS_MOST:
+            raise Unable
+        return found
+
+    def _all(self, kind: str) -> Indexes:
+        return self._newest([by_time(kind, self.datasource, relation) for relation in self.relations], self.most)
+
+    def _terms(self, kind: str, values: Sequence[str], *before: str) -> list[Term]:
+        return [
+            by_time(kind, self.datasource, relation, *before, value) for relation in self.relations for value in values
+        ]
+
+    def _changed(self, key: str) -> Indexes:
+        """Changes under the key, and under each that a row had before it got one of these."""
+        keys, found = [key], [self._newest(self._terms("row", [key], "changed"), self.most)]
+        for number, one in enumerate(keys):
+            if len(keys) > KEYS_MOST:
+                raise Unable
+            if number:
+                found.append(self._every(self._terms("row", [one], "changed")))
+            for _, touches in self.look.contents(found[-1]):
+                told = (touch[KEY] for touch in touches if touch[ACCESS] == "changed" and touch[KEY] is not None)
+                keys += [name for name in dict.fromkeys(told) if name not in keys]
+        return np.concatenate(found)
+
+    def _exact(self, key: str, columns: Sequence[str], pairs: Sequence[str]) -> Indexes:
+        """Reads whose conditions fix the whole key."""
+        if len(pairs) > 1:
+            return self._every(self._terms("pair", pairs[:1], "read"), DONE)
+        terms = self._terms("pair", pairs, "read") if pairs else [] if columns else self._terms("row", [key], "read")
+        return self._newest(terms, self.most, DONE)
+
+    def _loose(self, access: str, columns: Sequence[str]) -> list[Term]:
+        """Accesses whose conditions fix no column of the key."""
+        return [
+            by_time("shape", self.datasource, relation, access, shape)
+            for relation, shape in self.look.shapes(self.datasource, self.relations)
+            if not set(shape.split(APART)) & set(columns)
+        ]
+
+    def _loose_reads(self, columns: Sequence[str], pairs: Sequence[str]) -> Indexes:
+        loose = self._loose("read", columns if pairs else ())
+        if not columns:
+            # Some of these may be reads of this very key.
+            return self._every(loose, DONE)
+        part = self._every(self._terms("pair", pairs, "read"), DONE) if len(pairs) > 1 else NOTHING
+        return np.concatenate([self._newest(loose, self.most, DONE), part])
+
+    def _writes(self, columns: Sequence[str], pairs: Sequence[str]) -> Indexes:
+        """Statements that wrote and may have met the row, of which no image tells."""
+        terms = [*self._loose("wrote", columns if pairs else ()), *self._terms("pair", pairs, "wrote")]
+        most = FIRST
+        while True:
+            some = self._newest(terms, most, DONE)
+            told = self._captured(some)
+            kept = [index for index, own in self._transactions(some) if not any(term.hash in told for term in own)]
+            if len(some) < most or len(kept) >= self.most:
+                return np.array(kept, np.int64)
+            if most > RECORDS_MOST:
+                raise Unable
+            most *= 4
+
+    def _transactions(self, indexes: Indexes) -> list[tuple[int, list[Term]]]:
+        """For each record the terms of what its transaction changed in the table, one for each spelling."""
+        index, transaction = (self.look.columns.index(name) for name in ("index", "transaction_id"))
+        return [
+            (row[index], self._terms("captured", [row[transaction]] if row[transaction] else []))
+            for row, _ in self.look.contents(indexes)
+        ]
+
+    def _captured(self, indexes: Indexes) -> dict[int, int]:
+        """Changes of the table that tell of the transactions of these records, one of each."""
+        asked = wanted(self.viewer, self.window, REAL)
+        terms = [term for _, own in self._transactions(indexes) for term in own]
+        return self.look.one_each(terms, asked) if asked and terms else {}

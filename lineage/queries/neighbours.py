@@ -1,0 +1,147 @@
+"""Which sessions lie before and after one: of the same identity, and of the same database. By look-ups alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineage.access import Viewer
+from lineage.extracts import Indexes, beginnings, naming
+from lineage.extracts.looking import Login, Lookup, Seen, Wanted, by_index, microseconds, person
+from lineage.extracts.postings import among
+from lineage.extracts.terms import ACT, BY_TIME
+from lineage.extracts.walking import Term
+from lineage.queries.ask import Window
+from lineage.queries.candidates import wanted
+
+
+@dataclasses.dataclass(frozen=True)
+class _Begins:
+    """Sessions by their hash, when they began, whether they are of the identity and of the database, and one record of each."""
+
+    sessions: NDArray[np.uint64]
+    times: Indexes
+    own: NDArray[np.bool_]
+    same: NDArray[np.bool_]
+    records: Indexes
+
+
+READ_MOST = 500
+"""Of more sessions of one extract the acts are not read one by one."""
+Some = tuple[int, int, bool, bool, int]
+"""Of one beginning: session, time, of the identity, of the database, record."""
+
+
+def around(look: Lookup, viewer: Viewer, logins: Sequence[Login], head: Mapping[str, Any]) -> dict[str, Any] | None:
+    """As `course.session` says; None for viewers of some time, to whom a session may begin later than it did."""
+    asked = wanted(viewer, Window(), ACT)
+    if asked is None or viewer.from_at or viewer.until_at:
+        return None
+    begins = _together(look, asked, logins, head["who_id"], head["datasource"])
+    if begins is None:
+        return None
+    place = microseconds(head["started_at"]), head["session"]
+    return {
+        f"{name}_{owner}": _nearest(look, begins, kept, place, is_next)
+        for name, is_next in (("previous", False), ("next", True))
+        for owner, kept in (("own", begins.own), ("same", begins.same))
+    }
+
+
+def _together(look: Lookup, asked: Wanted, logins: Sequence[Login], who: str | None, datasource: str) -> _Begins | None:
+    terms = [(by_index("begin", datasource), False)]
+    if who is not None:
+        terms += [(term, True) for term in person(who, logins, look.datasources(), "begin ")]
+    parts: list[tuple[Any, ...]] = [_columns([])]
+    for layer in look.layers:
+        doubtful: set[int] = set()
+        for term, is_own in terms:
+            sessions, times, places, records, doubt = _begun(look, layer, asked, term)
+            doubtful |= doubt
+            here = np.array([place[1] == datasource for place in layer.places], bool)
+            parts.append((sessions, times, np.full(len(times), is_own), here[places], records))
+        if len(doubtful) > READ_MOST:
+            return None
+        parts.append(_columns(_read(look, layer, asked, doubtful, _Whose(who, logins, datasource))))
+    return _grouped(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _columns(some: Sequence[Some]) -> tuple[Any, ...]:
+    columns = list(zip(*some, strict=True)) or [()] * 5
+    kinds = (np.uint64, np.int64, np.bool_, np.bool_, np.int64)
+    return tuple(np.array(column, kind) for column, kind in zip(columns, kinds, strict=True))
+
+
+def _grouped(*columns: Any) -> _Begins:
+    """Of each session the earliest beginning."""
+    order = np.lexsort((columns[1], columns[0]))
+    sessions, times, own, same, records = (column[order] for column in columns)
+    first = np.flatnonzero(np.concatenate(([True], sessions[1:] != sessions[:-1]))[: len(sessions)])
+    if not len(first):
+        return _Begins(sessions, times, own, same, records)
+    own, same = (np.logical_or.reduceat(column, first) for column in (own, same))
+    return _Begins(sessions[first], times[first], own, same, records[first])
+
+
+def _begun(look: Lookup, layer: Seen, asked: Wanted, term: Term) -> tuple[Any, Any, Any, Any, set[int]]:
+    """Session, time, place and record of the beginnings with this term; and sessions of which it cannot be told from them."""
+    found = layer.postings[term.kind].find(term.hash)
+    sessions, there = layer.of.begun.of(found), layer.directory(found)
+    doubt = among(found, layer.hidden) | (found >= look.size)
+    if term.spans is not None:
+        # A session may go on when a login becomes somebody's, or is no longer.
+        doubt |= ~term.holds(there.times) | any(end < naming.FAR for _, end in term.spans)
+    sure = ~doubt & asked.mask(layer, look.size)(there)
+    return sessions[sure], there.times[sure], there.places[sure], found[sure], set(sessions[doubt].tolist())
+
+
+@dataclasses.dataclass(frozen=True)
+class _Whose:
+    who: str | None
+    logins: Sequence[Login]
+    datasource: str
+
+    def owns(self, one: beginnings.Acted) -> bool:
+        return (
+            self.who is not None
+            and naming.who(one.told_id, one.datasource, one.db_user, one.at, self.logins) == self.who
+        )
+
+
+def _read(look: Lookup, layer: Seen, asked: Wanted, sessions: set[int], whose: _Whose) -> list[Some]:
+    """The same of all acts of these sessions in the layer."""
+    found: list[Some] = []
+    for session in sessions:
+        indexes = layer.postings[BY_TIME].find(session)
+        indexes = np.sort(indexes[~among(indexes, layer.hidden) & (indexes < look.size)])
+        contents = layer.contents(indexes)
+        for one in beginnings.acted(look.columns, [contents[index] for index in indexes.tolist()], session):
+            is_own, is_same = whose.owns(one), one.datasource == whose.datasource
+            if (is_own or is_same) and asked.at((one.environment, one.datasource)) and one.at is not None:
+                found.append((session, one.at, is_own, is_same, one.record))
+    return found
+
+
+def _nearest(
+    look: Lookup, begins: _Begins, kept: NDArray[np.bool_], place: tuple[int, str], is_next: bool
+) -> str | None:
+    """The session that began last before this place, or first after it, in order by time and name."""
+    at, name = place
+    times = begins.times
+    pick: Callable[..., Any] = np.min if is_next else np.max
+    best: Callable[..., str] = min if is_next else max
+    left = kept & ((times >= at) if is_next else (times <= at))
+    while left.any():
+        moment = int(pick(times[left]))
+        records = begins.records[left & (times == moment)]
+        column = look.columns.index("session")
+        named = [row[column] for row, _ in look.contents(records)]
+        beyond = [one for one in named if moment != at or (one > name if is_next else one < name)]
+        if beyond:
+            return best(beyond)
+        left &= times != moment
+    return None
