@@ -80,7 +80,10 @@ class Opening:
             self.making.release()
 
     def enter(self, cursor: Cursor, opened: Opened, size: int) -> None:
-        """Makes these the views of a question of this size. What the store itself said last joins with nothing."""
+        """Makes these the views of a question of this size. What the store itself said last joins with nothing.
+
+        It lies in the tail: what is sealed counts as told (`Snapshot.reported_to`).
+        """
         with self.lock:
             if opened.own_to < size:
                 self._nothing(cursor)
@@ -104,7 +107,8 @@ class Opening:
             cursor.execute(f"""
                 drop schema if exists {NOTHING} cascade; create schema {NOTHING}; {reported.enter(NOTHING)}
                 create table facts as from no_facts; create table context_roles as from no_roles;
-                create view own_records as select * from raw_events where index >= getvariable('own_from');
+                create view own_records as
+                    select * from tail_events where index >= getvariable('own_from') and index < getvariable('log_size');
                 {joins.tables(True, True)} {proxied.NO_SESSIONS} {resolving.resolved(False, records="own_records")}
             """)  # noqa: S608 - our own words
             self.has_nothing = True

@@ -48,7 +48,7 @@ from lineage.models import ApiToken, User
 from lineage.verify.checks import verify
 from reports import issuing, tasks
 from reports.models import Report
-from tests import story
+from tests import extracts, story
 from tests.environment import DATA
 from tests.lineage import forgetting
 
@@ -126,6 +126,7 @@ def test_after_its_waiting_time_the_value_is_in_no_byte_that_we_keep(
     source = story.source()
     forgetting.send(SECRET, source)
     forgetting.locked(execution.seal_everything)
+    extracts.everything()
     forgetting.send(f"{SECRET} again", source, "4712")
     ingest.accept(source, f'{{"kind":"nothing known","text":"{SECRET}"}}'.encode())
     forgetting.read(pair[0], SECRET)
@@ -135,6 +136,7 @@ def test_after_its_waiting_time_the_value_is_in_no_byte_that_we_keep(
     earlier = forgetting.pack(pair[0], "key:4711")
     before = where(SECRET, tmp_path)
     assert any(name.endswith("disclosures.parquet") for name in before)
+    assert any(name.startswith("extracts/") for name in before)
     assert not configured.EMBEDDED or any(name.startswith("pg_wal/") for name in before)
     number = erased(pair, f'key:4711 or "{SECRET}" or after.name:"{SECRET} again"')
     assert forgetting.locked(erasures.finish, number) is True

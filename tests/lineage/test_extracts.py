@@ -60,6 +60,30 @@ def opened() -> bool:
         return question.opened is not None
 
 
+def test_what_the_store_itself_said_since_is_there_as_of_every_size(pair: tuple[Viewer, Viewer]) -> None:
+    def assert_same(size: int) -> None:
+        with Question(as_of=size) as one, Question(as_of=size, tables=True) as other:
+            assert (one.opened is not None, other.opened) == (True, None)
+            found, expected = (each.rows("select * from activity order by index") for each in (one, other))
+            assert len(expected) == size
+            assert found == expected
+
+    for number in range(7, 10):
+        forgetting.read(pair[0], "x")
+        for size in (number, 7, number, 6):
+            assert_same(size)
+    seal()
+    assert_same(9)
+    forgetting.read(pair[0], "y")
+    forgetting.send("another", Source.objects.get(name="desk"), "12")
+    forgetting.read(pair[0], "z")
+    for size in (14, 13, 10, 9, 14):
+        assert_same(size)
+    assert extracts.everything() == 1
+    for size in (14, 9):
+        assert_same(size)
+
+
 # erasure
 
 
