@@ -1,8 +1,9 @@
 """The keeper's round that judges new records by the rules, and keeps each finding once, as a record and as a row.
 
-Records, rows, what is to be told, and how far everything was judged are committed together: a killed keeper finds nothing
-twice and forgets nothing. A log line or row change is judged once it has settled, since a gateway's record that names its
-person may be on its way; what came within `REACH` is judged again, and what does not hold any more is said to be explained.
+Records, rows, what is to be told, and how far everything was judged are committed together, of many findings the first
+ones before the rest: a killed keeper finds nothing twice and forgets nothing. A log line or row change is judged once it
+has settled, since a gateway's record that names its person may be on its way; what came within `REACH` is judged again,
+and what does not hold any more is said to be explained.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ REACH = dt.timedelta(minutes=15)
 CONTEXT = REACH + dt.timedelta(hours=1)
 SETTLE = dt.timedelta(seconds=2)
 CHUNK = 20_000
+KEPT_AT_ONCE = 200
+"""So many findings are written in one transaction, in which the log's head is held."""
 AGAIN_SECONDS = 30.0
 FIRST_HAND = ("gateway", "events")
 SETTLED = f"(received_at <= ? or source_format in {FIRST_HAND})"
@@ -110,8 +113,22 @@ def judge(now: dt.datetime | None = None, quiet_at: int = -1, again: bool = True
     with Question(snap, as_of=high) as question:
         rows = _found(question, rules, context, low, moment)
         lasting = _lasting(question, rules, low)
-    keep(rules, [*rows, *lasting[0]], (low, high), lasting[1], (progress.judged_to, unsettled), moment)
+    found = [*rows, *lasting[0]]
+    if not _keep_most(rules, found, progress.judged_to, moment):
+        return -1
+    keep(rules, found, (low, high), lasting[1], (progress.judged_to, unsettled), moment)
     return size if unsettled == size else -1
+
+
+def _keep_most(rules: Ruleset, rows: list[Row], judged_to: int, now: dt.datetime) -> bool:
+    """Of many findings, all but the last that `keep` takes at once; whether no other keeper came between."""
+    oldest = rows[::-1]
+    for start in range(0, len(oldest) - KEPT_AT_ONCE, KEPT_AT_ONCE):
+        with transaction.atomic():
+            if not FindingProgress.objects.filter(pk=1, judged_to=judged_to).update(judged_to=judged_to):
+                return False
+            _add(rules, oldest[start : start + KEPT_AT_ONCE][::-1], now)
+    return True
 
 
 def _found(question: Question, rules: Ruleset, context: int, low: int, now: dt.datetime) -> list[Row]:
@@ -145,25 +162,28 @@ def keep(
     with transaction.atomic():
         if not FindingProgress.objects.filter(pk=1, judged_to=progress[0]).update(judged_to=max(progress)):
             return 0
-        known = {(f.rule, f.about): f for f in Finding.objects.filter(about__in=[row["about"] for row in rows])}
-        fresh = [row for row in reversed(rows) if (row["rule"], row["about"]) not in known]
-        _grow(rows, known)
+        count = _add(rules, rows, now)
         _explain(rules, {(row["rule"], row["about"]) for row in rows}, reach, lasting, now)
+        return count
+
+
+def _add(rules: Ruleset, rows: list[Row], now: dt.datetime) -> int:
+    """Writes those that are not kept yet; how many."""
+    known = {(f.rule, f.about): f for f in Finding.objects.filter(about__in=[row["about"] for row in rows])}
+    fresh = [row for row in reversed(rows) if (row["rule"], row["about"]) not in known]
+    _grow(rows, known)
+    if fresh:
         numbers = _numbers(len(fresh))
         told = [say(dict(row), rules) for row in fresh]
         # From here on everybody who appends waits until this is committed.
-        placed = (
-            ledger.record_all([_record(n, row, rules, now) for n, row in zip(numbers, fresh, strict=True)])
-            if fresh
-            else []
-        )
+        placed = ledger.record_all([_record(n, row, rules, now) for n, row in zip(numbers, fresh, strict=True)])
         made = [
             _kept(number, row, rules, place.index, now)
             for number, row, place in zip(numbers, told, placed, strict=True)
         ]
         Finding.objects.bulk_create(made)
         telling.prepare(list(zip(made, told, strict=True)), rules, now)
-    return len(made)
+    return len(fresh)
 
 
 def _numbers(count: int) -> list[int]:

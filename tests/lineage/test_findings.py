@@ -297,6 +297,44 @@ def test_while_much_waits_to_be_sealed_only_what_is_sealed_is_judged(
     assert Finding.objects.filter(state="open").count() == 2
 
 
+def test_many_findings_are_kept_a_few_at_a_time_and_each_once(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = story.source()
+    for number in range(5):
+        name = f"t{number}"
+        story.send(desk, story.query(name, at(number), story.OMAR, f"truncate payments_{number}", "truncate"))
+    monkeypatch.setattr(judging, "KEPT_AT_ONCE", 2)
+    real, kept = judging._add, []
+
+    def die(*words: Any) -> int:
+        kept.append(real(*words))
+        if len(kept) == 2:
+            raise KeyboardInterrupt
+        return kept[-1]
+
+    with monkeypatch.context() as dying:
+        dying.setattr(judging, "_add", die)
+        with pytest.raises(KeyboardInterrupt):
+            judge()
+    assert Finding.objects.count() == 2
+    judge()
+    judge()
+    assert Finding.objects.filter(state="open").count() == 5
+    told = queries.events(ALL, "kind:custody source:touchstone", limit=50).items
+    assert sum(row["custody"]["type"] == "finding" for row in told) == 5
+
+
+def test_what_a_source_may_not_assert_is_one_finding_an_hour(store: str) -> None:
+    proxy = story.source("proxy")
+    Source.objects.filter(pk=proxy.pk).update(asserts=[])
+    proxy.refresh_from_db()
+    for name in ("p1", "p2", "p3"):
+        story.send(proxy, story.query(name, at(8), story.OMAR, "select 1", "read"))
+    judge()
+    assert [(f.rule, f.records) for f in Finding.objects.filter(rule="unauthorised-assertion")] == [
+        ("unauthorised-assertion", 3)
+    ]
+
+
 def test_findings_whose_records_are_gone_stay_in_the_list_and_its_next_page(store: str, settings: Any) -> None:
     desk = story.source()
     acts = [story.query(f"g{n}", at(n), story.OMAR, f"truncate t{n}", "truncate") for n in range(3)]
