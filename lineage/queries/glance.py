@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from lineage.access import Viewer
 from lineage.engine import Question
+from lineage.queries import walking
 from lineage.queries.ask import (
     ACCESSES,
     OWN,
-    REFUSED_COUNT,
     STATEMENT_COUNT,
     TIMES,
     TWICE,
@@ -32,12 +34,26 @@ from lineage.queries.covering import coverage
 
 NEWEST = 12
 AGENT = "(agent_id is not null or who_type = 'agent')"
-AGENTS = f"count(distinct coalesce(agent_name, who_name)) filter ({AGENT} and {ACCESSES} and on_behalf_of"
 SENSITIVE_COUNT = (
     "count(distinct coalesce(correlation_id, event_id)) filter (kind = 'query' and len(tags) > 0 "
     f"and emitted is null and not list_contains(flags, 'canary') and not {TWICE})"
 )
 """Statements that touch a table with a tagged column."""
+COUNTED = f"""
+select grouping_id(hour, agent, who_id, datasource) as part, hour, who_type as actor_type, verdict, environment, agent, alone, who_id,
+       datasource, count(*) filter (is_access) as count, count(*) as events, count(*) filter (kind = 'change') as rows_changed,
+       count(*) filter (is_refused) as refused, count(*) filter (is_unattributed) as unattributed, max(index) as last_index,
+       max(occurred_at) as last_at
+from (select date_trunc('hour', occurred_at) as hour, who_type, verdict, environment, who_id, datasource, kind, index, occurred_at,
+             {ACCESSES} as is_access, case when {AGENT} and is_access then coalesce(agent_name, who_name) end as agent,
+             on_behalf_of is null as alone, verdict = 'blocked' and not {TWICE} as is_refused, attribution = 'none' as is_unattributed
+      from activity where {{condition}} and ({ACCESSES} or kind = 'session'))
+group by grouping sets ((hour, who_type, verdict, environment), (agent, alone), (who_id), (datasource), ())
+order by hour, actor_type, verdict, environment, count
+"""  # noqa: S608 - our own conditions
+"""Everything that is counted record by record, in one pass; `part` says of which grouping a row is."""
+PARTS = {"hours": 7, "agents": 11, "people": 13, "places": 14, "all": 15}
+"""What `grouping_id` says of each: a bit for each of hour, agent, who_id and datasource by which it is not grouped."""
 
 
 def overview(viewer: Viewer, window: Window = Window()) -> dict[str, Any]:
@@ -45,28 +61,17 @@ def overview(viewer: Viewer, window: Window = Window()) -> dict[str, Any]:
     condition, values = scoped(viewer, window)
     real = f"{condition} and environment <> '{OWN}'"
     with Question() as question:
+        # Without a tag nothing is sensitive, and no record need be asked for its tags.
+        sensitive = SENSITIVE_COUNT if question.snapshot.tagged.num_rows else "0"
         counts = one(
             question,
-            f"""select count(*) as events, {STATEMENT_COUNT} as accesses, {SENSITIVE_COUNT} as sensitive,
-                count(*) filter (kind = 'change') as rows_changed, {WRITE_COUNT} as writes, {REFUSED_COUNT} as refused,
-                count(distinct who_id) as identities, count(distinct datasource) as datasources,
-                {AGENTS} is not null) as agents_with_person, {AGENTS} is null) as agents_alone,
-                count(distinct coalesce(agent_name, who_name)) filter ({AGENT} and {ACCESSES}) as agents,
-                count(*) filter (attribution = 'none') as unattributed,
-                max(index) as last_index, max(occurred_at) as last_at
-                from activity where {real} and ({ACCESSES} or kind = 'session')""",  # noqa: S608
+            f"select {STATEMENT_COUNT} as accesses, {sensitive} as sensitive, {WRITE_COUNT} as writes "  # noqa: S608
+            f"from activity where {real} and ({ACCESSES} or kind = 'session')",
             values,
         )
-        counts |= _over_time(question, f"{real} and {ACCESSES}", values)
-        counts["agents_without_person"] = question.rows(
-            f"select coalesce(agent_name, who_name) as name, count(*) as count from activity where {real} and {ACCESSES} "  # noqa: S608
-            f"and {AGENT} and on_behalf_of is null group by all order by 2 desc, 1",
-            values,
-        )
-        newest = question.rows(
-            f"select index from activity where {real} and {ACCESSES} order by index desc limit {NEWEST}",  # noqa: S608
-            values,
-        )
+        counts |= _counted(question, real, values)
+        where = walking.ranges(question, viewer, window)
+        newest = walking.rows(question, "index", "activity", f"{real} and {ACCESSES}", values, where, NEWEST)
         counts["recent"] = fetch(question, viewer, newest)
         firsts, times = _firsts(viewer, window)
         counts["firsts"] = one(question, f"select count(*) as n from ({firsts})", times)["n"]  # noqa: S608
@@ -74,13 +79,26 @@ def overview(viewer: Viewer, window: Window = Window()) -> dict[str, Any]:
         return counts
 
 
-def _over_time(question: Question, condition: str, values: list[Any]) -> dict[str, Any]:
+def _counted(question: Question, condition: str, values: list[Any]) -> dict[str, Any]:
+    """Counts of records, people, databases and agents; and accesses by hour, verdict, kind of actor and environment."""
+    rows = question.rows(COUNTED.format(condition=condition), values)
+    parts = {name: [row for row in rows if row["part"] == part] for name, part in PARTS.items()}
+    names = ("events", "rows_changed", "refused", "unattributed", "last_index", "last_at")
+    counts: dict[str, Any] = {name: parts["all"][0][name] for name in names}
+    counts["identities"] = sum(row["who_id"] is not None for row in parts["people"])
+    counts["datasources"] = sum(row["datasource"] is not None for row in parts["places"])
+    agents = [row for row in parts["agents"] if row["agent"] is not None]
+    counts["agents"] = len({row["agent"] for row in agents})
+    counts["agents_with_person"] = sum(not row["alone"] for row in agents)
+    alone = [{"name": row["agent"], "count": row["count"]} for row in agents if row["alone"]]
+    counts["agents_alone"] = len(alone)
+    counts["agents_without_person"] = sorted(alone, key=lambda row: (-row["count"], row["name"]))
+    return counts | _over_time([row for row in parts["hours"] if row["count"]])
+
+
+def _over_time(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """`hours`, and the same counts summed by verdict, kind of actor and environment."""
-    hours = question.rows(
-        "select date_trunc('hour', occurred_at) as hour, who_type as actor_type, verdict, environment, count(*) as count "  # noqa: S608
-        f"from activity where {condition} group by all order by all",
-        values,
-    )
+    hours = [{name: row[name] for name in ("hour", "actor_type", "verdict", "environment", "count")} for row in rows]
     sums: dict[str, Any] = {"hours": hours}
     for name, column in (("by_verdict", "verdict"), ("by_actor_type", "actor_type"), ("by_environment", "environment")):
         counted: Counter[Any] = Counter()
@@ -90,15 +108,22 @@ def _over_time(question: Question, condition: str, values: list[Any]) -> dict[st
     return sums
 
 
+def _touching(viewer: Viewer, window: Window) -> tuple[str, list[Any]]:
+    """The touches that count as somebody's access to a table."""
+    condition, values = scoped(viewer, window)
+    return (
+        f"{condition} and environment <> '{OWN}' and who_id is not null and relation is not null "
+        f"and not list_has_any(flags, ['claim', 'canary']) and not {TWICE} and coalesce(op, '') <> 'snapshot'",
+        values,
+    )
+
+
 def _firsts(viewer: Viewer, window: Window) -> tuple[str, list[Any]]:
     """Each identity × table with its first access, where that lies in the window. What lies before it is looked at too."""
-    condition, values = scoped(viewer, msgspec.structs.replace(window, since=None))
+    condition, values = _touching(viewer, msgspec.structs.replace(window, since=None))
     since = " where first_at >= ?" if window.since else ""
     sql = f"""select * from (select who_id, datasource, relation, arg_min(index, (occurred_at, index)) as index,
-        min(occurred_at) as first_at, {TIMES} as accesses
-        from touches where {condition} and environment <> '{OWN}' and who_id is not null and relation is not null
-        and not list_has_any(flags, ['claim', 'canary']) and not {TWICE} and coalesce(op, '') <> 'snapshot'
-        group by who_id, datasource, relation){since}"""  # noqa: S608 - our own conditions
+        min(occurred_at) as first_at from touches where {condition} group by who_id, datasource, relation){since}"""  # noqa: S608
     return sql, [*values, *([window.since] if window.since else [])]
 
 
@@ -109,12 +134,37 @@ def firsts(viewer: Viewer, window: Window = Window(), limit: int | None = None, 
     inner, values = _firsts(viewer, window)
     after, place = ("(-index, datasource, relation) > (?, ?, ?)", last) if last else ("true", [])
     with Question(as_of=as_of) as question:
+        question.rows(f"create temp table firsts as {inner}", values)
         rows = question.rows(
-            f"select * from ({inner}) where {after} order by -index, datasource, relation limit {count + 1}",  # noqa: S608
-            [*values, *place],
+            f"select * from firsts where {after} order by -index, datasource, relation limit {count + 1}",  # noqa: S608
+            place,
         )
         pairs, following = page_of(rows, count, question.size, "index", "datasource", "relation")
-        whole = total(question, f"({inner})", "true", values)
+        whole = total(question, "firsts", "true", [])
         events = {row["index"]: row for row in fetch(question, viewer, pairs)}
-        items = [events[pair["index"]] | {"relation": pair["relation"], "accesses": pair["accesses"]} for pair in pairs]
+        times = _times(question, viewer, window, pairs)
+        items = [
+            events[pair["index"]] | {"relation": pair["relation"], "accesses": times[_pair(pair)]} for pair in pairs
+        ]
         return Answer(items, following, whole, question.size, coverage(question, viewer, window))
+
+
+def _pair(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["who_id"], row["datasource"], row["relation"]
+
+
+def _times(
+    question: Question, viewer: Viewer, window: Window, pairs: Sequence[dict[str, Any]]
+) -> dict[tuple[Any, ...], int]:
+    """How often each of these did it since: nothing of theirs lies before the window."""
+    if not pairs:
+        return {}
+    condition, values = _touching(viewer, window)
+    asked = [sorted({row[name] for row in pairs}) for name in ("who_id", "relation")]
+    since: dt.datetime = min(row["first_at"] for row in pairs)
+    rows = question.rows(
+        f"select who_id, datasource, relation, {TIMES} as times from touches where {condition} and occurred_at >= ? "  # noqa: S608
+        "and list_contains(?, who_id) and list_contains(?, relation) group by who_id, datasource, relation",
+        [*values, since, *asked],
+    )
+    return {_pair(row): row["times"] for row in rows}
