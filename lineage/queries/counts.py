@@ -87,25 +87,39 @@ def kinds_counted(viewer: Viewer, q: str, window: Window, as_of: int | None = No
 
     def first(select: str, source: str, condition: str) -> str:
         # What is looked at is bounded as well, so that a count of everything costs no more than one of much.
-        return f"(select {select} from {source} where {condition} limit {10 * COUNT_MOST + 1})"  # noqa: S608
+        return f"(select {select} from {source} where {condition} and index >= ? limit {10 * COUNT_MOST + 1})"  # noqa: S608
 
     with Question(as_of=as_of) as question:
-        one = question.rows(
+        some = walking.ranges(question, viewer, window)
+        one = _newest_counted(
+            question,
             f"""select count(*) as event, count(distinct session) filter (kind in ('session', 'query', 'change')) as session,
                 count(distinct who_id) filter (kind <> 'decision') as identity
             from {first("kind, session, who_id", "activity", by_event)}""",  # noqa: S608
-            values,
-        )[0]
-        one |= question.rows(
+            values, some, "event",
+        )  # fmt: skip
+        one |= _newest_counted(
+            question,
             f"""select count(*) as touch, count(distinct (datasource, relation)) filter (relation is not null and is_real)
                 as relation from {first(f"datasource, relation, ({REAL}) as is_real", "touches", by_touch)}""",  # noqa: S608
-            more,
-        )[0]
+            more, some, "touch",
+        )  # fmt: skip
     reached = max(one["event"], one["touch"]) > 10 * COUNT_MOST
     return {
         by: Total(min(one[by], COUNT_MOST), one[by] <= COUNT_MOST and not (reached and by not in ("event", "touch")))
         for by in LISTS
     }
+
+
+def _newest_counted(
+    question: Question, sql: str, values: Sequence[Any], some: Sequence[walking.Range], name: str
+) -> dict[str, Any]:
+    """One row of counts over the newest records, of as many of them as hold what is counted at most; `sql` takes the least index."""
+    steps = iter(walking.steps(some))
+    counted = question.rows(sql, [*values, next(steps, (0, 0))[0]])[0]
+    while counted[name] <= 10 * COUNT_MOST and (step := next(steps, None)):
+        counted = question.rows(sql, [*values, step[0]])[0]
+    return counted
 
 
 def exact_total(viewer: Viewer, q: str, window: Window, by: str, as_of: int | None = None) -> Total:

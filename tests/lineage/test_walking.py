@@ -131,3 +131,24 @@ def test_facets_count_the_newest_matches_alone(told: None, monkeypatch: pytest.M
     assert found["datasource"] == [{"name": "orders-prod", "count": 7}]
     assert found["relation"] == [{"name": f"public.t{n}", "count": 7} for n in range(3)]
     assert found["ticket"] == []
+
+
+def test_every_kind_is_counted_over_all_steps_until_there_is_much(told: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def values() -> dict[str, tuple[int, bool]]:
+        return {kind: (n.value, n.exact) for kind, n in queries.kinds_counted(AUDITOR, "", Window()).items()}
+
+    assert values() == {
+        "event": (15, True),
+        "touch": (45, True),
+        "session": (1, True),
+        "identity": (1, True),
+        "relation": (3, True),
+    }
+    monkeypatch.setattr(counts, "COUNT_MOST", 2)
+    assert values() == {
+        "event": (2, False),
+        "touch": (2, False),
+        "session": (1, False),
+        "identity": (1, False),
+        "relation": (2, False),
+    }
