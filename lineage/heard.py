@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-VERSION = "1"
+VERSION = "2"
 """Raise it with every change of what follows; rows of another version are made again from the events when they are needed."""
 OWN = "touchstone"
 BUSY = 20_000
@@ -43,7 +43,10 @@ _EVER = """list_contains(flags, 'unauthorised_assertion') as unauthorised,
 _TOLD = f"""select 'told' as what, {_PLACE}, kind, occurred_at as first_at, occurred_at as last_at, index, index as last_index,
             custody, weakens"""
 _AGAIN = "min(first_at) as first_at, max(last_at) as last_at, min(index) as index, max(last_index) as last_index"
-DAY = "epoch_us({}) // 3_600_000_000 // 24"
+_HOUR = "((epoch_us({}) + 345_600_000_000_000_000) // 3_600_000_000 - 96_000_000)"
+"""The number of the hour of a time: also before 1970 the one that it lies in, while `//` cuts towards zero."""
+_DAY = "((hour + 96_000_000) // 24 - 4_000_000)"
+DAY = _DAY.replace("hour", _HOUR)
 """The number of the day of a time."""
 _NAMES = ", ".join(SCHEMA.names)
 
@@ -52,17 +55,17 @@ def made_of(events: str) -> str:
     """SQL that makes the rows of a relation with the columns of `EVENTS`: columns as in `SCHEMA`."""
     return f"""
     with hours as materialized (
-        select epoch_us(occurred_at) // 3_600_000_000 as hour, {_PLACE}, {_SPAN}, count(*) as n from {events} group by all),
+        select {_HOUR.format("occurred_at")} as hour, {_PLACE}, {_SPAN}, count(*) as n from {events} group by all),
     days as materialized (
-        select hour // 24 as day, {_PLACE}, {_AGAIN}, sum(sum(n)) over (partition by hour // 24) >= {BUSY} as busy
-        from hours group by hour // 24, {_PLACE}),
+        select {_DAY} as day, {_PLACE}, {_AGAIN}, sum(sum(n)) over (partition by {_DAY}) >= {BUSY} as busy
+        from hours group by {_DAY}, {_PLACE}),
     told as ({_TOLD} from {events} where {TELLS})
     select {_NAMES} from (
         select 'ever' as what, {_PLACE}, kind, {_EVER}, {_SPAN}
         from {events} group by {_PLACE}, kind, unauthorised
         union all by name select 'day' as what, * from days
-        union all by name select 'hour' as what, * exclude (hour, n), hour // 24 as day from hours
-            where hour // 24 in (select day from days where busy)
+        union all by name select 'hour' as what, * exclude (hour, n), {_DAY} as day from hours
+            where {_DAY} in (select day from days where busy)
         union all by name from told)
     """  # noqa: S608 - our own columns
 

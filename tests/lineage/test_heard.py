@@ -14,7 +14,7 @@ from lineage.access import Viewer
 from lineage.engine import Question
 from lineage.erasures import execution
 from lineage.models import Source
-from lineage.queries import Window
+from lineage.queries import Window, walking
 from lineage.queries.ask import OWN, scoped
 from lineage.queries.extent import extents
 from tests import merges
@@ -108,6 +108,14 @@ def test_first_and_last_are_those_of_the_records_in_every_window_however_the_log
     check(size - 5)
     assert merges.everything()
     check(None)
+
+
+def test_the_day_of_a_time_is_the_one_that_it_lies_in_also_before_1970(store: str) -> None:
+    with Question(joined=False) as question:
+        for at in TIMES:
+            moment = dt.datetime.fromisoformat(at)
+            (row,) = question.rows(f"select {heard.DAY.format('?::timestamptz')} as day", [moment])
+            assert row["day"] == (moment - walking.EPOCH) // walking.DAY, at
 
 
 def kept(folder: str) -> list[dict[str, Any]]:
