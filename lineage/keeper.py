@@ -80,7 +80,7 @@ def rounds() -> list[Round]:
         Round("tidy", TIDY_SECONDS, segments.drop_sealed_slots),
         Round(locks.MERGE, MERGE_PACE_SECONDS, renewing.tend, apart=True),
         Round("drafts", math.inf, storing.sweep),
-        Round(locks.EXTRACT, EXTRACT_PACE_SECONDS, keeping.work, apart=True),
+        Round(locks.EXTRACT, EXTRACT_PACE_SECONDS, keeping.Keeping(), apart=True),
         Round("replaced", TIDY_SECONDS, segments.remove_replaced),
         Round("keys", LEAVING_SECONDS, leaving.leave, apart=True),
         Round("forgetting", FORGETTING_SECONDS, erasures.run_due),

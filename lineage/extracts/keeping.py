@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 
+from django.conf import settings
 from django.db import connection
 
 from lineage import segments
@@ -11,16 +13,42 @@ from lineage.extracts import making, merging
 
 SECONDS_MOST = 5.0
 """Of one turn, but for the last that it makes or merges."""
+LEAST, WAIT_SECONDS = 20_000, 30.0
+"""One is made when so many records are sealed and not extracted, or so long after the last: each costs half a second by itself."""
+BEHIND = 4
+"""While so many times what a seal waits for is not sealed, sealing goes first."""
 
 
-def work() -> None:
-    """Makes what is due; merges where nothing is. Call under `locks.alone(locks.EXTRACT)`."""
-    until = time.monotonic() + SECONDS_MOST
-    while time.monotonic() < until:
-        if _waited_for():
-            return
-        if not making.make() and not merging.merge():
-            return
+class Keeping:
+    """Makes what is due and merges where nothing is, and rests as long as it made. Call it under `locks.alone(locks.EXTRACT)`."""
+
+    def __init__(self) -> None:
+        self.begun_at = self.rests_until = -math.inf
+
+    def __call__(self) -> None:
+        until = time.monotonic() + SECONDS_MOST
+        while self.rests_until <= time.monotonic() < until:
+            if _waited_for() or segments.waiting() > BEHIND * settings.SEAL_EVENTS:
+                return
+            if not self._make() and not merging.merge():
+                return
+
+    def _make(self) -> bool:
+        now = time.monotonic()
+        if now < self.begun_at + WAIT_SECONDS and _waiting() < LEAST:
+            return False
+        self.begun_at = now
+        done = making.make() is not None
+        if done:
+            self.rests_until = 2 * time.monotonic() - now
+        return done
+
+
+def _waiting() -> int:
+    """How many records are sealed and not extracted, of whatever basis the extracts are."""
+    with connection.cursor() as cursor:
+        cursor.execute("select ledger_sealed_to() - coalesce(max(next_index), 0) from ledger_extract")
+        return int(cursor.fetchone()[0])
 
 
 def _waited_for() -> bool:

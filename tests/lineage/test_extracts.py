@@ -20,7 +20,7 @@ from django.db import DatabaseError, connections
 from lineage import engine, erasures, fsck, locks, queries, rowgroups, segments
 from lineage.access import Viewer
 from lineage.engine import Question
-from lineage.extracts import OVERRIDES, RECORDS, Extract, making, opening, reading, storing
+from lineage.extracts import OVERRIDES, RECORDS, Extract, keeping, making, opening, reading, storing
 from lineage.extracts import merging as merged_extracts
 from lineage.models import Source
 from tests import extracts, story
@@ -247,6 +247,35 @@ def test_the_command_makes_what_is_due_and_all_anew_on_request(store: str, capsy
         "extracts: 0 made, 0 times merged, 1 now, up to 3",
         "extracts: 1 made, 0 times merged, 1 now, up to 3",
     ]
+
+
+def test_the_keeper_makes_one_at_once_then_when_much_waits_or_long_and_not_while_sealing_is_behind(
+    store: str, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeps = keeping.Keeping()
+
+    def turn() -> list[tuple[int, int]]:
+        keeps.rests_until = 0
+        with locks.alone(locks.EXTRACT):
+            keeps()
+        return extracts.spans()
+
+    source = story.source()
+    for key, expected in (("1", [(0, 3)]), ("2", [(0, 3)])):
+        forgetting.send(SECRET, source, key)
+        seal()
+        assert turn() == expected
+    monkeypatch.setattr(keeping, "LEAST", 3)
+    forgetting.send(SECRET, source, "3")
+    settings.SEAL_EVENTS = 0
+    assert turn() == [(0, 3)]
+    settings.SEAL_EVENTS = 1
+    assert turn() == [(0, 3), (3, 6)]
+    seal()
+    monkeypatch.setattr(keeping, "LEAST", 4)
+    assert turn() == [(0, 3), (3, 6)]
+    keeps.begun_at -= keeping.WAIT_SECONDS
+    assert turn() == [(0, 3), (3, 6), (6, 9)]
 
 
 # merging
