@@ -32,7 +32,8 @@ class State(NamedTuple):
 
 
 class Fresh(NamedTuple):
-    """Stored rows not to be used (ascending), and the table of those that stand in their place and of those not stored yet.
+    """What the log of `size` says: stored rows not to be used (ascending), and the table of those that stand in their place
+    and of those not stored yet.
 
     `keys` is the table (key, index) of the postings of these rows: `keys.write` takes it as the view `made_keys`.
     """
@@ -40,6 +41,7 @@ class Fresh(NamedTuple):
     stale: Indexes
     relation: str
     keys: str
+    size: int
 
 
 class Proxied(Exception):
@@ -55,7 +57,45 @@ def make(
     the least of E and S to the greatest of P and S; in `roles` whose messages count. It has no temporary view `facts`.
     Raises `Proxied`, and FileNotFoundError and `postings.Damaged` where an extract is not what it was.
     """
-    making = _Making(cursor, name, state, size, roles)
+    return _made(_Making(cursor, name, state, size, roles), told)
+
+
+def extended(
+    cursor: Cursor, name: str, state: State, before: Fresh, size: int,
+    told: str = "facts_of_all", roles: str = "given_context_roles",
+) -> Fresh:  # fmt: skip
+    """The same as `make` gives, of what it gave of a smaller size: only what is told since then is joined.
+
+    What `before` names is copied from, and still needed by who uses it. The cursor has what `make` asks for; in `told` are at
+    least the facts of the records from `before.size` on. Raises as `make` does.
+    """
+    held = cursor.execute(f"select key, index from {before.keys}").fetchnumpy()  # noqa: S608 - our own name, as below
+    reached = State(before.size, before.size, state.keys)
+    making = _Making(cursor, f"{name}_since", reached, size, roles)
+    making.posted = keys.Posted(
+        state.keys, [keys.Held(np.asarray(held["key"], np.uint64), np.asarray(held["index"], np.int64))]
+    )
+    since = _made(making, told)
+    cursor.register("fetched", pa.table({"index": since.stale}))
+    cursor.execute(f"""
+        create schema {name};
+        create table {name}.fresh as
+            select * from {before.relation} where index not in (from fetched) union all from {since.relation};
+        create table {name}.fresh_keys as from {before.keys} union all from {since.keys};
+        {reported.enter(name)} drop schema {name}_since cascade; drop view temp.fetched;
+    """)  # noqa: S608
+    stale = np.union1d(before.stale, since.stale[since.stale < state.extracted_to])
+    return Fresh(stale, f"{name}.fresh", f"{name}.fresh_keys", size)
+
+
+def drop(name: str) -> str:
+    """SQL that drops what was made in this schema, and what is left where making it was stopped."""
+    left = ("", "_joined", "_since", "_since_joined")
+    return "".join(f"drop schema if exists {name}{each} cascade;" for each in left)
+
+
+def _made(making: _Making, told: str) -> Fresh:
+    state, size = making.state, making.size
     making.begin(told)
     making.close_over(making.asked(f"raw_events where index >= {state.extracted_to} and index < {size}"))
     stale = making.posted.carrying(making.changed(), making.low)
@@ -174,7 +214,7 @@ class _Making:
         self.cursor.execute(f"create table {name}.fresh as from resolved")
         known = f"(select * from {told} where index >= {self.state.extracted_to} and index < {self.size})"  # noqa: S608
         self.cursor.execute(f"create table {name}.fresh_keys as {keys.of_rows(known, f'{name}.records')}")
-        return Fresh(stale, f"{name}.fresh", f"{name}.fresh_keys")
+        return Fresh(stale, f"{name}.fresh", f"{name}.fresh_keys", self.size)
 
     def end(self) -> None:
         """Leaves only what was made."""

@@ -136,11 +136,26 @@ def columns(made: pa.Table) -> tuple[Hashes, Indexes]:
     return made["key"].to_numpy().astype(np.uint64), made["index"].to_numpy().astype(np.int64)
 
 
-class Posted:
-    """The keys of all extracts, looked up together. Raises FileNotFoundError and `postings.Damaged`."""
+class Held:
+    """Postings in memory, looked up as a file of them is."""
 
-    def __init__(self, files: Sequence[Path]) -> None:
-        self.files = [Postings(path) for path in files]
+    def __init__(self, terms: Hashes, indexes: Indexes) -> None:
+        places = np.argsort(terms)
+        self.indexes = indexes[places]
+        self.hashes, starts = np.unique(terms[places], return_index=True)
+        self.starts = np.append(starts, len(terms))
+
+    def find_all(self, terms: Hashes) -> Indexes:
+        found = np.flatnonzero(np.isin(self.hashes, terms))
+        parts = [self.indexes[self.starts[place] : self.starts[place + 1]] for place in found]
+        return np.unique(np.concatenate([postings.NOTHING, *parts]))
+
+
+class Posted:
+    """The keys of all extracts, and of rows in memory, looked up together. Raises FileNotFoundError and `postings.Damaged`."""
+
+    def __init__(self, files: Sequence[Path], held: Sequence[Held] = ()) -> None:
+        self.files: list[Postings | Held] = [*map(Postings, files), *held]
 
     def met(self, keys: Hashes) -> Hashes:
         """Those of these keys, ascending, that any record has: one look for each, since its two terms lie side by side."""

@@ -110,7 +110,7 @@ def schema(question: Question) -> Iterator[str]:
         yield name
     finally:
         with contextlib.closing(question.here.database.cursor()) as own:
-            own.execute(f"drop schema if exists {name} cascade; drop schema if exists {name}_newer cascade")
+            own.execute(f"drop schema if exists {name} cascade; {fresh.drop(f'{name}_newer')}")
 
 
 def _write(question: Question, path: Path, sql: str) -> None:

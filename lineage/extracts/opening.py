@@ -117,13 +117,26 @@ class Opening:
         """Whether a proxy was found among the newer facts already, of which this state has no fewer."""
         return bool(self.proxied) and self.proxied[:3] == state[:3] and self.proxied[3] <= state[3]
 
+    def _before(self, state: tuple[Any, ...], every: Sequence[Extract]) -> Opened | None:
+        """What was opened of these extracts when less was told, not to be dropped until it is given back."""
+        with self.lock:
+            found = self.newest
+            if found is None or found.told is None or found.state[:3] != state[:3]:
+                return None
+            if not every[-1].following <= found.told[1].size < state[3]:
+                return None
+            found.users += 1
+            return found
+
     def _make(self, cursor: Cursor, opened: Opened, snap: Snapshot, every: Sequence[Extract], told_to: int) -> None:
+        before = self._before(opened.state, every)
         try:
             cursor.execute(f"create schema {opened.name}; {reported.enter(opened.name)}")
             for name, table in zip(TABLES, opened.reference, strict=True):
                 cursor.register(f"given_{name}", table)
                 cursor.execute(f"create table {name} as select * from given_{name}")  # noqa: S608 - our own names
-            told = newer(cursor, f"newer_{opened.name}", self.joins, snap, every, told_to)
+            known = before.told[1] if before is not None and before.told is not None else None
+            told = newer(cursor, f"newer_{opened.name}", self.joins, snap, every, told_to, known)
             opened.told = every, told
             cursor.execute(reported.enter(opened.name))
             reading.stored(cursor, every, told.stale)
@@ -137,6 +150,9 @@ class Opening:
         except BaseException:
             self._drop(opened)
             raise
+        finally:
+            if before is not None:
+                self.give_back(before)
 
     def give_back(self, opened: Opened) -> None:
         with self.lock:
@@ -159,19 +175,23 @@ class Opening:
 
     def _drop(self, opened: Opened) -> None:
         with contextlib.closing(self.database.cursor()) as own:
-            own.execute(
-                f"drop schema if exists {opened.name} cascade; drop schema if exists newer_{opened.name} cascade"
-            )
+            own.execute(f"drop schema if exists {opened.name} cascade; {fresh.drop(f'newer_{opened.name}')}")
 
 
 def newer(
-    cursor: Cursor, name: str, joins_: joining.Joins, snap: Snapshot, every: Sequence[Extract], size: int
-) -> fresh.Fresh:
-    """What the log of this size says that these extracts do not, in a new schema. Raises as `fresh.make`."""
+    cursor: Cursor, name: str, joins_: joining.Joins, snap: Snapshot, every: Sequence[Extract], size: int,
+    before: fresh.Fresh | None = None,
+) -> fresh.Fresh:  # fmt: skip
+    """What the log of this size says that these extracts do not, in a new schema, of what was made `before` of less of it.
+
+    Raises as `fresh.make`.
+    """
     with joins_.making:
         joins_.bring(cursor, snap, max(size, every[-1].following if every else 0))
     cursor.execute("drop view temp.facts")
     cursor.register("given_context_roles", snap.context_roles)
+    if before is not None:
+        return fresh.extended(cursor, name, reading.state(every), before, size)
     return fresh.make(cursor, name, reading.state(every), size)
 
 

@@ -78,6 +78,22 @@ class Store:
         assert new.keys() == stale | set(range(self.state.extracted_to, size))
         return {n: row for n, row in self.rows.items() if n < size and n not in stale}, new
 
+    def asked_on(self, sizes: list[int]) -> Rows:
+        """What is stored and fresh as of the last of these sizes, each made of what was made for the one before."""
+        made: fresh.Fresh | None = None
+        for number, size in enumerate(sizes):
+            _views(self.database, size, max(size, self.state.as_of))
+            name = f"f{number}"
+            if made is None:
+                made = fresh.make(self.database, name, self.state, size)
+            else:
+                made = fresh.extended(self.database, name, self.state, made, size)
+        assert made is not None
+        new, stale = _rows(self.database, made.relation), set(made.stale.tolist())
+        for number, _ in enumerate(sizes):
+            self.database.execute(f"set schema = 'main'; drop schema f{number} cascade")
+        return {n: row for n, row in self.rows.items() if n not in stale} | new
+
     def extract(self, to: int, as_of: int) -> None:
         """The next extract, of the records from where the last one ended, as of a size that may be larger."""
         with self._made(as_of) as made:
@@ -123,6 +139,9 @@ def test_stored_and_fresh_rows_are_the_same_as_all_joined_anew(
                 held, new = store.asked(size)
                 stale += len([n for n in new if n < store.state.extracted_to])
                 assert held | new == expected[size]
+            reached = store.state.as_of
+            on = sorted({chance.randrange(reached, RECORDS + 1) for _ in range(2)} | {RECORDS})
+            assert store.asked_on(on) == expected[RECORDS]
     assert stale
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from lineage import access, checkpoints, engine, errors, fsck, ingest, joining, queries, reported, segments
 from lineage.engine import Question
-from lineage.extracts import OVERRIDES, storing
+from lineage.extracts import OVERRIDES, fresh, storing
 from lineage.models import Identity, Source
 from lineage.queries import Subject, Window
 from tests import extracts, merges
@@ -124,6 +124,40 @@ class Unproxied(Told):
     """The same without what a proxy of sessions says: with that, extracts are not used."""
 
     def behind(self, sid: str, **more: Any) -> None: ...
+
+
+class Watched(Unproxied):
+    """The same with a look after each part, of which the first lies in an extract."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.monkeypatch = monkeypatch
+        self.stale: list[int] = []
+        super().__init__()
+
+    def look(self) -> None:
+        with Question() as question:
+            assert question.opened is not None
+            assert question.opened.told is not None
+            self.stale.append(len(question.opened.told[1].stale))
+            assert question.rows("select * from activity order by all") == whole(question.size)
+
+    def second_sides(self) -> None:
+        checkpoints.checkpoint()
+        assert segments.seal()
+        assert extracts.everything() == 1
+        self.look()
+        # From here on what is newer is made of what was made before.
+        self.monkeypatch.delattr(fresh, "make")
+        super().second_sides()
+        self.look()
+
+    def other_sides(self) -> None:
+        super().other_sides()
+        self.look()
+
+    def rest(self) -> None:
+        super().rest()
+        self.look()
 
 
 VIEWS = ("activity", "touches", "raw_events", "raw_touches")
@@ -275,6 +309,14 @@ def test_every_question_gets_the_same_answer_from_extracts_overridden_and_merged
     with Question() as question:
         assert question.opened is not None
     assert list(fsck.check()) == []
+
+
+def test_what_is_told_between_two_questions_joins_what_the_first_one_knew(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = Watched(monkeypatch)
+    assert watched.stale[0] == 0
+    assert 0 < watched.stale[1] < watched.stale[2] <= watched.stale[3]
 
 
 def test_no_function_of_queries_is_left_out_of_what_is_asked() -> None:
