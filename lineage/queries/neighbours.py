@@ -59,7 +59,8 @@ def _together(look: Lookup, asked: Wanted, logins: Sequence[Login], who: str | N
     parts: list[tuple[Any, ...]] = [_columns([])]
     for layer in look.layers:
         doubtful: set[int] = set()
-        for term, is_own in terms:
+        # Of a login by that name in each database there mostly is none.
+        for term, is_own in (one for one in terms if layer.postings[one[0].kind].count(one[0].hash)):
             sessions, times, places, records, doubt = _begun(look, layer, asked, term)
             doubtful |= doubt
             here = np.array([place[1] == datasource for place in layer.places], bool)
