@@ -58,9 +58,10 @@ PAGES = (
 
 
 class Taken(NamedTuple):
-    """Seconds until the first byte in each turn, and what was answered where it was not the page."""
+    """Seconds until the first byte in each turn, those of this process's CPU, and what was answered where it was not the page."""
 
     seconds: list[float]
+    cpu_seconds: list[float]
     refused: set[int]
 
     @property
@@ -68,9 +69,8 @@ class Taken(NamedTuple):
         return sorted(self.seconds)[max(0, -(-len(self.seconds) * 95 // 100) - 1)]
 
     def line(self, path: str) -> str:
-        figures = " | ".join(
-            f"{each * 1e3:,.0f}" for each in (self.p95, statistics.median(self.seconds), self.seconds[0])
-        )
+        told = (self.p95, statistics.median(self.seconds), self.seconds[0], statistics.median(self.cpu_seconds))
+        figures = " | ".join(f"{each * 1e3:,.0f}" for each in told)
         said = f" **answered {', '.join(map(str, sorted(self.refused)))}**" if self.refused else ""
         return f"| `{path}`{said} | {figures} | {len(self.seconds)} |"
 
@@ -89,8 +89,8 @@ def main() -> None:
             drawn = draw(size, options.turns)
             found = {path: measured(client, path, drawn, options.seconds) for path in paths}
         print(f"{machine()}; {size:,} records; milliseconds until the first byte\n")
-        print("| page | p95 | p50 | first | turns |")
-        print("|---|---|---|---|---|")
+        print("| page | p95 | p50 | first | CPU, p50 | turns |")
+        print("|---|---|---|---|---|---|")
         for path, taken in sorted(found.items(), key=lambda each: -each[1].p95 if each[1].seconds else 0):
             if taken.seconds:
                 print(taken.line(path))
@@ -213,7 +213,7 @@ def _registered() -> Names:
 
 def measured(client: Any, path: str, drawn: Sequence[Names], seconds: float) -> Taken:
     """Each turn with other names; none where the store has nothing by them."""
-    taken, began = Taken([], set()), time.monotonic()
+    taken, began = Taken([], [], set()), time.monotonic()
     for names in drawn:
         if len(taken.seconds) >= LEAST and time.monotonic() - began > seconds:
             break
@@ -221,9 +221,10 @@ def measured(client: Any, path: str, drawn: Sequence[Names], seconds: float) -> 
             place = path.format(**{name: quote(value, safe="") for name, value in names.items()})
         except KeyError:
             continue
-        started = time.perf_counter()
+        started, used = time.perf_counter(), time.process_time()
         answer = client.get(place)
         taken.seconds.append(time.perf_counter() - started)
+        taken.cpu_seconds.append(time.process_time() - used)
         if answer.status_code != 200:
             taken.refused.add(answer.status_code)
         answer.close()
