@@ -13,7 +13,7 @@ import pytest
 
 from lineage import access, checkpoints, engine, errors, fsck, ingest, joining, queries, reported, segments
 from lineage.engine import Question
-from lineage.extracts import OVERRIDES, fresh, storing
+from lineage.extracts import OVERRIDES, fresh, opening, storing
 from lineage.models import Identity, Source
 from lineage.queries import Subject, Window
 from tests import extracts, merges
@@ -314,6 +314,7 @@ def test_every_question_gets_the_same_answer_from_extracts_overridden_and_merged
 def test_what_is_told_between_two_questions_joins_what_the_first_one_knew(
     store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(opening, "WORTH", 0)
     watched = Watched(monkeypatch)
     assert watched.stale[0] == 0
     assert 0 < watched.stale[1] < watched.stale[2] <= watched.stale[3]
