@@ -126,6 +126,7 @@ INSIDER: dict[str, dict[str, tuple[str, ...]]] = {
         VALUES: (
             "test_a_record_hidden_from_the_search_is_missed_by_the_counts_by_fsck_and_by_a_range",
             "test_what_is_changed_in_merged_files_is_found_as_in_those_that_were_merged",
+            "test_what_is_changed_in_any_other_file_of_a_merged_segment_is_found_and_goes_into_no_further_merge",
             "test_derived_files_that_claim_another_version_are_not_left_out_of_the_comparison",
             "test_facts_that_name_another_login_are_found_and_those_of_another_version_name_nobody",
             "test_a_source_said_to_have_been_heard_when_it_was_not_is_found",
