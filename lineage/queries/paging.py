@@ -55,13 +55,13 @@ class Listed:
 
     def total(self) -> Total:
         """Counted up to 10,000; beyond that not exact."""
-        count = len(self._newest())
+        count = len(self._newest(0))
         return Total(min(count, COUNT_MOST), count <= COUNT_MOST)
 
     def page(self, columns: str, place: Any, is_back: bool, count: int) -> Cut:
         """One page, with these columns; `place` is a `Boundary`, or None for the first page."""
         if place is None:
-            return self._ahead(columns, self._newest()[: count + 1], None, count)
+            return self._ahead(columns, self._newest(count)[: count + 1], None, count)
         index, before = place
         if not is_back and before <= COUNT_MOST:
             found = self._walk(walking.below(self.ranges, index + 1), before + count + 1)[before:]
@@ -91,10 +91,10 @@ class Listed:
         rows = self._rows(columns, shown, before if shown[:1] == [index] else 0)
         return rows, following, BACK + make_cursor(self.question.size, [index, before]) if place else None
 
-    def _newest(self) -> list[int]:
-        """Those of the first page are among those that are counted: one walk is enough for both."""
+    def _newest(self, count: int) -> list[int]:
+        """Those of a first page of `count` are among those that are counted: one walk is enough for both."""
         if self.newest is None:
-            self.newest = self._walk(self.ranges, COUNT_MOST + 1)
+            self.newest = self._walk(self.ranges, max(count, COUNT_MOST) + 1)
         return self.newest
 
     def _walk(self, ranges: Sequence[Range], most: int, is_up: bool = False) -> list[int]:

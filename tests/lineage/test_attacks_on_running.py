@@ -100,7 +100,7 @@ def test_the_time_limit_holds_while_the_views_are_made(
 ) -> None:
     asker = reader()
     settings.QUERY_SECONDS = 1
-    monkeypatch.setattr(Question, "_views", lambda self, joined: self.cursor.execute(ENDLESS))
+    monkeypatch.setattr(Question, "_views", lambda self, joined, tables: self.cursor.execute(ENDLESS))
     answer = asker.get("/api/v1/events")
     assert (answer.status_code, answer.json()["code"]) == (503, "query-too-long")
     assert not [t for t in threading.enumerate() if isinstance(t, engine._Watch)]

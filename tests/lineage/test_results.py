@@ -22,7 +22,7 @@ from django.test import Client
 
 from lineage import errors, exports, queries, search, tagging
 from lineage.access import Viewer
-from lineage.queries import ask, counts, exporting
+from lineage.queries import ask, counts, exporting, paging
 from tests import story
 
 NOW = dt.datetime.now(dt.UTC)
@@ -184,7 +184,7 @@ def test_an_export_holds_exactly_what_was_shown_and_its_hash_is_in_the_log(told:
 def test_a_total_above_the_limit_is_exact_only_when_asked(
     told: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (ask, counts):
+    for module in (ask, counts, paging):
         monkeypatch.setattr(module, "COUNT_MOST", 5)
     client = signed_in(story.person())
     html = client.get("/search?q=op:*").content.decode()
