@@ -15,12 +15,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from lineage.extracts import Cursor, Indexes, postings, terms, walking
+from lineage.extracts import Cursor, Indexes, layers, postings, terms
 from lineage.extracts.beginnings import BEGUN, BY_INDEX, Begun
 from lineage.extracts.cards import NO_TIME, Cards, Directory, Place
+from lineage.extracts.layers import Layer, Mask, Term
 from lineage.extracts.postings import Postings
 from lineage.extracts.terms import BY_TIME, CARDS, Content
-from lineage.extracts.walking import Layer, Mask, Term
 
 Shapes = dict[tuple[str, str], set[str]]
 """For a database and a relation the columns that accesses fix, joined."""
@@ -177,18 +177,18 @@ class Unable(Exception):
 class Lookup:
     """All layers, as of a log size, for one question: what it reads is kept as long."""
 
-    def __init__(self, layers: Sequence[Seen], size: int) -> None:
-        self.layers = [layer for layer in layers if layer.places]
+    def __init__(self, seen: Sequence[Seen], size: int) -> None:
+        self.layers = [layer for layer in seen if layer.places]
         self.size = size
         self.read: dict[int, Content] = {}
 
     def newest(self, some: Sequence[Term], wanted: Wanted, most: int, upto: int | None = None) -> Indexes:
-        """As `walking.newest`. Raises Unable, as the others do, where a file is damaged."""
-        return walking.newest(self.layers, some, lambda layer: wanted.mask(layer, self.size), most, upto)
+        """As `layers.newest`. Raises Unable, as the others do, where a file is damaged."""
+        return layers.newest(self.layers, some, lambda layer: wanted.mask(layer, self.size), most, upto)
 
     def one_each(self, some: Sequence[Term], wanted: Wanted) -> dict[int, int]:
-        """As `walking.one_each`."""
-        return walking.one_each(self.layers, some, lambda layer: wanted.mask(layer, self.size))
+        """As `layers.one_each`."""
+        return layers.one_each(self.layers, some, lambda layer: wanted.mask(layer, self.size))
 
     def contents(self, indexes: Indexes) -> list[Content]:
         """What these records hold, by index."""

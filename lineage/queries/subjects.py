@@ -12,8 +12,8 @@ from lineage import acts, errors
 from lineage.access import Viewer
 from lineage.engine import Question
 from lineage.extracts import terms
+from lineage.extracts.layers import Term
 from lineage.extracts.looking import Lookup, Unable, Wanted, by_index, person
-from lineage.extracts.walking import Term
 from lineage.queries import candidates, paging, walking
 from lineage.queries.ask import (
     ACCESSES,

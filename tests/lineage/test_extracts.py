@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from lineage.extracts import OVERRIDES, RECORDS, Extract, keeping, making, openi
 from lineage.extracts import merging as merged_extracts
 from lineage.models import Source
 from tests import extracts, story
+from tests.elsewhere import elsewhere
 from tests.lineage import forgetting
 from tests.lineage.test_merging import approved, seal
 
@@ -125,7 +125,7 @@ def test_an_erasure_is_complete_only_after_who_made_an_extract_has_gone_and_its_
     pair: tuple[Viewer, Viewer], tmp_path: Path
 ) -> None:
     number = approved(pair, "key:4711 or key:9")
-    with elsewhere(lambda: merged_extracts._written(engine.snapshot(), storing.manifest())) as made:
+    with elsewhere(locks.EXTRACT, lambda: merged_extracts._written(engine.snapshot(), storing.manifest())) as made:
         forgetting.locked(erasures.execute, number)
         assert forgetting.locked(erasures.finish, number) is False
         assert made()[0] in names()
@@ -133,34 +133,6 @@ def test_an_erasure_is_complete_only_after_who_made_an_extract_has_gone_and_its_
     assert forgetting.locked(erasures.finish, number) is True
     assert holders(tmp_path) == set()
     assert names() == set()
-
-
-class elsewhere:
-    """A thread with a connection of its own holds the lock of extracts, and has done some work under it."""
-
-    def __init__(self, work: Callable[[], Any]) -> None:
-        self.work, self.done, self.over = work, threading.Event(), threading.Event()
-        self.made: list[Any] = []
-        self.thread = threading.Thread(target=self._run)
-
-    def _run(self) -> None:
-        try:
-            with locks.alone(locks.EXTRACT):
-                self.made.append(self.work())
-                self.done.set()
-                self.over.wait(60)
-        finally:
-            self.done.set()
-            connections.close_all()
-
-    def __enter__(self) -> Callable[[], Any]:
-        self.thread.start()
-        self.done.wait(60)
-        return lambda: self.made[0]
-
-    def __exit__(self, *_: object) -> None:
-        self.over.set()
-        self.thread.join(60)
 
 
 # what is missing, changed, or of another basis

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from django.core.management import call_command
-from django.db import DatabaseError, connections
+from django.db import DatabaseError
 from hypothesis import given
 from hypothesis import settings as tried
 from hypothesis import strategies as st
@@ -20,6 +19,7 @@ from lineage import erasures, errors, fsck, keeper, locks, merging, queries, row
 from lineage.access import Viewer
 from lineage.erasures import execution
 from tests import merges, story
+from tests.elsewhere import elsewhere
 from tests.lineage import forgetting
 
 ALL = Viewer(email="audit@example.test", role="admin")
@@ -263,7 +263,9 @@ def test_an_erasure_is_complete_only_after_the_merge_that_was_at_work_and_its_re
     pair: tuple[Viewer, Viewer], tmp_path: Path
 ) -> None:
     number = approved(pair, "key:4711 or key:9")
-    with elsewhere(lambda: merging._written([merging.Segment(*row) for row in segments.manifest()])) as made:
+    with elsewhere(
+        locks.MERGE, lambda: merging._written([merging.Segment(*row) for row in segments.manifest()])
+    ) as made:
         forgetting.locked(erasures.execute, number)
         assert forgetting.locked(erasures.finish, number) is False
         assert made()[0] in segments.storage().names()
@@ -272,40 +274,14 @@ def test_an_erasure_is_complete_only_after_the_merge_that_was_at_work_and_its_re
     assert holders(tmp_path) == set()
 
 
-class elsewhere:
-    """A thread with a connection of its own holds the lock of merges, and has done some work under it."""
-
-    def __init__(self, work: Callable[[], Any]) -> None:
-        self.work, self.done, self.over = work, threading.Event(), threading.Event()
-        self.made: list[Any] = []
-        self.thread = threading.Thread(target=self._run)
-
-    def _run(self) -> None:
-        try:
-            with locks.alone(locks.MERGE):
-                self.made.append(self.work())
-                self.done.set()
-                self.over.wait(60)
-        finally:
-            self.done.set()
-            connections.close_all()
-
-    def __enter__(self) -> Callable[[], Any]:
-        self.thread.start()
-        self.done.wait(60)
-        return lambda: self.made[0]
-
-    def __exit__(self, *_: object) -> None:
-        self.over.set()
-        self.thread.join(60)
-
-
 @pytest.mark.slow
 def test_of_two_that_merge_one_does_and_what_a_killed_one_left_is_swept(
     pair: tuple[Viewer, Viewer], tmp_path: Path
 ) -> None:
     before = set(folders())
-    with elsewhere(lambda: merging._written([merging.Segment(*row) for row in segments.manifest()])) as made:
+    with elsewhere(
+        locks.MERGE, lambda: merging._written([merging.Segment(*row) for row in segments.manifest()])
+    ) as made:
         with pytest.raises(errors.StoreUnavailable), locks.alone(locks.MERGE):
             pass
         assert forgetting.locked(segments.sweep) is False
