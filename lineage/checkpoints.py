@@ -32,8 +32,9 @@ class Signed(msgspec.Struct):
 
 
 def checkpoint() -> int:
-    """Signs the log as it stands, if it grew; returns the size that is signed. Call under the keeper's lock.
+    """Signs the log as it stands, if it grew; returns the size that is signed.
 
+    Call it as the keeper: in its turn, or beside it while that is long. Of several at once `fence` lets one sign after the other.
     Raises SignerRefused, with an alarm that people see, when what is stored is not an append to what was signed.
     """
     with fence():

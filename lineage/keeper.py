@@ -69,9 +69,11 @@ more: list[Callable[[], Round]] = []
 
 def rounds() -> list[Round]:
     """What the keeper does. Those under the lock run in this order; one that fails ends the turn of the later ones."""
+    signing = _Signing()
     return [
         # First, since it refuses a database that is older than the data folder or not its own: nothing is swept then.
-        Round("checkpoint", 0, checkpoints.checkpoint),
+        Round("checkpoint", 0, signing),
+        Round("signing", 0, signing.when_late, apart=True),
         Round("sweep", math.inf, segments.sweep),
         Round("seal", 0, _Sealing()),
         Round("fsck", NIGHTLY_PACE_SECONDS, nightly.check_when_due, apart=True),
@@ -111,6 +113,22 @@ class Rounds:
             self.begun_at[each.name] = now if each.seconds < math.inf else -math.inf
             each.work()
             self.begun_at[each.name] = now
+
+
+class _Signing:
+    """Signs, and says when it last began to: no seal, erasure or sweep that takes long keeps what was appended unsigned."""
+
+    def __init__(self) -> None:
+        self.at = -math.inf
+
+    def __call__(self) -> None:
+        self.at = time.monotonic()
+        checkpoints.checkpoint()
+
+    def when_late(self) -> None:
+        """Signs beside the keeper's turn while that is long. What holds signers apart is `checkpoints.fence`."""
+        if time.monotonic() - self.at > 2 * settings.CHECKPOINT_SECONDS:
+            self()
 
 
 class _Sealing:

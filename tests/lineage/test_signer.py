@@ -13,6 +13,7 @@ import msgspec
 import psycopg
 import pytest
 from django.db import DatabaseError, connection
+from django.test import override_settings
 
 from lineage import checkpoints, errors, fsck, keeper, keys, merkle, notes, segments, tree
 from tests import signing
@@ -295,6 +296,21 @@ def test_while_one_signs_another_waits_and_signs_nothing_twice(log: Log) -> None
     assert signed == [6]
     assert sorted(log.notes()) == [3, 6]
     assert sorted(before) == [3]
+
+
+def test_what_comes_during_a_long_turn_of_the_keeper_is_signed_beside_it(log: Log) -> None:
+    turn = {each.name: each for each in keeper.rounds()}
+    turn["checkpoint"].work()
+    log.add()
+    # A moment after the turn's own checkpoint there is nothing to do; the rest is what a seal would be in the middle of.
+    turn["signing"].work()
+    assert sorted(log.notes()) == [3]
+    with keeper.lock(), override_settings(CHECKPOINT_SECONDS=0.0):
+        signer = threading.Thread(target=lambda: (turn["signing"].work(), connection.close()))
+        signer.start()
+        signer.join(60)
+    assert sorted(log.notes()) == [3, 6]
+    assert turn["signing"].apart
 
 
 def test_a_signer_that_loses_its_connection_in_the_middle_leaves_one_checkpoint(
