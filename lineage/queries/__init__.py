@@ -16,7 +16,7 @@ from lineage.queries.counts import (
 from lineage.queries.course import session
 from lineage.queries.exporting import Whole
 from lineage.queries.facts import control_facts
-from lineage.queries.found import Narrowed, finding, findings, found
+from lineage.queries.found import Narrowed, Pressing, finding, findings, found, pressing
 from lineage.queries.glance import firsts, overview
 from lineage.queries.holding import holders
 from lineage.queries.hours import source_hours
@@ -41,12 +41,12 @@ from lineage.queries.undoing import undoing
 from lineage.queries.whole import alarms, completeness, integrity, population
 
 __all__ = [
-    "COMPLETED", "FACET_MOST", "LISTS", "SECOND", "TRIAL_MOST", "Answer", "Coverage", "Narrowed", "Shift", "Span",
+    "COMPLETED", "FACET_MOST", "LISTS", "SECOND", "TRIAL_MOST", "Answer", "Coverage", "Narrowed", "Pressing", "Shift", "Span",
     "Subject", "Total", "Trial", "Whole", "Window", "alarms", "approvals", "between", "chain", "checkpoint",
     "checkpoint_chain", "checkpoints", "classified", "column", "completeness", "completions", "conduct",
     "control_facts", "datasources", "dry_run", "event", "events", "exact_total", "finding", "findings", "firsts",
     "found", "gaps", "holders", "identities", "identity", "integrity", "inventory", "kinds_counted", "login_history",
-    "logins", "overview", "own_reads", "owners", "population", "quarantined", "quarantined_item", "registered",
+    "logins", "overview", "own_reads", "owners", "population", "pressing", "quarantined", "quarantined_item", "registered",
     "relation", "relations", "released", "rights_held", "row", "run", "search_counts", "session", "session_facets",
     "sessions", "source_hours", "supply", "tag_history", "tags", "tags_of", "tallied", "tickets", "touched",
     "touches", "undoing",

@@ -45,7 +45,7 @@ def between(since: dt.datetime | None, until: dt.datetime | None, environment: s
 
 
 class Total(msgspec.Struct, frozen=True):
-    """How many there are; not exact above 10,000."""
+    """How many there are; not exact above 10,000, and of findings while older records wait to be judged."""
 
     value: int
     exact: bool

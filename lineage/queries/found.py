@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 from django.db.models import Count, Q, QuerySet
 
 from lineage.access import Viewer
 from lineage.engine import Question
-from lineage.events import shifted
-from lineage.finding_models import Finding, FindingProgress, Telling
+from lineage.finding_models import Finding, Telling
 from lineage.findings import receivers, ruling, triage
-from lineage.findings.evaluation import Row, evaluate, say, told_again
-from lineage.findings.judging import CHUNK, REAL
+from lineage.findings.evaluation import Row, say, told_again
 from lineage.findings.rules import Ruleset
+from lineage.queries import candidates
 from lineage.queries.ask import (
     Answer,
     Place,
@@ -27,13 +26,12 @@ from lineage.queries.ask import (
     limited,
     make_cursor,
     read_cursor,
-    scoped,
     searched,
     shown,
 )
 from lineage.queries.covering import coverage
+from lineage.queries.unjudged import still_open, unjudged
 
-DAY, FIRST = dt.timedelta(days=1), dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 FACETS = ("rule", "severity", "state", "environment")
 STATES = ("open", "closed", "explained")
 MATCHED_MOST = 5_000
@@ -87,13 +85,13 @@ def found(
     count = limited(limit or 200)
     rules, kept = ruling.current(), _kept(viewer, window)
     with Question(as_of=as_of) as question:
-        fresh = _unjudged(question, viewer, window, rules)
+        fresh, is_all = unjudged(question, viewer, window, rules)
         if q:
             kept, fresh = _matching(question, viewer, q, window, kept, fresh)
-        facets = _facets(kept, fresh)
+        counted = _counted(kept, fresh)
         chosen = [row for row in fresh if narrowed.takes(row)]
         wanted = kept.filter(_condition(narrowed))
-        total = wanted.count() + len(chosen)
+        total = sum(row["n"] for row in counted if narrowed.takes(row))
         place = (-last[0], last[1]) if last else None
         here = [row for row in chosen if place is None or (-row["index"], row["rule"]) > place]
         stored = _told(question, viewer, list(_after(wanted, last)[: count + 1]), rules)
@@ -102,8 +100,8 @@ def found(
         if len(items) > count:
             items = items[:count]
             following = make_cursor(question.size, [items[-1]["index"], items[-1]["rule"]])
-        answer = Answer(items, following, Total(total, True), question.size, coverage(question, viewer, window))
-        return answer, facets
+        answer = Answer(items, following, Total(total, is_all), question.size, coverage(question, viewer, window))
+        return answer, _facets(counted)
 
 
 def _kept(viewer: Viewer, window: Window) -> QuerySet[Finding]:
@@ -129,48 +127,12 @@ def _after(wanted: QuerySet[Finding], last: tuple[int, str] | None) -> QuerySet[
     return ordered.filter(Q(first_index__lt=last[0]) | Q(first_index=last[0], rule__gt=last[1])) if last else ordered
 
 
-def _unjudged(question: Question, viewer: Viewer, window: Window, rules: Ruleset) -> list[Row]:
-    """What the keeper has not come to yet, judged now."""
-    progress = FindingProgress.objects.filter(pk=1).first()
-    start = progress.judged_to if progress else 0
-    real = question.rows(f"select count(*) as n from raw_events where index >= ? and {REAL}", [start])[0]["n"]  # noqa: S608
-    if not real:
-        return []
-    condition, values = scoped(viewer, window)
-    scope, scope_values = _places_of(viewer)
-    base = f"index >= ? and occurred_at >= ? and {scope}"
-    earlier = shifted(window.since, -DAY) if window.since else FIRST
-    rows = evaluate(
-        question,
-        rules,
-        (base, [max(0, start - CHUNK), earlier, *scope_values]),
-        (f"index >= ? and {condition}", [start, *values]),
-    )
-    known = set(Finding.objects.filter(about__in=[row["about"] for row in rows]).values_list("rule", "about"))
-    return [_open(say(row, rules), rules) for row in rows if (row["rule"], row["about"]) not in known]
-
-
-def _places_of(viewer: Viewer) -> tuple[str, list[Any]]:
-    """Databases and environments of the viewer without their times: what a rule may look back at."""
-    return Viewer(viewer.email, viewer.role, viewer.datasources, viewer.environments).scope()
-
-
-def _open(row: Row, rules: Ruleset) -> Row:
-    title = rules.rule(row["rule"]).title
-    return row | {
-        "number": None,
-        "state": "open",
-        "verdict": "",
-        "owner": "",
-        "record": None,
-        "found_at": None,
-        "title": title,
-    }
-
-
 def _told(question: Question, viewer: Viewer, kept: list[Finding], rules: Ruleset) -> list[Row]:
     """The rows of kept findings, read from their records as far as the viewer may see them."""
-    rows = told_again(question, ((f.pk, f.rule, f.members) for f in kept), viewer.scope())
+    if not kept:
+        return []
+    with candidates.narrowed(question, lambda _: np.array([i for f in kept for i in f.members], np.int64)):
+        rows = told_again(question, ((f.pk, f.rule, f.members) for f in kept), viewer.scope())
     told = []
     for finding in kept:
         row = rows.get(finding.pk)
@@ -178,7 +140,7 @@ def _told(question: Question, viewer: Viewer, kept: list[Finding], rules: Rulese
             told.append(ABSENT | _bare(finding, rules) | {"about": finding.about})
             continue
         row |= {"records": finding.records, "rows": finding.rows, "about": finding.about, "members": finding.members}
-        row = _open(say(row, rules), rules) | {
+        row = still_open(say(row, rules), rules) | {
             "number": finding.pk, "state": finding.state, "verdict": finding.verdict, "owner": finding.owner,
             "record": finding.record, "found_at": finding.found_at, "index": finding.first_index,
             "severity": finding.severity,
@@ -203,14 +165,53 @@ def _matching(
     return kept.filter(pk__in=numbers), [row for row in fresh if match & set(row["members"])]
 
 
-def _facets(kept: QuerySet[Finding], fresh: Iterable[Row]) -> dict[str, list[dict[str, Any]]]:
-    rows = list(fresh)
+def _counted(kept: QuerySet[Finding], fresh: Iterable[Row]) -> list[dict[str, Any]]:
+    """How many there are (`n`) of each rule, severity, state and environment together."""
+    counts = Counter(
+        {
+            tuple(row[name] for name in FACETS): row["n"]
+            for row in kept.order_by().values(*FACETS).annotate(n=Count("pk"))
+        }
+    )
+    counts.update(tuple(row[name] for name in FACETS) for row in fresh)
+    return [dict(zip(FACETS, names, strict=True)) | {"n": n} for names, n in counts.items()]
+
+
+def _facets(counted: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    rows = list(counted)
     facets = {}
     for name in FACETS:
-        counts = Counter({row[name]: row["n"] for row in kept.order_by().values(name).annotate(n=Count("pk"))})
-        counts.update(row[name] for row in rows)
+        counts: Counter[str] = Counter()
+        for row in rows:
+            counts[row[name]] += row["n"]
         facets[name] = [{"name": value, "count": n} for value, n in counts.most_common(40)]
     return facets
+
+
+class Pressing(msgspec.Struct, frozen=True):
+    """Open findings: how many (not exact while records wait to be judged), how many are high, and those to look at first."""
+
+    total: Total
+    high: int
+    looks: list[dict[str, Any]]
+
+
+def pressing(viewer: Viewer, window: Window = Window(), most: int = 0, environments: Sequence[str] = ()) -> Pressing:
+    """Of `looks` at most so many, high ones before others, newest first; of these environments alone, where some are named."""
+    rules, kept = ruling.current(), _kept(viewer, window).filter(state="open")
+    with Question() as question:
+        fresh, is_all = unjudged(question, viewer, window, rules)
+        counts = Counter(dict(kept.order_by().values_list("severity").annotate(n=Count("pk"))))
+        counts.update(row["severity"] for row in fresh)
+        looks = [row for row in fresh if not environments or row["environment"] in environments]
+        chosen = kept.filter(environment__in=environments) if environments else kept
+        newest = chosen.order_by("-first_index", "rule")
+        # Told are no more than can be shown: what a finding says is read from its records.
+        first = list(newest.filter(severity="high")[:most])
+        first += newest.exclude(severity="high")[: most - len(first)]
+        looks += _told(question, viewer, first, rules)
+        looks.sort(key=lambda row: (row["severity"] != "high", -row["index"]))
+        return Pressing(Total(counts.total(), is_all), counts["high"], looks[:most])
 
 
 def finding(viewer: Viewer, number: int) -> dict[str, Any]:

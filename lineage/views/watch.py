@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 from django.core import signing
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
@@ -17,7 +17,6 @@ from lineage.views import frame, proof
 WATCH_SECONDS = 60
 WATCH_SALT = "touchstone.watch"
 LOOKS = 6
-FINDINGS_MOST = 50
 
 
 def watch_token(request: HttpRequest, viewer: Viewer) -> str:
@@ -35,16 +34,14 @@ def watching(request: HttpRequest) -> bool:
     return viewer is not None and held == [viewer.email, request.GET.get("q", ""), frame.carried(request.GET)]
 
 
-def counted(request: HttpRequest, viewer: Viewer) -> dict[str, Any]:
+def counted(request: HttpRequest, viewer: Viewer, looks: int = 0) -> dict[str, Any]:
     window = frame.window(request)
     found = queries.overview(viewer, window)
-    rated = open_findings(viewer, window)
     shown = [e["name"] for e in found["by_environment"]]
     return {
         "counts": found,
         "charts": charts.activity(found["hours"]),
-        "findings": rated,
-        "high": _high(viewer, window, rated),
+        "findings": queries.pressing(viewer, window, looks, real_ones(window, shown)),
         "now": dt.datetime.now(dt.UTC),
         "simulated": words.simulated(window, shown, frame.SIMULATED),
         "only_simulated": shown == [frame.SIMULATED],
@@ -52,38 +49,21 @@ def counted(request: HttpRequest, viewer: Viewer) -> dict[str, Any]:
     }
 
 
-def open_findings(viewer: Viewer, window: queries.Window, severity: str = "") -> queries.Answer:
-    return queries.findings(viewer, window, FINDINGS_MOST, narrowed=queries.Narrowed(severity=severity, state="open"))
-
-
-def _high(viewer: Viewer, window: queries.Window, rated: queries.Answer) -> int:
-    """How many of the open findings are high."""
-    if rated.total.value > len(rated.items):
-        return open_findings(viewer, window, "high").total.value
-    return sum(1 for item in rated.items if item["severity"] == "high")
-
-
-def looks(viewer: Viewer, window: queries.Window, found: queries.Answer, shown: list[str]) -> list[dict[str, Any]]:
-    """The findings to look at first: high ones before others, newest first; made-up ones only where nothing else is shown."""
-    items = found.items
+def real_ones(window: queries.Window, shown: Sequence[str]) -> list[str]:
+    """The environments to look at first: made-up ones only where nothing else is shown. Empty: all."""
     real = [name for name in shown if name != frame.SIMULATED]
-    if frame.SIMULATED in shown and real and not window.environment:
-        asked = [msgspec.structs.replace(window, environment=name) for name in real]
-        items = [item for each in asked for item in open_findings(viewer, each).items]
-    return sorted(items, key=lambda i: (i["severity"] != "high", -i["index"]))[:LOOKS]
+    return real if frame.SIMULATED in shown and not window.environment else []
 
 
 @evidence_read
 def overview(request: HttpRequest, viewer: Viewer) -> HttpResponse:
-    context = counted(request, viewer)
+    context = counted(request, viewer, LOOKS)
     found = context["counts"]
     accesses = words.counted(found["accesses"], "access", "accesses")
     people = words.counted(found["identities"], "identity", "identities")
     log = queries.integrity(viewer)
-    shown = [e["name"] for e in found["by_environment"]]
     context |= {
         "title": f"{accesses} by {people} {frame.period(request)}",
-        "looks": looks(viewer, context["window"], context["findings"], shown),
         "silent": [c for c in found["coverage"] if c.state != "complete"],
         "watch": watch_token(request, viewer),
         "log": log,
