@@ -13,6 +13,9 @@ ACCESSES = (
 )
 """What counts as an access to data: not BEGIN or SET, not the statement that emits a context message, not a canary."""
 
+LISTED = "environment <> 'touchstone' and not list_has_any(flags, ['claim', 'canary'])"
+"""What a search finds that asks neither for the store's own records nor for what serves to prove others."""
+
 REAL = f"not list_has_any(flags, ['claim', 'canary']) and not {TWICE}"
 """An act told of once, or anything else that is no claim and no canary."""
 

@@ -15,11 +15,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from lineage.extracts import Cursor, Indexes, layers, postings, terms
+from lineage.extracts import Cursor, Indexes, layers, listing, postings, tables, terms
 from lineage.extracts.beginnings import BEGUN, BY_INDEX, Begun
 from lineage.extracts.cards import NO_TIME, Cards, Directory, Place
 from lineage.extracts.layers import Layer, Mask, Term
+from lineage.extracts.listing import Range
 from lineage.extracts.postings import Postings
+from lineage.extracts.tables import Table, Tables
 from lineage.extracts.terms import BY_TIME, CARDS, Content
 
 Shapes = dict[tuple[str, str], set[str]]
@@ -36,6 +38,7 @@ class Filed:
         self.places: list[Place] = self.cards.places
         self.postings = {name: Postings(folder / name) for name in (BY_INDEX, BY_TIME, BEGUN)}
         self.shapes = _by_table(terms.read_shapes(folder))
+        self.tables = Tables(tables.read(folder))
 
     @functools.cached_property
     def begun(self) -> Begun:
@@ -67,6 +70,7 @@ class Held:
         }
         self.begun = Begun(self.postings[BEGUN])
         self.shapes = _by_table(terms.shapes(cursor))
+        self.tables = Tables(tables.names(cursor))
 
     def _made(self, cursor: Cursor, condition: str) -> None:
         for name, sql in (("made", self.rows), ("made_touches", self.touches)):
@@ -185,6 +189,26 @@ class Lookup:
     def newest(self, some: Sequence[Term], wanted: Wanted, most: int, upto: int | None = None) -> Indexes:
         """As `layers.newest`. Raises Unable, as the others do, where a file is damaged."""
         return layers.newest(self.layers, some, lambda layer: wanted.mask(layer, self.size), most, upto)
+
+    def of_tables(
+        self,
+        chosen: Callable[[Tables], Iterable[Table]],
+        wanted: Wanted,
+        some: Sequence[Range],
+        most: int,
+        by_touch: bool,
+    ) -> Indexes:
+        """The newest records in these ranges that name one of these tables; by touch those that touched one, as often as they did."""
+        missing = tables.NAMED if by_touch else tables.TOUCHED
+        asked = [
+            (
+                layer,
+                wanted.mask(layer, self.size),
+                [term for one in chosen(layer.of.tables) for term in one.terms(missing)],
+            )
+            for layer in self.layers
+        ]
+        return listing.newest(asked, some, most, is_once=not by_touch)
 
     def one_each(self, some: Sequence[Term], wanted: Wanted) -> dict[int, int]:
         """As `layers.one_each`."""

@@ -12,22 +12,23 @@ from typing import Any
 import msgspec
 
 from lineage import acts, durable, projections
-from lineage.extracts import Cursor, Indexes, Making, beginnings, cards, postings
+from lineage.extracts import Cursor, Indexes, Making, beginnings, cards, postings, tables
 from lineage.extracts.beginnings import BEGUN, BY_INDEX
 from lineage.extracts.cards import Card
 from lineage.extracts.postings import Hashes, hash_sql
 
 CARDS, BY_TIME, SHAPES = "cards.bin", "rows.post", "shapes.json"
-FILES = (CARDS, BY_INDEX, BY_TIME, BEGUN, SHAPES)
-VERSION = "1"
+FILES = (CARDS, BY_INDEX, BY_TIME, BEGUN, SHAPES, tables.FILE)
+VERSION = "2"
 """Raise it with every change of what is written."""
 BATCH = 5_000
 APART = "\x1e"
 
 ACTED = "kind in ('session', 'query', 'change')"
-ACCESS, REAL, DONE, NOT_DONE, DECISION, ACT = (1 << n for n in range(6))
+ACCESS, REAL, DONE, NOT_DONE, DECISION, ACT, LISTED = (1 << n for n in range(7))
 MARKS = {
     ACCESS: acts.ACCESSES, REAL: acts.REAL, DONE: acts.DONE, NOT_DONE: acts.NOT_DONE, DECISION: "kind = 'decision'", ACT: ACTED,
+    LISTED: f"kind <> 'custody' and {acts.LISTED}",
 }  # fmt: skip
 """What is asked of many records at a time; a condition that is null does not hold."""
 MARKED = " + ".join(f"case when {condition} then {mark} else 0 end" for mark, condition in MARKS.items())
@@ -52,8 +53,9 @@ group by environment, datasource, db_user, session
 """.format(first="arg_min(index, (occurred_at, index))")  # noqa: S608 - our own columns, as below
 """The first record of each session here, for its database, and for each who acted in it."""
 ACTORS = f"""
-with acted as (select * from made where session is not null and {ACTED})
+with acted as (select * from made where session is not null and {ACTED}), {tables.OF_TABLES}
 {BEGINNINGS} union all
+{tables.TERMS} union all
 select {hash_sql("told", "told_id")} as term, index from made where told_id is not null
 union all select {hash_sql("login", "datasource", "db_user")}, index from made where told_id is null and db_user is not null
 union all select {hash_sql("run", "agent_run")}, index from made where agent_run is not null
@@ -114,6 +116,7 @@ def write(making: Making) -> None:
         hashes, indexes = pairs(making.cursor, sql)
         postings.write(folder / name, hashes, indexes, made.directory(indexes).times if name == BY_TIME else None)
     _write_shapes(folder, shapes(making.cursor))
+    tables.write(folder, tables.names(making.cursor))
 
 
 def merge(making: Making) -> None:
@@ -131,6 +134,7 @@ def merge(making: Making) -> None:
         postings.merged(folder / name, [*(part / name for part in parts), more], [*making.dropped, None])
         durable.remove(more)
     _write_shapes(folder, set().union(*map(read_shapes, parts)))
+    tables.merge(folder, parts)
 
 
 def told(answer: Any) -> Iterator[Card]:

@@ -12,6 +12,7 @@ import msgspec
 from lineage import errors, search
 from lineage.access import Viewer
 from lineage.acts import ACCESSES as ACCESSES
+from lineage.acts import LISTED
 from lineage.acts import SECOND as SECOND
 from lineage.acts import TWICE as TWICE
 from lineage.engine import Question
@@ -151,7 +152,7 @@ def left_out(query: search.Query) -> tuple[tuple[Kind, ...], str]:
     rest = ""
     if not asked & {"kind", "flag", "source", "environment"}:
         kinds += ("custody",)
-        rest += f" and environment <> '{OWN}' and not list_has_any(flags, ['claim', 'canary'])"
+        rest += f" and {LISTED}"
     if not asked:
         kinds += ("state",)
         rest += " and coalesce(op, '') <> 'other'"

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
+import numpy as np
 
 from lineage.engine import Question
-from lineage.queries import walking
+from lineage.queries import candidates, walking
 from lineage.queries.ask import COUNT_MOST, Place, Total, make_cursor, read_cursor
 from lineage.queries.walking import Range
 
@@ -110,11 +111,15 @@ class Listed:
         """The rows of these indexes, newest first; of the first record those behind its first `before`."""
         if columns == "index" or not indexes:
             return [{"index": index} for index in indexes]
-        found = self.question.rows(
-            f"select {columns} from {self.relation} where {self.condition} and index between ? and ? "  # noqa: S608
-            f"order by {order(self.relation)} limit {before + len(indexes)}",
-            [*self.values, indexes[-1], indexes[0]],
-        )
+        some = np.unique(np.array(indexes, np.int64))
+        # As literals: they are pushed into the scans, so that only these rows are joined and widened.
+        few = f"index in ({', '.join(map(str, some.tolist()))}) and {self.condition}"
+        with candidates.narrowed(self.question, lambda _: some):
+            found = self.question.rows(
+                f"select {columns} from {self.relation} where {few} "  # noqa: S608
+                f"order by {order(self.relation)} limit {before + len(indexes)}",
+                self.values,
+            )
         return found[before:]
 
 

@@ -10,9 +10,12 @@ from lineage import errors, segments
 from lineage.access import Viewer
 from lineage.engine import Question
 from lineage.events import GROUPS
-from lineage.queries import paging, walking
+from lineage.extracts.looking import Lookup
+from lineage.queries import candidates, paging, sought, walking
 from lineage.queries.ask import (
+    EVENT_COLUMNS,
     Answer,
+    Total,
     Window,
     fetch,
     limited,
@@ -45,20 +48,24 @@ def touches(
 
 def _list(viewer: Viewer, q: str, window: Window, limit: int | None, cursor: str | None, by: str) -> Answer:
     as_of, place, is_back = paging.asked(cursor, paging.Boundary)
-    relation, columns = ("touches", TOUCH_COLUMNS) if by == "touch" else ("activity", "index")
+    relation, columns = (
+        ("touches", TOUCH_COLUMNS) if by == "touch" else ("activity", f"{EVENT_COLUMNS}, policy, masked")
+    )
     condition, values = searched(viewer, q, window, by)
     with Question(as_of=as_of) as question:
-        # One event may have more touches than a page holds: the cursor says how many of its last one were shown.
-        listed = paging.Listed(question, relation, condition, values, walking.ranges(question, viewer, window))
-        items, following, previous = listed.page(columns, place, is_back, limited(limit))
-        return Answer(
-            [shown(item, viewer) for item in items] if by == "touch" else fetch(question, viewer, items),
-            following,
-            listed.total(),
-            question.size,
-            coverage(question, viewer, window),
-            previous,
-        )
+        of_all = paging.Listed(question, relation, condition, values, walking.ranges(question, viewer, window))
+
+        def page(listed: paging.Listed) -> tuple[paging.Cut, Total]:
+            # One event may have more touches than a page holds: the cursor says how many of its last one were shown.
+            return listed.page(columns, place, is_back, limited(limit)), listed.total()
+
+        def looked_up(look: Lookup) -> tuple[paging.Cut, Total] | None:
+            listed = sought.listed(of_all, look, viewer, q, window)
+            return page(listed) if listed is not None else None
+
+        (items, following, previous), whole = candidates.told(question, looked_up) or page(of_all)
+        rows = [shown(item, viewer) for item in items]
+        return Answer(rows, following, whole, question.size, coverage(question, viewer, window), previous)
 
 
 def event(viewer: Viewer, index: int) -> dict[str, Any]:

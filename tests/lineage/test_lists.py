@@ -1,0 +1,84 @@
+"""Lists that are found by look-ups: the same rows, pages and totals as over the whole log."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from lineage import checkpoints, queries, segments
+from lineage.queries import Window, walking
+from tests import extracts
+from tests.lineage.test_queries import ALL, STRANGER, Feed
+from tests.lineage.test_same_answers import plain
+
+pytestmark = pytest.mark.slow
+
+NOON = dt.datetime(2026, 11, 20, 10, tzinfo=dt.UTC)
+NARROW = Window(NOON + dt.timedelta(seconds=3), NOON + dt.timedelta(seconds=12), "prod")
+SEARCHES = (
+    "relation:customers", "relation:Public.CUSTOMERS datasource:ORDERS relation:customers", "environment:touchstone relation:customers",
+    "relation:archive.customers", "relation:public.ünïque",
+)  # fmt: skip
+
+
+def tell(feed: Feed) -> None:
+    """Tables told by a source, by a text or by both; touched once, thrice and five times in one record."""
+    customers = [{"schema": "public", "relation": "customers"}]
+    feed.statement("select * from customers where id in (1, 2, 3)", op="read", resources=customers)
+    feed.statement("select * from orders join archive.customers using (id)", op="read")
+    feed.statement("select * from customers where id in (1, 2, 3, 4, 5)", op="read", resources=customers)
+    feed.statement("delete from customers where id = 9; delete from orders where id = 1", op="delete")
+    feed.change("70")
+    feed.change("71", key="4712", op="insert")
+    feed.statement("vacuum", op="other", resources=customers)
+    feed.statement("select 1 from customers", op="read", flags=["canary"])
+    feed.statement('select 1 from "public"."ünïque"', op="read")
+    feed.statement("select * from customers", op="read", verdict="blocked", resources=customers)
+
+
+def pages(ask: Any) -> Iterator[Any]:
+    cursor = None
+    while cursor or cursor is None:
+        answer = ask(ALL, SEARCHES[0], limit=6, cursor=cursor)
+        yield plain(answer)
+        cursor = answer.next or ""
+
+
+def asked() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for ask in (queries.events, queries.touches):
+        for q in SEARCHES[1:]:
+            found[f"{ask.__name__} {q}"] = plain(ask(ALL, q, limit=100))
+        found[f"{ask.__name__} narrow"] = plain(ask(ALL, SEARCHES[0], NARROW))
+        found[f"{ask.__name__} paged"] = list(pages(ask))
+        found[f"{ask.__name__} back"] = plain(
+            ask(ALL, SEARCHES[0], limit=6, cursor=found[f"{ask.__name__} paged"][1]["previous"])
+        )
+    return found | {"stranger": plain(queries.touches(STRANGER, SEARCHES[0]))}
+
+
+def test_a_table_is_found_as_over_the_whole_log_however_its_records_lie(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = Feed()
+    tell(feed)
+    cut = feed.change("72") + 1
+    tell(feed)
+    expected = asked()
+    page = expected["touches narrow"]["items"]
+    assert len(page) > len({row["index"] for row in page}) == len(expected["events narrow"]["items"])
+    assert expected["stranger"]["items"] == []
+    checkpoints.checkpoint()
+    for most in (cut, 1000):
+        monkeypatch.setattr(segments, "SEGMENT_MOST", most)
+        assert segments.seal()
+        assert extracts.everything() == 1
+        assert asked() == expected
+    assert extracts.merged()
+    monkeypatch.delattr(walking, "rows")
+    assert [list(pages(ask)) for ask in (queries.events, queries.touches)] == [
+        expected["events paged"], expected["touches paged"]
+    ]  # fmt: skip
