@@ -159,23 +159,30 @@ def tallied(
     periods: Sequence[tuple[dt.datetime, dt.datetime]],
     environment: str | None,
 ) -> tuple[dict[str, list[int]], int, list[Coverage]]:
-    """How many records match each question in each period, the log size, and how complete the newest period is."""
+    """How many records match each question in each period, the log size, and how complete the newest period is.
+
+    Periods do not overlap: each record is asked each question once, for the period in which it lies.
+    """
     whole = Window(min(start for start, _ in periods), max(end for _, end in periods), environment)
-    counts: list[str] = []
-    values: list[Any] = []
-    for q in questions.values():
-        condition, given = searched(viewer, q, whole, "event")
-        for start, end in periods:
-            counts.append(f"count(*) filter ({condition} and occurred_at >= ? and occurred_at < ?) as c{len(counts)}")
-            values += [*given, start, end]
+    asked = [searched(viewer, q, Window(), "event") for q in questions.values()]
+    counts = ", ".join(f"count(*) filter ({condition}) as c{n}" for n, (condition, _) in enumerate(asked))
+    values = [value for _, given in asked for value in given]
+    cases = " ".join(f"when occurred_at >= ? and occurred_at < ? then {n}" for n in range(len(periods)))
+    times = [time for period in periods for time in period]
     scope, bounds = scoped(viewer, whole)
     with Question() as question:
-        found = question.rows(f"select {', '.join(counts)} from activity where {scope}", [*values, *bounds])[0]  # noqa: S608
-        newest = max(periods)
-        told = coverage(question, viewer, Window(*newest, environment))
-        n = len(periods)
+        found = question.rows(
+            f"select period, {counts} from (select *, case {cases} end as period from activity where {scope}) "  # noqa: S608
+            "where period is not null group by period",
+            [*values, *times, *bounds],
+        )
+        told = coverage(question, viewer, Window(*max(periods), environment))
+        by_period = {row["period"]: row for row in found}
         return (
-            {name: [found[f"c{at * n + p}"] for p in range(n)] for at, name in enumerate(questions)},
+            {
+                name: [by_period.get(p, {}).get(f"c{n}", 0) for p in range(len(periods))]
+                for n, name in enumerate(questions)
+            },
             question.size,
             told,
         )
