@@ -226,7 +226,9 @@ def _grow(rows: list[Row], known: dict[tuple[str, str], Finding]) -> None:
         finding = known.get((row["rule"], row["about"]))
         if finding and row["last_index"] > finding.last_index:
             members = sorted({*finding.members, *row["members"]})
-            more = max(finding.records, row["records"], len(members))
+            # What was looked at again may have been counted before; what came later was not.
+            before = finding.records if row["index"] > finding.last_index else 0
+            more = max(finding.records, before + row["records"], len(members))
             Finding.objects.filter(pk=finding.pk).update(
                 last_index=row["last_index"], members=members[:50], records=more, rows=_most(finding.rows, row["rows"])
             )

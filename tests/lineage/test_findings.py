@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from typing import Any
 
 import pytest
 import time_machine
 from django.test import Client
 
-from lineage import access, checkpoints, errors, ledger, queries, segments, tagging
+from lineage import access, checkpoints, errors, ingest, ledger, queries, segments, tagging
 from lineage.access import Viewer
 from lineage.events import Decision, Event
 from lineage.finding_models import Finding, FindingProgress, FindingRules
@@ -334,6 +335,21 @@ def test_what_a_source_may_not_assert_is_one_finding_an_hour(store: str) -> None
     judge()
     assert [(f.rule, f.records) for f in Finding.objects.filter(rule="unauthorised-assertion")] == [
         ("unauthorised-assertion", 3)
+    ]
+
+
+def test_a_wrong_clock_and_ids_that_come_twice_are_one_finding_each_that_counts(store: str) -> None:
+    desk = story.source()
+    ahead = NOW + dt.timedelta(minutes=30)
+    for turn in range(2):
+        for number in range(3):
+            story.send(desk, story.query(f"c{turn}{number}", ahead, story.OMAR, "select 1", "read"))
+            again = story.query(f"c{turn}{number}", ahead, story.OMAR, "select 2", "read")
+            assert ingest.accept(desk, json.dumps([again]).encode()).count("conflict") == 1
+        judge()
+    assert sorted((f.rule, f.records) for f in Finding.objects.filter(rule__in=("clock-skew", "conflict"))) == [
+        ("clock-skew", 12),
+        ("conflict", 12),
     ]
 
 
