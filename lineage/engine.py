@@ -270,10 +270,9 @@ class Question:
             return self.here.reported.days(self.cursor, self.reported, self.snapshot)
 
     def hear(self) -> Heard:
-        """Makes the view `heard` (`lineage.heard`), once; gives what to look closer with."""
+        """When sources told (`lineage.heard`), of the records below the size."""
         if self.heard is None:
-            with self._limits():
-                self.heard = self.here.listening.hear(self.cursor, self.snapshot, self.size)
+            self.heard = self.here.listening.hear(self.arrow, self.snapshot, self.size)
         return self.heard
 
     def __enter__(self) -> Question:

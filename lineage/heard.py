@@ -80,6 +80,11 @@ def at_once(events: str) -> str:
     """  # noqa: S608 - our own columns
 
 
+def telling(events: str) -> str:
+    """SQL of those of these records that tell how complete a source was, in rows of their own."""
+    return f"{_TOLD} from {events} where {TELLS}"
+
+
 AGREE = f"""
 with made as materialized ({made_of("events")})
 select not exists (from made except all select {_NAMES} from heard)

@@ -1,68 +1,142 @@
-"""What a process keeps of `heard` (`lineage.heard`): read once of each segment, but for the hours of busy days.
+"""What a process keeps of `heard` (`lineage.heard`): read once of each segment; of hours and records, those looked at last.
 
 Forgotten with an erasure. What has none, the newest records and those of a segment that a question sees a part of, is made for each.
 """
 
 from __future__ import annotations
 
+import collections
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lineage import heard
+from lineage import heard, listened
+from lineage.listened import Days, Place, Places, Records, Rows, Spans, Tail
 from lineage.snapshots import Segment, Snapshot
 
 Sealed = Callable[[Sequence[str], str], str]
 """Gives the SQL of a file of some segments."""
-SCHEMA = pa.schema([*heard.SCHEMA, ("folder", pa.dictionary(pa.int32(), pa.string()))])
+Ask = Callable[[str], pa.Table]
+"""Asks the question's cursor, within its limits."""
+PLACE = ", ".join(listened.PLACE)
 FOLDER = "split_part(filename, '/', -2)"
-REPEATED = ("what", "environment", "datasource", "source", "kind")
+LOOKED_MOST = 500_000
+"""So many records, and hours of places, are kept of those that were looked at."""
+NOTHING = listened.together([])
 
 
-class Cursor(Protocol):
-    """What is used of a DuckDB cursor; `lineage.engine` has them."""
+class _Kept:
+    """Of one store since one erasure."""
 
-    def execute(self, query: str, /) -> Any: ...
-    def sql(self, query: str, /) -> Any: ...
-    def register(self, name: str, table: object, /) -> Any: ...
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.places = Places()
+        self.segments: dict[str, int] = {}
+        self.parts: dict[str, Rows] = {}
+        self.together: tuple[tuple[str, ...], Rows] = ((), NOTHING)
+        self.tail: tuple[tuple[int, int], Tail, list[dict[str, Any]]] | None = None
+        self.looked = _Looked()
+
+    def number(self, folder: str) -> int:
+        return self.segments.setdefault(folder, len(self.segments))
 
 
-class Heard(NamedTuple):
-    """Where to look closer than at whole days, by the `folder` of a row of `heard`."""
+class _Looked:
+    """What was read last, up to so many rows in all."""
 
-    sealed: Sealed
-    rest: str
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.found: collections.OrderedDict[tuple[Any, ...], tuple[int, Any]] = collections.OrderedDict()
+        self.size = 0
 
-    def records(self, folders: Collection[str | None]) -> str:
-        """SQL of the records of these segments; None: of those that lie in none as a whole."""
-        named = [folder for folder in folders if folder]
-        parts = [f"select * from {self.sealed(named, 'events')}"] if named else []  # noqa: S608 - our own files
-        return f"({' union all '.join([*parts, *([self.rest] if None in folders else [])])})"
+    def get(self, key: tuple[Any, ...], read: Callable[[], tuple[int, Any]]) -> Any:
+        with self.lock:
+            if key in self.found:
+                self.found.move_to_end(key)
+                return self.found[key][1]
+        count, value = read()
+        with self.lock:
+            if key not in self.found and count <= LOOKED_MOST:
+                self.found[key] = count, value
+                self.size += count
+            while self.size > LOOKED_MOST:
+                self.size -= self.found.popitem(last=False)[1][0]
+        return value
 
-    def hours(self, folders: Collection[str]) -> str:
-        """SQL of the hours of busy days in these segments."""
-        return f"(select *, {FOLDER} as folder from {self.sealed(list(folders), 'heard')} where what = 'hour')"  # noqa: S608
+
+class Heard:
+    """What was heard in the first records of a log, for one question; `newest` are the records that lie in no segment."""
+
+    def __init__(self, ask: Ask, sealed: Sealed, kept: _Kept, rows: Rows, newest: Records) -> None:
+        self.ask, self.sealed, self.kept = ask, sealed, kept
+        self.days, self.ever, self.told = rows
+        self.newest = newest
+
+    @property
+    def places(self) -> list[Place]:
+        """By their numbers."""
+        return list(self.kept.places.met)
+
+    def hours(self, segment: int, day: int) -> Days:
+        """The hours of a busy day in the segment of this number."""
+
+        def read() -> tuple[int, Days]:
+            sql = f"select * from {self.sealed([self._folder(segment)], 'heard')} where what = 'hour' and day = {day}"  # noqa: S608
+            found = listened.days(self.ask(sql), self.kept.places, segment)
+            return len(found.place), found._replace(busy=np.zeros(len(found.place), bool))
+
+        hours: Days = self.kept.looked.get(("hours", segment, day), read)
+        return hours
+
+    def within(self, of: Days, since: int, until: int) -> Spans:
+        """What lies in this time, among others of the same day or hour, of these rows, which are of one in one segment."""
+        segment, day = int(of.segment[0]), int(of.day[0])
+        index, last_index = int(of.first_index.min()), int(of.last_index.max())
+        first, last = int(of.first.min()), int(of.last.max())
+        events = f"{self.sealed([self._folder(segment)], 'events')} where index between {index} and {last_index}"
+        if last_index - index >= LOOKED_MOST:
+            return self._spans(events, max(first, since), min(last, until - 1))
+
+        def read() -> tuple[int, Records]:
+            rows = self.ask(f"select occurred_at, {PLACE} from {events} and {_between(first, last)}")  # noqa: S608
+            return rows.num_rows, Records(self.kept.places.of(rows), listened.numbers(rows["occurred_at"]))
+
+        records: Records = self.kept.looked.get((segment, day, index, last_index, first, last), read)
+        return records.within(since, until)
+
+    def _spans(self, events: str, first: int, last: int) -> Spans:
+        """The same of so many that they are not to be held in memory."""
+        ends = "min(occurred_at) as first_at, max(occurred_at) as last_at"
+        rows = self.ask(f"select {PLACE}, {ends} from {events} and {_between(first, last)} group by all")  # noqa: S608
+        return self.kept.places.of(rows), listened.numbers(rows["first_at"]), listened.numbers(rows["last_at"])
+
+    def _folder(self, segment: int) -> str:
+        return list(self.kept.segments)[segment]
+
+
+def _between(first: int, last: int) -> str:
+    return f"occurred_at between make_timestamptz({first}) and make_timestamptz({last})"
 
 
 class Listening:
-    """`heard` of the sealed segments that were asked of last, as one table, and of what was unsealed then."""
+    """`heard` of the sealed segments that were asked of last, and of what was unsealed then."""
 
     def __init__(self, sealed: Sealed) -> None:
         self.sealed = sealed
         self.lock = threading.Lock()
         self.of: tuple[Any, ...] = ()
-        self.forget()
+        self.kept = _Kept()
 
     def forget(self) -> None:
-        self.table, self.folders = _table(SCHEMA.empty_table()), frozenset[str]()
-        self.newest: tuple[tuple[Any, ...], pa.Table] = ((), heard.SCHEMA.empty_table())
+        self.kept = _Kept()
 
     @property
     def remembers(self) -> bool:
-        return bool(self.folders or self.newest[0])
+        return bool(self.kept.parts or self.kept.tail)
 
     def now(self, *of: object) -> None:
         """Store and last erasure, as they stand: of no other state anything is kept."""
@@ -71,66 +145,64 @@ class Listening:
                 self.of = of
                 self.forget()
 
-    def hear(self, cursor: Cursor, snap: Snapshot, size: int) -> Heard:
-        """Makes the view `heard` of the first `size` records; its column `folder` is null where they lie in no segment as a whole."""
-        whole = [one for one in snap.segments if one.following <= size]
-        cursor.register("heard_sealed", self._sealed(cursor, snap, whole))
-        parts = [f"select * from tail_events where index >= {snap.sealed_to} and index < {size}"]  # noqa: S608
-        for one in snap.segments[len(whole) : len(whole) + 1]:
-            parts.append(f"select * from {self.sealed([one.folder], 'events')} where index < {size}")  # noqa: S608
-        rest = " union all ".join(parts)
-        cursor.register("heard_rest", self._rest(cursor, snap, size, rest if len(parts) > 1 else ""))
-        cursor.execute(
-            "create temp view heard as select * replace (folder::varchar as folder) from heard_sealed "
-            "union all select *, null as folder from heard_rest"
-        )
-        return Heard(self.sealed, rest)
-
-    def _rest(self, cursor: Cursor, snap: Snapshot, size: int, records: str) -> pa.Table:
-        """Of what lies in no segment as a whole; without `records`, in the tail alone."""
-        state = (snap.store, snap.erased_at, snap.sealed_to, size)
+    def hear(self, ask: Ask, snap: Snapshot, size: int) -> Heard:
+        """What was heard in the first `size` records."""
         with self.lock:
-            if not records and self.newest[0] == state:
-                return self.newest[1]
-        if not records:
-            cursor.register("heard_tail", snap.events.select(heard.READ))
-            records = f"from heard_tail where index >= {snap.sealed_to} and index < {size}"
-        made: pa.Table = cursor.sql(heard.at_once(f"({records})")).to_arrow_table()
-        with self.lock:
-            if self.of == state[:2] and size == snap.size:
-                self.newest = state, made
-        return made
+            # A question of a state before an erasure leaves nothing behind.
+            kept = self.kept if self.of == (snap.store, snap.erased_at) else _Kept()
+        with kept.lock:
+            whole = [one for one in snap.segments if one.following <= size]
+            rows = self._sealed(ask, kept, whole, len(whole) == len(snap.segments))
+            if len(whole) < len(snap.segments):
+                rows = listened.together([rows, *self._cut(ask, kept, snap.segments[len(whole)], size)])
+            newest = Records(rows.days.place[:0], rows.days.first[:0])
+            if size > snap.sealed_to:
+                tail, telling = self._tail(ask, kept, snap)
+                newest = tail.records(size)
+                more = [row for row in telling if row["index"] < size]
+                unsealed = Rows(listened.NO_DAYS, tail.ever(size, list(kept.places.met)), more)
+                rows = listened.together([rows, unsealed])
+            return Heard(ask, self.sealed, kept, rows, newest)
 
-    def _sealed(self, cursor: Cursor, snap: Snapshot, segments: Sequence[Segment]) -> pa.Table:
-        with self.lock:
-            table, known = self.table, self.folders
-        folders = frozenset(one.folder for one in segments)
-        if known - folders:
-            table = table.filter(pc.is_in(table["folder"].cast(pa.string()), pa.array(folders, pa.string())))
-        if folders - known:
-            fresh = _read(cursor, self.sealed, [one for one in segments if one.folder not in known])
-            table = pa.concat_tables([table, *fresh]).unify_dictionaries().combine_chunks()
-        with self.lock:
-            # A question as of an older size, or of a state before an erasure, leaves nothing behind.
-            if self.of == (snap.store, snap.erased_at) and len(segments) == len(snap.segments):
-                self.table, self.folders = table, folders
-        return table
+    def _sealed(self, ask: Ask, kept: _Kept, segments: Sequence[Segment], is_all: bool) -> Rows:
+        folders = tuple(one.folder for one in segments)
+        if kept.together[0] == folders:
+            return kept.together[1]
+        unknown = [one for one in segments if one.folder not in kept.parts]
+        for table in self._read(ask, unknown) if unknown else ():
+            for folder in pc.unique(table["folder"]).to_pylist():
+                some = table.filter(pc.equal(table["folder"], folder))
+                kept.parts[folder] = listened.rows(some, kept.places, kept.number(folder))
+        rows = listened.together(kept.parts.get(folder, NOTHING) for folder in folders)
+        if is_all:
+            kept.parts = {folder: kept.parts[folder] for folder in folders if folder in kept.parts}
+            kept.together = folders, rows
+        return rows
 
+    def _read(self, ask: Ask, segments: Sequence[Segment]) -> Iterator[pa.Table]:
+        if stored := [one.folder for one in segments if one.has_heard]:
+            yield ask(f"select *, {FOLDER} as folder from {self.sealed(stored, 'heard')} where what <> 'hour'")  # noqa: S608
+        for one in segments:
+            if not one.has_heard:
+                made = heard.made_of(self.sealed([one.folder], "events"))
+                yield ask(
+                    f"select * replace (false as busy), '{one.folder}' as folder from ({made}) where what <> 'hour'"  # noqa: S608
+                )
 
-def _read(cursor: Cursor, sealed: Sealed, segments: Sequence[Segment]) -> Iterator[pa.Table]:
-    if stored := [one.folder for one in segments if one.has_heard]:
-        sql = f"select *, {FOLDER} as folder from {sealed(stored, 'heard')} where what <> 'hour'"  # noqa: S608
-        yield _table(cursor.sql(sql).to_arrow_table())
-    for one in segments:
-        if not one.has_heard:
-            made = heard.made_of(sealed([one.folder], "events"))
-            sql = f"select * replace (false as busy), '{one.folder}' as folder from ({made}) where what <> 'hour'"  # noqa: S608
-            yield _table(cursor.sql(sql).to_arrow_table())
+    def _cut(self, ask: Ask, kept: _Kept, one: Segment, size: int) -> Iterator[Rows]:
+        """Of the records below this size of a segment that has more."""
+        if one.first < size:
+            below = f"(select * from {self.sealed([one.folder], 'events')} where index < {size})"  # noqa: S608
+            yield listened.rows(ask(heard.at_once(below)), kept.places, kept.number(one.folder))
 
-
-def _table(rows: pa.Table) -> pa.Table:
-    """With each text that comes again and again kept once."""
-    rows = rows.select(SCHEMA.names).cast(SCHEMA)
-    for name in REPEATED:
-        rows = rows.set_column(rows.schema.get_field_index(name), name, rows[name].dictionary_encode())
-    return rows
+    def _tail(self, ask: Ask, kept: _Kept, snap: Snapshot) -> tuple[Tail, list[dict[str, Any]]]:
+        state = snap.sealed_to, snap.size
+        if kept.tail is not None and kept.tail[0] == state:
+            return kept.tail[1:]
+        events = snap.events.select(heard.READ).filter(pc.field("index") >= snap.sealed_to)
+        tail, telling = Tail(events, kept.places), list[dict[str, Any]]()
+        if tail.may_tell:
+            among = f"(select * from tail_events where index in ({', '.join(map(str, tail.may_tell))}))"  # noqa: S608
+            telling = listened.told(ask(heard.telling(among)))
+        kept.tail = state, tail, telling
+        return tail, telling

@@ -14,16 +14,14 @@ from lineage.access import Viewer
 from lineage.coverage import CAPTURES, LOGS
 from lineage.engine import Question
 from lineage.events import Custody
+from lineage.queries import extent
 from lineage.queries.ask import OWN, Coverage, Span, Window
-from lineage.queries.extent import Extent, extents
+from lineage.queries.extent import Extent
 
 WORST = ("gap", "silent", "weakened", "late", "unknown")
 SPANS_MOST = 20
 PENDING_MOST = 10_000
 WAITING = dt.timedelta(minutes=1)
-
-TELLING = "select source, environment, datasource, first_at as occurred_at, kind, custody, weakens from heard where what = 'told' and "
-EVER = "select source, max(arrived_at) as at from heard where what = 'ever' group by source"
 
 SOURCES = """
 select s.id, s.name, s.format, s.environment, s.datasource, s.asserts, s.created_at, s.revoked_at, h.heartbeat_at,
@@ -72,8 +70,8 @@ def accounted(source_id: int, seen: dict[str, Any]) -> int:
 
 def coverage(question: Question, viewer: Viewer, window: Window) -> list[Coverage]:
     """How complete each source in scope is within the window and the viewer's own times."""
-    seen = extents(question, viewer, window)
-    ever = {row["source"]: row["at"] for row in question.rows(EVER)}
+    seen = extent.extents(question, viewer, window)
+    ever = extent.arrived(question.hear().ever)
     now = dt.datetime.now(dt.UTC)
     since = max((t for t in (window.since, viewer.from_at) if t), default=None)
     until = min(t for t in (window.until, viewer.until_at, now) if t)
@@ -103,11 +101,9 @@ class Told(msgspec.Struct):
 
 def told(question: Question, viewer: Viewer) -> list[Told]:
     """Every span that the log tells of, whichever sources it concerns."""
-    condition, values = Viewer(viewer.email, viewer.role, viewer.datasources, viewer.environments).scope()
-    question.hear()
     spans: list[Told] = []
     lasting: dict[tuple[Any, ...], Told] = {}
-    for row in question.rows(f"{TELLING}{condition} order by index", values):
+    for row in extent.telling(question, viewer):
         if row["kind"] != "custody" or row["weakens"]:
             for phrase in row["weakens"]:
                 span = Span("weakened", row["occurred_at"], row["occurred_at"], phrase)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from lineage import heard
+import numpy as np
+
 from lineage.access import Viewer
 from lineage.engine import Question
+from lineage.listened import FAR, Days, Ever, Numbers, Place, Spans, microseconds, moment
 from lineage.listening import Heard
-from lineage.queries.ask import OWN, Window, scoped
+from lineage.queries.ask import OWN, Window
 
-DAY = heard.DAY.format("cast(? as timestamptz)")
+HOUR_US = 3_600_000_000
 
 
 class Extent(NamedTuple):
@@ -22,62 +24,85 @@ class Extent(NamedTuple):
     to_at: dt.datetime
 
 
-def extents(question: Question, viewer: Viewer, window: Window) -> dict[str, Extent]:
-    """By source, the store itself left out; those without a record in scope and window are not there."""
-    near = question.hear()
-    since = max((t for t in (window.since, viewer.from_at) if t), default=None)
-    until = min((t for t in (window.until, viewer.until_at) if t), default=None)
-    timeless = dataclasses.replace(viewer, from_at=None, until_at=None)
-    condition, values = scoped(timeless, Window(environment=window.environment))
-    if since is None and until is None:
-        return _found(question, "heard", f"what = 'ever' and {condition}", values)
-    inside = " and ".join([*(["first_at >= ?"] if since else []), *(["last_at < ?"] if until else [])])
-    ends = [end for end in (since, until) if end is not None]
-    found = _found(question, "heard", f"what = 'day' and {condition} and {inside}", [*values, *ends])
-    for end in ends:
-        cuts = _cuts(question, "heard", f"what = 'day' and {condition}", values, end)
-        busy = [cut["folder"] for cut in cuts if cut["busy"]]
-        cuts = [cut for cut in cuts if not cut["busy"]]
-        if busy:
-            hours, day = near.hours(busy), f"day = {DAY} and {condition}"
-            _widen(found, _found(question, hours, f"{day} and {inside}", [end, *values, *ends]))
-            cuts += _cuts(question, hours, day, [end, *values], end)
-        if cuts:
-            _widen(found, _of_records(question, near, cuts, scoped(viewer, window)))
+def among(viewer: Viewer, environment: str | None, datasource: str | None) -> bool:
+    """Whether records there are in the viewer's scope, but for their time."""
+    in_environment = not viewer.environments or environment in viewer.environments
+    return viewer.reads_records and in_environment and (not viewer.datasources or datasource in viewer.datasources)
+
+
+def telling(question: Question, viewer: Viewer) -> list[Mapping[str, Any]]:
+    """The records in scope that tell how complete a source was, by index."""
+    return [row for row in question.hear().told if among(viewer, row["environment"], row["datasource"])]
+
+
+def by_source(every: Iterable[Ever]) -> dict[str, Ever]:
+    """All of each source as one; its place and kind say nothing."""
+    found: dict[str, Ever] = {}
+    for one in every:
+        source = str(one.place[2])
+        known = found.get(source)
+        found[source] = one if known is None else known.with_(one)
     return found
 
 
-def _found(question: Question, relation: str, condition: str, values: list[Any]) -> dict[str, Extent]:
-    rows = question.rows(
-        f"select source, min(first_at) as from_at, max(last_at) as to_at from {relation} "  # noqa: S608 - our own words
-        f"where {condition} and source <> '{OWN}' group by source",
-        values,
-    )
-    return {row["source"]: Extent(row["from_at"], row["to_at"]) for row in rows}
+def arrived(every: Iterable[Ever]) -> dict[str, dt.datetime]:
+    """When the last record of each source came."""
+    return {source: moment(one.arrived) for source, one in by_source(every).items()}
 
 
-def _cuts(
-    question: Question, relation: str, condition: str, values: list[Any], end: dt.datetime
-) -> list[dict[str, Any]]:
-    """Where records lie of days, or of hours, that begin before this end of the window and end behind it: by folder."""
-    return question.rows(
-        "select folder, busy, min(index) as index, max(last_index) as last_index, min(first_at) as first_at, "  # noqa: S608
-        f"max(last_at) as last_at from {relation} where {condition} and source <> '{OWN}' and first_at < ? and last_at >= ? group by all",
-        [*values, end, end],
-    )
+def extents(question: Question, viewer: Viewer, window: Window) -> dict[str, Extent]:
+    """By source, the store itself left out; those without a record in scope and window are not there."""
+    near = question.hear()
+    since = max((microseconds(t) for t in (window.since, viewer.from_at) if t), default=-FAR)
+    until = min((microseconds(t) for t in (window.until, viewer.until_at) if t), default=FAR)
+
+    def is_asked(place: Place) -> bool:
+        in_window = not window.environment or place[0] == window.environment
+        return in_window and place[2] not in (None, OWN) and among(viewer, *place[:2])
+
+    if (since, until) == (-FAR, FAR):
+        some = by_source(one for one in near.ever if is_asked(one.place))
+        return {source: Extent(moment(one.first), moment(one.last)) for source, one in some.items()}
+    spans = list(_spans(near, since, until))
+    # Places are numbered while records are looked at.
+    places = near.places
+    asked = np.array([is_asked(place) for place in places], bool)
+    first, last = np.full(len(places), FAR), np.full(len(places), -FAR)
+    for place, begins, ends in spans:
+        np.minimum.at(first, place, begins)
+        np.maximum.at(last, place, ends)
+    found: dict[str, Extent] = {}
+    for number in np.flatnonzero(asked & (first <= last)).tolist():
+        source, own = str(places[number][2]), Extent(moment(int(first[number])), moment(int(last[number])))
+        known = found.get(source, own)
+        found[source] = Extent(min(known.from_at, own.from_at), max(known.to_at, own.to_at))
+    return found
 
 
-def _of_records(
-    question: Question, near: Heard, cuts: list[dict[str, Any]], asked: tuple[str, list[Any]]
-) -> dict[str, Extent]:
-    index, last_index = min(cut["index"] for cut in cuts), max(cut["last_index"] for cut in cuts)
-    records = f"(select *, occurred_at as first_at, occurred_at as last_at from {near.records({cut['folder'] for cut in cuts})})"  # noqa: S608
-    times = [min(cut["first_at"] for cut in cuts), max(cut["last_at"] for cut in cuts)]
-    bounds = f"index between {index} and {last_index} and occurred_at >= ? and occurred_at <= ?"
-    return _found(question, records, f"{bounds} and {asked[0]}", [*times, *asked[1]])
+def _spans(near: Heard, since: int, until: int) -> Iterator[Spans]:
+    """Of all places, what lies in the window: whole days, whole hours where it cuts a busy day, else records."""
+    days = near.days
+    yield _whole(days, since, until)
+    for of_day in _cut(days, days.day, since, until):
+        if not of_day.busy.any():
+            yield near.within(of_day, since, until)
+            continue
+        hours = near.hours(int(of_day.segment[0]), int(of_day.day[0]))
+        yield _whole(hours, since, until)
+        for of_hour in _cut(hours, hours.first // HOUR_US, since, until):
+            yield near.within(of_hour, since, until)
+    yield near.newest.within(since, until)
 
 
-def _widen(found: dict[str, Extent], more: dict[str, Extent]) -> None:
-    for name, own in more.items():
-        known = found.get(name, own)
-        found[name] = Extent(min(known.from_at, own.from_at), max(known.to_at, own.to_at))
+def _whole(every: Days, since: int, until: int) -> Spans:
+    inside = (every.first >= since) & (every.last < until)
+    return every.place[inside], every.first[inside], every.last[inside]
+
+
+def _cut(every: Days, numbers: Numbers, since: int, until: int) -> Iterator[Days]:
+    """All rows of each segment and number of which one is cut by an end of the window."""
+    cut = np.zeros(len(numbers), bool)
+    for end in (since, until):
+        cut |= (every.first < end) & (every.last >= end)
+    for segment, number in sorted(set(zip(every.segment[cut].tolist(), numbers[cut].tolist(), strict=True))):
+        yield every.chosen((every.segment == segment) & (numbers == number))

@@ -12,7 +12,8 @@ import pyarrow as pa
 from lineage.access import Viewer
 from lineage.coverage import CAPTURES, LOGS
 from lineage.engine import Question
-from lineage.queries import covering
+from lineage.listened import moment
+from lineage.queries import covering, extent
 from lineage.queries.ask import OWN, Span, Window
 
 OUTAGES_MOST = 500
@@ -26,9 +27,6 @@ BY_FORMAT = {
     "gateway": ("statements", "decisions"),
 }
 """What sources of these formats tell of. Of the others it is what they told: they can tell of anything."""
-TOLD = f"""
-select source, kind, min(first_at) as from_at, max(arrived_at) as arrived_at from heard
-where what = 'ever' and source <> '{OWN}' and not unauthorised and """  # noqa: S608
 TIME = pa.timestamp("us", tz="UTC")
 SPANS = pa.schema([("number", pa.int64()), ("source", pa.string()), ("from_at", TIME), ("to_at", TIME)])
 
@@ -80,14 +78,16 @@ class Own(msgspec.Struct):
 
 
 def _told(question: Question, viewer: Viewer) -> dict[str, Own]:
-    condition, values = Viewer(viewer.email, viewer.role, viewer.datasources, viewer.environments).scope()
-    question.hear()
     found: dict[str, Own] = {}
-    for row in question.rows(f"{TOLD}{condition} group by all", values):
-        own = found.setdefault(row["source"], Own())
-        own.kinds.add(row["kind"])
-        own.from_at = min(filter(None, (own.from_at, row["from_at"])), default=None)
-        own.arrived_at = max(filter(None, (own.arrived_at, row["arrived_at"])), default=None)
+    for one in question.hear().ever:
+        environment, datasource, source = one.place
+        if one.unauthorised or source in (None, OWN) or not extent.among(viewer, environment, datasource):
+            continue
+        own = found.setdefault(str(source), Own())
+        own.kinds.add(one.kind)
+        first, arrived = moment(one.first), moment(one.arrived)
+        own.from_at = min(own.from_at or first, first)
+        own.arrived_at = max(own.arrived_at or arrived, arrived)
     return found
 
 

@@ -11,8 +11,10 @@ from django.db import connection
 
 from lineage.access import Viewer
 from lineage.engine import Question
+from lineage.listened import moment
 from lineage.queries.ask import OWN, Span
 from lineage.queries.covering import WORST, concerning, overlaps, present, source_rows, told
+from lineage.queries.extent import by_source
 
 HOUR = dt.timedelta(hours=1)
 TIME, TEXT, NUMBER = pa.timestamp("us", tz="UTC"), pa.string(), pa.int64()
@@ -32,9 +34,6 @@ from (select index, date_trunc('hour', occurred_at) as hour, coalesce(custody_ty
       from raw_events where occurred_at >= ? and occurred_at < ?
       and case when source = '{OWN}' then custody_type in ('heartbeat', 'clock_skew') else """  # noqa: S608 - our own word
 CAME_END = " end) where name is not null group by all"
-EVER = """
-select source, min(first_at) as first_at, max(arrived_at) as arrived_at, bool_or(beats) as beats
-from heard where what = 'ever' group by source"""
 ASIDE = """
 select s.name, date_trunc('hour', q.received_at at time zone 'UTC') at time zone 'UTC' as hour, count(*) as n
 from ledger_quarantine q join lineage_source s on s.id = q.source_id
@@ -54,24 +53,23 @@ def source_hours(
     scope, values = viewer.scope()
     now = dt.datetime.now(dt.UTC)
     with Question(as_of=as_of, joined=False) as question:
-        question.hear()
         came = {
             (row["name"], row["hour"]): row
             for row in question.rows(f"{CAME}{scope}{CAME_END}", [since, until, *values])
         }
-        ever = {row["source"]: row for row in question.rows(EVER)}
+        ever = by_source(question.hear().ever)
         spans = told(question, viewer)
     aside = _aside(since, until)
     rows: list[dict[str, Any]] = []
     for source in source_rows(viewer, {name for (name, _), row in came.items() if row["is_told"]}):
         if not _is_asked(source, datasources, environment):
             continue
-        known = ever.get(source["name"], {})
-        starts = max(since, min(source["created_at"], known.get("first_at") or source["created_at"]))
+        known = ever.get(source["name"])
+        starts = max(since, min(source["created_at"], moment(known.first) if known else source["created_at"]))
         ends = min(until, source["revoked_at"] or until, now)
         own = [span for one in spans if (span := concerning(source, one)) is not None and overlaps(span, starts, ends)]
-        own += present(source, ends, now, known.get("arrived_at")) if starts < ends else []
-        beats = source["heartbeat_at"] is not None or bool(known.get("beats"))
+        own += present(source, ends, now, moment(known.arrived) if known else None) if starts < ends else []
+        beats = source["heartbeat_at"] is not None or (known is not None and known.beats)
         for hour, from_at, to_at in _hours(starts, ends):
             found = came.get((source["name"], hour), {})
             rows.append(

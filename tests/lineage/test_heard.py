@@ -9,10 +9,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from lineage import checkpoints, engine, erasures, fsck, heard, segments
+from lineage import checkpoints, engine, erasures, fsck, heard, listened, listening, segments
 from lineage.access import Viewer
 from lineage.engine import Question
 from lineage.erasures import execution
+from lineage.listened import Places
 from lineage.models import Source
 from lineage.queries import Window, walking
 from lineage.queries.ask import OWN, scoped
@@ -65,32 +66,23 @@ def check(size: int | None) -> None:
             itertools.product(VIEWERS[:1], windows()), zip(VIEWERS[1:], windows()[2:], strict=False)
         ):
             assert extents(question, viewer, window) == of_records(question, viewer, window), (viewer, window)
-        question.cursor.execute(
-            f"create temp table again as select *, 0 as folder from ({heard.made_of('raw_events')})"
-        )
-        for ever in (
-            "source, kind, unauthorised, min(first_at), max(arrived_at), bool_or(beats)",
-            "source, max(last_at)",
-        ):
-            by = ever.partition(", m")[0]
-            kept, made = (
-                question.rows(f"select {ever} from {name} where what = 'ever' group by {by} order by all")
-                for name in ("heard", "again")
-            )
-            assert kept == made
-        kept, made = (
-            question.rows(f"select * exclude (busy, folder) from {name} where what = 'told' order by index")
-            for name in ("heard", "again")
-        )
-        assert kept == made
-        assert size is not None or len(kept) == 2
+        question.cursor.execute(f"create temp table again as {heard.made_of('raw_events')}")
+        again = Places()
+        made = listened.together([listened.rows(question.arrow("select * from again"), again, 0)])
+        near = question.hear()
+        assert sorted(near.ever, key=repr) == sorted(made.ever, key=repr)
+        assert near.told == made.told
+        assert size is not None or len(near.told) == 2
 
 
-@pytest.mark.parametrize("busy", [heard.BUSY, 3], ids=["days", "hours"])
+@pytest.mark.parametrize(
+    ("busy", "kept"), [(heard.BUSY, listening.LOOKED_MOST), (3, 6), (3, 1)], ids=["days", "hours", "hours-not-kept"]
+)
 def test_first_and_last_are_those_of_the_records_in_every_window_however_the_log_lies(
-    store: str, monkeypatch: pytest.MonkeyPatch, busy: int
+    store: str, monkeypatch: pytest.MonkeyPatch, busy: int, kept: int
 ) -> None:
     monkeypatch.setattr(heard, "BUSY", busy)
+    monkeypatch.setattr(listening, "LOOKED_MOST", kept)
     feed = Feed()
     other = Source.objects.create(name="other", format="events", environment="test", datasource="sales")
     for number, at in enumerate((*TIMES, *reversed(TIMES[3:7]))):
@@ -100,6 +92,8 @@ def test_first_and_last_are_those_of_the_records_in_every_window_however_the_log
             feed.statement("set pgaudit.log = 'none'", op="other", occurred_at=at)
     with Question(joined=False) as question:
         size = question.size
+    check(None)
+    check(size - 5)
     checkpoints.checkpoint()
     for most in (9, 1_000):
         monkeypatch.setattr(segments, "SEGMENT_MOST", most)
@@ -127,8 +121,8 @@ def remembered() -> str:
     """What this process keeps after a question."""
     with Question(joined=False) as question:
         question.hear()
-    listening = engine._here().listening
-    return str([listening.table.to_pylist(), listening.newest[1].to_pylist()])
+    kept = engine._here().listening.kept
+    return str([kept.parts, kept.together, kept.tail and kept.tail[2]])
 
 
 def test_what_an_erasure_takes_of_a_record_is_no_longer_told_of_its_source(store: str, settings: Any) -> None:
