@@ -19,6 +19,7 @@ LISTED = "environment <> 'touchstone' and not list_has_any(flags, ['claim', 'can
 REAL = f"not list_has_any(flags, ['claim', 'canary']) and not {TWICE}"
 """An act told of once, or anything else that is no claim and no canary."""
 
-NOT_DONE = "verdict in ('blocked', 'error', 'pending')"
+UNDONE = frozenset({"blocked", "error", "pending"})
+NOT_DONE = f"verdict in ({', '.join(repr(verdict) for verdict in sorted(UNDONE))})"
 """What waits for a decision has not run: once it is let through, another record says so."""
 DONE = f"not {NOT_DONE}"

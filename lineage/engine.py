@@ -302,11 +302,16 @@ class Question:
     def narrowed(self, look: Lookup, indexes: Indexes) -> Iterator[None]:
         """Within it `activity` and `touches` have these records alone."""
         with self._limits():
-            narrowing.begin(self.cursor, look, indexes, self.snapshot.identities, self.snapshot.conflicted)
+            narrowing.begin(self.cursor, look, indexes, self.snapshot)
         try:
             yield
         finally:
             narrowing.end(self.cursor)
+
+    def records(self, indexes: Indexes, columns: Sequence[str]) -> dict[int, dict[str, Any]] | None:
+        """These columns of `activity` by index, where this question looks up already; None: ask it in SQL."""
+        with self._limits():
+            return narrowing.records(self.looked, indexes, self.snapshot, columns) if self.looked else None
 
     @contextlib.contextmanager
     def _limits(self) -> Iterator[None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -78,6 +79,14 @@ class Snapshot:
     tagged: pa.Table
     extracts: tuple[Extract, ...] = ()
     """Those that can be used, one after the other from the first record on."""
+
+    @functools.cached_property
+    def logins(self) -> dict[object, list[dict[str, Any]]]:
+        """The rows of `identities` by login."""
+        found: dict[object, list[dict[str, Any]]] = {}
+        for row in self.identities.to_pylist():
+            found.setdefault(row["db_user"], []).append(row)
+        return found
 
     @property
     def sealed_to(self) -> int:

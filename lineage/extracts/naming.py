@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from lineage import projections, snapshots
-from lineage.extracts.looking import microseconds
+from lineage.extracts.looking import EPOCH, microseconds
 from lineage.extracts.terms import TOUCHED, Content
 
 KINDS = {field.name: field.type for field in (*projections.TOUCHES, *projections.EVENTS)} | {
@@ -45,9 +45,7 @@ def _activity(
     columns: Sequence[str], rows: Sequence[Sequence[Any]], logins: Sequence[Login], conflicted: Collection[int]
 ) -> pa.Table:
     told = dict(zip(columns, zip(*rows, strict=True) if rows else [()] * len(columns), strict=True))
-    people: dict[tuple[str, str], list[Login]] = {}
-    for login in logins:
-        people.setdefault((login["datasource"], login["db_user"]), []).append(login)
+    people = _by_login(logins)
     named = [
         _named(dict(zip(NEEDED, values, strict=True)), people)
         for values in zip(*(told[name] for name in NEEDED), strict=True)
@@ -59,6 +57,42 @@ def _activity(
         for index, flags, refused in zip(told["index"], told["flags"], told["refused"], strict=True)
     ]
     return pa.table({name: pa.array(values, KINDS.get(name, pa.string())) for name, values in every.items()})
+
+
+def records(
+    columns: Sequence[str], contents: Sequence[Content], logins: Sequence[Login], conflicted: Collection[int],
+    wanted: Sequence[str],
+) -> list[dict[str, Any]]:  # fmt: skip
+    """These columns of `activity`, without tags, one dict a record, as DuckDB gives rows."""
+    people = _by_login(logins)
+    place = {name: number for number, name in enumerate(columns)}
+    told = [(name, place[name]) for name in wanted if name not in DERIVED]
+    derived = [(name, DERIVED.index(name)) for name in wanted if name in DERIVED]
+    needed = [(name, place[name]) for name in NEEDED]
+    moments = [name for name in ("occurred_at", "received_at") if name in wanted]
+    index, flags, refused = place["index"], place["flags"], place["refused"]
+    found = []
+    for row, _ in contents:
+        record = {name: row[number] for name, number in told}
+        who_ = _named({name: row[number] for name, number in needed}, people) if derived else ()
+        record |= {name: who_[number] for name, number in derived}
+        for name in moments:
+            record[name] = _moment(record[name])
+        if "flags" in record:
+            record["flags"] = _flags(row[flags], row[refused], row[index] in conflicted)
+        found.append(record)
+    return found
+
+
+def _moment(at: int | None) -> dt.datetime | None:
+    return None if at is None else EPOCH + dt.timedelta(microseconds=at)
+
+
+def _by_login(logins: Sequence[Login]) -> dict[tuple[str, str], list[Login]]:
+    people: dict[tuple[str, str], list[Login]] = {}
+    for login in logins:
+        people.setdefault((login["datasource"], login["db_user"]), []).append(login)
+    return people
 
 
 NEEDED = ("told_id", "told_name", "told_email", "told_type", "told_by", "db_user", "datasource", "occurred_at")

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lineage import resolving
 from lineage.extracts import Cursor, Indexes, naming
 from lineage.extracts.looking import Lookup
+from lineage.extracts.postings import Damaged
+from lineage.snapshots import Snapshot
 
 VIEWS = ("activity", "touches")
 
 
-def begin(cursor: Cursor, look: Lookup, indexes: Indexes, identities: pa.Table, conflicted: pa.Table) -> None:
+def begin(cursor: Cursor, look: Lookup, indexes: Indexes, snap: Snapshot) -> None:
     """From here on there are only these records, until `end`."""
     contents = look.contents(indexes)
-    logins = logins_of(look, identities, [row[0] for row in contents])
-    among = pc.is_in(conflicted["index"], pa.array(indexes, pa.int64()))
-    tables = naming.tables(look.columns, contents, logins, set(conflicted.filter(among)["index"].to_pylist()))
+    logins = logins_of(look, snap, [row[0] for row in contents])
+    tables = naming.tables(look.columns, contents, logins, _conflicted(snap, indexes))
     for name, table in zip(VIEWS, tables, strict=True):
         cursor.register(f"few_{name}", table)
         cursor.execute(
@@ -30,9 +35,26 @@ def end(cursor: Cursor) -> None:
         cursor.execute(f"drop view if exists temp.{name}; drop view if exists temp.few_{name}")
 
 
-def logins_of(look: Lookup, identities: pa.Table, rows: list[list[object]]) -> list[dict[str, object]]:
+def records(look: Lookup, indexes: Indexes, snap: Snapshot, columns: Sequence[str]) -> dict[int, dict[str, Any]] | None:
+    """These columns of `activity` (without tags) by index, as DuckDB gives rows; None where not all can be read."""
+    with contextlib.suppress(Damaged):
+        contents = look.contents(indexes)
+        if len(contents) == len(set(indexes.tolist())):
+            logins = logins_of(look, snap, [row[0] for row in contents])
+            rows = naming.records(look.columns, contents, logins, _conflicted(snap, indexes), columns)
+            return {row["index"]: row for row in rows}
+    return None
+
+
+def _conflicted(snap: Snapshot, indexes: Indexes) -> set[int]:
+    """Which of these records have a conflict."""
+    if not snap.conflicted.num_rows:
+        return set()
+    among = pc.is_in(snap.conflicted["index"], pa.array(indexes, pa.int64()))
+    return set(snap.conflicted.filter(among)["index"].to_pylist())
+
+
+def logins_of(look: Lookup, snap: Snapshot, rows: Sequence[list[object]]) -> list[dict[str, object]]:
     """Whose logins those of these records are."""
-    user = look.columns.index("db_user")
-    names = pa.array(sorted({str(row[user]) for row in rows if row[user] is not None}), pa.string())
-    found: list[dict[str, object]] = identities.filter(pc.is_in(identities["db_user"], names)).to_pylist()
-    return found
+    user = look.columns.index("db_user") if rows else 0
+    return [login for name in {row[user] for row in rows} for login in snap.logins.get(name, ())]

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 import msgspec
+import numpy as np
 
 from lineage import errors, search
 from lineage.access import Viewer
@@ -94,6 +95,7 @@ EVENT_COLUMNS = (
     "statement, redacted, statement_state, opaque, fingerprint, key, key_columns, diff, approval, decision, custody, "
     "correlation_id, session_phase, db_system"
 )
+SHOWN = (*EVENT_COLUMNS.split(", "), "policy", "masked")
 
 STATEMENT_COUNT = (
     "count(distinct coalesce(correlation_id, event_id)) filter (kind = 'query' and coalesce(op, '') <> 'other' "
@@ -206,9 +208,11 @@ def fetch(question: Question, viewer: Viewer, found: Sequence[dict[str, Any]]) -
     """
     if not found:
         return []
-    indexes = ", ".join(str(int(row["index"])) for row in found)
-    rows = question.rows(f"select {EVENT_COLUMNS}, policy, masked from activity where index in ({indexes})")  # noqa: S608 - integers
-    by_index = {row["index"]: row for row in rows}
+    by_index = question.records(np.array([row["index"] for row in found], np.int64), SHOWN)
+    if by_index is None:
+        indexes = ", ".join(str(int(row["index"])) for row in found)
+        rows = question.rows(f"select {', '.join(SHOWN)} from activity where index in ({indexes})")  # noqa: S608 - integers
+        by_index = {row["index"]: row for row in rows}
     return [shown(by_index[row["index"]], viewer) for row in found]
 
 

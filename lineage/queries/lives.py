@@ -2,59 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lineage import errors
 from lineage.access import Viewer
-from lineage.acts import DONE, NOT_DONE, REAL
 from lineage.engine import Question
 from lineage.events import split_key
-from lineage.queries import candidates
-from lineage.queries.ask import Window, fetch, scoped
+from lineage.queries import touching
+from lineage.queries.ask import Window
 from lineage.queries.covering import coverage
 from lineage.queries.places import key_columns, spellings
+from lineage.queries.touching import ROW_MOST, Life, OneRow
 
-ROW_MOST = 500
 NAMES_MOST = 8
 """How many keys of one row are followed back."""
-
-# A condition on part of the key with the same value may still have met the row; with another it cannot.
-ANOTHER_KEY = (
-    "coalesce(list_bool_or(list_transform(pairs, lambda p: list_contains(?::varchar[], split_part(p, '=', 1)) "
-    "and not list_contains(?::varchar[], p))), false)"
-)
-
-
-class _Touches:
-    """Questions about the touches of one table within a viewer's scope and window."""
-
-    def __init__(self, question: Question, viewer: Viewer, datasource: str, relation: str, window: Window) -> None:
-        scope, values = scoped(viewer, window)
-        self.question, self.viewer, self.window = question, viewer, window
-        self.here = f"datasource = ? and list_contains(?, relation) and {scope} and {REAL}"
-        self.values = [datasource, spellings(relation), *values]
-
-    @contextlib.contextmanager
-    def narrowed(self, key: str, columns: Sequence[str], pairs: Sequence[str]) -> Iterator[None]:
-        """Within it nothing else is asked than what can tell of this row, where look-ups know what that is."""
-        (datasource, relations), scope = self.values[:2], (self.viewer, self.window)
-        with candidates.narrowed(
-            self.question,
-            lambda look: candidates.Row(look, *scope, datasource, relations, ROW_MOST).found(key, columns, pairs),
-        ):
-            yield
-
-    def ask(self, condition: str, more: list[Any]) -> list[dict[str, Any]]:
-        """The newest events with such a touch; `conditioned` says whether it named a column's value."""
-        found = self.question.rows(
-            f"select index, occurred_at, bool_or(len(pairs) > 0) as conditioned from touches where {self.here} and {condition} "  # noqa: S608
-            f"group by index, occurred_at order by occurred_at desc, index desc limit {ROW_MOST}",
-            [*self.values, *more],
-        )
-        rows = fetch(self.question, self.viewer, found)
-        return [row | {"conditioned": one["conditioned"]} for row, one in zip(rows, found, strict=True)]
 
 
 def row(viewer: Viewer, datasource: str, relation: str, key: str, window: Window = Window()) -> dict[str, Any]:
@@ -67,23 +28,12 @@ def row(viewer: Viewer, datasource: str, relation: str, key: str, window: Window
         columns = key_columns(question, viewer, datasource, relation)
         parts = split_key(key)
         pairs = [f"{c}={v}" for c, v in zip(columns, parts, strict=True)] if len(columns) == len(parts) else []
-        # The value alone tells nothing: 4711 may be another column's. Only where no key is known it has to do.
-        exact = "list_has_all(pairs, ?)" if pairs else "false" if columns else "coalesce(key = ?, false)"
-        exact_values: list[Any] = [pairs] if pairs else [] if columns else [key]
-        other_values = [columns if pairs else [], pairs]
-        at = _Touches(question, viewer, datasource, relation, window)
-        with at.narrowed(key, columns, pairs):
-            changed, earlier, names = _changed(at, key)
-            found = {
-                "changed": changed,
-                "earlier": earlier,
-                "read": at.ask(f"access = 'read' and {DONE} and {exact}", exact_values),
-                "could_have_read": at.ask(
-                    f"access = 'read' and {DONE} and not {exact} and not {ANOTHER_KEY}", [*exact_values, *other_values]
-                ),
-                "uncertain": _uncertain(at, other_values),
-                "refused": at.ask(f"{NOT_DONE} and {exact}", exact_values),
-            }
+        at = touching.life(question, viewer, window, OneRow(datasource, spellings(relation), key, columns, pairs))
+        changed, earlier, names = _changed(at, key)
+        found = {
+            "changed": changed, "earlier": earlier, "read": at.read(), "could_have_read": at.could_have_read(),
+            "uncertain": at.uncertain(), "refused": at.refused(),
+        }  # fmt: skip
         if not any(found.values()):
             raise errors.NotFound
         for event in found["could_have_read"]:
@@ -102,23 +52,12 @@ def _emptied(uncertain: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [e for e in uncertain if e["kind"] == "change" and e["op"] == "truncate" and e["outcome"] != "rolled_back"]
 
 
-def _uncertain(at: _Touches, other_values: list[Any]) -> list[dict[str, Any]]:
-    captured = (
-        f"select transaction_id from touches where {at.here} and access = 'changed' and transaction_id is not null"  # noqa: S608
-    )
-    return at.ask(
-        f"((access = 'wrote' and {DONE} and outcome <> 'rolled_back' and not {ANOTHER_KEY} "
-        f"and (transaction_id is null or transaction_id not in ({captured}))) or (access = 'changed' and key is null))",
-        [*other_values, *at.values],
-    )
-
-
-def _changed(at: _Touches, key: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]:
+def _changed(at: Life, key: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]:
     """Changes under a key; those before it under keys that were given up for it; and the keys. Newest first.
 
     An event that gave the row another key has the earlier one as `old_key`.
     """
-    own = at.ask("access = 'changed' and key = ?", [key])
+    own = at.changed(key)
     _mark(at, own)
     seen, names, earlier = {event["index"] for event in own}, [key], list[dict[str, Any]]()
     ahead = _given_up(own, key)
@@ -127,9 +66,7 @@ def _changed(at: _Touches, key: str) -> tuple[list[dict[str, Any]], list[dict[st
         if name in names:
             continue
         names.append(name)
-        events = [
-            e for e in at.ask("access = 'changed' and key = ? and index < ?", [name, before]) if e["index"] not in seen
-        ]
+        events = [event for event in at.changed(name, before) if event["index"] not in seen]
         _mark(at, events)
         seen |= {event["index"] for event in events}
         earlier += events
@@ -142,15 +79,9 @@ def _given_up(events: list[dict[str, Any]], key: str) -> list[tuple[str, int]]:
     return [(event["old_key"], event["index"]) for event in events if event["old_key"] and event["key"] == key]
 
 
-def _mark(at: _Touches, events: list[dict[str, Any]]) -> None:
+def _mark(at: Life, events: list[dict[str, Any]]) -> None:
     """Adds `old_key` to changes that gave a row another key: such an event touches both."""
-    keys: dict[int, list[str]] = {}
-    if events:
-        indexes = ", ".join(str(int(event["index"])) for event in events)
-        for one in at.question.rows(
-            f"select index, key from touches where index in ({indexes}) and access = 'changed' and key is not null"  # noqa: S608
-        ):
-            keys.setdefault(one["index"], []).append(one["key"])
+    keys = at.keys_of(events)
     for event in events:
         event["old_key"] = next((k for k in keys.get(event["index"], ()) if k != event["key"]), None)
 

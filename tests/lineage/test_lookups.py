@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from lineage.extracts import Indexes, Making, naming, reading, storing, terms
 from lineage.extracts.looking import Filed, Held, Lookup, Seen
 from lineage.extracts.postings import NOTHING
 from lineage.models import Identity
-from lineage.queries import Subject, Window
+from lineage.queries import Subject, Window, places, touching
+from lineage.queries.touching import OneRow
 from tests import extracts
 from tests.lineage.test_queries import ALL, STRANGER
 from tests.lineage.test_same_answers import CUSTOMERS, Told, Unproxied, plain
@@ -104,6 +106,48 @@ def test_a_card_shows_every_column_as_the_joined_views_do(asked: Question, tmp_p
             found = asked.cursor.sql("select * from shown order by all").to_arrow_table()
             assert found.schema.remove_metadata().types == expected[name].schema.types
             assert found.to_pylist() == expected[name].to_pylist()
+        names = expected["activity"].schema.names
+        shown = naming.records(lookup.columns, contents, logins, conflicted, names)
+        assert shown == asked.rows(f"select {', '.join(names)} from activity order by index")
+
+
+LISTS = ("read", "could_have_read", "uncertain", "refused")
+LATER = Window(since=dt.datetime(2026, 11, 20, 10, 0, 10, tzinfo=dt.UTC))
+
+
+def lists(life: touching.Life, keys: Sequence[str]) -> dict[str, Any]:
+    changed = {key: life.changed(key) for key in keys}
+    every = {name: getattr(life, name)() for name in LISTS} | changed
+    told = {event["index"]: sorted(life.keys_of([event])[event["index"]]) for event in chain(*changed.values())}
+    return every | {"keys": told}
+
+
+def test_every_list_of_every_row_is_looked_up_as_it_is_asked_in_sql(asked: Question, tmp_path: Path) -> None:
+    lookup = next(lies(asked, tmp_path))
+    for name in ("activity", "touches"):
+        asked.cursor.execute(f"create or replace temp table {name} as from {name}")
+    met = asked.rows(
+        "select distinct datasource, relation, key, key_columns, pairs from touches where datasource is not null order by all"
+    )
+    sought = {
+        (one["datasource"], one["relation"], key, columns, pairs)
+        for one in met
+        for key in (one["key"] or "4711", "none")
+        for columns, pairs in (((), ()), (("id",), ()), (tuple(one["key_columns"]), tuple(one["pairs"])))
+    }
+    rows = [
+        OneRow(place, places.spellings(name), key, list(columns), list(pairs))
+        for place, name, key, columns, pairs in sorted(sought)
+    ]
+    asks = [(one, ALL, Window()) for one in rows]
+    asks += [(one, viewer, window) for one in rows[::5] for viewer, window in ((ALL, LATER), (STRANGER, Window()))]
+    found = 0
+    for one, viewer, window in asks:
+        by_sql = lists(touching._Asked(asked, viewer, window, one), [one.key])
+        looked_up = lists(touching._LookedUp(asked, lookup, viewer, window, one), [one.key])
+        assert looked_up == by_sql, (one, viewer, window)
+        found += sum(map(len, by_sql.values()))
+    assert found > len(rows)
 
 
 QUESTIONS = {
