@@ -27,6 +27,7 @@ from lineage.extracts import Extract, Indexes, basis, narrowing, opening, readin
 from lineage.extracts.looking import Lookup
 from lineage.listening import Heard, Listening
 from lineage.snapshots import Snapshot, State
+from lineage.spare import Spare
 
 MEMORY, TEST_MEMORY = "1GB", "400MB"
 IDLE_SECONDS = 30.0
@@ -351,12 +352,13 @@ class Question:
 
 
 Given: TypeAlias = pa.Table | Path | Sequence[Path]
+_spare = Spare(lambda: _connect(TEST_MEMORY))
 
 
 @contextlib.contextmanager
 def _apart(tables: Mapping[str, Given]) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A DuckDB of its own over these tables and Parquet files alone. What it held in memory goes with it."""
-    with contextlib.closing(_connect(TEST_MEMORY)) as database:
+    """A catalog of its own in DuckDB over these tables and Parquet files alone. What it held in memory goes with it."""
+    with _spare.taken() as database:
         for name, table in tables.items():
             if isinstance(table, pa.Table):
                 database.register(name, table)
