@@ -14,13 +14,12 @@ import msgspec
 import numpy as np
 
 from lineage.extracts import Indexes
+from lineage.extracts.blocks import Content
 from lineage.extracts.cards import Cards
 from lineage.extracts.postings import Hashes, Postings, among, hash_of
 
 BY_INDEX, BEGUN = "actors.post", "begun.post"
 KINDS = ("session", "query", "change")
-Content = tuple[list[object], list[list[object]]]
-DECODE = msgspec.msgpack.Decoder(Content).decode
 
 
 class Acted(NamedTuple):
@@ -55,7 +54,7 @@ def again(
     pairs: dict[str, list[tuple[int, int]]] = {BY_INDEX: [], BEGUN: []}
     for session in _lost(parts, dropped):
         found = made.contents(rows.find(session))
-        contents = [DECODE(found[index]) for index in sorted(found)]
+        contents = [found[index] for index in sorted(found)]
         first: dict[tuple[object, ...], Acted] = {}
         for one in acted(made.columns, contents, session):
             for group in _groups(one):

@@ -1,12 +1,15 @@
 """Cards: whole records of an extract, few of which are read where they lie scattered. Pure but for the file.
 
-Parquet takes a quarter of a second to give fifty scattered records; here each lies in a small compressed block. Beside them
-stands what a walk through many records goes by: index, time, place (environment and database) and marks.
+Parquet takes a quarter of a second to give fifty scattered records; here each lies in a small block, compressed with a
+dictionary of the file's own. Beside them stands what a walk through many records goes by: index, time, place (environment
+and database) and marks.
 """
 
 from __future__ import annotations
 
+import itertools
 import struct
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,29 +20,29 @@ import zstandard
 from numpy.typing import NDArray
 
 from lineage import durable
-from lineage.extracts import Indexes
-from lineage.extracts.postings import NOTHING, Damaged, among, mapped
+from lineage.extracts import Indexes, columns
+from lineage.extracts.blocks import Content, Layout, Place
+from lineage.extracts.postings import Damaged, mapped
 
-FOOT = struct.Struct("<16sQQQQQ")
-MAGIC = b"touchstone cards"
-BLOCK = 32
-LEVEL = 3
-PART = 1 << 14
-"""Records of each part that a merge holds at a time."""
+FOOT = struct.Struct("<16sQ")
+MAGIC = b"touchstone card2"
+BLOCK = 16
+LEVEL = 6
+DICTIONARY, SHARE = 64 << 10, 50
+"""Most bytes of a dictionary, and how many times as large what it is made of must be."""
+SAMPLE, SAMPLE_BYTES = 640, 4 << 20
+"""Blocks that a dictionary is made of, whichever comes first."""
 NO_TIME = -(1 << 63)
-
-Place = tuple[str | None, str | None]
-"""Environment and database."""
 
 
 class Card(NamedTuple):
-    """One record: its time in microseconds, place and marks, and its content as bytes."""
+    """One record: its time in microseconds, place and marks, and what it holds."""
 
     record: int
     at: int | None
     place: Place
     marks: int
-    content: bytes
+    content: Content
 
 
 class Directory(NamedTuple):
@@ -54,73 +57,148 @@ class Directory(NamedTuple):
         return Directory(*(column[kept] for column in self))
 
 
-def write(path: Path, columns: Sequence[str], cards: Iterable[Card]) -> None:
-    """Writes a new file of these cards, which ascend by index; it is durable at return. `columns` are those of the contents."""
-    durable.write_from(path, 0, _content(columns, iter(cards)))
+class Block(NamedTuple):
+    """Some cards one behind the other, their contents packed."""
+
+    indexes: Sequence[int]
+    times: Sequence[int]
+    places: Sequence[Place]
+    marks: Sequence[int]
+    packed: bytes
 
 
-def _content(columns: Sequence[str], cards: Iterator[Card]) -> Iterator[bytes]:
-    compress = zstandard.ZstdCompressor(level=LEVEL).compress
-    indexes, times, numbers, marks, starts = [], [], [], [], [0]
+class Said(msgspec.Struct, array_like=True):
+    """What the end of a file says of it."""
+
+    columns: list[str]
+    places: list[Place]
+    count: int
+    least: int
+    since: int
+    blocks_end: int
+    sections: list[tuple[str, int]]
+    """Type and length of each array between the blocks and the end."""
+
+
+def write(path: Path, names: Sequence[str], cards: Iterable[Card]) -> None:
+    """Writes a new file of these cards, which ascend by index; it is durable at return. `names` are the columns of the contents."""
+    layout = Layout(names)
+    rest = iter(cards)
+    blocks = (packed(layout, some) for some in iter(lambda: list(itertools.islice(rest, BLOCK)), []))
+    first, size = list[Block](), 0
+    for block in blocks:
+        first.append(block)
+        size += len(block.packed)
+        if len(first) == SAMPLE or size > SAMPLE_BYTES:
+            break
+    write_blocks(path, names, itertools.chain(first, blocks), trained([block.packed for block in first]))
+
+
+def packed(layout: Layout, cards: Sequence[Card]) -> Block:
+    """These cards as one block."""
+    records, times, places, marks, contents = zip(*cards, strict=True)
+    return Block(records, [NO_TIME if at is None else at for at in times], places, marks, layout.packed(contents))
+
+
+def trained(samples: Sequence[bytes]) -> bytes:
+    """A dictionary for blocks like these; empty where they are too few to be worth one."""
+    size = min(DICTIONARY, sum(map(len, samples)) // SHARE)
+    if len(samples) < SAMPLE // 4:
+        return b""
+    try:
+        return zstandard.train_dictionary(size, list(samples)).as_bytes()
+    except zstandard.ZstdError:
+        # They have nothing in common.
+        return b""
+
+
+def write_blocks(path: Path, names: Sequence[str], blocks: Iterable[Block], dictionary: bytes) -> None:
+    """As `write`."""
+    durable.write_from(path, 0, _content(names, blocks, dictionary))
+
+
+def _content(names: Sequence[str], blocks: Iterable[Block], dictionary: bytes) -> Iterator[bytes]:
+    compressor = zstandard.ZstdCompressor(
+        level=LEVEL, write_checksum=True, write_dict_id=False,
+        dict_data=zstandard.ZstdCompressionDict(dictionary) if dictionary else None,
+    )  # fmt: skip
+    indexes, times, numbers, marks = array("q"), array("q"), array("I"), array("I")
+    starts, begins = array("Q", [0]), array("I", [0])
     places: dict[Place, int] = {}
-    block: list[bytes] = []
-    for card in cards:
-        indexes.append(card.record)
-        times.append(NO_TIME if card.at is None else card.at)
-        numbers.append(places.setdefault(card.place, len(places)))
-        marks.append(card.marks)
-        block.append(card.content)
-        if len(block) == BLOCK:
-            yield (data := compress(_packed(block)))
-            starts.append(starts[-1] + len(data))
-            block = []
-    if block:
-        yield (data := compress(_packed(block)))
+    for block in blocks:
+        indexes.extend(block.indexes)
+        times.extend(block.times)
+        numbers.extend(places.setdefault(place, len(places)) for place in block.places)
+        marks.extend(block.marks)
+        yield (data := compressor.compress(block.packed))
         starts.append(starts[-1] + len(data))
-    least = indexes[0] if indexes else 0
-    yield bytes(-starts[-1] % 8)
-    yield np.array(times, "<i8").tobytes()
-    yield np.array(starts, "<u8").tobytes()
-    yield (np.array(indexes, np.int64) - least).astype("<u4").tobytes()
-    yield np.array(numbers, "<u4").tobytes() + np.array(marks, "<u4").tobytes()
-    said = msgspec.msgpack.encode([list(columns), list(places)])
-    yield said
-    yield FOOT.pack(MAGIC, starts[-1], len(starts) - 1, len(indexes), least, len(said))
-
-
-def _packed(block: Sequence[bytes]) -> bytes:
-    return struct.pack(f"<{len(block)}I", *map(len, block)) + b"".join(block)
+        begins.append(len(indexes))
+    since, coded = columns.times(np.frombuffer(times, np.int64))
+    least, offsets = columns.ascending(np.frombuffer(indexes, np.int64))
+    narrow = [columns.narrow(np.frombuffer(each, np.uint32)) for each in (numbers, marks)]
+    sections: list[NDArray[Any]] = [
+        np.frombuffer(starts, np.uint64), np.frombuffer(begins, np.uint32), offsets, *coded, *narrow,
+        np.frombuffer(dictionary, np.uint8),
+    ]  # fmt: skip
+    told = [(each.dtype.str, len(each)) for each in sections]
+    at = starts[-1]
+    for each in sections:
+        yield bytes(-at % 8)
+        yield each.tobytes()
+        at += -at % 8 + each.nbytes
+    said = Said(list(names), list(places), len(indexes), least, since, starts[-1], told)
+    yield (end := msgspec.msgpack.encode(said))
+    yield FOOT.pack(MAGIC, len(end))
 
 
 class Cards:
-    """One file, mapped. Raises FileNotFoundError and Damaged. Nothing that it returns refers to the file but `directory`."""
+    """One file, mapped. Raises FileNotFoundError and Damaged. Nothing that it returns refers to the file."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.view = path, mapped(path)
+        self.said, sections = self._sections()
+        self.count, self.least, self.places = self.said.count, self.said.least, self.said.places
+        self.starts, self.begins, self.offsets, low, high, self.numbers, self.marks, dictionary = sections
+        self.coded = low, high
+        self.is_whole = not len(self.offsets)
+        self.columns = self.said.columns
+        self.dictionary = zstandard.ZstdCompressionDict(dictionary.tobytes()) if len(dictionary) else None
+        self._decompressor()
+
+    def _sections(self) -> tuple[Said, list[NDArray[Any]]]:
         size = len(self.view)
         if size < FOOT.size:
-            raise Damaged(f"{path.name} is cut short.")
-        magic, blocks_end, blocks, self.count, self.least, said = FOOT.unpack_from(self.view, size - FOOT.size)
-        at = (blocks_end + 7) // 8 * 8
-        if magic != MAGIC or at + self.count * 20 + (blocks + 1) * 8 + said + FOOT.size != size:
-            raise Damaged(f"{path.name} is not a file of cards.")
-        self.times = np.frombuffer(self.view, "<i8", self.count, at)
-        self.starts = np.frombuffer(self.view, "<u8", blocks + 1, at := at + self.count * 8)
-        self.offsets = np.frombuffer(self.view, "<u4", self.count, at := at + (blocks + 1) * 8)
-        self.numbers = np.frombuffer(self.view, "<u4", self.count, at := at + self.count * 4)
-        self.marks = np.frombuffer(self.view, "<u4", self.count, at := at + self.count * 4)
+            raise Damaged(f"{self.path.name} is cut short.")
+        magic, length = FOOT.unpack_from(self.view, size - FOOT.size)
+        end = size - FOOT.size - length
+        if magic != MAGIC or end < 0:
+            raise Damaged(f"{self.path.name} is not a file of cards.")
         try:
-            self.columns, places = msgspec.msgpack.decode(self.view[size - FOOT.size - said : size - FOOT.size])
-        except (ValueError, msgspec.DecodeError) as error:
-            raise Damaged(f"{path.name} is not a file of cards.") from error
-        self.places: list[Place] = [(environment, datasource) for environment, datasource in places]
+            said = msgspec.msgpack.decode(self.view[end : size - FOOT.size], type=Said)
+            self.layout = Layout(said.columns)
+            found, at = list[NDArray[Any]](), said.blocks_end
+            for kind, count in said.sections:
+                at += -at % 8
+                found.append(np.frombuffer(self.view, kind, count, at))
+                at += found[-1].nbytes
+        except (ValueError, TypeError, msgspec.DecodeError) as error:
+            raise Damaged(f"{self.path.name} is not a file of cards.") from error
+        if at != end or len(found) != 8 or len(found[0]) != len(found[1]) or int(found[1][-1]) != said.count:
+            raise Damaged(f"{self.path.name} is not a file of cards.")
+        return said, found
+
+    def _decompressor(self) -> zstandard.ZstdDecompressor:
+        """A new one: two threads must not use the same."""
+        return zstandard.ZstdDecompressor(dict_data=self.dictionary)
 
     def positions(self, indexes: Indexes) -> NDArray[np.intp]:
         """Where these records lie; -1 for one that is not in the file."""
         if not self.count:
             return np.full(len(indexes), -1, np.intp)
         wanted = indexes - self.least
-        # Mostly the file has each record of a range.
+        if self.is_whole:
+            return np.asarray(np.where((wanted >= 0) & (wanted < self.count), wanted, -1), np.intp)
+        # Mostly nothing is missing before them.
         guess = np.clip(wanted, 0, self.count - 1)
         if (self.offsets[guess] == wanted).all():
             return np.asarray(guess, np.intp)
@@ -129,73 +207,63 @@ class Cards:
         found = np.minimum(np.searchsorted(self.offsets, sought), self.count - 1)
         return np.asarray(np.where(self.offsets[found] == wanted, found, -1), np.intp)
 
+    def indexes(self, start: int, end: int) -> Indexes:
+        """Of the records at these places."""
+        if self.is_whole:
+            return np.arange(start + self.least, end + self.least)
+        found: Indexes = np.add(self.offsets[start:end], self.least, dtype=np.int64)
+        return found
+
+    def times(self, places: NDArray[np.intp] | slice) -> Indexes:
+        """Of the records at these places."""
+        return columns.times_of(self.coded[0][places], self.coded[1][places], self.said.since)
+
     def directory(self, indexes: Indexes) -> Directory:
         """Of those of these records that are in the file."""
         found = self.positions(indexes)
         if (found < 0).any():
             indexes, found = indexes[found >= 0], found[found >= 0]
         return Directory(
-            indexes, self.times[found], self.numbers[found].astype(np.int64), self.marks[found].astype(np.int64)
+            indexes, self.times(found), self.numbers[found].astype(np.int64), self.marks[found].astype(np.int64)
         )
 
-    def contents(self, indexes: Indexes) -> dict[int, bytes]:
-        """The contents of those of these records that are in the file."""
-        found: dict[int, bytes] = {}
-        open_block, here = -1, list[bytes]()
-        for index, position in sorted(zip(indexes.tolist(), self.positions(indexes).tolist(), strict=True)):
-            if position >= 0:
-                block, place = divmod(position, BLOCK)
-                if block != open_block:
-                    open_block, here = block, self._block(block)
-                found[index] = here[place]
-        return found
+    def contents(self, indexes: Indexes) -> dict[int, Content]:
+        """What those of these records hold that are in the file."""
+        positions = self.positions(indexes)
+        return {card.record: card.content for card in self.cards(positions[positions >= 0])}
 
-    def _block(self, number: int) -> list[bytes]:
+    def cards(self, positions: NDArray[np.intp]) -> Iterator[Card]:
+        """The cards at these places, in the order of their indexes; each block is read once."""
+        positions = np.unique(positions)
+        blocks = np.searchsorted(self.begins, positions.astype("<u4"), side="right") - 1
+        numbers = (positions - self.begins[blocks]).tolist()
+        indexes = (positions if self.is_whole else self.offsets[positions]).astype(np.int64) + self.least
+        times = [None if at == NO_TIME else at for at in self.times(positions).tolist()]
+        places = [self.places[each] for each in self.numbers[positions].tolist()]
+        known = list(zip(indexes.tolist(), times, places, strict=True))
+        marks = self.marks[positions].tolist()
+        decompressor = self._decompressor()
+        for block, some in itertools.groupby(range(len(numbers)), key=blocks.tolist().__getitem__):
+            here = list(some)
+            start, end = here[0], here[-1] + 1
+            packed = self._packed(block, decompressor)
+            contents = self.layout.unpacked(packed, known[start:end], numbers[start:end])
+            for place, content in zip(here, contents, strict=True):
+                index, at, where = known[place]
+                yield Card(index, at, where, marks[place], content)
+
+    def block(self, number: int) -> Block:
+        """One block as it was written."""
+        start, end = self.begins[number : number + 2].tolist()
+        return Block(
+            self.indexes(start, end).tolist(), self.times(slice(start, end)).tolist(),
+            [self.places[each] for each in self.numbers[start:end].tolist()], self.marks[start:end].tolist(),
+            self._packed(number, self._decompressor()),
+        )  # fmt: skip
+
+    def _packed(self, number: int, decompressor: zstandard.ZstdDecompressor) -> bytes:
+        begin, end = self.starts[number : number + 2].tolist()
         try:
-            data = zstandard.decompress(self.view[int(self.starts[number]) : int(self.starts[number + 1])])
+            return decompressor.decompress(self.view[begin:end])
         except zstandard.ZstdError as error:
             raise Damaged(f"{self.path.name} cannot be read at block {number}.") from error
-        count = min(BLOCK, self.count - number * BLOCK)
-        ends = np.cumsum([4 * count, *struct.unpack_from(f"<{count}I", data)]).tolist()
-        return [data[ends[n] : ends[n + 1]] for n in range(count)]
-
-    def cards(self, start: int, end: int) -> Iterator[Card]:
-        """The cards at these places, in their order."""
-        for number in range(start // BLOCK, -(-end // BLOCK)):
-            for place, content in enumerate(self._block(number), number * BLOCK):
-                if start <= place < end:
-                    at = int(self.times[place])
-                    yield Card(
-                        int(self.offsets[place]) + self.least, None if at == NO_TIME else at,
-                        self.places[self.numbers[place]], int(self.marks[place]), content,
-                    )  # fmt: skip
-
-
-def merged(path: Path, parts: Sequence[Path], dropped: Sequence[Indexes | None] | None = None) -> None:
-    """Writes one file of several, part by part without these (ascending) indexes; some MB are in memory at a time."""
-    files = [Cards(part) for part in parts]
-    lost = list(dropped) if dropped is not None else [None] * len(files)
-    columns = files[0].columns if files else []
-    write(path, columns, _together(files, lost))
-
-
-def _together(files: Sequence[Cards], dropped: Sequence[Indexes | None]) -> Iterator[Card]:
-    """The cards of all files in the order of their indexes."""
-    ends = [0] * len(files)
-    while waiting := [n for n, file in enumerate(files) if ends[n] < file.count]:
-        # Up to the least of the parts' ends nothing can come in between any more.
-        bound = min(int(files[n].offsets[min(ends[n] + PART, files[n].count) - 1]) + files[n].least for n in waiting)
-        ready: list[Card] = []
-        for n in waiting:
-            file, lost = files[n], dropped[n]
-            end = ends[n]
-            if bound >= file.least:
-                end = int(np.searchsorted(file.offsets, np.uint32(bound - file.least), side="right"))
-            here = np.add(file.offsets[ends[n] : end], file.least, dtype=np.int64)
-            gone = among(here, NOTHING if lost is None else lost)
-            ready += [
-                card for card, is_gone in zip(file.cards(ends[n], end), gone.tolist(), strict=True) if not is_gone
-            ]
-            ends[n] = end
-        ready.sort(key=lambda card: card.record)
-        yield from ready

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from lineage.extracts import Indexes
 from lineage.extracts.beginnings import BY_INDEX
-from lineage.extracts.cards import Directory, Place
+from lineage.extracts.blocks import Content, Place
+from lineage.extracts.cards import Directory
 from lineage.extracts.postings import NOTHING, Postings, among
-from lineage.extracts.terms import Content
 
 CHUNK, CHUNK_MOST = 64, 1 << 20
 Mask = Callable[[Directory], NDArray[np.bool_]]

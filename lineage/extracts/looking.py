@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 
 from lineage.extracts import Cursor, Indexes, layers, listing, postings, tables, terms
 from lineage.extracts.beginnings import BEGUN, BY_INDEX, Begun
-from lineage.extracts.cards import NO_TIME, Cards, Directory, Place
+from lineage.extracts.blocks import Content, Place
+from lineage.extracts.cards import NO_TIME, Cards, Directory
 from lineage.extracts.layers import Layer, Mask, Term
 from lineage.extracts.listing import Range
 from lineage.extracts.postings import Postings
 from lineage.extracts.tables import Table, Tables
-from lineage.extracts.terms import BY_TIME, CARDS, Content
+from lineage.extracts.terms import BY_TIME, CARDS
 
 Shapes = dict[tuple[str, str], set[str]]
 """For a database and a relation the columns that accesses fix, joined."""
-CONTENT = msgspec.msgpack.Decoder(Content)
 
 
 class Filed:
@@ -49,7 +49,7 @@ class Filed:
 
     def read(self, indexes: Indexes) -> dict[int, Content]:
         """What those of these records hold that are here."""
-        return {index: CONTENT.decode(data) for index, data in self.cards.contents(indexes).items()}
+        return self.cards.contents(indexes)
 
 
 class Held:
@@ -91,7 +91,7 @@ class Held:
         if not len(some):
             return {}
         self._made(cursor, f" where index in ({', '.join(map(str, some.tolist()))})")
-        return {card.record: CONTENT.decode(card.content) for card in terms.told(cursor.sql(terms.CONTENT))}
+        return {card.record: card.content for card in terms.told(cursor.sql(terms.CONTENT))}
 
 
 def _directory(cursor: Cursor) -> tuple[list[Place], Directory]:

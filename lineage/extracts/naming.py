@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 
 from lineage import projections, snapshots
+from lineage.extracts.blocks import TOUCHED, Content
 from lineage.extracts.looking import EPOCH, microseconds
-from lineage.extracts.terms import TOUCHED, Content
 
 KINDS = {field.name: field.type for field in (*projections.TOUCHES, *projections.EVENTS)} | {
     "attribution_index": pa.int64(), "claimed": pa.bool_(),

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lineage.extracts import Cursor, Extract, Indexes, reading
+from lineage.extracts.blocks import Content
 from lineage.extracts.fresh import Fresh
 from lineage.extracts.looking import Filed, Held, Lookup, Read, Seen
 from lineage.extracts.postings import NOTHING, Damaged
-from lineage.extracts.terms import Content
 from lineage.snapshots import Snapshot
 
 FEW = 64

@@ -11,15 +11,16 @@ from typing import Any
 
 import msgspec
 
-from lineage import acts, durable, projections
-from lineage.extracts import Cursor, Indexes, Making, beginnings, cards, postings, tables
+from lineage import acts, durable
+from lineage.extracts import Cursor, Indexes, Making, beginnings, cards, postings, stacks, tables
 from lineage.extracts.beginnings import BEGUN, BY_INDEX
+from lineage.extracts.blocks import TOUCHED
 from lineage.extracts.cards import Card
 from lineage.extracts.postings import Hashes, hash_sql
 
 CARDS, BY_TIME, SHAPES = "cards.bin", "rows.post", "shapes.json"
 FILES = (CARDS, BY_INDEX, BY_TIME, BEGUN, SHAPES, tables.FILE)
-VERSION = "2"
+VERSION = "3"
 """Raise it with every change of what is written."""
 BATCH = 5_000
 APART = "\x1e"
@@ -33,7 +34,6 @@ MARKS = {
 """What is asked of many records at a time; a condition that is null does not hold."""
 MARKED = " + ".join(f"case when {condition} then {mark} else 0 end" for mark, condition in MARKS.items())
 
-TOUCHED = tuple(name for name in projections.TOUCHES.names if name not in ("index", "occurred_at"))
 FIXED = "list_sort(list_distinct(list_transform(pairs, lambda p: split_part(p, '=', 1))))"
 SHAPE = f"coalesce(array_to_string({FIXED}, '{APART}'), '')"
 """The columns that a touch's conditions fix."""
@@ -102,8 +102,6 @@ ASKED = {BY_INDEX: ACTORS, BY_TIME: ROWS, BEGUN: SESSIONS}
 
 Shapes = set[tuple[str, str, str]]
 """Database, relation, and the columns that conditions of some touch of it fix, joined."""
-Content = tuple[list[Any], list[list[Any]]]
-"""The columns of a record, and its touches with the columns `TOUCHED`; times in microseconds."""
 
 
 def write(making: Making) -> None:
@@ -122,7 +120,7 @@ def write(making: Making) -> None:
 def merge(making: Making) -> None:
     """The companions of an extract that is merged of others."""
     folder, parts = making.folder, making.parts
-    cards.merged(folder / CARDS, [part / CARDS for part in parts], making.dropped)
+    stacks.merged(folder / CARDS, [part / CARDS for part in parts], making.dropped)
     made = cards.Cards(folder / CARDS)
     postings.merged(
         folder / BY_TIME, [part / BY_TIME for part in parts], making.dropped, lambda some: made.directory(some).times
@@ -139,14 +137,13 @@ def merge(making: Making) -> None:
 
 def told(answer: Any) -> Iterator[Card]:
     """The cards of what `CONTENT` answers."""
-    encode = msgspec.msgpack.encode
     index, at = answer.columns.index("index"), answer.columns.index("occurred_at")
     for batch in answer.to_arrow_reader(BATCH):
         columns = {name: batch.column(name).to_pylist() for name in batch.schema.names}
         touches, marks = columns.pop("touches"), columns.pop("marks")
         places = zip(columns["environment"], columns["datasource"], strict=True)
         for row, touched, mark, place in zip(zip(*columns.values(), strict=True), touches, marks, places, strict=True):
-            content = encode((row, [list(touch.values()) for touch in touched or ()]))
+            content = list(row), [list(touch.values()) for touch in touched or ()]
             yield Card(row[index], row[at], place, mark, content)
 
 

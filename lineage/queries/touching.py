@@ -13,8 +13,8 @@ import msgspec
 from lineage.access import Viewer
 from lineage.acts import DONE, NOT_DONE, REAL, UNDONE
 from lineage.engine import Question
+from lineage.extracts.blocks import TOUCHED
 from lineage.extracts.looking import Lookup
-from lineage.extracts.terms import TOUCHED
 from lineage.queries import candidates
 from lineage.queries.ask import Window, fetch, scoped
 

@@ -1,0 +1,53 @@
+"""Columns of numbers in files of extracts, in as few bytes as they need and still read at any place. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineage.extracts import Indexes
+
+NO_TIME = -(1 << 63)
+NONE = (1 << 48) - 1
+"""In the place of a time that is not known."""
+
+
+def narrow(numbers: NDArray[np.uint32]) -> NDArray[Any]:
+    """The same in the narrowest type that holds them all."""
+    most = int(numbers.max(initial=0))
+    return numbers.astype("<u1" if most < 1 << 8 else "<u2" if most < 1 << 16 else "<u4")
+
+
+def ascending(indexes: Indexes) -> tuple[int, NDArray[Any]]:
+    """The least, and how much greater each is; nothing where each is one more than the one before."""
+    if not len(indexes):
+        return 0, np.empty(0, "<u4")
+    least = int(indexes[0])
+    offsets = indexes - least
+    if int(offsets[-1]) == len(offsets) - 1:
+        return least, np.empty(0, "<u4")
+    if int(offsets[-1]) >= 1 << 32:
+        raise ValueError("An extract reaches over fewer than 2^32 records.")
+    return least, offsets.astype("<u4")
+
+
+def times(moments: Indexes) -> tuple[int, tuple[NDArray[Any], NDArray[Any]]]:
+    """Since when, and the microseconds since then as two columns: their lower 32 bits, and the others."""
+    known = moments[moments != NO_TIME]
+    since = int(known.min()) if len(known) else 0
+    is_long = len(known) > 0 and int(known.max()) - since >= NONE
+    since = 0 if is_long else since
+    counted = moments if is_long else np.where(moments == NO_TIME, NONE, moments - since)
+    high = (counted >> 32).astype("<i4" if is_long else "<u2")
+    return since, ((counted & 0xFFFFFFFF).astype("<u4"), high)
+
+
+def times_of(low: NDArray[Any], high: NDArray[Any], since: int) -> Indexes:
+    """The moments that `times` wrote so."""
+    counted = (high.astype(np.int64) << 32) | low
+    if high.dtype.itemsize == 4:
+        return np.asarray(counted, np.int64)
+    found: Indexes = np.where(counted == NONE, NO_TIME, counted + since)
+    return found
