@@ -25,7 +25,7 @@ from lineage.queries.lacking import checkpoint, checkpoints, gaps, quarantined, 
 from lineage.queries.lives import row
 from lineage.queries.mapped import login_history, logins
 from lineage.queries.own import own_reads
-from lineage.queries.people import identities, identity, session_facets, sessions
+from lineage.queries.people import FACETED, identities, identity, session_facets, sessions
 from lineage.queries.places import column, datasources, relation, relations
 from lineage.queries.records import event, events, touches
 from lineage.queries.registers import classified, registered, rights_held
@@ -41,7 +41,7 @@ from lineage.queries.undoing import undoing
 from lineage.queries.whole import alarms, completeness, integrity, population
 
 __all__ = [
-    "COMPLETED", "FACET_MOST", "LISTS", "SECOND", "TRIAL_MOST", "Answer", "Coverage", "Narrowed", "Pressing", "Shift", "Span",
+    "COMPLETED", "FACETED", "FACET_MOST", "LISTS", "SECOND", "TRIAL_MOST", "Answer", "Coverage", "Narrowed", "Pressing", "Shift", "Span",
     "Subject", "Total", "Trial", "Whole", "Window", "alarms", "approvals", "between", "chain", "checkpoint",
     "checkpoint_chain", "checkpoints", "classified", "column", "completeness", "completions", "conduct",
     "control_facts", "datasources", "dry_run", "event", "events", "exact_total", "finding", "findings", "firsts",

@@ -145,6 +145,13 @@ def keyset(
     rows = [row for row in found if row["last_index"] is not None]
     for row in rows:
         del row["of_all"]
+    return *cut(question, rows, names, place, is_back, count), Total(min(total, COUNT_MOST), total <= COUNT_MOST)
+
+
+def cut(
+    question: Question, rows: list[dict[str, Any]], names: Sequence[str], place: Any, is_back: bool, count: int
+) -> Cut:
+    """The page of `count + 1` grouped rows, in the order that they were read in, and the cursors around it."""
     more, rows = len(rows) > count, rows[:count]
     if is_back:
         rows.reverse()
@@ -154,4 +161,4 @@ def keyset(
 
     following = at(rows[-1]) if rows and (more or is_back) else None
     previous = BACK + at(rows[0]) if rows and (more if is_back else place) else None
-    return rows, following, previous, Total(min(total, COUNT_MOST), total <= COUNT_MOST)
+    return rows, following, previous

@@ -11,7 +11,7 @@ import msgspec
 from lineage import errors
 from lineage.access import Viewer
 from lineage.engine import Question
-from lineage.queries import paging
+from lineage.queries import latest, paging
 from lineage.queries.ask import (
     ACCESSES,
     REFUSED_COUNT,
@@ -20,6 +20,7 @@ from lineage.queries.ask import (
     WRITE_COUNT,
     Answer,
     Place,
+    Total,
     Window,
     fetch,
     limited,
@@ -55,15 +56,24 @@ STATES = {
 
 
 def session_rows(
-    viewer: Viewer, q: str, window: Window, now: dt.datetime | None = None, state: str = ""
+    viewer: Viewer,
+    q: str,
+    window: Window,
+    now: dt.datetime | None = None,
+    state: str = "",
+    few: latest.Few | None = None,
 ) -> tuple[str, list[Any]]:
-    """The rows of `sessions` as SQL, and its values. Relative times in `q` count from `now`; `state` is open, ended or empty."""
+    """The rows of `sessions` as SQL, and its values. Relative times in `q` count from `now`; `state` is open, ended or empty.
+
+    With `few` of these sessions alone.
+    """
     condition, values = searched(viewer, q, window, "event", now)
     scope, scope_values = scoped(viewer, window)
-    inner = f"""select {SESSION_COLUMNS} from activity where {scope} and session in
-        (select session from activity where session is not null and kind in ('session', 'query', 'change') and {condition})
+    those, names = (f"{few.condition} and ", [few.names]) if few else ("", [])
+    inner = f"""select {SESSION_COLUMNS} from activity where {those}{scope} and session in
+        (select session from activity where {those}{latest.SQL} and {condition})
         group by session{STATES.get(state, "")}"""  # noqa: S608
-    return inner, [*scope_values, *values]
+    return inner, [*names, *scope_values, *names, *values]
 
 
 def sessions(
@@ -76,10 +86,31 @@ def sessions(
 ) -> Answer:
     """Session rows that hold a matching record, the most recently active first; `state` open or ended narrows them."""
     as_of, place, is_back = paging.asked(cursor, tuple[Place])
-    inner, values = session_rows(viewer, q, window, state=state)
+    count = limited(limit)
     with Question(as_of=as_of) as question:
-        rows, following, previous, whole = paging.keyset(question, inner, values, (), place, is_back, limited(limit))
+        page = None if is_back or state else _latest(question, viewer, q, window, place, count)
+        if page is None:
+            inner, values = session_rows(viewer, q, window, state=state)
+            page = paging.keyset(question, inner, values, (), place, is_back, count)
+        rows, following, previous, whole = page
         return Answer(rows, following, whole, question.size, coverage(question, viewer, window), previous)
+
+
+Page = tuple[list[dict[str, Any]], str | None, str | None, Total]
+
+
+def _latest(question: Question, viewer: Viewer, q: str, window: Window, place: Any, count: int) -> Page | None:
+    """The same page as `paging.keyset` makes of all sessions, of those that were active last before the place."""
+    few = latest.few(question, viewer, window, -place[0] if place else None, count + count // 2 + 10)
+    if few is None:
+        return None
+    inner, values = session_rows(viewer, q, window, few=few)
+    rows = question.rows(f"select * from ({inner}) order by last_index desc limit {count + 1}", values)  # noqa: S608
+    if len(rows) <= count and not few.is_all:
+        return None
+    condition, given = searched(viewer, q, window, "event")
+    whole = latest.total(question, viewer, window, condition, given)
+    return *paging.cut(question, rows, (), place, False, count), whole
 
 
 def bare(relation: str) -> str:
@@ -94,24 +125,44 @@ SESSION_FACETS = {
 }  # fmt: skip
 """What sessions can be narrowed by: the values of each session, as SQL."""
 FACET_ROWS = 8
+ALL = ""
+FACETED = 200
+"""Of more sessions the values of those are counted that were active last, so many."""
 
 
 def session_facets(
     viewer: Viewer, q: str = "", window: Window = Window(), state: str = ""
-) -> dict[str, list[dict[str, Any]]]:
-    """For each facet its most frequent values with the number of sessions (not of records) that hold them."""
-    inner, values = session_rows(viewer, q, window, state=state)
+) -> tuple[dict[str, list[dict[str, Any]]], bool]:
+    """For each facet its most frequent values with the number of sessions (not of records) that hold them; and whether all
+    sessions are counted, not only those that were active last.
+    """
+    with Question() as question:
+        few = None if state else latest.few(question, viewer, window, None, FACETED + FACETED // 2 + 10)
+        found = _faceted(question, session_rows(viewer, q, window, few=few), FACETED + 1) if few else []
+        count = sum(row["count"] for row in found if row["field"] == ALL)
+        is_whole = few is None or count <= FACETED
+        if few is None or (is_whole and not few.is_all):
+            # Others may match too.
+            found = _faceted(question, session_rows(viewer, q, window, state=state), None)
+    facets: dict[str, list[dict[str, Any]]] = {field: [] for field in SESSION_FACETS}
+    for row in found:
+        if row["field"] != ALL:
+            facets[row["field"]].append({"name": row["name"], "count": row["count"]})
+    return facets, is_whole
+
+
+def _faceted(question: Question, of: tuple[str, list[Any]], most: int | None) -> list[dict[str, Any]]:
+    """Field, name and count; how many sessions there are stands under `ALL`. Of more than `most - 1` those active last are counted."""
+    inner, values = of
+    newest = f"select * from ({inner}) order by last_index desc limit {most}" if most else inner  # noqa: S608
+    shown = f"(select * from found order by last_index desc limit {most - 1})" if most else "found"  # noqa: S608
     counted = " union all ".join(
-        f"(select '{field}' as field, name, count(*) as count from (select session, unnest(list_distinct({column})) as name from found) "  # noqa: S608
+        f"(select '{field}' as field, name, count(*) as count from (select session, unnest(list_distinct({column})) as name from {shown}) "  # noqa: S608
         f"where name is not null group by all order by 3 desc, 2 limit {FACET_ROWS})"
         for field, column in SESSION_FACETS.items()
     )
-    with Question() as question:
-        rows = question.rows(f"with found as materialized ({inner}) {counted}", values)
-    facets: dict[str, list[dict[str, Any]]] = {field: [] for field in SESSION_FACETS}
-    for row in rows:
-        facets[row["field"]].append({"name": row["name"], "count": row["count"]})
-    return facets
+    whole = f"select '{ALL}' as field, null as name, count(*) as count from found"  # noqa: S608
+    return question.rows(f"with found as materialized ({newest}) {whole} union all {counted}", values)
 
 
 IDENTITY_COLUMNS = f"""who_id as id, arg_max(who_name, {STRENGTH}) as name, arg_max(who_type, {STRENGTH}) as type,

@@ -23,14 +23,17 @@ CHANGES_SHOWN = 20
 def sessions(request: HttpRequest, viewer: Viewer) -> HttpResponse:
     window, q, state = frame.window(request), request.GET.get("q", "").strip(), request.GET.get("state", "")
     answer = queries.sessions(viewer, q, window, frame.limit(request), request.GET.get("cursor"), state)
-    counts = queries.session_facets(viewer, q, window, state)
+    counts, is_whole = queries.session_facets(viewer, q, window, state)
     states = counts.pop("state")
+    if not is_whole:
+        states = [{"name": name, "count": None} for name in ("open", "ended")]
     title = f"{words.total(answer.total, 'session')} {frame.period(request)}"
     context = {
         "answer": answer,
         "q": q,
         "chips": chips(parse(q)),
         "facets": facets(q, counts),
+        "facets_of": "" if is_whole else f"{queries.FACETED} sessions",
         "states": [one | {"is_chosen": one["name"] == state} for one in states],
         "title": title,
         "simulated": frame.shows_simulated(window, answer.items),

@@ -199,6 +199,7 @@ ASKED: Mapping[str, Callable[[], Any]] = {
     "events": lambda: [queries.events(ALL, q, limit=100) for q in ("", "actor:dana", "kind:change", "flag:suspected_forgery")],
     "exact_total": lambda: [queries.exact_total(ALL, "", W, by) for by in ("event", "touch", "session", "identity", "relation")],
     "findings": lambda: queries.findings(ALL, W),
+    "pressing": lambda: queries.pressing(ALL, W, 10),
     "firsts": lambda: queries.firsts(ALL),
     "found": lambda: queries.found(ALL, W),
     "gaps": lambda: queries.gaps(ALL, W),

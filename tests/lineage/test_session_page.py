@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from typing import Any
 
 import pytest
 
-from lineage import checkpoints, queries
+from lineage import checkpoints, queries, segments
 from lineage.access import Viewer
+from lineage.queries import people, walking
 from lineage.queries.course import performance
-from tests import story
+from tests import extracts, story
 from tests.lineage.test_pages import Markup, page, plain, signed_in
 
 pytestmark = pytest.mark.slow
@@ -106,7 +108,8 @@ def test_a_session_leads_to_those_around_it_and_says_who_for_whom_and_by_whose_l
 def test_the_list_counts_sessions_not_records_and_narrows_by_what_it_counts(store: str) -> None:
     a_long_session()
     auditor = signed_in(story.person())
-    facets = queries.session_facets(ALL)
+    facets, is_whole = queries.session_facets(ALL)
+    assert is_whole
     assert {row["name"]: row["count"] for row in facets["type"]} == {"service": 2, "agent": 1, "human": 1}
     assert {row["name"]: row["count"] for row in facets["verdict"]} == {"allowed": 4, "blocked": 1}
     assert facets["state"] == [{"name": "open", "count": 4}]
@@ -137,3 +140,47 @@ def test_a_strangers_session_is_not_found_and_adds_nothing_to_the_counts(store: 
     page(stranger, LONG, 404)
     html = page(stranger, "/sessions/")
     assert "orders" not in plain(html).replace("Sessions", "")
+
+
+def test_pages_of_sessions_are_the_same_from_extracts_and_count_the_values_of_those_active_last(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_long_session()
+    asked: list[dict[str, Any]] = [
+        {},
+        {"q": "verdict:blocked"},
+        {"q": "type:human"},
+        {"window": queries.Window(until=NOW)},
+    ]
+    before = [all_pages(**one) for one in asked]
+    assert [len(rows) for rows in before] == [4, 1, 1, 4]
+    checkpoints.checkpoint()
+    assert segments.seal()
+    assert extracts.everything()
+    assert [all_pages(**one) for one in asked] == before
+    with monkeypatch.context() as short:
+        short.setattr(walking, "FIRST", 3)
+        assert [all_pages(**one) for one in asked] == before
+    monkeypatch.setattr(people, "FACETED", 1)
+    facets, is_whole = queries.session_facets(ALL)
+    assert not is_whole
+    assert [row["name"] for row in facets["actor"]] == [before[0][0]["who_name"]]
+    text = plain(page(signed_in(story.person()), "/sessions/"))
+    assert "Counted among the newest 200 sessions" in text
+    assert "Open 4" not in text
+    alone, is_whole = queries.session_facets(ALL, "verdict:blocked")
+    assert is_whole
+    assert alone["verdict"] == [{"name": "allowed", "count": 1}, {"name": "blocked", "count": 1}]
+
+
+def all_pages(**asked: Any) -> list[dict[str, Any]]:
+    """The sessions of all pages, one on each; backwards they are the same."""
+    pages = [answer := queries.sessions(ALL, limit=1, **asked)]
+    while answer.next:
+        pages.append(answer := queries.sessions(ALL, limit=1, cursor=answer.next, **asked))
+    assert {page.total for page in pages} == {queries.Total(len(pages), True)}
+    backs = []
+    while answer.previous:
+        backs.append(answer := queries.sessions(ALL, limit=1, cursor=answer.previous, **asked))
+    assert [back.items for back in reversed(backs)] == [page.items for page in pages[:-1]]
+    return [row for page in pages for row in page.items]

@@ -1,0 +1,81 @@
+"""The sessions that were active last: found from the newest records on, and read from where the first of them has a record.
+
+So a page of sessions goes by what these did, not by the size of the log. Where few match, or nothing can be looked up, the whole
+log is asked instead.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from lineage.access import Viewer
+from lineage.engine import Question
+from lineage.extracts.looking import Lookup, by_time
+from lineage.queries import candidates, walking
+from lineage.queries.ask import COUNT_MOST, Total, Window, scoped
+
+STEPS = 3
+"""After so many growing steps from the newest record on the whole log is asked."""
+SQL = "session is not null and kind in ('session', 'query', 'change')"
+"""What of a session says that somebody did something in it."""
+
+
+class Few(NamedTuple):
+    """Some sessions, those that were active last, and an index below which they have no record."""
+
+    names: list[str]
+    low: int
+    is_all: bool
+
+    @property
+    def condition(self) -> str:
+        return f"index >= {self.low} and session in (select unnest(?))"
+
+
+def few(question: Question, viewer: Viewer, window: Window, before: int | None, most: int) -> Few | None:
+    """At least so many sessions with a record in scope and window, or all, the last active first; of those whose last record
+    lies `before`, where that is given. None where that takes longer than to ask the whole log.
+    """
+    if question.look() is None:
+        return None
+    ranges = walking.ranges(question, viewer, window)
+    top = min(ranges[-1][1] if ranges else 0, question.size if before is None else before)
+    condition, values = scoped(viewer, window)
+    beyond = f"having max(index) < {int(before)}" if before is not None else ""
+    for step in range(STEPS):
+        start = max(0, top - walking.FIRST * walking.GROWTH**step)
+        found = question.rows(
+            f"select session, max(index) as last_index from activity where {condition} and session is not null and index >= {start} "  # noqa: S608
+            f"group by session {beyond} order by last_index desc limit {most + 1}",
+            values,
+        )
+        if len(found) > most or start == 0:
+            names = [row["session"] for row in found[:most]]
+            low = candidates.told(question, functools.partial(_least, names)) if names else None
+            return Few(names, low, len(found) <= most) if low is not None else None
+    return None
+
+
+def _least(names: Sequence[str], look: Lookup) -> int:
+    """No record of these sessions has a lesser index."""
+    least = look.size
+    for layer in look.layers:
+        for name in names:
+            term = by_time("session", name)
+            found = layer.postings[term.kind].find(term.hash)
+            least = min(least, int(found.min())) if len(found) else least
+    return least
+
+
+def total(question: Question, viewer: Viewer, window: Window, condition: str, values: Sequence[Any]) -> Total:
+    """How many sessions have a record of which this holds, counted from the newest on up to 10,000."""
+    counted = 0
+    # The first part hardly ever holds so many.
+    for start, _ in list(walking.steps(walking.ranges(question, viewer, window)))[1:] or [(0, 0)]:
+        asked = f"select count(distinct session) as n from activity where {SQL} and {condition} and index >= ?"  # noqa: S608
+        counted = question.rows(asked, [*values, start])[0]["n"]
+        if counted > COUNT_MOST:
+            break
+    return Total(min(counted, COUNT_MOST), counted <= COUNT_MOST)
