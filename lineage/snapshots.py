@@ -88,6 +88,20 @@ class Snapshot:
             found.setdefault(row["db_user"], []).append(row)
         return found
 
+    @functools.cached_property
+    def _theirs(self) -> dict[str, set[str]]:
+        """The names of logins by whose they were."""
+        found: dict[str, set[str]] = {}
+        for rows in self.logins.values():
+            for row in rows:
+                found.setdefault(row["person_id"], set()).add(row["db_user"])
+        return found
+
+    def logins_about(self, who: str | None) -> list[dict[str, Any]]:
+        """Each row of `identities` about a login that was theirs once, or has their name, among them."""
+        names = {*self._theirs.get(who, ()), who} if who is not None else ()
+        return [row for name in names for row in self.logins.get(name, ())]
+
     @property
     def sealed_to(self) -> int:
         return self.segments[-1].following if self.segments else 0

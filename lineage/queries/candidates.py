@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -67,13 +67,6 @@ def key_columns(
     return []
 
 
-@contextlib.contextmanager
-def session(question: Question, key: str) -> Iterator[None]:
-    """Within it there are only the records of one session, and the decisions on what they cite."""
-    with narrowed(question, lambda look: _of_session(look, key)):
-        yield
-
-
 T = TypeVar("T")
 
 
@@ -96,17 +89,19 @@ def narrowed(question: Question, find: Callable[[Lookup], Indexes]) -> Iterator[
         yield
 
 
-def _of_session(look: Lookup, key: str) -> Indexes:
-    own = look.newest([by_time("session", key)], Wanted(), RECORDS_MOST + 1)
-    if len(own) > RECORDS_MOST:
+def session(look: Lookup, viewer: Viewer, key: str) -> Indexes:
+    """The records of one session in scope, beside some that a hash brings. Raises Unable."""
+    asked = wanted(viewer, Window())
+    found = look.newest([by_time("session", key)], asked, RECORDS_MOST + 1) if asked else NOTHING
+    if len(found) > RECORDS_MOST:
         raise Unable
-    return np.concatenate([own, _cited(look, own)])
+    return found
 
 
-def _cited(look: Lookup, records: Indexes) -> Indexes:
-    places = [look.columns.index(name) for name in ("ticket", "approval_request")] if look.columns else []
-    cited = {row[place] for row, _ in look.contents(records) for place in places} - {None}
-    return look.newest([by_time("leave", each) for each in cited], Wanted(), ALL)
+def decisions(look: Lookup, viewer: Viewer, cited: Iterable[str]) -> tuple[Indexes, Indexes]:
+    """The decisions on these tickets and requests: all, and those in scope."""
+    terms, asked = [by_time("leave", each) for each in cited], wanted(viewer, Window())
+    return look.newest(terms, Wanted(), ALL), look.newest(terms, asked, ALL) if asked else NOTHING
 
 
 class Row:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -11,21 +12,26 @@ import msgspec
 from lineage import errors
 from lineage.access import Viewer
 from lineage.engine import Question
-from lineage.queries import candidates, neighbours
+from lineage.extracts import Indexes
+from lineage.extracts.looking import Lookup, Unable
+from lineage.queries import candidates, heads, neighbours, standing
 from lineage.queries.ask import Window, fetch, names, scoped, searched
 from lineage.queries.covering import coverage
-from lineage.queries.people import SESSION_COLUMNS, bare
-from lineage.queries.standing import chain
+from lineage.queries.heads import SESSION_COLUMNS
+from lineage.queries.people import bare
 
 RECORDS_MOST = 20_000
 CHANGES_MOST = 20
 SLOWEST = 5
 LIGHT = (
-    "index, event_id, kind, class, op, command, occurred_at, correlation_id, transaction_id, outcome, relations, verdict, "
-    "rows_returned, rows_affected, bytes_returned, duration_us, flags, attribution, attribution_index, claimed, who_id, who_name, "
-    "who_type, on_behalf_of, agent_id, agent_name, agent_run, purpose, ticket, approval_request, masked"
-)
-REAL = "not list_has_any(flags, ['claim', 'canary'])"
+    "index", "event_id", "kind", "class", "op", "command", "occurred_at", "correlation_id", "transaction_id", "outcome", "relations",
+    "verdict", "rows_returned", "rows_affected", "bytes_returned", "duration_us", "flags", "attribution", "attribution_index",
+    "claimed", "who_id", "who_name", "who_type", "on_behalf_of", "agent_id", "agent_name", "agent_run", "purpose", "ticket",
+    "approval_request", "masked",
+)  # fmt: skip
+UNREAL = frozenset({"claim", "canary"})
+REAL = f"not list_has_any(flags, {sorted(UNREAL)})"
+LAST = dt.datetime.max.replace(tzinfo=dt.UTC)
 
 
 def session(
@@ -40,41 +46,97 @@ def session(
     """
     shown = slice(start, start + limit if limit else None)
     with Question() as question:
-        with candidates.session(question, session_key):
-            found = _within(question, viewer, session_key, q, shown, changes)
+        records = candidates.told(question, lambda look: _LookedUp(question, look, viewer, session_key))
+        found = _within(records or _Asked(question, viewer, session_key), question, viewer, q, shown, changes)
         around = _around(question, viewer, found["session"])
         told = coverage(question, viewer, Window())
         return found | {"around": around, "as_of": question.size, "coverage": told}
 
 
+class _Asked:
+    """The records of one session by SQL over the whole log."""
+
+    def __init__(self, question: Question, viewer: Viewer, key: str) -> None:
+        self.question, self.viewer, self.key = question, viewer, key
+        self.scope = scoped(viewer, Window())
+
+    def head(self) -> dict[str, Any] | None:
+        scope, values = self.scope
+        sql = f"select {SESSION_COLUMNS} from activity where session = ? and {scope} group by session"  # noqa: S608
+        return next(iter(self.question.rows(sql, [self.key, *values])), None)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The real acts in order by time."""
+        scope, values = self.scope
+        return self.question.rows(
+            f"select {', '.join(LIGHT)} from activity where session = ? and {scope} and {REAL} "  # noqa: S608
+            f"order by occurred_at, index limit {RECORDS_MOST + 1}",
+            [self.key, *values],
+        )
+
+    def met(self, q: str) -> set[int]:
+        """Which of them a search finds."""
+        condition, more = searched(self.viewer, q, Window(), "event")
+        sql = f"select index from activity where session = ? and {condition}"  # noqa: S608
+        return {row["index"] for row in self.question.rows(sql, [self.key, *more])}
+
+    def leave(self, asked: list[str]) -> list[dict[str, Any]]:
+        return standing.leave(self.question, self.scope, asked)
+
+
+class _LookedUp(_Asked):
+    """The same of what look-ups find. Raises Unable and Damaged when made."""
+
+    def __init__(self, question: Question, look: Lookup, viewer: Viewer, key: str) -> None:
+        super().__init__(question, viewer, key)
+        self.look = look
+        self.found = candidates.session(look, viewer, key)
+        self.every = [row for row in self._read(self.found, {*LIGHT, *heads.NEEDED}) if row["session"] == key]
+        cited = {row[name] for row in self.every for name in ("ticket", "approval_request")} - {None}
+        decisions, in_scope = candidates.decisions(look, viewer, cited)
+        self.decisions, self.in_scope = self._read(decisions, standing.NEEDED), set(in_scope.tolist())
+
+    def _read(self, indexes: Indexes, columns: Iterable[str]) -> list[dict[str, Any]]:
+        read = self.question.records(indexes, list(columns))
+        if read is None:
+            raise Unable
+        return list(read.values())
+
+    def head(self) -> dict[str, Any] | None:
+        return heads.head(self.every) if self.every else None
+
+    def rows(self) -> list[dict[str, Any]]:
+        real = [row for row in self.every if UNREAL.isdisjoint(row["flags"])]
+        # What has no time comes last.
+        real.sort(key=lambda row: (row["occurred_at"] or LAST, row["index"]))
+        return [{name: row[name] for name in LIGHT} for row in real]
+
+    def met(self, q: str) -> set[int]:
+        with self.question.narrowed(self.look, self.found):
+            return super().met(q)
+
+    def leave(self, asked: list[str]) -> list[dict[str, Any]]:
+        return standing.leave_among(self.decisions, self.in_scope, asked)
+
+
 def _within(
-    question: Question, viewer: Viewer, session_key: str, q: str, shown: slice, changes: int | None
+    records: _Asked, question: Question, viewer: Viewer, q: str, shown: slice, changes: int | None
 ) -> dict[str, Any]:
     """What the session's own records tell."""
-    scope, values = scoped(viewer, Window())
-    head = question.rows(
-        f"select {SESSION_COLUMNS} from activity where session = ? and {scope} group by session",  # noqa: S608
-        [session_key, *values],
-    )
-    if not head:
+    head = records.head()
+    if head is None:
         raise errors.NotFound
-    rows = question.rows(
-        f"select {LIGHT} from activity where session = ? and {scope} and {REAL} "  # noqa: S608
-        f"order by occurred_at, index limit {RECORDS_MOST + 1}",
-        [session_key, *values],
-    )
+    rows = records.rows()
     once = [row for row in rows[:RECORDS_MOST] if "seen_by_gateway" not in row["flags"]]
     places = _steps(once)
     if q:
-        condition, more = searched(viewer, q, Window(), "event")
-        sql = f"select index from activity where session = ? and {condition}"  # noqa: S608
-        met = {row["index"] for row in question.rows(sql, [session_key, *more])}
+        met = records.met(q)
         chosen = [step for step in places if met & {*step["records"], *(c["index"] for c in step["changes"])}]
     else:
         chosen = places
     return {
-        "session": head[0] | {"masked_types": _masked(once)},
-        "chain": chain(question, once, (scope, values)),
+        "session": head | {"masked_types": _masked(once)},
+        "chain": standing.chain(once, records.leave),
         "steps": _whole(question, viewer, chosen[shown], changes),
         "places": places,
         "found": len(chosen),
@@ -166,7 +228,7 @@ def performance(statements: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _around(question: Question, viewer: Viewer, head: Mapping[str, Any]) -> dict[str, Any]:
     """The sessions before and after this one: of the same identity, and of the same database."""
-    logins = question.snapshot.identities.to_pylist()
+    logins = question.snapshot.logins_about(head["who_id"])
     told = candidates.told(question, lambda look: neighbours.around(look, viewer, logins, head))
     if told is not None:
         return told

@@ -28,26 +28,7 @@ from lineage.queries.ask import (
     searched,
 )
 from lineage.queries.covering import coverage
-
-STRENGTH = "case attribution when 'gateway' then 6 when 'context_message' then 5 when 'asserted_by_proxy' then 4 " \
-    "when 'mapped_login' then 2 when 'db_login' then 1 else 0 end * 100000000000 - index"  # fmt: skip
-
-SESSION_COLUMNS = f"""session, any_value(datasource) as datasource, any_value(environment) as environment,
-    arg_max(who_id, {STRENGTH}) as who_id, arg_max(who_name, {STRENGTH}) as who_name, arg_max(who_type, {STRENGTH}) as who_type,
-    arg_max(attribution, {STRENGTH}) as attribution,
-    any_value(on_behalf_of) as on_behalf_of, any_value(agent_name) as agent_name, any_value(db_user) as db_user,
-    any_value(client_app) as client_app, any_value(client_ip) as client_ip,
-    min(occurred_at) as started_at, max(occurred_at) filter (session_phase = 'end') as ended_at, max(occurred_at) as last_at,
-    {STATEMENT_COUNT} as statements,
-    {WRITE_COUNT} as writes,
-    count(*) filter (kind = 'change') as rows_changed, {REFUSED_COUNT} as refused,
-    count(*) filter (verdict = 'approved') as approved, count(*) filter (verdict = 'pending') as pending,
-    count(*) filter (verdict = 'masked') as masked,
-    list_sort(list_distinct(flatten(list(relations)))) as relations,
-    list_sort(list_distinct(list(ticket) filter (ticket is not null))) as tickets, any_value(close_reason) as close_reason,
-    list_sort(list_distinct(list(verdict) filter (kind in ('query', 'change')))) as verdicts,
-    max(index) as last_index"""
-
+from lineage.queries.heads import SESSION_COLUMNS, STRENGTH
 
 STATES = {
     "open": " having max(occurred_at) filter (session_phase = 'end') is null",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -12,9 +12,11 @@ from lineage.engine import Question
 ORDER = ("gateway", "context_message", "asserted_by_proxy", "asserted_by_client", "mapped_login", "db_login", "none")
 
 
-def chain(
-    question: Question, rows: Sequence[Mapping[str, Any]], scope: tuple[str, list[Any]]
-) -> dict[str, list[dict[str, Any]]]:
+Leave = Callable[[list[str]], list[dict[str, Any]]]
+"""The decisions on these tickets and requests, by index."""
+
+
+def chain(rows: Sequence[Mapping[str, Any]], leave: Leave) -> dict[str, list[dict[str, Any]]]:
     """The links `who`, `behalf`, `agents`, `reasons` and `leave`, each a list: mostly one, more where the session changed hands.
 
     A link has `name`, `count` of records that carry it, `attribution`, `claimed` and the `index` of the record it comes from.
@@ -28,7 +30,7 @@ def chain(
         "behalf": _links(acts, lambda r: (r["on_behalf_of"],), ("name",)),
         "agents": _links(acts, lambda r: (r["agent_name"] or r["agent_id"], r["agent_run"]), ("name", "run")),
         "reasons": _links(acts, lambda r: (r["ticket"], r["purpose"]), ("ticket", "purpose")),
-        "leave": _leave(question, sorted(asked), scope) if asked else [],
+        "leave": _leave(leave(sorted(asked))) if asked else [],
     }
 
 
@@ -49,16 +51,38 @@ def _links(
     return sorted(found.values(), key=lambda link: -link["count"])
 
 
-def _leave(question: Question, asked: list[str], scope: tuple[str, list[Any]]) -> list[dict[str, Any]]:
-    """The decisions on the tickets and requests that the session cites. A decision names no database: its citing puts it in scope."""
-    rows = question.rows(
-        "select index, occurred_at, coalesce(ticket, approval_request) as ticket, decision_type, approval, decided_by, who_name "  # noqa: S608
-        "from activity where kind = 'decision' and not list_contains(flags, 'unauthorised_assertion') "
-        "and decision_type in ('access_request', 'approval', 'break_glass', 'review') "
-        f"and (list_contains(?, ticket) or list_contains(?, approval_request)) and ({scope[0]} or datasource is null) "
-        "order by index limit 50",
-        [asked, asked, *scope[1]],
+LEAVES_MOST = 50
+LEAVES = ("access_request", "approval", "break_glass", "review")
+TOLD = ("index", "occurred_at", "ticket", "decision_type", "approval", "decided_by", "who_name")
+NEEDED = (*TOLD, "kind", "flags", "approval_request", "datasource")
+"""The columns of `activity` that `leave_among` reads."""
+
+
+def leave(question: Question, scope: tuple[str, list[Any]], asked: list[str]) -> list[dict[str, Any]]:
+    """The decisions on what the session cites. One names no database: its citing puts it in scope."""
+    columns = ", ".join(TOLD).replace("ticket", "coalesce(ticket, approval_request) as ticket")
+    return question.rows(
+        f"select {columns} from activity where kind = 'decision' and not list_contains(flags, 'unauthorised_assertion') "  # noqa: S608
+        f"and list_contains(?, decision_type) and (list_contains(?, ticket) or list_contains(?, approval_request)) "
+        f"and ({scope[0]} or datasource is null) order by index limit {LEAVES_MOST}",
+        [list(LEAVES), asked, asked, *scope[1]],
     )
+
+
+def leave_among(rows: Sequence[Mapping[str, Any]], in_scope: Collection[int], asked: list[str]) -> list[dict[str, Any]]:
+    """The same among records, by index, of which these are in scope."""
+    found = [
+        {name: row[name] for name in TOLD}
+        | {"ticket": row["approval_request"] if row["ticket"] is None else row["ticket"]}
+        for row in rows
+        if row["kind"] == "decision" and row["decision_type"] in LEAVES and "unauthorised_assertion" not in row["flags"]
+        and (row["ticket"] in asked or row["approval_request"] in asked)
+        and (row["index"] in in_scope or row["datasource"] is None)
+    ]  # fmt: skip
+    return found[:LEAVES_MOST]
+
+
+def _leave(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     found = []
     for row in rows:
         approval = msgspec.json.decode(row.pop("approval") or "{}")
