@@ -26,7 +26,7 @@ from lineage.queries.lives import row
 from lineage.queries.mapped import login_history, logins
 from lineage.queries.own import own_reads
 from lineage.queries.people import FACETED, identities, identity, session_facets, sessions
-from lineage.queries.places import column, datasources, relation, relations
+from lineage.queries.places import column, columns, datasources, relation, relations
 from lineage.queries.records import event, events, touches
 from lineage.queries.registers import classified, registered, rights_held
 from lineage.queries.rehearsal import TRIAL_MOST, Shift, Trial, dry_run
@@ -43,7 +43,7 @@ from lineage.queries.whole import alarms, completeness, integrity, population
 __all__ = [
     "COMPLETED", "FACETED", "FACET_MOST", "LISTS", "SECOND", "TRIAL_MOST", "Answer", "Coverage", "Narrowed", "Pressing", "Shift", "Span",
     "Subject", "Total", "Trial", "Whole", "Window", "alarms", "approvals", "between", "chain", "checkpoint",
-    "checkpoint_chain", "checkpoints", "classified", "column", "completeness", "completions", "conduct",
+    "checkpoint_chain", "checkpoints", "classified", "column", "columns", "completeness", "completions", "conduct",
     "control_facts", "datasources", "dry_run", "event", "events", "exact_total", "finding", "findings", "firsts",
     "found", "gaps", "holders", "identities", "identity", "integrity", "inventory", "kinds_counted", "login_history",
     "logins", "overview", "own_reads", "owners", "population", "pressing", "quarantined", "quarantined_item", "registered",

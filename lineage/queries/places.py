@@ -35,6 +35,13 @@ PEOPLE = (
 )
 
 
+TOUCHING = (
+    "occurred_at, environment, access, columns, key, db_user, who_id, who_name, who_type, on_behalf_of, kind, flags, correlation_id, "
+    "event_id, transaction_id"
+)
+"""What of each access to a table its page tells of."""
+
+
 def relation_rows(viewer: Viewer, q: str, window: Window, now: dt.datetime | None = None) -> tuple[str, list[Any]]:
     """The rows of `relations` as SQL, and its values. Relative times in `q` count from `now`."""
     condition, values = searched(viewer, q, window, "touch", now)
@@ -70,13 +77,11 @@ def relation(
 
     Raises NotFound when nothing touched it in the window.
     """
-    scope, values = scoped(viewer, window)
-    here = f"datasource = ? and list_contains(?, relation) and {scope} and {REAL}"
-    here_values = [datasource, spellings(relation), *values]
     with Question() as question:
+        _here(question, viewer, datasource, relation, window)
 
         def ask(select: str, tail: str) -> list[dict[str, Any]]:
-            return question.rows(f"select {select} from touches where {here} {tail}", here_values)  # noqa: S608
+            return question.rows(f"select {select} from here {tail}")  # noqa: S608 - our own words
 
         head = ask(
             "count(*) as touches, min(occurred_at) as first_at, max(occurred_at) as last_at, any_value(environment) as environment",
@@ -91,19 +96,43 @@ def relation(
                 "unnest(columns) as column, count(*) filter (access = 'read') as reads, "
                 "count(*) filter (access in ('wrote', 'changed')) as writes", "group by 1 order by 1"
             ),
-            "readers": ask(PEOPLE, f"and access = 'read' {grouped}"),
-            "writers": ask(PEOPLE, f"and access in ('wrote', 'changed') {grouped}"),
+            "readers": ask(PEOPLE, f"where access = 'read' {grouped}"),
+            "writers": ask(PEOPLE, f"where access in ('wrote', 'changed') {grouped}"),
             "hours": ask("date_trunc('hour', occurred_at) as hour, access, count(*) as count", "group by 1, 2 order by 1, 2"),
             "logins": ask(
                 "db_user as login, count(*) filter (access = 'read') as reads, count(*) filter (access <> 'read') as others, "
-                "max(occurred_at) as last_at", "and db_user is not null group by 1 order by 1"
+                "max(occurred_at) as last_at", "where db_user is not null group by 1 order by 1"
             ),
-            "busiest": ask("key, count(*) as count, max(occurred_at) as last_at", "and key is not null group by 1 order by 2 desc, 1 limit 10"),  # noqa: E501
+            "busiest": ask(
+                "key, count(*) as count, max(occurred_at) as last_at",
+                "where key is not null group by 1 order by 2 desc, 1 limit 10"
+            ),
             "keys": key_columns(question, viewer, datasource, relation),
             **held(question, viewer, datasource, relation, at),
             "as_of": question.size,
             "coverage": coverage(question, viewer, window),
         }  # fmt: skip
+
+
+def columns(viewer: Viewer, datasource: str, relation: str) -> list[str]:
+    """The columns of one table that accesses in scope name."""
+    condition, values = _touching(viewer, datasource, relation, Window())
+    asked = f"select distinct unnest(columns) as name from touches where {condition} order by 1"  # noqa: S608 - our own condition
+    with Question() as question:
+        rows = question.rows(asked, values)
+    return [row["name"] for row in rows if row["name"] != "*"]
+
+
+def _touching(viewer: Viewer, datasource: str, relation: str, window: Window) -> tuple[str, list[Any]]:
+    scope, values = scoped(viewer, window)
+    condition = f"datasource = ? and list_contains(?, relation) and {scope} and {REAL}"
+    return condition, [datasource, spellings(relation), *values]
+
+
+def _here(question: Question, viewer: Viewer, datasource: str, relation: str, window: Window) -> None:
+    """Makes the table `here` of what touched one table: read once for all that is asked of it."""
+    condition, values = _touching(viewer, datasource, relation, window)
+    question.rows(f"create temp table here as select {TOUCHING} from touches where {condition}", values)  # noqa: S608
 
 
 def spellings(relation: str) -> list[str]:

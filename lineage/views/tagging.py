@@ -25,7 +25,7 @@ def tags(request: HttpRequest, viewer: Viewer, datasource: str, relation: str) -
         tagging.establish(viewer, datasource, relation, *given.values())
         return redirect(request.get_full_path())
     classified = queries.tags_of(viewer, datasource, relation)
-    names = sorted({*classified, *_columns(viewer, datasource, relation)})
+    names = sorted({*classified, *queries.columns(viewer, datasource, relation)})
     if not names and not tagging.may(viewer):
         raise errors.NotFound
     count = sum(1 for one in classified.values() if one["classes"])
@@ -39,11 +39,3 @@ def tags(request: HttpRequest, viewer: Viewer, datasource: str, relation: str) -
         "asked": request.GET.get("column", ""),
     }
     return frame.page(request, "lineage/tags.html", context)
-
-
-def _columns(viewer: Viewer, datasource: str, relation: str) -> list[str]:
-    try:
-        found = queries.relation(viewer, datasource, relation)["columns"]
-    except errors.NotFound:
-        return []
-    return [row["column"] for row in found if row["column"] != "*"]

@@ -190,6 +190,7 @@ ASKED: Mapping[str, Callable[[], Any]] = {
     "approvals": lambda: queries.approvals(ALL),
     "chain": lambda: [queries.chain(ALL, "row", *CUSTOMERS, "4711"), queries.chain(ALL, "ticket", "OPS-42")],
     "column": lambda: queries.column(ALL, *CUSTOMERS, "email", W),
+    "columns": lambda: queries.columns(ALL, *CUSTOMERS),
     "completeness": lambda: queries.completeness(ALL, SINCE, UNTIL),
     "completions": lambda: [queries.completions(ALL, "actor", ""), queries.completions(ALL, "ticket", "O")],
     "conduct": lambda: queries.conduct(ALL, "report-bot", W),
