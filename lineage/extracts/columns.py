@@ -51,3 +51,45 @@ def times_of(low: NDArray[Any], high: NDArray[Any], since: int) -> Indexes:
         return np.asarray(counted, np.int64)
     found: Indexes = np.where(counted == NONE, NO_TIME, counted + since)
     return found
+
+
+STEP = 32
+MANY = 255
+
+
+class Lengths:
+    """How many there are of each of many, and where those of each begin, in little more than a byte for each."""
+
+    def __init__(self, counts: NDArray[Any], steps: NDArray[Any], places: NDArray[Any], lengths: NDArray[Any]) -> None:
+        """As `parts` gives them."""
+        self.counts, self.steps, self.places, self.lengths = counts, steps, places, lengths
+
+    @staticmethod
+    def parts(lengths: Indexes) -> tuple[NDArray[Any], ...]:
+        """What is written: each if it is small, where every so manieth begins, and the others, with their places."""
+        begins = np.concatenate(([0], np.cumsum(lengths)))
+        many = np.flatnonzero(lengths >= MANY)
+        counts = np.minimum(lengths, MANY).astype("<u1")
+        return counts, begins[::STEP].astype("<u4"), many.astype("<u4"), lengths[many].astype("<u4")
+
+    def of(self, places: Indexes | slice) -> Indexes:
+        """How many there are of these."""
+        found = self.counts[places].astype(np.int64)
+        large = np.flatnonzero(found == MANY)
+        if len(large):
+            wanted = (np.arange(len(self.counts))[places] if isinstance(places, slice) else places)[large]
+            found[large] = self.lengths[np.minimum(np.searchsorted(self.places, wanted), len(self.places) - 1)]
+        return found
+
+    def begin(self, place: int) -> int:
+        """Where those of this one begin; of the one behind the last, where all end."""
+        step = place // STEP
+        return int(self.steps[step]) + int(self.of(slice(step * STEP, place)).sum())
+
+    def begins(self, places: Indexes) -> Indexes:
+        """The same of many."""
+        first = places // STEP * STEP
+        before = first[:, None] + np.arange(STEP)
+        counted = self.of(np.minimum(before, len(self.counts) - 1).ravel()).reshape(before.shape)
+        found: Indexes = self.steps[places // STEP] + np.where(before < places[:, None], counted, 0).sum(axis=1)
+        return found

@@ -17,7 +17,7 @@ from lineage import facts
 from lineage.extracts import Indexes, Making, postings
 from lineage.extracts.postings import Hashes, Postings
 
-VERSION = "1"
+VERSION = "2"
 """Raise it with every change of what is a key; extracts are made anew."""
 FILE = "keys.post"
 NONE = np.uint64(0)

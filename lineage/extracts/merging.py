@@ -77,7 +77,7 @@ def _put_together(parts: Sequence[Extract], draft: Path, stands: Callable[[], No
     schema = streams[0].schema
     earlier = schema.append(pa.field("extract", pa.int64()))
     with contextlib.ExitStack() as files:
-        records = files.enter_context(Writer(draft / RECORDS, schema))
+        records = files.enter_context(Writer(draft / RECORDS, schema, parts[-1].following - first))
         overrides: Writer | None = None
         while reached := [end for end in (one.reach() for one in streams) if end is not None]:
             stands()

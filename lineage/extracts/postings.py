@@ -17,14 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineage import durable
-from lineage.extracts import Indexes
+from lineage.extracts import Indexes, columns
+from lineage.extracts.columns import Lengths
 
 Hashes = NDArray[np.uint64]
 Order = Callable[[Indexes], Indexes]
 """By what the records of a term are in order, for these indexes; equal ones go by index."""
 
-FOOT = struct.Struct("<16sQQQ")
-MAGIC = b"touchstone post1"
+FOOT = struct.Struct("<16sQQQQQ")
+MAGIC = b"touchstone post2"
+NARROW = 1 << 24
+"""What reaches over fewer records has three bytes for each, else four."""
 SLICE = 1 << 20
 """Postings that a merge holds at a time, as far as no single term has more."""
 NOTHING: Indexes = np.empty(0, np.int64)
@@ -57,8 +60,12 @@ def write(path: Path, hashes: Hashes, indexes: Indexes, order: Indexes | None = 
     In it the records of a term ascend by their `order` where one is given, and by index.
     """
     found = _sorted(np.asarray(hashes, np.uint64), np.asarray(indexes, np.int64), order)
-    least = int(indexes.min()) if len(indexes) else 0
-    durable.write_from(path, 0, _content(iter([found]), least))
+    durable.write_from(path, 0, _content(iter([found]), *_reach(found[1])))
+
+
+def _reach(indexes: Indexes) -> tuple[int, int]:
+    """The least and the greatest."""
+    return (int(indexes.min()), int(indexes.max())) if len(indexes) else (0, 0)
 
 
 def _sorted(hashes: Hashes, indexes: Indexes, order: Indexes | None) -> tuple[Hashes, Indexes]:
@@ -70,31 +77,34 @@ def _sorted(hashes: Hashes, indexes: Indexes, order: Indexes | None) -> tuple[Ha
     return (hashes, indexes) if first.all() else (hashes[first], indexes[first])
 
 
-def _content(slices: Iterator[tuple[Hashes, Indexes]], least: int) -> Iterator[bytes]:
-    """The bytes of a file: indexes as they come, then the terms, where each begins, and the foot."""
-    total, terms, starts = 0, [], []
+def _content(slices: Iterator[tuple[Hashes, Indexes]], least: int, most: int) -> Iterator[bytes]:
+    """The bytes of a file: indexes as they come, then the terms, how many each has, and the foot."""
+    width = _width(least, most)
+    total, terms, lengths = 0, [np.empty(0, np.uint64)], [NOTHING]
     for hashes, indexes in slices:
-        offsets = indexes - least
-        if len(offsets) and int(offsets.max()) >= 1 << 32:
-            raise ValueError("Postings reach over fewer than 2^32 records.")
-        yield offsets.astype("<u4").tobytes()
+        yield (indexes - least).astype("<u4").view("u1").reshape(-1, 4)[:, :width].tobytes()
         begins = np.flatnonzero(np.concatenate(([True], hashes[1:] != hashes[:-1]))) if len(hashes) else NOTHING
         terms.append(hashes[begins])
-        starts.append((begins + total).astype("<u4"))
+        lengths.append(np.diff(begins, append=len(hashes)))
         total += len(hashes)
-    yield bytes(-total * 4 % 8)
-    for each in terms:
-        yield each.astype("<u8").tobytes()
-    for part in starts:
+    yield bytes(-total * width % 8)
+    every, parts = np.concatenate(terms), Lengths.parts(np.concatenate(lengths))
+    yield every.astype("<u8").tobytes()
+    for part in (*parts[1:], parts[0]):
         yield part.tobytes()
-    yield struct.pack("<I", total)
-    yield FOOT.pack(MAGIC, sum(map(len, terms)), total, least)
+    yield FOOT.pack(MAGIC, len(every), len(parts[2]), total, least, most)
+
+
+def _width(least: int, most: int) -> int:
+    if most - least >= 1 << 32:
+        raise ValueError("Postings reach over fewer than 2^32 records.")
+    return 3 if most - least < NARROW else 4
 
 
 def content(hashes: Hashes, indexes: Indexes, order: Indexes | None = None) -> bytes:
     """What `write` would write."""
     found = _sorted(np.asarray(hashes, np.uint64), np.asarray(indexes, np.int64), order)
-    return b"".join(_content(iter([found]), int(indexes.min()) if len(indexes) else 0))
+    return b"".join(_content(iter([found]), *_reach(found[1])))
 
 
 def mapped(path: Path) -> mmap.mmap | bytes:
@@ -114,14 +124,23 @@ class Postings:
         size = len(view)
         if size < FOOT.size:
             raise Damaged(f"{self.name} is cut short.")
-        magic, terms, self.total, self.least = FOOT.unpack_from(view, size - FOOT.size)
-        at = (self.total * 4 + 7) // 8 * 8
-        if magic != MAGIC or at + terms * 12 + 4 + FOOT.size != size:
+        magic, terms, large, self.total, self.least, self.most = FOOT.unpack_from(view, size - FOOT.size)
+        steps = terms // columns.STEP + 1
+        if magic != MAGIC or not 0 <= self.most - self.least < 1 << 32:
             raise Damaged(f"{self.name} is not a file of postings.")
-        self.offsets = np.frombuffer(view, "<u4", self.total, 0)
+        self.width = _width(self.least, self.most)
+        at = -(-self.total * self.width // 8) * 8
+        if at + terms * 9 + steps * 4 + large * 8 + FOOT.size != size:
+            raise Damaged(f"{self.name} is not a file of postings.")
+        self.offsets = np.frombuffer(view, "u1", self.total * self.width).reshape(-1, self.width)
         self.hashes = np.frombuffer(view, "<u8", terms, at)
-        self.starts = np.frombuffer(view, "<u4", terms + 1, at + terms * 8)
-        if self.starts[0] != 0 or self.starts[-1] != self.total:
+        at += terms * 8
+        parts = []
+        for kind, count in (("<u4", steps), ("<u4", large), ("<u4", large), ("u1", terms)):
+            parts.append(np.frombuffer(view, kind, count, at))
+            at += parts[-1].nbytes
+        self.lengths = Lengths(parts[3], *parts[:3])
+        if self.lengths.begin(terms) != self.total:
             raise Damaged(f"{self.name} is not a file of postings.")
 
     def span(self, term: int) -> tuple[int, int]:
@@ -130,14 +149,25 @@ class Postings:
         place = int(np.searchsorted(self.hashes, wanted))
         if place == len(self.hashes) or self.hashes[place] != wanted:
             return 0, 0
-        begin, end = int(self.starts[place]), int(self.starts[place + 1])
-        if begin >= end:
+        begin = self.lengths.begin(place)
+        return begin, begin + int(self._lengths(np.array([place]))[0])
+
+    def _lengths(self, places: Indexes | slice) -> Indexes:
+        lengths = self.lengths.of(places)
+        if (lengths <= 0).any():
             raise Damaged(f"{self.name} has its terms in no order.")
-        return begin, end
+        return lengths
 
     def at(self, begin: int, end: int) -> Indexes:
         """The records of these places."""
-        found: Indexes = np.add(self.offsets[begin:end], self.least, dtype=np.int64)
+        return self._indexes(slice(begin, end))
+
+    def _indexes(self, places: Indexes | slice) -> Indexes:
+        written = self.offsets[places]
+        found = written[:, 0].astype(np.int64)
+        for place in range(1, self.width):
+            found |= written[:, place].astype(np.int64) << 8 * place
+        found += self.least
         return found
 
     def find(self, term: int) -> Indexes:
@@ -167,22 +197,14 @@ class Postings:
         """All pairs whose hash is at least `low` and below `high`, in the order of the file."""
         first = int(np.searchsorted(self.hashes, np.uint64(low)))
         last = len(self.hashes) if high >= 1 << 64 else int(np.searchsorted(self.hashes, np.uint64(high)))
-        starts = self.starts[first : last + 1].astype(np.int64)
-        lengths = starts[1:] - starts[:-1]
-        if (lengths <= 0).any():
-            raise Damaged(f"{self.name} has its terms in no order.")
-        return np.repeat(self.hashes[first:last], lengths), self.at(int(starts[0]), int(starts[-1]))
+        lengths, begin = self._lengths(slice(first, last)), self.lengths.begin(first)
+        return np.repeat(self.hashes[first:last], lengths), self.at(begin, begin + int(lengths.sum()))
 
     def _of(self, places: NDArray[np.intp]) -> Indexes:
-        starts = self.starts[places].astype(np.int64)
-        lengths = self.starts[places + 1].astype(np.int64) - starts
-        if (lengths <= 0).any():
-            raise Damaged(f"{self.name} has its terms in no order.")
+        starts, lengths = self.lengths.begins(places), self._lengths(places)
         ends = np.cumsum(lengths)
         total = int(ends[-1]) if len(ends) else 0
-        taken = np.repeat(starts - (ends - lengths), lengths) + np.arange(total)
-        found: Indexes = np.add(self.offsets[taken], self.least, dtype=np.int64)
-        return found
+        return self._indexes(np.repeat(starts - (ends - lengths), lengths) + np.arange(total))
 
 
 def merged(
@@ -196,9 +218,10 @@ def merged(
     lost = list(dropped) if dropped is not None else [None] * len(files)
     total = sum(file.total for file in files)
     least = min((file.least for file in files if file.total), default=0)
+    most = max((file.most for file in files if file.total), default=0)
     cuts = [(n << 64) // (total // SLICE + 1) for n in range(total // SLICE + 2)]
     slices = (_slice(files, lost, order, low, high) for low, high in itertools.pairwise(cuts))
-    durable.write_from(path, 0, _content(slices, least))
+    durable.write_from(path, 0, _content(slices, least, most))
 
 
 def _slice(

@@ -20,7 +20,7 @@ from lineage.extracts.postings import Hashes, hash_sql
 
 CARDS, BY_TIME, SHAPES = "cards.bin", "rows.post", "shapes.json"
 FILES = (CARDS, BY_INDEX, BY_TIME, BEGUN, SHAPES, tables.FILE)
-VERSION = "3"
+VERSION = "4"
 """Raise it with every change of what is written."""
 BATCH = 5_000
 APART = "\x1e"

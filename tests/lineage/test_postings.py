@@ -77,6 +77,23 @@ def test_an_empty_file_is_one_and_finds_nothing(tmp_path: Path) -> None:
     assert file.count(1) == 0
 
 
+@pytest.mark.parametrize("far", [0, 1 << 24, (1 << 32) - 2_000])
+def test_terms_of_many_records_lie_among_those_of_few_however_far_apart_they_are(tmp_path: Path, far: int) -> None:
+    pairs = [(hashed, 5 + n) for hashed in range(200) for n in range(1_000 if hashed % 50 == 33 else hashed % 4 + 1)]
+    pairs += [(7, far + 5), (83, far + 6)]
+    file = made(tmp_path / "a", pairs)
+    expected: dict[int, set[int]] = {}
+    for hashed, index in pairs:
+        expected.setdefault(hashed, set()).add(index)
+    for hashed, indexes in expected.items():
+        assert file.find(hashed).tolist() == sorted(indexes)
+    assert file.find_all(np.array([33, 34, 199, 83], np.uint64)).tolist() == sorted(
+        expected[33] | expected[34] | expected[199] | expected[83]
+    )
+    found = [column.tolist() for column in file.between(30, 90)]
+    assert list(zip(*found, strict=True)) == sorted({pair for pair in pairs if 30 <= pair[0] < 90})
+
+
 def test_a_file_that_is_cut_or_something_else_is_refused(tmp_path: Path) -> None:
     made(tmp_path / "a", [(n * 977, n) for n in range(200)])
     whole = (tmp_path / "a").read_bytes()
