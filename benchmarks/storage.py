@@ -45,6 +45,7 @@ def main() -> None:
 def ours(data: Path) -> dict[str, int]:
     """Bytes by part: sealed files by name, with the salts of `disclosures` apart, and what lies beside them."""
     from lineage import segments
+    from lineage.extracts import storing
 
     parts: dict[str, int] = {}
     for _, _, folder, files in segments.manifest():
@@ -52,6 +53,9 @@ def ours(data: Path) -> dict[str, int]:
             parts[name] = parts.get(name, 0) + int(told["bytes"])
         parts["salts"] = parts.get("salts", 0) + _column(segments.storage().path(folder, "disclosures"), "salt")
     parts["disclosures"] -= parts["salts"]
+    for extract in storing.manifest():
+        for name, told in extract.files.items():
+            parts[f"extracts: {name}"] = parts.get(f"extracts: {name}", 0) + int(told["bytes"])
     parts["leaf hashes"] = (data / "log" / "hashes").stat().st_size
     return parts | dict(_tables())
 
@@ -85,11 +89,13 @@ def _tables() -> Iterator[tuple[str, int]]:
 
 def summed(parts: dict[str, int]) -> dict[str, int]:
     """The parts by what they are for; whatever is neither proof nor content nor for serving is a projection."""
-    others = [name for name in parts if name not in (*PROOF, *CONTENT, *SERVING)]
+    extracts = [name for name in parts if name.startswith("extracts: ")]
+    others = [name for name in parts if name not in (*PROOF, *CONTENT, *SERVING, *extracts)]
     return {
         "proof": sum(parts.get(name, 0) for name in PROOF),
         "content": sum(parts.get(name, 0) for name in CONTENT),
-        "projections": sum(parts[name] for name in others),
+        "projections beside segments": sum(parts[name] for name in others),
+        "extracts": sum(parts[name] for name in extracts),
         "all but the journal": sum(size for name, size in parts.items() if not name.startswith("journal")),
     }
 

@@ -20,7 +20,8 @@ STATED = ("index", "occurred_at", "received_at", "fact", "what", "day")
 remember footers."""
 
 WRITTEN = {
-    "index": "DELTA_BINARY_PACKED", "attribution_index": "DELTA_BINARY_PACKED", "occurred_at": "DELTA_BINARY_PACKED", "received_at": "DELTA_BINARY_PACKED",
+    "index": "DELTA_BINARY_PACKED", "attribution_index": "DELTA_BINARY_PACKED",
+    "occurred_at": "DELTA_BINARY_PACKED", "received_at": "DELTA_BINARY_PACKED",
     "event_id": "DELTA_BYTE_ARRAY", "source_event_id": "DELTA_BYTE_ARRAY", "salt": "DELTA_LENGTH_BYTE_ARRAY",
 }  # fmt: skip
 """Columns of which hardly a value comes twice: as differences, without a dictionary (docs/decisions/016-differences-in-columns.md)."""

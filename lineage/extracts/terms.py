@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import zstandard
 
 from lineage import acts, durable
 from lineage.extracts import Cursor, Indexes, Making, beginnings, cards, postings, stacks, tables
@@ -18,7 +19,7 @@ from lineage.extracts.blocks import TOUCHED
 from lineage.extracts.cards import Card
 from lineage.extracts.postings import Hashes, hash_sql
 
-CARDS, BY_TIME, SHAPES = "cards.bin", "rows.post", "shapes.json"
+CARDS, BY_TIME, SHAPES = "cards.bin", "rows.post", "shapes.json.zst"
 FILES = (CARDS, BY_INDEX, BY_TIME, BEGUN, SHAPES, tables.FILE)
 VERSION = "4"
 """Raise it with every change of what is written."""
@@ -158,12 +159,12 @@ def shapes(cursor: Cursor) -> Shapes:
 
 
 def _write_shapes(folder: Path, every: Shapes) -> None:
-    durable.write_from(folder / SHAPES, 0, iter([msgspec.json.encode(sorted(every))]))
+    durable.write_from(folder / SHAPES, 0, iter([zstandard.compress(msgspec.json.encode(sorted(every)), 9)]))
 
 
 def read_shapes(folder: Path) -> Shapes:
     """Raises Damaged."""
     try:
-        return msgspec.json.decode((folder / SHAPES).read_bytes(), type=Shapes)
-    except (ValueError, msgspec.DecodeError) as error:
+        return msgspec.json.decode(zstandard.decompress((folder / SHAPES).read_bytes()), type=Shapes)
+    except (ValueError, zstandard.ZstdError, msgspec.DecodeError) as error:
         raise postings.Damaged(f"{SHAPES} is not what was written.") from error
