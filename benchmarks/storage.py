@@ -17,7 +17,7 @@ from benchmarks import _peers, query
 from benchmarks._running import machine
 
 PROOF, CONTENT = ("leaves", "salts", "leaf hashes", "upper hashes and checkpoints"), ("disclosures",)
-SERVING = ("dedupe keys", "journal, unsealed or not yet dropped", "batches")
+SERVING = ("keys", "dedupe keys", "journal, unsealed or not yet dropped", "batches")
 
 
 def main() -> None:
