@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from lineage.access import Viewer
 from lineage.acts import REAL
 from lineage.engine import Question
-from lineage.queries import walking
+from lineage.queries import sought, walking
 from lineage.queries.ask import (
     COUNT_MOST,
     OWN,
@@ -64,9 +66,17 @@ def search_counts(
     several = relation == "activity"
     columns = [column for field, column in FACETS.items() if field != "relation"]
     with Question(as_of=as_of) as question:
-        some = walking.ranges(question, viewer, window)
-        among = ", ".join([*columns, "relations" if several else "relation"])
-        rows = walking.rows(question, among, relation, condition, values, some, FACET_MOST)
+        told = ", ".join([*columns, "relations" if several else "relation"])
+        newest = sought.newest(question, viewer, q, window, "event" if several else "touch", FACET_MOST)
+        if newest is not None:
+            with sought.among(question, newest) as few:
+                rows = question.rows(
+                    f"select {told} from {relation} where {few} and {condition} order by index desc limit {FACET_MOST}",  # noqa: S608
+                    values,
+                )
+        else:
+            some = walking.ranges(question, viewer, window)
+            rows = walking.rows(question, told, relation, condition, values, some, FACET_MOST)
     counts = {field: Counter(row[column] for row in rows) for field, column in FACETS.items() if field != "relation"}
     counts["relation"] = Counter(
         name for row in rows for name in ((row["relations"] or ()) if several else (row["relation"],))
@@ -85,25 +95,29 @@ def kinds_counted(viewer: Viewer, q: str, window: Window, as_of: int | None = No
     by_event, values = searched(viewer, q, window, "event")
     by_touch, more = searched(viewer, q, window, "touch")
 
-    def first(select: str, source: str, condition: str) -> str:
+    def first(select: str, source: str, condition: str, few: str) -> str:
         # What is looked at is bounded as well, so that a count of everything costs no more than one of much.
-        return f"(select {select} from {source} where {condition} and index >= ? limit {10 * COUNT_MOST + 1})"  # noqa: S608
+        return f"(select {select} from {source} where {condition} and {few} limit {10 * COUNT_MOST + 1})"  # noqa: S608
+
+    def of_events(few: str) -> str:
+        return f"""select count(*) as event, count(distinct session) filter (kind in ('session', 'query', 'change')) as session,
+            count(distinct who_id) filter (kind <> 'decision') as identity
+            from {first("kind, session, who_id", "activity", by_event, few)}"""  # noqa: S608
+
+    def of_touches(few: str) -> str:
+        return f"""select count(*) as touch, count(distinct (datasource, relation)) filter (relation is not null and is_real)
+            as relation from {first(f"datasource, relation, ({REAL}) as is_real", "touches", by_touch, few)}"""  # noqa: S608
 
     with Question(as_of=as_of) as question:
-        some = walking.ranges(question, viewer, window)
-        one = _newest_counted(
-            question,
-            f"""select count(*) as event, count(distinct session) filter (kind in ('session', 'query', 'change')) as session,
-                count(distinct who_id) filter (kind <> 'decision') as identity
-            from {first("kind, session, who_id", "activity", by_event)}""",  # noqa: S608
-            values, some, "event",
-        )  # fmt: skip
-        one |= _newest_counted(
-            question,
-            f"""select count(*) as touch, count(distinct (datasource, relation)) filter (relation is not null and is_real)
-                as relation from {first(f"datasource, relation, ({REAL}) as is_real", "touches", by_touch)}""",  # noqa: S608
-            more, some, "touch",
-        )  # fmt: skip
+        newest = [sought.newest(question, viewer, q, window, by, 10 * COUNT_MOST + 1) for by in ("event", "touch")]
+        told = [some for some in newest if some is not None]
+        if len(told) == len(newest):
+            with sought.among(question, np.concatenate(told)) as few:
+                one = question.rows(of_events(few), values)[0] | question.rows(of_touches(few), more)[0]
+        else:
+            steps = walking.ranges(question, viewer, window)
+            one = _newest_counted(question, of_events, values, steps, "event")
+            one |= _newest_counted(question, of_touches, more, steps, "touch")
     reached = max(one["event"], one["touch"]) > 10 * COUNT_MOST
     return {
         by: Total(min(one[by], COUNT_MOST), one[by] <= COUNT_MOST and not (reached and by not in ("event", "touch")))
@@ -112,13 +126,13 @@ def kinds_counted(viewer: Viewer, q: str, window: Window, as_of: int | None = No
 
 
 def _newest_counted(
-    question: Question, sql: str, values: Sequence[Any], some: Sequence[walking.Range], name: str
+    question: Question, sql: Callable[[str], str], values: Sequence[Any], some: Sequence[walking.Range], name: str
 ) -> dict[str, Any]:
-    """One row of counts over the newest records, of as many of them as hold what is counted at most; `sql` takes the least index."""
+    """One row of counts over the newest records, of as many of them as hold what is counted at most; `sql` takes which."""
     steps = iter(walking.steps(some))
-    counted = question.rows(sql, [*values, next(steps, (0, 0))[0]])[0]
+    counted = question.rows(sql(f"index >= {next(steps, (0, 0))[0]}"), values)[0]
     while counted[name] <= 10 * COUNT_MOST and (step := next(steps, None)):
-        counted = question.rows(sql, [*values, step[0]])[0]
+        counted = question.rows(sql(f"index >= {step[0]}"), values)[0]
     return counted
 
 

@@ -6,19 +6,25 @@ that are shown are asked the whole condition all the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from lineage import search
 from lineage.access import Viewer
-from lineage.extracts import terms
+from lineage.engine import Question
+from lineage.extracts import Indexes, terms
 from lineage.extracts.looking import Lookup, Unable, Wanted
 from lineage.extracts.tables import Table, Tables
-from lineage.queries import candidates, paging
+from lineage.queries import candidates, paging, walking
 from lineage.queries.ask import Window, left_out
 from lineage.queries.walking import Range
+
+CARDS_MOST, NAMED_MOST = 500, 2_000
+"""So many records are read one by one, and so many are named in a statement; more are asked for from the first one on."""
 
 
 class Sought(msgspec.Struct, frozen=True):
@@ -78,6 +84,10 @@ class Listed(paging.Listed):
         super().__init__(of.question, of.relation, of.condition, of.values, of.ranges)
         self.look, self.sought, self.wanted = look, sought, wanted
 
+    def newest_of(self, most: int) -> list[int]:
+        """The first so many."""
+        return self._walk(self.ranges, most)
+
     def _walk(self, ranges: Sequence[Range], most: int, is_up: bool = False) -> list[int]:
         if is_up:
             raise Unable
@@ -99,3 +109,28 @@ def listed(of: paging.Listed, look: Lookup, viewer: Viewer, q: str, window: Wind
     if sought is None or scope is None or not look.layers:
         return None
     return Listed(of, look, sought, sought.wanted(look, scope))
+
+
+def newest(question: Question, viewer: Viewer, q: str, window: Window, by: str, most: int) -> Indexes | None:
+    """The newest `most` records or accesses that match, by index, where look-ups can tell."""
+
+    def tell(look: Lookup) -> Indexes | None:
+        relation = "touches" if by == "touch" else "activity"
+        of_all = paging.Listed(question, relation, "", [], walking.ranges(question, viewer, window))
+        found = listed(of_all, look, viewer, q, window)
+        return np.array(found.newest_of(most), np.int64) if found is not None else None
+
+    return candidates.told(question, tell)
+
+
+@contextlib.contextmanager
+def among(question: Question, indexes: Indexes) -> Iterator[str]:
+    """Within it a question is asked of few more records than these, with this condition more."""
+    some = np.unique(indexes)
+    if not len(some):
+        yield "false"
+    elif len(some) > NAMED_MOST:
+        yield f"index >= {some[0]}"
+    else:
+        with candidates.narrowed(question, lambda _: some) if len(some) <= CARDS_MOST else contextlib.nullcontext():
+            yield f"index in ({', '.join(map(str, some.tolist()))})"

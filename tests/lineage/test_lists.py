@@ -57,6 +57,10 @@ def asked() -> dict[str, Any]:
         found[f"{ask.__name__} back"] = plain(
             ask(ALL, SEARCHES[0], limit=6, cursor=found[f"{ask.__name__} paged"][1]["previous"])
         )
+    for by in ("event", "relation"):
+        found[f"counts by {by}"] = queries.search_counts(ALL, SEARCHES[0], by=by)
+    for q in SEARCHES[:2]:
+        found[f"kinds {q}"] = queries.kinds_counted(ALL, q, Window())
     return found | {"stranger": plain(queries.touches(STRANGER, SEARCHES[0]))}
 
 
