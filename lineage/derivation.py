@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from lineage import engine, facts, heard, projections, rowgroups
 
 OF_EVENTS = ("facts", "heard")
+IN_ORDER = " order by what, day, index"
 FACTS_MOST = 1_000_000
 """So many facts are brought together at a time, or of so many rows of events or facts."""
 
@@ -86,8 +87,18 @@ def _within(first: str, last: str, times: int) -> Iterator[str]:
 def write_heard(path: Path, events: Path) -> None:
     """Writes, durably, which sources these records were heard of, and when (docs/coverage.md)."""
     with rowgroups.Writer(path, heard.SCHEMA) as file:
-        for part in engine.heard_among(events):
+        for part in engine.batches_over({"events": events}, heard.made_of("events") + IN_ORDER):
             file.add(part)
+
+
+def write_sealed(folder: Path) -> None:
+    """Both of the same, of what one seal takes: so few records need no shares, and planning them apart would cost as much again."""
+    asked = (facts.made_of("events"), heard.made_of("events") + IN_ORDER)
+    parts = engine.each_over({"events": folder / "events.parquet"}, asked)
+    for (name, schema), rows in zip((("facts", facts.SCHEMA), ("heard", heard.SCHEMA)), parts, strict=True):
+        with rowgroups.Writer(folder / f"{name}.parquet", schema) as file:
+            for part in rows:
+                file.add(part)
 
 
 def has_facts(files: Mapping[str, Mapping[str, Any]]) -> bool:

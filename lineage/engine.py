@@ -22,7 +22,7 @@ import pyarrow as pa
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
 
-from lineage import errors, facts, heard, joining, reported, resolving, snapshots, statements, tagged, tail
+from lineage import errors, facts, joining, reported, resolving, snapshots, statements, tagged, tail
 from lineage.extracts import Extract, Indexes, basis, narrowing, opening, reading
 from lineage.extracts.looking import Lookup
 from lineage.listening import Heard, Listening
@@ -381,15 +381,17 @@ def facts_of(events: pa.Table | Path) -> pa.Table:
     return over({"events": events}, facts.made_of("events")).cast(facts.SCHEMA)
 
 
-def heard_among(events: Path) -> Iterator[pa.RecordBatch]:
-    """Who was heard in the records of this file, in parts as `batches_over` gives them."""
-    yield from batches_over({"events": events}, heard.made_of("events") + " order by what, day, index")
-
-
 def batches_over(tables: Mapping[str, Given], sql: str) -> Iterator[pa.RecordBatch]:
     """The same answer in parts, as `Question.batches` gives it: for answers as large as a population."""
     with _apart(tables) as database:
         yield from _parts(database.sql(sql))
+
+
+def each_over(tables: Mapping[str, Given], questions: Sequence[str]) -> Iterator[Iterator[pa.RecordBatch]]:
+    """`batches_over` of several questions, one after the other: the files are looked at once."""
+    with _apart(tables) as database:
+        for sql in questions:
+            yield _parts(database.sql(sql))
 
 
 def _parts(answer: duckdb.DuckDBPyRelation) -> Iterator[pa.RecordBatch]:

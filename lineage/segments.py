@@ -152,8 +152,7 @@ def seal(*, least: int = 1) -> int:
     draft = place.draft(name)
     try:
         following, earliest, latest = sealing.write(draft, first, following, journal, tree.hashes().read)
-        derivation.write_facts(draft / "facts.parquet", [draft / "events.parquet"])
-        derivation.write_heard(draft / "heard.parquet", draft / "events.parquet")
+        derivation.write_sealed(draft)
         files = {table: described(draft / f"{table}.parquet") for table in (*sealing.SCHEMAS, "facts", "heard")}
         files["keys"] = making.added(draft / KEYS, making.sealed(first, following))
         derivation.say_versions(files)

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate, chain
+from itertools import chain
 
+import numpy as np
 import pyarrow as pa
 
 from lineage.events import parse_time
 from lineage.projections.schema import TIME
+
+_NO_TEXTS = pa.array([], pa.string())
+
+
+def same(values: Sequence[object], type_: pa.DataType) -> pa.Array:
+    """An array of any type; where all values are one and the same, it is not converted value by value."""
+    if values and values[0] == values[-1] and values.count(values[0]) == len(values):
+        return pa.repeat(pa.scalar(values[0], type_), len(values))
+    return pa.array(values, type_)
 
 
 def texts(values: Sequence[str | None]) -> pa.Array:
@@ -17,8 +27,11 @@ def texts(values: Sequence[str | None]) -> pa.Array:
 
 def lists(values: Sequence[Sequence[str]]) -> pa.Array:
     """A list of texts each; an empty one where there are none, never null."""
-    offsets = pa.array(list(accumulate(map(len, values), initial=0)), pa.int32())
-    return pa.ListArray.from_arrays(offsets, pa.array(list(chain.from_iterable(values)), pa.string()))
+    ends = np.zeros(len(values) + 1, np.int32)
+    if not any(values):
+        return pa.ListArray.from_arrays(pa.array(ends), _NO_TEXTS)
+    np.cumsum(np.fromiter(map(len, values), np.int32, len(values)), out=ends[1:])
+    return pa.ListArray.from_arrays(pa.array(ends), pa.array(list(chain.from_iterable(values)), pa.string()))
 
 
 def times(values: Sequence[str | None]) -> pa.Array:

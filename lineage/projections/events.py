@@ -97,7 +97,7 @@ def _array(column: Any, type_: pa.DataType, count: int) -> pa.Array:
         return column
     if pa.types.is_list(type_):
         return arrays.lists([()] * count if column is None else column)
-    return pa.nulls(count, type_) if column is None else pa.array(column, type_)
+    return pa.nulls(count, type_) if column is None else arrays.same(column, type_)
 
 
 def _as_told(found: Read) -> Columns:
@@ -133,7 +133,9 @@ def _within(parts: list[Any], names: Mapping[str, str]) -> Columns:
 
 def _any(parts: list[Any]) -> bool:
     """Whether any of these says something; those that do not are all one and the same default."""
-    return parts.count(type(parts[0])() if parts else None) < len(parts)
+    first = parts[0] if parts else None
+    # Those that are one and the same are not compared member by member.
+    return first is not None and (first != type(first)() or parts.count(first) < len(parts))
 
 
 def _when(found: Read) -> Columns:

@@ -40,7 +40,7 @@ def of_query(
 ) -> list[Touch]:
     """What the source itself says was met, then what the text says, then relations of which nothing else is known."""
     touched = _told(effects) if effects else []
-    known = {(touch[0], touch[3]) for touch in touched}
+    known = {(touch[0], touch[3]) for touch in touched} if touched else ()
     for effect in parsed.effects if parsed else ():
         relation = _resolved(effect.schema, effect.relation, reported)
         if relation is None or (relation, effect.verb) in known:
@@ -56,9 +56,9 @@ def of_query(
     if reported:
         seen = {touch[0] for touch in touched}
         access = ACCESS.get(action.op or "", "procedural")
-        touched += [
-            (relation, None, access, action.op, "reported", (), (), ()) for relation in reported if relation not in seen
-        ]
+        for relation in reported:
+            if relation not in seen:
+                touched.append((relation, None, access, action.op, "reported", (), (), ()))
     return touched
 
 
