@@ -37,9 +37,7 @@ def facts_agree(events: Path, stored: Path) -> bool:
     """Whether the facts in one file are those of the events in the other."""
     tables = {"events": [events], "told": [stored]}
     return all(
-        engine.over(tables, facts.agree(f"from ({facts.made_of('events')}) where {share}", f"from told where {share}"))[
-            "agree"
-        ][0].as_py()
+        engine.agree(tables, facts.agree(f"from ({facts.made_of('events')}) where {share}", f"from told where {share}"))
         for share in _shares(tables)
     )
 

@@ -14,7 +14,7 @@ import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import duckdb  # noqa: TID251 - the one place
 import psycopg
@@ -27,7 +27,7 @@ from lineage.extracts import Extract, Indexes, basis, narrowing, opening, readin
 from lineage.extracts.looking import Lookup
 from lineage.listening import Heard, Listening
 from lineage.snapshots import Snapshot, State
-from lineage.spare import Spare
+from lineage.spare import Given, Spare
 
 MEMORY, TEST_MEMORY = "1GB", "400MB"
 IDLE_SECONDS = 30.0
@@ -351,29 +351,19 @@ class Question:
             return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
 
 
-Given: TypeAlias = pa.Table | Path | Sequence[Path]
-_spare = Spare(lambda: _connect(TEST_MEMORY))
-
-
-@contextlib.contextmanager
-def _apart(tables: Mapping[str, Given]) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A catalog of its own in DuckDB over these tables and Parquet files alone. What it held in memory goes with it."""
-    with _spare.taken() as database:
-        for name, table in tables.items():
-            if isinstance(table, pa.Table):
-                database.register(name, table)
-            else:
-                # As one list: each scan of a union keeps its share of the memory to itself.
-                paths = [str(path).replace("'", "''") for path in ([table] if isinstance(table, Path) else table)]
-                files = ", ".join(f"'{path}'" for path in paths)
-                database.execute(f"create view {name} as select * from read_parquet([{files}])")  # noqa: S608
-        yield database
+_apart = Spare(lambda: _connect(TEST_MEMORY)).over
 
 
 def over(tables: Mapping[str, Given], sql: str) -> pa.Table:
     """The answer of `sql` over these tables and Parquet files alone, for tests of controls that re-run on attached files."""
     with _apart(tables) as database:
         return database.sql(sql).to_arrow_table()
+
+
+def agree(tables: Mapping[str, Given], sql: str) -> bool:
+    """Whether what `sql` asks holds: its one value. Planned once, which is most of what it costs of a small segment."""
+    with _apart(tables) as database:
+        return database.execute(sql).fetchall() == [(True,)]
 
 
 def facts_of(events: pa.Table | Path) -> pa.Table:

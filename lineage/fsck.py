@@ -239,7 +239,7 @@ def _derivatives(one: _Segment) -> Iterator[str]:
         yield f"Segment {one.first}: facts does not follow from its records."
     if derivation.has_heard(one.files):
         stored = {name: path[name] for name in ("events", "heard")}
-        if not engine.over(stored, heard.AGREE)["agree"][0].as_py():
+        if not engine.agree(stored, heard.AGREE):
             yield f"Segment {one.first}: heard does not follow from its records."
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
+import pyarrow as pa
 from django.conf import settings
 
 if TYPE_CHECKING:
     import duckdb  # noqa: TID251 - what it is handed
+
+Given: TypeAlias = pa.Table | Path | Sequence[Path]
 
 
 class Spare:
@@ -23,6 +26,20 @@ class Spare:
         # That of another process was there when this one was forked: neither to be used nor to be closed here.
         self.idle: dict[int, tuple[Path, duckdb.DuckDBPyConnection]] = {}
         self.numbers = itertools.count()
+
+    @contextlib.contextmanager
+    def over(self, tables: Mapping[str, Given]) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A catalog of its own over these tables and Parquet files alone. What it held in memory goes with it."""
+        with self.taken() as database:
+            for name, table in tables.items():
+                if isinstance(table, pa.Table):
+                    database.register(name, table)
+                else:
+                    # As one list: each scan of a union keeps its share of the memory to itself.
+                    paths = [str(path).replace("'", "''") for path in ([table] if isinstance(table, Path) else table)]
+                    files = ", ".join(f"'{path}'" for path in paths)
+                    database.execute(f"create view {name} as select * from read_parquet([{files}])")  # noqa: S608
+            yield database
 
     @contextlib.contextmanager
     def taken(self) -> Iterator[duckdb.DuckDBPyConnection]:

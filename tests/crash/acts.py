@@ -23,29 +23,12 @@ from django.conf import settings
 from django.core.management import call_command
 from django.db import DatabaseError, connection
 
-from lineage import (
-    checkpoints,
-    erasures,
-    errors,
-    facts,
-    ingest,
-    keeper,
-    locks,
-    merging,
-    projections,
-    renewing,
-    segments,
-)
-from lineage.access import Viewer, viewer_of
-from lineage.keyfiles import leaving
+from lineage import errors, ingest, keeper
 from lineage.models import Source, User
-from tests import extracts, merges
+from tests.crash import steps
 from tests.crash.border import Border
-from tests.crash.looking import batch_of, look, signed_notes, signer_notes
+from tests.crash.looking import look, signed_notes, signer_notes
 
-AT = "2026-11-20T09:30:00.000000Z"
-Told = Callable[[list[list[Any]]], None]
-Steps = dict[str, Callable[[], None]]
 # What the keeper waits out or dies of and is started again: anything else would be an alarm.
 WEATHER = (OSError, DatabaseError, psycopg.Error)
 
@@ -61,196 +44,28 @@ def use(world: dict[str, Any]) -> None:
     connection.settings_dict["NAME"] = world["database"]
 
 
-def become(role: str) -> None:
-    """Each part of the product connects as its own database role."""
-    if connection.settings_dict["USER"] != f"touchstone_{role}":
-        connection.close()
-        connection.settings_dict["USER"] = f"touchstone_{role}"
-
-
-# one round
-
-
-def batch(name: str) -> bytes:
-    """Three new leaves (one of them a second content for a key), one item again, one that cannot be read."""
-    items: list[Any] = [
-        item(f"{name}-a"), item(f"{name}-b"), item(f"{name}-b", "other"), item(f"{name}-a"), {"kind": "nonsense"},
-    ]  # fmt: skip
-    return msgspec.json.encode(items)
-
-
-def item(name: str, purpose: str = "first", **more: Any) -> dict[str, Any]:
-    whole = {
-        "kind": "query", "op": "read", "source_event_id": name, "occurred_at": AT, "purpose": purpose,
-        "actor": {"db_user": "orders_api", "type": "service"},
-        "statement": {"text": f"select id from orders where name = '{secret(batch_of(name))}'", "state": "whole"},
-        "resources": [{"schema": "public", "relation": "orders", "access": "read"}],
-    } | more  # fmt: skip
-    return {name: value for name, value in whole.items() if value is not None}
-
-
-def append(name: str) -> list[list[Any]]:
-    """Sends the batch; what was acknowledged: [name, purpose, index] for each item that has a leaf."""
-    become("web")
-    try:
-        source = Source.objects.get(name="shop")
-    except DatabaseError as error:
-        # As the API does where it looks up the token.
-        raise errors.StoreUnavailable from error
-    accepted = ingest.accept(source, batch(name))
-    sent = [(f"{name}-a", "first"), (f"{name}-b", "first"), (f"{name}-b", "other"), (f"{name}-a", "first")]
-    assert accepted.items[4].status == "quarantined", accepted.items[4]
-    return [[*one, got.index] for one, got in zip(sent, accepted.items[:4], strict=True)]
-
-
-def begin() -> None:
-    """As each start does (`setup`): state and key of a new log."""
-    become("owner")
-    checkpoints.begin()
-
-
-def sign() -> None:
-    become("store")
-    keeper.once()
-
-
-def seal() -> None:
-    become("store")
-    with keeper.lock():
-        segments.seal()
-
-
-def merge() -> None:
-    become("store")
-    with merges.eager():
-        merging.merge()
-
-
-def renew() -> None:
-    """Another version of the program derives again what this one derived, here of what was sealed since the last time."""
-    become("store")
-    before = projections.VERSION, facts.VERSION
-    projections.VERSION = facts.VERSION = "another"
-    try:
-        with locks.alone(locks.MERGE):
-            renewing.renew()
-    finally:
-        projections.VERSION, facts.VERSION = before
-
-
-def come_back() -> None:
-    """This version again, which compares with its own only."""
-    become("store")
-    with locks.alone(locks.MERGE):
-        while renewing.renew():
-            pass
-
-
-def extract() -> None:
-    """Everything sealed, and one extract of all of it."""
-    become("store")
-    extracts.everything()
-    extracts.merged()
-
-
-def leave() -> None:
-    """The keys of what is sealed leave the database."""
-    become("store")
-    leaving.leave()
-
-
-def ask(name: str) -> None:
-    """One person asks for the erasure of the names in a batch, unless the list shows that it was asked."""
-    become("web")
-    if not any(each.reason == name for each in erasures.listing()):
-        erasures.request(person("carla"), f'"{secret(name)}"', ["actor", "statement"], reason=name, ground="article 17")
-
-
-def approve() -> None:
-    """Another person approves what the list shows as waiting."""
-    become("web")
-    for each in erasures.listing("requested"):
-        erasures.approve(person("claus"), each.id)
-
-
-def erase() -> None:
-    become("store")
-    with keeper.lock():
-        erasures.run_due()
-
-
-def secret(name: str) -> str:
-    return f"{name}-secret"
-
-
-def person(name: str) -> Viewer:
-    return viewer_of(User.objects.get(email=f"{name}@compliance.example"))
-
-
-def sealing(name: str, told: Told) -> Steps:
-    """From a batch to sealed files: the steps of one round, in order."""
-    return {"begin": begin, "append": lambda: told(append(name)), "sign": sign, "seal": seal, "leave": leave}
-
-
-def merging_too(name: str, told: Told) -> Steps:
-    """From a batch to sealed files, and one segment of all of them."""
-    return {**sealing(name, told), "merge": merge}
-
-
-def renewing_too(name: str, told: Told) -> Steps:
-    """From a batch to sealed files that another version derived again."""
-    return {**sealing(name, told), "renew": renew}
-
-
-def extracting(name: str, told: Told) -> Steps:
-    """From a batch to sealed files, and one extract of all of them."""
-    return {**sealing(name, told), "extract": extract}
-
-
-def erasing(name: str, told: Told) -> Steps:
-    """From a batch to its erasure from merged files."""
-    return {
-        "append": lambda: told(append(name)),
-        "ask": lambda: ask(name),
-        "approve": approve,
-        "sign": sign,
-        "seal": seal,
-        "leave": leave,
-        "merge": merge,
-        "erase": erase,
-    }
-
-
-CHAINS = {
-    "sealing": sealing, "merging": merging_too, "extracting": extracting, "renewing": renewing_too, "erasing": erasing,
-}  # fmt: skip
-
-
-# acts
-
-
 def make(world: dict[str, Any]) -> dict[str, Any]:
     """A store as `setup` leaves it, with a source, and with as many records as asked, signed and partly sealed."""
     use(world)
-    become("owner")
+    steps.become("owner")
     call_command("setup", verbosity=0)
     Source.objects.create(name="shop", format="events", environment="prod", datasource="orders")
     for name in ("carla", "claus"):
         User.objects.create(email=f"{name}@compliance.example", role="compliance")
     if world["records"]:
         # Without a statement: it would be parsed anew in each case.
-        body = msgspec.json.encode([item(f"before-{n}", statement=None) for n in range(world["records"] - 3)])
-        become("web")
+        body = msgspec.json.encode([steps.item(f"before-{n}", statement=None) for n in range(world["records"] - 3)])
+        steps.become("web")
         ingest.accept(Source.objects.get(name="shop"), body)
-        sign()
-        seal()
-        append("early")
-        sign()
+        steps.sign()
+        steps.seal()
+        steps.append("early")
+        steps.sign()
     else:
         # Not even begun: this is what the first start finds.
         for path in Path(world["data"]).iterdir():
             shutil.rmtree(path)
-    become("owner")
+    steps.become("owner")
     return {"faults": [], "notes": signed_notes()}
 
 
@@ -259,7 +74,7 @@ def count(world: dict[str, Any]) -> dict[str, Any]:
     use(world)
     border = Border(Path(world["data"]))
     calls = []
-    for at, step in CHAINS[world["chain"]]("counted", lambda _: None).items():
+    for at, step in steps.CHAINS[world["chain"]]("counted", lambda _: None).items():
         border.arm()
         step()
         seen: Counter[str] = Counter()
@@ -284,7 +99,7 @@ def rounds(world: dict[str, Any]) -> dict[str, Any]:
             out.flush()
 
         for name, its_faults in world["rounds"]:
-            for at, step in CHAINS[world["chain"]](name, told).items():
+            for at, step in steps.CHAINS[world["chain"]](name, told).items():
                 for at_step, *fault in its_faults:
                     if at_step == at:
                         border.arm(*fault)
@@ -301,7 +116,7 @@ def write(world: dict[str, Any]) -> dict[str, Any]:
     use(world)
     with open(world["told"], "a", encoding="utf-8") as out:
         for name, _ in world["rounds"]:
-            out.writelines(json.dumps(each) + "\n" for each in append(name))
+            out.writelines(json.dumps(each) + "\n" for each in steps.append(name))
             time.sleep(0.02)
     return {"faults": []}
 
@@ -312,7 +127,7 @@ def keepers(world: dict[str, Any]) -> dict[str, Any]:
     settings.SEAL_EVENTS = 20
     border = Border(Path(world["data"]))
     border.arm(*world["fault"])
-    become("store")
+    steps.become("store")
     threading.Thread(target=keeper.run, daemon=True).start()
     while not Path(world["stop"]).exists():
         time.sleep(0.05)
@@ -328,7 +143,7 @@ def out_of_space(world: dict[str, Any]) -> dict[str, Any]:
     use(world)
     faults, failed = [], 0
     for name, limit in world["rounds"]:
-        for at, step in sealing(name, lambda _: None).items():
+        for at, step in steps.sealing(name, lambda _: None).items():
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
             try:
                 step()
@@ -347,7 +162,7 @@ def clock(world: dict[str, Any]) -> dict[str, Any]:
     use(world)
     for name, seconds in world["rounds"]:
         with time_machine.travel(dt.datetime.now(dt.UTC) + dt.timedelta(seconds=seconds), tick=True):
-            for step in sealing(name, lambda _: None).values():
+            for step in steps.sealing(name, lambda _: None).values():
                 step()
     return {"faults": []}
 
@@ -367,21 +182,21 @@ def restart(world: dict[str, Any]) -> dict[str, Any]:
     """As after a crash: the source and the people go on, the keeper runs, nobody repairs; then everything is looked at."""
     use(world)
     earlier = world["notes"] + list(signer_notes())
-    begin()
+    steps.begin()
     acknowledged = [json.loads(line) for line in Path(world["told"]).read_text().splitlines()]
     names = [name for name, _ in world["rounds"]]
     for name in [*names, "afterwards"]:
-        acknowledged += append(name)
+        acknowledged += steps.append(name)
     if world["chain"] == "erasing":
         for name in names:
-            ask(name)
-        approve()
-    become("store")
+            steps.ask(name)
+        steps.approve()
+    steps.become("store")
     if world["chain"] == "renewing":
-        come_back()
+        steps.come_back()
     size, covered, sealed, alarm = keep()
     if world["chain"] == "extracting":
-        extract()
+        steps.extract()
     faults = [f"size {size}, signed {covered}, sealed {sealed}, alarm {alarm}"] if size != sealed or alarm else []
     return {"faults": faults + list(look(acknowledged, earlier, size))}
 

@@ -17,7 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import django
-import pyarrow.dataset  # noqa: F401 - what reading a table would import in each child
+
+# What asking DuckDB and reading a table would import in each child.
+import numpy.ma  # noqa: F401
+import pyarrow.dataset  # noqa: F401
 
 
 def main() -> None:

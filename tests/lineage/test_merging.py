@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from hypothesis import strategies as st
 
 from lineage import erasures, errors, fsck, keeper, locks, merging, queries, rowgroups, segments, tree
 from lineage.access import Viewer
-from lineage.erasures import execution
 from tests import merges, story
 from tests.elsewhere import elsewhere
 from tests.lineage import forgetting
@@ -304,14 +302,6 @@ def test_a_record_erased_from_a_large_segment_is_derived_again_and_the_others_st
     assert list(fsck.check()) == []
 
 
-@pytest.fixture
-def told(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The story, sealed in many parts."""
-    monkeypatch.setattr(segments, "SEGMENT_MOST", 20)
-    story.tell(dt.datetime(2026, 11, 20, 12, tzinfo=dt.UTC))
-    forgetting.locked(execution.seal_everything)
-
-
 ASKED: dict[str, Callable[[], Any]] = {
     "events": lambda: queries.events(ALL, "", limit=1000).items,
     "touches": lambda: queries.touches(ALL, "", limit=1000).items,
@@ -327,7 +317,7 @@ ASKED: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.slow
-def test_every_answer_is_the_same_before_and_after_a_merge(told: None) -> None:
+def test_every_answer_is_the_same_before_and_after_a_merge(told_in_parts: None) -> None:
     assert len(folders()) > 5
     before = {name: repr(ask()) for name, ask in ASKED.items()}
     assert merges.everything() > 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -27,7 +26,6 @@ from lineage import (
     segments,
 )
 from lineage.access import Viewer
-from lineage.erasures import execution
 from tests import merges, story
 from tests.lineage import forgetting
 
@@ -231,21 +229,13 @@ def test_what_is_refused_does_not_keep_its_neighbours_from_being_merged(pair: tu
     assert [row[:2] for row in segments.manifest()] == [(0, 3), (3, 9)]
 
 
-@pytest.fixture
-def told(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The story, sealed in many parts."""
-    monkeypatch.setattr(segments, "SEGMENT_MOST", 20)
-    story.tell(dt.datetime(2026, 11, 20, 12, tzinfo=dt.UTC))
-    forgetting.locked(execution.seal_everything)
-
-
 ASKED: dict[str, Callable[[], Any]] = {
     "events": lambda: queries.events(ALL, "", limit=1000).items,
     "sessions": lambda: queries.sessions(ALL, "").items,
 }
 
 
-def test_every_answer_is_the_same_while_segments_are_renewed(told: None, alone: None) -> None:
+def test_every_answer_is_the_same_while_segments_are_renewed(told_in_parts: None, alone: None) -> None:
     before = {name: repr(ask()) for name, ask in ASKED.items()}
     for first, *_ in segments.manifest():
         grow_old(first, *merging.DERIVED, "facts", wrong=False)
