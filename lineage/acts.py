@@ -19,6 +19,16 @@ LISTED = "environment <> 'touchstone' and not list_has_any(flags, ['claim', 'can
 REAL = f"not list_has_any(flags, ['claim', 'canary']) and not {TWICE}"
 """An act told of once, or anything else that is no claim and no canary."""
 
+STATEMENT = (
+    "kind = 'query' and coalesce(op, '') <> 'other' and emitted is null and not list_contains(flags, 'canary') "
+    f"and not {TWICE}"
+)
+"""What counts as a statement; several records may tell of one, by one correlation id."""
+
+WRITING = f"kind = 'query' and class = 'write' and not {TWICE}"
+
+REFUSED = f"verdict = 'blocked' and not {TWICE}"
+
 UNDONE = frozenset({"blocked", "error", "pending"})
 NOT_DONE = f"verdict in ({', '.join(repr(verdict) for verdict in sorted(UNDONE))})"
 """What waits for a decision has not run: once it is let through, another record says so."""

@@ -43,8 +43,9 @@ class Making(NamedTuple):
 
     `cursor` has the views `made` (the rows of both files, each index once, columns of `resolved`), `made_touches` (the touches
     of these records, columns of `projections.TOUCHES`), `made_keys` (their part of `fresh.Fresh.keys`) and `replaced` (the rows of
-    the overridden records as extracts had them until now). Where it is merged of `parts`, in their order, `dropped` are for each
-    part the indexes, ascending, that a later part has anew, and neither `made_keys` nor `replaced` is there.
+    the overridden records as extracts had them until now); `earlier` are the folders of the extracts before it. Where it is merged
+    of `parts`, in their order, `dropped` are for each part the indexes, ascending, that a later part has anew, and none of
+    `made_keys`, `replaced` and `earlier` is there.
     """
 
     folder: Path
@@ -55,3 +56,4 @@ class Making(NamedTuple):
     overrides: Path | None
     parts: tuple[Path, ...] = ()
     dropped: tuple[Indexes, ...] = ()
+    earlier: tuple[Path, ...] = ()

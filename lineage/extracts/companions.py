@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from lineage.extracts import Making, keys, terms
+from lineage.extracts import Making, firsts, keys, sums, terms
 
 
 class Companion(NamedTuple):
@@ -23,4 +23,6 @@ class Companion(NamedTuple):
 COMPANIONS: tuple[Companion, ...] = (
     Companion(keys.VERSION, (keys.FILE,), keys.write, keys.merge),
     Companion(terms.VERSION, terms.FILES, terms.write, terms.merge),
+    Companion(sums.VERSION, sums.FILES, sums.write, sums.merge),
+    Companion(firsts.VERSION, (firsts.FILE,), firsts.write, firsts.write),
 )

@@ -22,6 +22,7 @@ from lineage.extracts.cards import NO_TIME, Cards, Directory
 from lineage.extracts.layers import Layer, Mask, Term
 from lineage.extracts.listing import Range
 from lineage.extracts.postings import Postings
+from lineage.extracts.sums import Totals
 from lineage.extracts.tables import Table, Tables
 from lineage.extracts.terms import BY_TIME, CARDS
 
@@ -184,6 +185,8 @@ class Lookup:
     def __init__(self, seen: Sequence[Seen], size: int) -> None:
         self.layers = [layer for layer in seen if layer.places]
         self.size = size
+        self.sums: Callable[[Wanted], Totals | None] | None = None
+        self.firsts: Callable[[Wanted], int | None] | None = None
         self.read: dict[int, Content] = {}
 
     def newest(self, some: Sequence[Term], wanted: Wanted, most: int, upto: int | None = None) -> Indexes:
@@ -223,6 +226,14 @@ class Lookup:
         for layer in self.layers if len(missing) else ():
             self.read |= layer.contents(missing)
         return [self.read[index] for index in asked.tolist() if index in self.read]
+
+    def totals(self, wanted: Wanted) -> Totals | None:
+        """What was counted in a window, out of sums instead of records; None where only records can tell."""
+        return self.sums(wanted) if self.sums is not None else None
+
+    def first_accesses(self, wanted: Wanted) -> int | None:
+        """How many first accesses to tables lie in a window; None where only records can tell."""
+        return self.firsts(wanted) if self.firsts is not None else None
 
     @property
     def columns(self) -> list[str]:

@@ -78,8 +78,9 @@ def _written(question: Question, usable: Sequence[Extract], first: int, followin
             question.cursor.register("given_stale", pa.table({"index": told.stale}))
             question.cursor.execute("create view replaced as select * from stored semi join given_stale using (index)")
         question.cursor.execute(f"create or replace temp view made_keys as from {told.keys}")
+        earlier = tuple(reading.folder(one.folder) for one in usable)
         for companion in COMPANIONS:
-            companion.write(prepared(question, draft, first, following))
+            companion.write(prepared(question, draft, first, following, earlier=earlier))
     return name, described(name)
 
 

@@ -47,7 +47,7 @@ def _activity(
     told = dict(zip(columns, zip(*rows, strict=True) if rows else [()] * len(columns), strict=True))
     people = _by_login(logins)
     named = [
-        _named(dict(zip(NEEDED, values, strict=True)), people)
+        named_as(dict(zip(NEEDED, values, strict=True)), people)
         for values in zip(*(told[name] for name in NEEDED), strict=True)
     ]
     every: dict[str, Any] = {name: values for name, values in told.items() if name not in LEFT}
@@ -74,7 +74,7 @@ def records(
     found = []
     for row, _ in contents:
         record = {name: row[number] for name, number in told}
-        who_ = _named({name: row[number] for name, number in needed}, people) if derived else ()
+        who_ = named_as({name: row[number] for name, number in needed}, people) if derived else ()
         record |= {name: who_[number] for name, number in derived}
         for name in moments:
             record[name] = _moment(record[name])
@@ -98,7 +98,7 @@ def _by_login(logins: Sequence[Login]) -> dict[tuple[str, str], list[Login]]:
 NEEDED = ("told_id", "told_name", "told_email", "told_type", "told_by", "db_user", "datasource", "occurred_at")
 
 
-def _named(row: Mapping[str, Any], people: Mapping[tuple[str, str], Sequence[Login]]) -> tuple[str | None, ...]:
+def named_as(row: Mapping[str, Any], people: Mapping[tuple[str, str], Sequence[Login]]) -> tuple[str | None, ...]:
     """Who it was: id, name, email, type, and how that is known."""
     login: Login = {}
     for one in people.get((row["datasource"], row["db_user"]), ()):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from django.conf import settings
 
 from lineage import errors, facts, joining, joins, proxied, reported, resolving, snapshots
-from lineage.extracts import Extract, fresh, looking, postings, reading, seeing
+from lineage.extracts import Extract, fresh, looking, newcomers, postings, reading, seeing, summing, sums
 from lineage.joining import Cursor, Made
 from lineage.snapshots import Snapshot
 
@@ -46,6 +47,8 @@ class Opening:
         self.proxied: tuple[Any, ...] = ()
         self.has_nothing = False
         self.seeing = seeing.Seeing()
+        self.summing = summing.Summing()
+        self.coming = newcomers.Coming()
 
     def take(self, cursor: Cursor, snap: Snapshot, size: int, keep: bool) -> Opened | None:
         """Opens what answers a question of this size; None where extracts cannot. Raises QueryTooLong."""
@@ -99,7 +102,28 @@ class Opening:
     ) -> looking.Lookup | None:
         """Look-ups in what is open, for one question of this size; None where a file is not what was written."""
         asked = seeing.Asked(cursor, limits, snap, size, opened.state[-1])
-        return self.seeing.look(asked, opened.name, *opened.told) if opened.told else None
+        look = self.seeing.look(asked, opened.name, *opened.told) if opened.told else None
+        if look is not None:
+            look.sums = functools.partial(self._totals, asked, opened)
+            look.firsts = functools.partial(self._first_accesses, asked, opened)
+        return look
+
+    def _totals(self, asked: seeing.Asked, opened: Opened, wanted: looking.Wanted) -> sums.Totals | None:
+        """What was counted, out of sums; None where there are none, where they cannot tell, or where a file is damaged."""
+        if opened.told is None or opened.told[1].size < opened.told[0][-1].following:
+            return None
+        with asked.limits(), contextlib.suppress(looking.Unable):
+            summed = self.summing.take(asked.cursor, opened.name, *opened.told, asked.snap.identities)
+            return summed.totals(wanted) if summed is not None else None
+        return None
+
+    def _first_accesses(self, asked: seeing.Asked, opened: Opened, wanted: looking.Wanted) -> int | None:
+        """As `_totals`."""
+        if opened.told is None or opened.told[1].size < opened.told[0][-1].following:
+            return None
+        with asked.limits():
+            known = self.coming.take(asked.cursor, opened.name, *opened.told, asked.snap.identities)
+            return known.count(wanted) if known is not None else None
 
     def _nothing(self, cursor: Cursor) -> None:
         """The joins of a log that tells nothing."""
@@ -167,6 +191,8 @@ class Opening:
         """As `joining.Joins.forget`."""
         self._replace(None)
         self.seeing.forget()
+        self.summing.forget()
+        self.coming.forget()
 
     def _replace(self, fresh: Opened | None) -> None:
         with self.lock:

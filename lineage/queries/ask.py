@@ -13,7 +13,7 @@ import numpy as np
 from lineage import errors, search
 from lineage.access import Viewer
 from lineage.acts import ACCESSES as ACCESSES
-from lineage.acts import LISTED
+from lineage.acts import LISTED, REFUSED, STATEMENT, WRITING
 from lineage.acts import SECOND as SECOND
 from lineage.acts import TWICE as TWICE
 from lineage.engine import Question
@@ -98,15 +98,14 @@ EVENT_COLUMNS = (
 SHOWN = (*EVENT_COLUMNS.split(", "), "policy", "masked")
 
 STATEMENT_COUNT = (
-    "count(distinct coalesce(correlation_id, event_id)) filter (kind = 'query' and coalesce(op, '') <> 'other' "
-    f"and emitted is null and not list_contains(flags, 'canary') and not {TWICE})"
+    f"(count(distinct correlation_id) filter ({STATEMENT}) + count(*) filter (correlation_id is null and {STATEMENT}))"
 )
 """Statements, by correlation id, since pgAudit writes a line for each relation of one."""
 
-WRITE_COUNT = f"count(distinct correlation_id) filter (kind = 'query' and class = 'write' and not {TWICE})"
+WRITE_COUNT = f"count(distinct correlation_id) filter ({WRITING})"
 """Writing statements, counted likewise."""
 
-REFUSED_COUNT = f"count(*) filter (verdict = 'blocked' and not {TWICE})"
+REFUSED_COUNT = f"count(*) filter ({REFUSED})"
 
 TIMES = (
     "coalesce(nullif(count(distinct coalesce(correlation_id, event_id)) filter (kind = 'query' "

@@ -11,7 +11,7 @@ import msgspec
 
 from lineage.access import Viewer
 from lineage.engine import Question
-from lineage.queries import walking
+from lineage.queries import summing, walking
 from lineage.queries.ask import (
     ACCESSES,
     OWN,
@@ -51,9 +51,7 @@ from (select date_trunc('hour', occurred_at) as hour, who_type, verdict, environ
 group by grouping sets ((hour, who_type, verdict, environment), (agent, alone), (who_id), (datasource), ())
 order by hour, actor_type, verdict, environment, count
 """  # noqa: S608 - our own conditions
-"""Everything that is counted record by record, in one pass; `part` says of which grouping a row is."""
-PARTS = {"hours": 7, "agents": 11, "people": 13, "places": 14, "all": 15}
-"""What `grouping_id` says of each: a bit for each of hour, agent, who_id and datasource by which it is not grouped."""
+"""Everything that is counted record by record, in one pass; `part` says of which grouping a row is (`summing.PARTS`)."""
 
 
 def overview(viewer: Viewer, window: Window = Window()) -> dict[str, Any]:
@@ -61,28 +59,37 @@ def overview(viewer: Viewer, window: Window = Window()) -> dict[str, Any]:
     condition, values = scoped(viewer, window)
     real = f"{condition} and environment <> '{OWN}'"
     with Question() as question:
-        # Without a tag nothing is sensitive, and no record need be asked for its tags.
-        sensitive = SENSITIVE_COUNT if question.snapshot.tagged.num_rows else "0"
-        counts = one(
-            question,
-            f"select {STATEMENT_COUNT} as accesses, {sensitive} as sensitive, {WRITE_COUNT} as writes "  # noqa: S608
-            f"from activity where {real} and ({ACCESSES} or kind = 'session')",
-            values,
-        )
-        counts |= _counted(question, real, values)
+        counts = counted(question, viewer, window)
         where = walking.ranges(question, viewer, window)
-        newest = walking.rows(question, "index", "activity", f"{real} and {ACCESSES}", values, where, NEWEST)
+        seen = summing.newest(question, viewer, window, where, NEWEST)
+        newest = [{"index": index} for index in seen or ()]
+        if seen is None:
+            newest = walking.rows(question, "index", "activity", f"{real} and {ACCESSES}", values, where, NEWEST)
         counts["recent"] = fetch(question, viewer, newest)
-        firsts, times = _firsts(viewer, window)
-        counts["firsts"] = one(question, f"select count(*) as n from ({firsts})", times)["n"]  # noqa: S608
+        counts["firsts"] = first_accesses(question, viewer, window)
         counts["as_of"], counts["coverage"] = question.size, coverage(question, viewer, window)
         return counts
 
 
-def _counted(question: Question, condition: str, values: list[Any]) -> dict[str, Any]:
+def counted(question: Question, viewer: Viewer, window: Window) -> dict[str, Any]:
+    """What is counted of a window, out of sums where they can tell, else over its records."""
+    condition, values = scoped(viewer, window)
+    real = f"{condition} and environment <> '{OWN}'"
+    narrowed = f"from activity where {real} and ({ACCESSES} or kind = 'session')"
+    summed = summing.asked(question, viewer, window)
+    if summed is None:
+        statements = f"select {STATEMENT_COUNT} as accesses, {WRITE_COUNT} as writes {narrowed}"
+        summed = one(question, statements, values), question.rows(COUNTED.format(condition=real), values)
+    counts = summed[0] | {"sensitive": 0}
+    if question.snapshot.tagged.num_rows:
+        # Without a tag nothing is sensitive, and no record need be asked for its tags.
+        counts |= one(question, f"select {SENSITIVE_COUNT} as sensitive {narrowed}", values)
+    return counts | _counted(summed[1])
+
+
+def _counted(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Counts of records, people, databases and agents; and accesses by hour, verdict, kind of actor and environment."""
-    rows = question.rows(COUNTED.format(condition=condition), values)
-    parts = {name: [row for row in rows if row["part"] == part] for name, part in PARTS.items()}
+    parts = {name: [row for row in rows if row["part"] == part] for name, part in summing.PARTS.items()}
     names = ("events", "rows_changed", "refused", "unattributed", "last_index", "last_at")
     counts: dict[str, Any] = {name: parts["all"][0][name] for name in names}
     counts["identities"] = sum(row["who_id"] is not None for row in parts["people"])
@@ -125,6 +132,15 @@ def _firsts(viewer: Viewer, window: Window) -> tuple[str, list[Any]]:
     sql = f"""select * from (select who_id, datasource, relation, arg_min(index, (occurred_at, index)) as index,
         min(occurred_at) as first_at from touches where {condition} group by who_id, datasource, relation){since}"""  # noqa: S608
     return sql, [*values, *([window.since] if window.since else [])]
+
+
+def first_accesses(question: Question, viewer: Viewer, window: Window) -> int:
+    """How many there are, out of what extracts know of them where that tells, else over records."""
+    known = summing.firsts(question, viewer, window)
+    if known is not None:
+        return known
+    sql, values = _firsts(viewer, window)
+    return int(one(question, f"select count(*) as n from ({sql})", values)["n"])  # noqa: S608
 
 
 def firsts(viewer: Viewer, window: Window = Window(), limit: int | None = None, cursor: str | None = None) -> Answer:

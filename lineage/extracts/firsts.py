@@ -1,0 +1,143 @@
+"""First accesses: for each actor and table the first two that an extract has, so that none of those between is read.
+
+Of two, since the first may be told anew. Who an actor is by imported logins is asked when first accesses are counted.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import zstandard
+from numpy.typing import NDArray
+
+from lineage import acts, durable, snapshots
+from lineage.extracts import Cursor, Making
+from lineage.extracts.blocks import Place
+from lineage.extracts.postings import Damaged, mapped
+from lineage.extracts.sums import Numbers
+
+FILE = "firsts.bin"
+VERSION = "1"
+"""Raise it with every change of what is written."""
+FOOT = struct.Struct("<16sQQ")
+MAGIC = b"touchstone first"
+NEVER = (1 << 63) - 1
+KINDS = ("i8", "i8", "i8", "i8", "i8", "u4", "u4", "u4")
+BATCH = 20_000
+
+TOUCHING = f"{acts.REAL} and coalesce(op, '') <> 'snapshot'"
+"""What counts as an access to a table, of the columns of `activity`."""
+EACH = f"""
+select distinct m.environment, m.datasource, t.relation, m.told_id, case when m.told_id is null then m.db_user end as login,
+       epoch_us(m.occurred_at) as moment, m.index
+from (select index, relation from {{touches}}) t
+join (select * from {{records}} where environment <> '{snapshots.OWN}' and {TOUCHING}) m using (index)
+where t.relation is not null and coalesce(m.told_id, m.db_user) is not null
+"""  # noqa: S608 - our own columns, as below
+PAIRS = """
+select environment, datasource, relation, told_id, login, min(moment, 2) as moments, arg_min(index, moment, 2) as indexes,
+       count(*) as n, count(*) > count(moment) as is_timeless
+from ({each}) each group by environment, datasource, relation, told_id, login
+"""
+
+
+class Said(msgspec.Struct, frozen=True, array_like=True):
+    """What the numbers of a file stand for; actors as (told_id, login). `is_timeless`: some record has no time."""
+
+    places: list[Place]
+    relations: list[str]
+    actors: list[tuple[str | None, str | None]]
+    is_timeless: bool
+
+
+class Pairs(NamedTuple):
+    """Of each actor and table the times and indexes of the first two records (`NEVER` and -1 where there is none), how many there
+    are, and place, relation and actor as numbers."""
+
+    first_at: NDArray[Any]
+    second_at: NDArray[Any]
+    first: NDArray[Any]
+    second: NDArray[Any]
+    counts: NDArray[Any]
+    places: NDArray[Any]
+    relations: NDArray[Any]
+    actors: NDArray[Any]
+
+
+def write(making: Making) -> None:
+    """Of an extract that is made anew, or merged of others."""
+    records = f"(from made where index >= {making.first} and index < {making.following})"
+    touches = f"(from made_touches where index >= {making.first} and index < {making.following})"
+    pairs, said = made(making.cursor, records, touches)
+    durable.write_from(making.folder / FILE, 0, _content(pairs, said))
+
+
+def made(cursor: Cursor, records: str, touches: str) -> tuple[Pairs, Said]:
+    """Of the records and touches of two relations with the columns of `resolved` and `raw_touches`."""
+    numbers = Numbers(), Numbers(), Numbers()
+    columns: list[list[int]] = [[] for _ in KINDS]
+    is_timeless = False
+    for row in _rows(cursor, PAIRS.format(each=EACH.format(records=records, touches=touches))):
+        environment, datasource, relation, told, login, moments, indexes, n, without = row
+        at = [*(moments or ()), NEVER, NEVER]
+        index = [*(indexes or ()), -1, -1]
+        keys = (environment, datasource), relation, (told, login)
+        values = [
+            at[0],
+            at[1],
+            index[0],
+            index[1],
+            n,
+            *(number(key) for number, key in zip(numbers, keys, strict=True)),
+        ]
+        for column, value in zip(columns, values, strict=True):
+            column.append(value)
+        is_timeless = is_timeless or without
+    places, relations, actors = (list(each.of) for each in numbers)
+    arrays = (np.array(column, kind) for column, kind in zip(columns, KINDS, strict=True))
+    return Pairs(*arrays), Said(places, relations, actors, is_timeless)
+
+
+def _rows(cursor: Cursor, sql: str) -> Iterator[tuple[Any, ...]]:
+    for batch in cursor.sql(sql).to_arrow_reader(BATCH):
+        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+
+def _content(pairs: Pairs, said: Said) -> Iterator[bytes]:
+    compress = zstandard.ZstdCompressor(level=3).compress
+    columns = compress(b"".join(column.astype(column.dtype.newbyteorder("<")).tobytes() for column in pairs))
+    yield columns
+    words = compress(msgspec.msgpack.encode(said))
+    yield words
+    yield FOOT.pack(MAGIC, len(columns), len(words))
+
+
+SAID = msgspec.msgpack.Decoder(Said)
+
+
+def read(folder: Path) -> tuple[Pairs, Said]:
+    """What a file says. Raises FileNotFoundError and Damaged."""
+    view = bytes(mapped(folder / FILE))
+    try:
+        magic, columns, words = FOOT.unpack(view[-FOOT.size :])
+        if magic != MAGIC or columns + words + FOOT.size != len(view):
+            raise Damaged(f"{FILE} is not a file of first accesses.")
+        content = zstandard.decompress(view[:columns])
+        said = SAID.decode(zstandard.decompress(view[columns : columns + words]))
+    except (struct.error, msgspec.DecodeError, zstandard.ZstdError) as error:
+        raise Damaged(f"{FILE} is not a file of first accesses.") from error
+    return Pairs(*_split(content)), said
+
+
+def _split(content: bytes) -> Sequence[NDArray[Any]]:
+    widths = [np.dtype(kind).itemsize for kind in KINDS]
+    count, at, found = len(content) // sum(widths), 0, []
+    for kind, width in zip(KINDS, widths, strict=True):
+        found.append(np.frombuffer(content, np.dtype(kind).newbyteorder("<"), count, at))
+        at += count * width
+    return found

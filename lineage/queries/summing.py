@@ -1,0 +1,158 @@
+"""The counts of the first page out of sums, as rows like those that SQL gives over records, and its newest accesses."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineage.access import Viewer
+from lineage.engine import Question
+from lineage.extracts import terms
+from lineage.extracts.layers import Layer
+from lineage.extracts.looking import EPOCH, Wanted
+from lineage.extracts.postings import among
+from lineage.extracts.sums import MANNER, NO_HOUR, Totals
+from lineage.queries import candidates, walking
+from lineage.queries.ask import OWN, Window
+from lineage.queries.walking import Range
+
+PARTS = {"hours": 7, "agents": 11, "people": 13, "places": 14, "all": 15}
+"""What `grouping_id` says of each: a bit for each of hour, agent, who_id and datasource by which it is not grouped."""
+DENSE = 1 << 22
+VERDICT, IS_ACCESS, IS_CHANGE, IS_REFUSED = (list(MANNER).index(name) for name in MANNER)
+
+
+def asked(question: Question, viewer: Viewer, window: Window) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
+    """Statements and writes of a window, and its rows as `glance.COUNTED` gives them; None where only records can tell."""
+    wanted = candidates.wanted(viewer, window)
+    look = question.look() if wanted is not None else None
+    totals = look.totals(wanted) if look is not None and wanted is not None else None
+    if totals is None:
+        return None
+    return {"accesses": totals.statements, "writes": totals.writes}, list(_rows(totals))
+
+
+def firsts(question: Question, viewer: Viewer, window: Window) -> int | None:
+    """How many first accesses of somebody to a table lie in a window; None where only records can tell."""
+    asked_for = candidates.wanted(viewer, window)
+    look = question.look() if asked_for is not None else None
+    # To whom nothing before a time is shown, everybody's first access is another one.
+    return (
+        look.first_accesses(asked_for)
+        if look is not None and asked_for is not None and viewer.from_at is None
+        else None
+    )
+
+
+def newest(question: Question, viewer: Viewer, window: Window, where: Sequence[Range], most: int) -> list[int] | None:
+    """The newest accesses of a window by index, found by marks alone; None where only records can tell."""
+    asked_for = candidates.wanted(viewer, window, terms.ACCESS)
+    look = question.look() if asked_for is not None else None
+    if look is None or asked_for is None:
+        return None
+    found: list[int] = []
+    for start, end in walking.steps(where):
+        if len(found) >= most:
+            break
+        here = [_accesses(layer, asked_for, start, min(end, look.size)) for layer in look.layers]
+        found += sorted((index for some in here for index in some), reverse=True)
+    return found[:most]
+
+
+def _accesses(layer: Layer, asked_for: Wanted, start: int, end: int) -> list[int]:
+    there = layer.directory(np.arange(start, end))
+    others = np.array([place[0] not in (None, OWN) for place in layer.places], bool)
+    kept = asked_for.mask(layer, end)(there) & others[there.places] & ~among(there.indexes, layer.hidden)
+    found: list[int] = there.indexes[kept].tolist()
+    return found
+
+
+class _Columns(NamedTuple):
+    """All rows of all files one after the other."""
+
+    environment: NDArray[Any]
+    datasource: NDArray[Any]
+    who: NDArray[Any]
+    kind: NDArray[Any]
+    agent: NDArray[Any]
+    is_alone: NDArray[Any]
+    is_unknown: NDArray[Any]
+    hour: NDArray[Any]
+    manner: NDArray[Any]
+    n: NDArray[Any]
+
+
+def _rows(totals: Totals) -> Iterator[dict[str, Any]]:
+    of = _Columns(*(
+        np.concatenate([np.empty(0, np.int64), *([*one.named, *one[1:]][number] for one in totals.rows)])
+        for number in range(len(_Columns._fields))
+    ))  # fmt: skip
+    manners = [np.array([one[place] for one in totals.manners], bool) for place in (IS_ACCESS, IS_CHANGE, IS_REFUSED)]
+    is_access, is_change, is_refused = (each[of.manner] if len(each) else np.empty(0, bool) for each in manners)
+    numbers = {name: list(each.of) for name, each in totals.numbers.items()}
+    yield from _hours(totals, of, is_access, numbers)
+    is_agent = is_access & (of.agent >= 0)
+    agents = zip(*_grouped([of.agent[is_agent], of.is_alone[is_agent]], of.n[is_agent]), strict=True)
+    for agent, alone, n in agents:
+        yield {"part": PARTS["agents"], "agent": numbers["agent"][agent], "alone": bool(alone), "count": n}
+    for part, name, column in (("people", "who_id", of.who), ("places", "datasource", of.datasource)):
+        values = numbers["who" if part == "people" else "datasource"]
+        for number, n in zip(*_grouped([column + 1], of.n), strict=True):
+            yield {"part": PARTS[part], name: values[number - 1] if number else None, "events": n}
+    yield {
+        "part": PARTS["all"], "events": int(of.n.sum()), "rows_changed": int(of.n[is_change].sum()),
+        "refused": int(of.n[is_refused].sum()), "unattributed": int(of.n[of.is_unknown == 1].sum()),
+        "last_index": totals.last_index, "last_at": totals.last_at,
+    }  # fmt: skip
+
+
+def _hours(
+    totals: Totals, of: _Columns, is_access: NDArray[Any], numbers: dict[str, list[Any]]
+) -> Iterator[dict[str, Any]]:
+    verdicts = list(dict.fromkeys(manner[VERDICT] for manner in totals.manners))
+    verdict = np.array([verdicts.index(manner[VERDICT]) for manner in totals.manners], np.int64)
+    columns = [of.hour, of.kind, verdict[of.manner] if len(verdict) else of.manner, of.environment]
+    rows = [
+        {
+            "part": PARTS["hours"], "hour": _moment(hour), "actor_type": numbers["kind"][kind], "verdict": verdicts[number],
+            "environment": numbers["environment"][environment], "count": n,
+        }
+        for hour, kind, number, environment, n in zip(
+            *_grouped([column[is_access] for column in columns], of.n[is_access]), strict=True
+        )
+    ]  # fmt: skip
+    # As the rows of SQL are ordered: what is not known comes last.
+    names = ("hour", "actor_type", "verdict", "environment", "count")
+    yield from sorted(rows, key=lambda row: [(row[name] is None, row[name]) for name in names])
+
+
+def _moment(hour: int) -> dt.datetime | None:
+    return None if hour == NO_HOUR else EPOCH + dt.timedelta(hours=hour)
+
+
+def _grouped(columns: Sequence[NDArray[Any]], n: NDArray[Any]) -> list[list[int]]:
+    """The distinct values of these columns together, and the sum of each, where it is not zero."""
+    if not len(n):
+        return [[] for _ in (*columns, n)]
+    lows = [int(column.min()) for column in columns]
+    widths = [int(column.max()) - low + 1 for column, low in zip(columns, lows, strict=True)]
+    code = np.zeros(len(n), np.int64)
+    for column, low, width in zip(columns, lows, widths, strict=True):
+        code = code * width + (column - low)
+    if np.prod([float(width) for width in widths]) <= DENSE:
+        sums = np.bincount(code, weights=n)
+        found = np.flatnonzero(sums)
+        counts = sums[found].astype(np.int64)
+    else:
+        found, places = np.unique(code, return_inverse=True)
+        sums = np.bincount(places, weights=n)
+        found, counts = found[sums != 0], sums[sums != 0].astype(np.int64)
+    values = [counts.tolist()]
+    for low, width in zip(reversed(lows), reversed(widths), strict=True):
+        values.append((found % width + low).tolist())
+        found = found // width
+    return values[1:][::-1] + values[:1]
