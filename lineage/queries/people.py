@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -157,11 +158,15 @@ IDENTITY_COLUMNS = f"""who_id as id, arg_max(who_name, {STRENGTH}) as name, arg_
     list_sort(list_distinct(list(attribution))) as attributions, max(index) as last_index"""
 
 
-def identity_rows(viewer: Viewer, q: str, window: Window, now: dt.datetime | None = None) -> tuple[str, list[Any]]:
-    """The rows of `identities` as SQL, and its values. Relative times in `q` count from `now`."""
+def identity_rows(
+    viewer: Viewer, q: str, window: Window, now: dt.datetime | None = None, columns: str = IDENTITY_COLUMNS,
+    only: Sequence[str] | None = None,
+) -> tuple[str, list[Any]]:  # fmt: skip
+    """The rows of `identities` as SQL, and its values. Relative times in `q` count from `now`; with `only` of these alone."""
     condition, values = searched(viewer, q, window, "event", now)
-    inner = f"select {IDENTITY_COLUMNS} from activity where {condition} and who_id is not null and kind <> 'decision' group by who_id"  # noqa: S608
-    return inner, values
+    those = "" if only is None else " and who_id in (select unnest(?))"
+    inner = f"select {columns} from activity where {condition} and who_id is not null and kind <> 'decision'{those} group by who_id"  # noqa: S608
+    return inner, values if only is None else [*values, list(only)]
 
 
 def identities(
@@ -169,10 +174,15 @@ def identities(
 ) -> Answer:
     """Identity rows: everyone behind a matching record, the most recently active first."""
     as_of, place, is_back = paging.asked(cursor, tuple[Place])
-    inner, values = identity_rows(viewer, q, window)
+    now = dt.datetime.now(dt.UTC)
+    inner, values = identity_rows(viewer, q, window, now, "who_id as id, max(index) as last_index")
     with Question(as_of=as_of) as question:
-        rows, following, previous, whole = paging.keyset(question, inner, values, (), place, is_back, limited(limit))
-        return Answer(rows, following, whole, question.size, coverage(question, viewer, window), previous)
+        # Who is on the page is asked of all; what they did, of them alone.
+        found, following, previous, whole = paging.keyset(question, inner, values, (), place, is_back, limited(limit))
+        inner, values = identity_rows(viewer, q, window, now, only=[row["id"] for row in found])
+        rows = {row["id"]: row for row in question.rows(inner, values)} if found else {}
+        shown = [rows[row["id"]] for row in found]
+        return Answer(shown, following, whole, question.size, coverage(question, viewer, window), previous)
 
 
 def identity(viewer: Viewer, identity_id: str, window: Window = Window()) -> dict[str, Any]:

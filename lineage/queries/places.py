@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lineage import errors
@@ -42,19 +42,25 @@ TOUCHING = (
 """What of each access to a table its page tells of."""
 
 
-def relation_rows(viewer: Viewer, q: str, window: Window, now: dt.datetime | None = None) -> tuple[str, list[Any]]:
-    """The rows of `relations` as SQL, and its values. Relative times in `q` count from `now`."""
-    condition, values = searched(viewer, q, window, "touch", now)
-    inner = f"""select datasource, relation, max(index) as last_index, any_value(environment) as environment, min(occurred_at) as first_at,
+RELATION_COLUMNS = """datasource, relation, max(index) as last_index, any_value(environment) as environment, min(occurred_at) as first_at,
         max(occurred_at) as last_at,
         count(distinct coalesce(correlation_id, event_id)) filter (access = 'read') as reads,
         count(distinct coalesce(correlation_id, event_id)) filter (access in ('wrote', 'changed')) as writes,
         count(*) filter (access = 'changed') as rows_changed,
         count(distinct who_id) filter (access = 'read') as readers,
         count(distinct who_id) filter (access in ('wrote', 'changed')) as writers,
-        arg_max(key_columns, index) filter (access = 'changed') as keys
-        from touches where {condition} and {REAL} and relation is not null group by datasource, relation"""  # noqa: S608
-    return inner, values
+        arg_max(key_columns, index) filter (access = 'changed') as keys"""
+
+
+def relation_rows(
+    viewer: Viewer, q: str, window: Window, now: dt.datetime | None = None, columns: str = RELATION_COLUMNS,
+    only: Sequence[str] | None = None,
+) -> tuple[str, list[Any]]:  # fmt: skip
+    """The rows of `relations` as SQL, and its values. Relative times in `q` count from `now`; with `only` of tables so named."""
+    condition, values = searched(viewer, q, window, "touch", now)
+    those = "relation is not null" if only is None else "relation in (select unnest(?))"
+    inner = f"select {columns} from touches where {condition} and {REAL} and {those} group by datasource, relation"  # noqa: S608
+    return inner, values if only is None else [*values, list(only)]
 
 
 def relations(
@@ -62,12 +68,23 @@ def relations(
 ) -> Answer:
     """Relation rows: every table that a matching record touches, most recently touched first."""
     as_of, place, is_back = paging.asked(cursor, tuple[Place, str, str])
-    inner, values = relation_rows(viewer, q, window)
+    now = dt.datetime.now(dt.UTC)
+    inner, values = relation_rows(viewer, q, window, now, "datasource, relation, max(index) as last_index")
     # One record may be the last of several tables: index, database and name order them wholly.
     names = ("datasource", "relation")
     with Question(as_of=as_of) as question:
-        rows, following, previous, whole = paging.keyset(question, inner, values, names, place, is_back, limited(limit))
-        return Answer(rows, following, whole, question.size, coverage(question, viewer, window), previous)
+        # Which tables are on the page is asked of all; what was done there, of them alone.
+        found, following, previous, whole = paging.keyset(
+            question, inner, values, names, place, is_back, limited(limit)
+        )
+        inner, values = relation_rows(viewer, q, window, now, only=sorted({row["relation"] for row in found}))
+        rows = {_named(row): row for row in question.rows(inner, values)} if found else {}
+        shown = [rows[_named(row)] for row in found]
+        return Answer(shown, following, whole, question.size, coverage(question, viewer, window), previous)
+
+
+def _named(row: Mapping[str, Any]) -> tuple[Any, Any]:
+    return row["datasource"], row["relation"]
 
 
 def relation(
