@@ -31,6 +31,9 @@ ORDERS = {
 Cut = tuple[list[dict[str, Any]], str | None, str | None]
 """The rows of a page, and the cursors of the next and the previous one."""
 
+Page = tuple[list[dict[str, Any]], str | None, str | None, Total]
+"""The same with the rows as they are shown, and how many there are in all."""
+
 
 def asked(cursor: str | None, form: Any) -> tuple[int | None, Any, bool]:
     """(log size the paging began with, place, whether the page before it is meant). Raises QueryInvalid."""

@@ -13,9 +13,7 @@ from lineage.events import GROUPS
 from lineage.extracts.looking import Lookup
 from lineage.queries import candidates, paging, sought, walking
 from lineage.queries.ask import (
-    EVENT_COLUMNS,
     Answer,
-    Total,
     Window,
     fetch,
     limited,
@@ -48,23 +46,23 @@ def touches(
 
 def _list(viewer: Viewer, q: str, window: Window, limit: int | None, cursor: str | None, by: str) -> Answer:
     as_of, place, is_back = paging.asked(cursor, paging.Boundary)
-    relation, columns = (
-        ("touches", TOUCH_COLUMNS) if by == "touch" else ("activity", f"{EVENT_COLUMNS}, policy, masked")
-    )
+    relation, columns = ("touches", TOUCH_COLUMNS) if by == "touch" else ("activity", "index")
     condition, values = searched(viewer, q, window, by)
     with Question(as_of=as_of) as question:
         of_all = paging.Listed(question, relation, condition, values, walking.ranges(question, viewer, window))
 
-        def page(listed: paging.Listed) -> tuple[paging.Cut, Total]:
+        def page(listed: paging.Listed) -> paging.Page:
             # One event may have more touches than a page holds: the cursor says how many of its last one were shown.
-            return listed.page(columns, place, is_back, limited(limit)), listed.total()
+            items, following, previous = listed.page(columns, place, is_back, limited(limit))
+            rows = [shown(item, viewer) for item in items] if by == "touch" else fetch(question, viewer, items)
+            return rows, following, previous, listed.total()
 
-        def looked_up(look: Lookup) -> tuple[paging.Cut, Total] | None:
+        def looked_up(look: Lookup) -> paging.Page | None:
             listed = sought.listed(of_all, look, viewer, q, window)
-            return page(listed) if listed is not None else None
+            found = page(listed) if listed is not None else None
+            return found if found is not None and listed is not None and listed.holds(found[0]) else None
 
-        (items, following, previous), whole = candidates.told(question, looked_up) or page(of_all)
-        rows = [shown(item, viewer) for item in items]
+        rows, following, previous, whole = candidates.told(question, looked_up) or page(of_all)
         return Answer(rows, following, whole, question.size, coverage(question, viewer, window), previous)
 
 

@@ -7,7 +7,7 @@ that are shown are asked the whole condition all the same.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -39,6 +39,10 @@ class Sought(msgspec.Struct, frozen=True):
         """Those of an extract's tables that have all these names."""
         first, *others = (known.of(name) for name in self.relation)
         return [one for one in first if all(one in other for other in others)]
+
+    def names(self, relations: Iterable[str]) -> bool:
+        """Whether one of these is the table."""
+        return any(self.relation[0] in (name, name.partition(".")[2]) for name in map(str.lower, relations))
 
     def wanted(self, look: Lookup, scope: Wanted) -> Wanted:
         """Scope and window, narrowed to the places. Raises Unable."""
@@ -94,6 +98,10 @@ class Listed(paging.Listed):
         by_touch = self.relation == "touches"
         found: list[int] = self.look.of_tables(self.sought.tables, self.wanted, ranges, most, by_touch).tolist()
         return found[:most]
+
+    def holds(self, rows: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether these records name the table; accesses were asked the whole condition."""
+        return self.relation == "touches" or all(self.sought.names(row["relations"] or ()) for row in rows)
 
     def _rows(self, columns: str, indexes: list[int], before: int) -> list[dict[str, Any]]:
         found = super()._rows(columns, indexes, before)
