@@ -86,6 +86,16 @@ class Lengths:
         step = place // STEP
         return int(self.steps[step]) + int(self.of(slice(step * STEP, place)).sum())
 
+    def span(self, place: int) -> tuple[int, int]:
+        """Where those of this one begin and end."""
+        step = place // STEP
+        few = self.counts[step * STEP : place + 1].tolist()
+        if MANY in few:
+            begin = self.begin(place)
+            return begin, begin + int(self.of(np.array([place]))[0])
+        end = int(self.steps[step]) + sum(few)
+        return end - few[-1], end
+
     def begins(self, places: Indexes) -> Indexes:
         """The same of many."""
         first = places // STEP * STEP

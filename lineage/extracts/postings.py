@@ -149,8 +149,10 @@ class Postings:
         place = int(np.searchsorted(self.hashes, wanted))
         if place == len(self.hashes) or self.hashes[place] != wanted:
             return 0, 0
-        begin = self.lengths.begin(place)
-        return begin, begin + int(self._lengths(np.array([place]))[0])
+        begin, end = self.lengths.span(place)
+        if begin >= end:
+            raise Damaged(f"{self.name} has its terms in no order.")
+        return begin, end
 
     def _lengths(self, places: Indexes | slice) -> Indexes:
         lengths = self.lengths.of(places)
@@ -164,10 +166,9 @@ class Postings:
 
     def _indexes(self, places: Indexes | slice) -> Indexes:
         written = self.offsets[places]
-        found = written[:, 0].astype(np.int64)
-        for place in range(1, self.width):
-            found |= written[:, place].astype(np.int64) << 8 * place
-        found += self.least
+        whole = np.zeros((len(written), 4), np.uint8)
+        whole[:, : self.width] = written
+        found: Indexes = np.add(whole.view("<u4").ravel(), self.least, dtype=np.int64)
         return found
 
     def find(self, term: int) -> Indexes:
