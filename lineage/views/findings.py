@@ -36,14 +36,14 @@ def findings(request: HttpRequest, viewer: Viewer) -> HttpResponse:
         viewer, window, frame.limit(request) or 50, asked.get("cursor"), asked.get("q", ""), narrowed
     )
     what = "open finding" if state == "open" else "finding"
-    so_far = "" if answer.total.exact else " so far,"
+    least = "" if answer.total.exact else "At least "
     context = {
         "answer": answer,
         "facets": facets,
         "chosen": {"rule": narrowed.rule, "severity": narrowed.severity, "state": state},
         "q": asked.get("q", ""),
         "may_set": ruling.may(viewer),
-        "title": f"{words.counted(answer.total.value, what)}{so_far} {frame.period(request)}",
+        "title": f"{least}{words.counted(answer.total.value, what)} {frame.period(request)}",
         "simulated": frame.shows_simulated(window, answer.items),
     }
     return frame.page(request, "lineage/findings.html", context)

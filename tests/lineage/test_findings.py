@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 from typing import Any
 
 import pytest
@@ -387,7 +388,9 @@ def test_while_the_keeper_is_behind_the_newest_records_are_judged_and_the_list_s
     assert found.total == queries.Total(2, False)
     pressing = queries.pressing(ALL, most=1)
     assert (pressing.total, pressing.high, len(pressing.looks)) == (found.total, 0, 1)
-    assert "Older records wait to be judged" in page(signed_in(reader), "/findings/")
+    behind = page(signed_in(reader), "/findings/")
+    assert "Older records wait to be judged" in behind
+    assert re.search(r"At least \d open findings? so far", behind)
     judge()
     assert queries.findings(ALL).total == queries.Total(4, True)
     assert "wait to be judged" not in page(signed_in(reader), "/findings/")
