@@ -7,30 +7,33 @@ process and kept by index. Never share a cursor: two threads on one get each oth
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime as dt
 import os
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import duckdb  # noqa: TID251 - the one place
+import duckdb  # noqa: TID251 - with `lineage.instance` the one place
 import psycopg
 import pyarrow as pa
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
 
-from lineage import errors, facts, joining, reported, resolving, snapshots, statements, tagged, tail
-from lineage.extracts import Extract, Indexes, basis, narrowing, opening, reading
+from lineage import errors, facts, instance, joining, reported, resolving, snapshots, statements, tagged, tail
+from lineage.extracts import Extract, Indexes, basis, narrowing, opening, reading, seeing
 from lineage.extracts.looking import Lookup
 from lineage.listening import Heard, Listening
 from lineage.snapshots import Snapshot, State
 from lineage.spare import Given, Spare
+from lineage.watching import Watch
 
-MEMORY, TEST_MEMORY = "1GB", "400MB"
+TEST_MEMORY = "400MB"
 IDLE_SECONDS = 30.0
+Found = TypeVar("Found")
 BATCH_ROWS = 20_000
 
 
@@ -40,11 +43,11 @@ class _Process:
     def __init__(self) -> None:
         self.pid = os.getpid()
         self.lock = threading.Lock()
-        self.database = _connect()
-        self.joins = joining.Joins(self.database, _sealed)
+        self.database = instance.connect()
+        self.joins = joining.Joins(self.database, instance.sealed)
         self.opening = opening.Opening(self.database, self.joins)
-        self.listening = Listening(_sealed)
-        self.reported = reported.Reported(self.database, _sealed)
+        self.listening = Listening(instance.sealed)
+        self.reported = reported.Reported(self.database, instance.sealed)
         self.store: str | None = None
         self.tail = tail.Tail()
         self.erased_at: dt.datetime | None = None
@@ -89,25 +92,6 @@ def _look_when_idle(process: weakref.ref[_Process]) -> None:
 
 _process: _Process | None = None
 _process_lock = threading.Lock()
-
-
-def _connect(memory: str = MEMORY) -> duckdb.DuckDBPyConnection:
-    database = duckdb.connect(":memory:")
-    for statement in (
-        f"set memory_limit = '{memory}'",
-        f"set threads = {max(1, (os.cpu_count() or 2) // 2)}",
-        "set python_enable_replacements = false",
-        "set autoinstall_known_extensions = false",
-        "set autoload_known_extensions = false",
-        # Footers are remembered: they hold no value (`rowgroups.STATED`), and names of files are never used again.
-        "set parquet_metadata_cache = true",
-        "set TimeZone = 'UTC'",
-        # With it DuckDB 2.0.0 forgets a limit behind an outer join to what is empty (docs/decisions/018).
-        "set global disabled_optimizers = 'statistics_propagation'",
-        f"set temp_directory = '{Path(settings.DATA_DIR) / 'spill'}'",
-    ):
-        database.execute(statement)
-    return database
 
 
 def _here() -> _Process:
@@ -189,34 +173,13 @@ def _extracts(cursor: psycopg.Cursor[Any], roles: pa.Table) -> tuple[Extract, ..
     return reading.prefixes([reading.listed(*row) for row in cursor.fetchall()], basis.of(roles))
 
 
-def segment_root() -> Path:
-    return Path(settings.DATA_DIR) / "segments"
+@dataclasses.dataclass
+class _Asking:
+    """A cursor of one question, and what is in it."""
 
-
-def _sealed(folders: Sequence[str], name: str) -> str:
-    """The SQL of one file of these segments."""
-    files = ", ".join(f"'{segment_root() / folder / name}.parquet'" for folder in folders)
-    return f"read_parquet([{files}])"
-
-
-class _Watch(threading.Thread):
-    """Interrupts a cursor from the time limit on, again and again: an interrupt between two queries stops neither."""
-
-    def __init__(self, cursor: duckdb.DuckDBPyConnection, seconds: float) -> None:
-        super().__init__(daemon=True)
-        self.cursor, self.seconds = cursor, seconds
-        self.over = threading.Event()
-        self.late = False
-
-    def run(self) -> None:
-        wait = self.seconds
-        while not self.over.wait(wait):
-            self.late, wait = True, 0.1
-            self.cursor.interrupt()
-
-    def stop(self) -> None:
-        self.over.set()
-        self.join()
+    cursor: duckdb.DuckDBPyConnection
+    has_views: bool = False
+    has_tags: bool = False
 
 
 class Question:
@@ -233,42 +196,73 @@ class Question:
         self.snapshot = snap or snapshot()
         self.size = min(as_of, self.snapshot.size) if as_of is not None else self.snapshot.size
         self.here = _here()
-        self.cursor = self.here.database.cursor()
+        self.asking: _Asking | None = None
         self.reported: reported.Views | None = None
         self.joined: joining.Joined | None = None
         self.heard: Heard | None = None
         self.opened: opening.Opened | None = None
         self.looked: Lookup | None = None
-        self.watch = _Watch(self.cursor, settings.QUERY_SECONDS if seconds is None else seconds)
-        self.watch.start()
+        self.is_narrowed = False
+        self.watch = Watch(settings.QUERY_SECONDS if seconds is None else seconds)
         try:
-            with self._limits():
-                self._views(joined, tables)
+            if joined:
+                self._join(tables)
         except BaseException:
             self.__exit__()
             raise
 
-    def _views(self, joined: bool, tables: bool) -> None:
-        self.reported = self.here.reported.take(self.cursor, self.snapshot, self.size)
-        if joined:
+    def _join(self, tables: bool) -> None:
+        """What records are joined with is taken at once, since a later erasure forgets it; views of it are made when they are asked."""
+        if not tables:
+            self.opened = self.here.opening.find(self.snapshot, self.size)
+        if self.opened is None:
             keep = self.size == self.snapshot.size
-            if not tables:
-                self.opened = self.here.opening.take(self.cursor, self.snapshot, self.size, keep)
-            if self.opened is not None:
-                self.here.opening.enter(self.cursor, self.opened, self.size)
-            else:
-                self.joined = self.here.joins.take(self.cursor, self.snapshot, self.size, keep)
-                self.cursor.execute(reported.enter(self.joined.name))
-            if self.snapshot.tagged.num_rows:
-                self.cursor.register("tagged", self.snapshot.tagged)
-                self.cursor.execute(resolving.TAGS)
+            with self._limits():
+                cursor = self._reporting()
+                if not tables:
+                    self.opened = self.here.opening.take(cursor, self.snapshot, self.size, keep)
+                if self.opened is None:
+                    self.joined = self.here.joins.take(cursor, self.snapshot, self.size, keep)
+
+    def _bare(self) -> _Asking:
+        if self.asking is None:
+            self.asking = _Asking(self.here.database.cursor())
+            self.watch.begin(self.asking.cursor)
+        return self.asking
+
+    def _reporting(self) -> duckdb.DuckDBPyConnection:
+        """The cursor with `raw_events` and `raw_touches`."""
+        cursor = self._bare().cursor
+        if self.reported is None:
+            self.reported = self.here.reported.take(cursor, self.snapshot, self.size)
+        return cursor
+
+    @property
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """With all views. They are made for who asks them: most look-ups do not."""
+        asking = self._bare()
+        if not asking.has_views:
+            with self._limits():
+                self._reporting()
+                if self.opened is not None:
+                    self.here.opening.enter(asking.cursor, self.opened, self.size)
+                elif self.joined is not None:
+                    asking.cursor.execute(reported.enter(self.joined.name))
+                self._tag(asking)
+            asking.has_views = True
+        return asking.cursor
+
+    def _tag(self, asking: _Asking) -> None:
+        if self.snapshot.tagged.num_rows and not asking.has_tags:
+            asking.cursor.register("tagged", self.snapshot.tagged)
+            asking.cursor.execute(resolving.TAGS)
+        asking.has_tags = True
 
     def days(self) -> list[reported.Day]:
         """Where the records of each day lie in sealed files with `heard`. Raises QueryTooLong as `arrow` does."""
-        if self.reported is None:
-            return []
         with self._limits():
-            return self.here.reported.days(self.cursor, self.reported, self.snapshot)
+            cursor = self._reporting()
+            return self.here.reported.days(cursor, self.reported, self.snapshot) if self.reported else []
 
     def hear(self) -> Heard:
         """When sources told (`lineage.heard`), of the records below the size."""
@@ -281,7 +275,8 @@ class Question:
 
     def __exit__(self, *_: object) -> None:
         self.watch.stop()
-        self.cursor.close()
+        if self.asking is not None:
+            self.asking.cursor.close()
         if self.joined is not None:
             self.here.joins.give_back(self.joined)
             self.joined = None
@@ -296,18 +291,33 @@ class Question:
         """Look-ups by terms instead of questions to the whole log; None where there is nothing to look up in."""
         if self.opened is not None and self.looked is None:
             with self._limits():
-                self.looked = self.here.opening.look(self.cursor, self.opened, self.snapshot, self.size, self._limits)
+                asked = seeing.Asked(lambda: self.cursor, self._limits, self.snapshot, self.size, self.opened.state[-1])
+                self.looked = self.here.opening.look(asked, self.opened)
         return self.looked
 
     @contextlib.contextmanager
     def narrowed(self, look: Lookup, indexes: Indexes) -> Iterator[None]:
         """Within it `activity` and `touches` have these records alone."""
+        asking = self._bare()
         with self._limits():
-            narrowing.begin(self.cursor, look, indexes, self.snapshot)
+            self._tag(asking)
+            narrowing.begin(asking.cursor, look, indexes, self.snapshot)
+        self.is_narrowed = True
         try:
             yield
         finally:
-            narrowing.end(self.cursor)
+            self.is_narrowed = False
+            narrowing.end(asking.cursor)
+
+    def _sql(self, sql: str, values: Sequence[Any]) -> duckdb.DuckDBPyRelation:
+        return self._asked(lambda cursor: cursor.sql(sql, params=list(values)))
+
+    def _asked(self, ask: Callable[[duckdb.DuckDBPyConnection], Found]) -> Found:
+        """What is narrowed needs no other views as a rule; a statement that names one is refused before it runs."""
+        if self.is_narrowed and not self._bare().has_views:
+            with contextlib.suppress(duckdb.CatalogException):
+                return ask(self._bare().cursor)
+        return ask(self.cursor)
 
     def records(self, indexes: Indexes, columns: Sequence[str]) -> dict[int, dict[str, Any]] | None:
         """These columns of `activity` by index, where this question looks up already; None: ask it in SQL."""
@@ -318,22 +328,13 @@ class Question:
     def _limits(self) -> Iterator[None]:
         if self.watch.late:
             raise errors.QueryTooLong
-        try:
+        with instance.refusals():
             yield
-        except duckdb.InterruptException as error:
-            raise errors.QueryTooLong from error
-        except pa.ArrowException as error:
-            # What stops a question while its answer is read comes in the words of Arrow.
-            raise errors.QueryTooLong from error
-        except duckdb.OutOfMemoryException as error:
-            raise errors.QueryTooLong(
-                "The question needs too much memory. Narrow it by time, database or table."
-            ) from error
 
     def arrow(self, sql: str, values: Sequence[Any] = ()) -> pa.Table:
         """The answer as an Arrow table. Raises QueryTooLong after the time limit, or when the memory is too small."""
         with self._limits():
-            return self.cursor.sql(sql, params=list(values)).to_arrow_table()
+            return self._sql(sql, values).to_arrow_table()
 
     def batches(self, sql: str, values: Sequence[Any] = ()) -> Iterator[pa.RecordBatch]:
         """The answer in parts of at most 20,000 rows, of which one is held at a time; the first is empty and has the columns.
@@ -341,17 +342,17 @@ class Question:
         Raises as `arrow` does.
         """
         with self._limits():
-            yield from _parts(self.cursor.sql(sql, params=list(values)))
+            yield from _parts(self._sql(sql, values))
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """The answer as a list of dicts; a statement is planned once here, twice on the way to Arrow."""
         with self._limits():
-            answer = self.cursor.execute(sql, list(values))
+            answer = self._asked(lambda cursor: cursor.execute(sql, list(values)))
             names = [column[0] for column in answer.description]
             return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
 
 
-_apart = Spare(lambda: _connect(TEST_MEMORY)).over
+_apart = Spare(lambda: instance.connect(TEST_MEMORY)).over
 
 
 def over(tables: Mapping[str, Given], sql: str) -> pa.Table:

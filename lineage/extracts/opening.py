@@ -50,22 +50,31 @@ class Opening:
         self.summing = summing.Summing()
         self.coming = newcomers.Coming()
 
+    def find(self, snap: Snapshot, size: int) -> Opened | None:
+        """What was opened for a question of this size before; None where nobody has yet, or extracts cannot answer."""
+        every = _there(snap, size)
+        return self._found(_state(snap, size, every), snap) if every else None
+
+    def _found(self, state: tuple[Any, ...], snap: Snapshot) -> Opened | None:
+        with self.lock:
+            found = self.newest
+            if found is None or not found.holds(state, (snap.identities, snap.conflicted)):
+                return None
+            found.users += 1
+            return found
+
     def take(self, cursor: Cursor, snap: Snapshot, size: int, keep: bool) -> Opened | None:
         """Opens what answers a question of this size; None where extracts cannot. Raises QueryTooLong."""
-        every = nearest(snap.extracts, size)
-        if not every or not all(reading.folder(one.folder).exists() for one in every):
+        every = _there(snap, size)
+        if not every:
             return None
-        told_to = min(size, snap.reported_to(size) + 1)
-        state = (snap.store, snap.erased_at, tuple(one.folder for one in every), told_to)
-        reference = (snap.identities, snap.conflicted)
+        state, reference = _state(snap, size, every), (snap.identities, snap.conflicted)
+        told_to = state[-1]
         if not self.making.acquire(timeout=settings.QUERY_SECONDS):
             raise errors.QueryTooLong
         try:
-            with self.lock:
-                found = self.newest if self.newest is not None and self.newest.holds(state, reference) else None
-                if found is not None:
-                    found.users += 1
-                    return found
+            if (found := self._found(state, snap)) is not None:
+                return found
             if self._cannot(state) or len(reading.there(every)) < len(every):
                 return None
             self.made += 1
@@ -97,11 +106,8 @@ class Opening:
                 opened.own_to = size
         cursor.execute(reported.enter(opened.name))
 
-    def look(
-        self, cursor: Cursor, opened: Opened, snap: Snapshot, size: int, limits: seeing.Limits
-    ) -> looking.Lookup | None:
-        """Look-ups in what is open, for one question of this size; None where a file is not what was written."""
-        asked = seeing.Asked(cursor, limits, snap, size, opened.state[-1])
+    def look(self, asked: seeing.Asked, opened: Opened) -> looking.Lookup | None:
+        """Look-ups in what is open, for one question; None where a file is not what was written."""
         look = self.seeing.look(asked, opened.name, *opened.told) if opened.told else None
         if look is not None:
             look.sums = functools.partial(self._totals, asked, opened)
@@ -113,7 +119,7 @@ class Opening:
         if opened.told is None or opened.told[1].size < opened.told[0][-1].following:
             return None
         with asked.limits(), contextlib.suppress(looking.Unable):
-            summed = self.summing.take(asked.cursor, opened.name, *opened.told, asked.snap.identities)
+            summed = self.summing.take(asked.cursor(), opened.name, *opened.told, asked.snap.identities)
             return summed.totals(wanted) if summed is not None else None
         return None
 
@@ -122,7 +128,7 @@ class Opening:
         if opened.told is None or opened.told[1].size < opened.told[0][-1].following:
             return None
         with asked.limits():
-            known = self.coming.take(asked.cursor, opened.name, *opened.told, asked.snap.identities)
+            known = self.coming.take(asked.cursor(), opened.name, *opened.told, asked.snap.identities)
             return known.count(wanted) if known is not None else None
 
     def _nothing(self, cursor: Cursor) -> None:
@@ -221,6 +227,18 @@ def newer(
     if before is not None:
         return fresh.extended(cursor, name, reading.state(every), before, size)
     return fresh.make(cursor, name, reading.state(every), size)
+
+
+def _there(snap: Snapshot, size: int) -> Sequence[Extract]:
+    """Those that answer a question of this size; none where a folder has gone."""
+    every = nearest(snap.extracts, size)
+    return every if all(reading.folder(one.folder).exists() for one in every) else ()
+
+
+def _state(snap: Snapshot, size: int, every: Sequence[Extract]) -> tuple[Any, ...]:
+    """What is opened is the same as long as this is; how far sources told stands last."""
+    told_to = min(size, snap.reported_to(size) + 1)
+    return snap.store, snap.erased_at, tuple(one.folder for one in every), told_to
 
 
 def nearest(every: Sequence[Extract], size: int) -> Sequence[Extract]:

@@ -22,9 +22,12 @@ Limits = Callable[[], AbstractContextManager[None]]
 
 
 class Asked(NamedTuple):
-    """The question: its cursor, limits and size; up to `told_to` records are in extracts or newer, then the store's own come."""
+    """The question: what gives its cursor, its limits and size; up to `told_to` records are in extracts or newer.
 
-    cursor: Cursor
+    Then the store's own come.
+    """
+
+    cursor: Callable[[], Cursor]
     limits: Limits
     snap: Snapshot
     size: int
@@ -56,7 +59,7 @@ class Seeing:
             return None
         if not _is_silent(asked):
             own = f"from {state}.own where index < {asked.size}"
-            layers.append(_seen(asked, Held(asked.cursor, own, f"from raw_touches where index >= {asked.told_to}")))
+            layers.append(_seen(asked, Held(asked.cursor(), own, f"from raw_touches where index >= {asked.told_to}")))
         return Lookup(layers, asked.size)
 
     def _files(self, asked: Asked, state: str, every: Sequence[Extract], told: Fresh) -> list[Seen]:
@@ -79,14 +82,14 @@ class Seeing:
                 few = f"{again} and index in ({', '.join(map(str, told.stale.tolist()))})"
                 many = f"from ({again}) semi join (select index from {told.relation}) using (index)"  # noqa: S608
                 touches += f" union all ({few if len(told.stale) <= FEW else many})"
-            self.newer = state, Held(asked.cursor, f"from {told.relation}", touches)
+            self.newer = state, Held(asked.cursor(), f"from {told.relation}", touches)
         return self.newer[1]
 
 
 def _seen(asked: Asked, held: Held) -> Seen:
     def read(indexes: Indexes) -> dict[int, Content]:
         with asked.limits():
-            return held.read(asked.cursor, indexes)
+            return held.read(asked.cursor(), indexes)
 
     reads: Read = read
     return Seen(held, NOTHING, reads)

@@ -14,7 +14,7 @@ import zstandard
 from django.db import connection
 from django.test import Client
 
-from lineage import checkpoints, engine, errors, keeper, segments
+from lineage import checkpoints, engine, errors, keeper, reported, segments, watching
 from lineage.engine import Question
 from tests.lineage.test_api import client, item, post, reader, size
 from tests.lineage.test_queries import Feed
@@ -92,7 +92,7 @@ def test_the_time_limit_holds_for_the_whole_question(feed: Feed, settings: Any) 
     with Question() as question, pytest.raises(errors.QueryTooLong):
         question.rows(ENDLESS)
     assert time.monotonic() - started < 20
-    assert not [t for t in threading.enumerate() if isinstance(t, engine._Watch)]
+    assert not [t for t in threading.enumerate() if isinstance(t, watching.Watch)]
 
 
 def test_the_time_limit_holds_while_the_views_are_made(
@@ -100,10 +100,10 @@ def test_the_time_limit_holds_while_the_views_are_made(
 ) -> None:
     asker = reader()
     settings.QUERY_SECONDS = 1
-    monkeypatch.setattr(Question, "_views", lambda self, joined, tables: self.cursor.execute(ENDLESS))
+    monkeypatch.setattr(reported.Reported, "take", lambda self, cursor, snap, size: cursor.execute(ENDLESS))
     answer = asker.get("/api/v1/events")
     assert (answer.status_code, answer.json()["code"]) == (503, "query-too-long")
-    assert not [t for t in threading.enumerate() if isinstance(t, engine._Watch)]
+    assert not [t for t in threading.enumerate() if isinstance(t, watching.Watch)]
 
 
 def test_the_kept_tail_forgets_what_is_sealed(feed: Feed) -> None:
