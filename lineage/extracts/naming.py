@@ -125,7 +125,10 @@ def _at(moment: dt.datetime) -> int:
 
 def _first(*values: str | None) -> str | None:
     """The first that is not null."""
-    return next((value for value in values if value is not None), None)
+    for value in values:
+        if value is not None:
+            return value
+    return None
 
 
 def _flags(flags: list[str] | None, is_refused: bool, has_conflict: bool) -> list[str]:
