@@ -14,7 +14,7 @@ from tests.crash.running import Product
 from tests.crash.worlds import Worlds
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def product() -> Iterator[Product]:
     data = Path(tempfile.mkdtemp(prefix="touchstone-crash-"))
     data.chmod(0o711)
@@ -28,7 +28,7 @@ def product() -> Iterator[Product]:
         shutil.rmtree(data, ignore_errors=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def auditor(product: Product) -> str:
     """An API token that sees everything."""
     return product.add_viewer("auditor@shop.example")

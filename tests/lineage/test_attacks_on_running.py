@@ -83,7 +83,9 @@ ENDLESS = "select count(*) as n from range(1000000) a, range(1000000) b where a.
 
 
 def test_the_time_limit_holds_for_the_whole_question(feed: Feed, settings: Any) -> None:
-    settings.QUERY_SECONDS = 4
+    # What is joined once for all questions shall not count: that takes as long as other work on the machine makes it.
+    with Question():
+        settings.QUERY_SECONDS = 4
     with Question() as question:
         time.sleep(4.5)
         with pytest.raises(errors.QueryTooLong):

@@ -69,16 +69,20 @@ WINDOWS = (
 
 
 def counts() -> list[Any]:
+    return [
+        counted(viewer, window)
+        for viewer, windows in ((ALL, WINDOWS), (LIMITED, WINDOWS[:1]), (STRANGER, WINDOWS[4:5]))
+        for window in windows
+    ]
+
+
+def counted(viewer: Viewer, window: Window) -> tuple[Any, list[int], int]:
     with Question() as question:
-        return [
-            (
-                glance.counted(question, viewer, window),
-                newest(question, viewer, window),
-                glance.first_accesses(question, viewer, window),
-            )
-            for viewer, windows in ((ALL, WINDOWS), (LIMITED, WINDOWS[:1]), (STRANGER, WINDOWS[4:5]))
-            for window in windows
-        ]
+        return (
+            glance.counted(question, viewer, window),
+            newest(question, viewer, window),
+            glance.first_accesses(question, viewer, window),
+        )
 
 
 def newest(question: Question, viewer: Viewer, window: Window) -> list[int]:
