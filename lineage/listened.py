@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+
+from lineage.moments import moment
 
 Numbers = NDArray[np.int64]
 Place = tuple[str | None, str | None, str | None]
@@ -19,15 +20,6 @@ FAR = 2**62
 """Behind all times."""
 Spans = tuple[Numbers, Numbers, Numbers]
 """Places with a first and a last time of each, a place as often as may be."""
-EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-
-
-def moment(microseconds: int) -> dt.datetime:
-    return EPOCH + dt.timedelta(microseconds=microseconds)
-
-
-def microseconds(at: dt.datetime) -> int:
-    return (at - EPOCH) // dt.timedelta(microseconds=1)
 
 
 def numbers(column: pa.ChunkedArray) -> Numbers:

@@ -25,6 +25,7 @@ from lineage.extracts.postings import Postings
 from lineage.extracts.sums import Totals
 from lineage.extracts.tables import Table, Tables
 from lineage.extracts.terms import BY_TIME, CARDS
+from lineage.moments import microseconds
 
 Shapes = dict[tuple[str, str], set[str]]
 """For a database and a relation the columns that accesses fix, joined."""
@@ -292,12 +293,3 @@ def _between(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
             found.append((end, start))
         end = max(end, following)
     return [*found, (end, -NO_TIME - 1)]
-
-
-EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-
-
-def microseconds(moment: object) -> int:
-    if not isinstance(moment, dt.datetime):
-        raise TypeError("A moment was expected.")
-    return (moment - EPOCH) // dt.timedelta(microseconds=1)

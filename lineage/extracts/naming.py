@@ -5,15 +5,14 @@ DuckDB takes longer to plan that view than these few records take here. A test c
 
 from __future__ import annotations
 
-import datetime as dt
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from lineage import projections, snapshots
 from lineage.extracts.blocks import TOUCHED, Content
-from lineage.extracts.looking import EPOCH, microseconds
+from lineage.moments import microseconds, moment
 
 KINDS = {field.name: field.type for field in (*projections.TOUCHES, *projections.EVENTS)} | {
     "attribution_index": pa.int64(), "claimed": pa.bool_(),
@@ -45,7 +44,7 @@ def _activity(
     columns: Sequence[str], rows: Sequence[Sequence[Any]], logins: Sequence[Login], conflicted: Collection[int]
 ) -> pa.Table:
     told = dict(zip(columns, zip(*rows, strict=True) if rows else [()] * len(columns), strict=True))
-    people = _by_login(logins)
+    people = by_login(logins)
     named = [
         named_as(dict(zip(NEEDED, values, strict=True)), people)
         for values in zip(*(told[name] for name in NEEDED), strict=True)
@@ -64,7 +63,7 @@ def records(
     wanted: Sequence[str],
 ) -> list[dict[str, Any]]:  # fmt: skip
     """These columns of `activity`, without tags, one dict a record, as DuckDB gives rows."""
-    people = _by_login(logins)
+    people = by_login(logins)
     place = {name: number for number, name in enumerate(columns)}
     told = [(name, place[name]) for name in wanted if name not in DERIVED]
     derived = [(name, DERIVED.index(name)) for name in wanted if name in DERIVED]
@@ -77,18 +76,15 @@ def records(
         who_ = named_as({name: row[number] for name, number in needed}, people) if derived else ()
         record |= {name: who_[number] for name, number in derived}
         for name in moments:
-            record[name] = _moment(record[name])
+            record[name] = None if record[name] is None else moment(record[name])
         if "flags" in record:
             record["flags"] = _flags(row[flags], row[refused], row[index] in conflicted)
         found.append(record)
     return found
 
 
-def _moment(at: int | None) -> dt.datetime | None:
-    return None if at is None else EPOCH + dt.timedelta(microseconds=at)
-
-
-def _by_login(logins: Sequence[Login]) -> dict[tuple[str, str], list[Login]]:
+def by_login(logins: Iterable[Login]) -> dict[tuple[str, str], list[Login]]:
+    """Whose a login of a database is, and when."""
     people: dict[tuple[str, str], list[Login]] = {}
     for login in logins:
         people.setdefault((login["datasource"], login["db_user"]), []).append(login)
@@ -102,7 +98,9 @@ def named_as(row: Mapping[str, Any], people: Mapping[tuple[str, str], Sequence[L
     """Who it was: id, name, email, type, and how that is known."""
     login: Login = {}
     for one in people.get((row["datasource"], row["db_user"]), ()):
-        if row["occurred_at"] is not None and _at(one["from_at"]) <= row["occurred_at"] < _at(one["to_at"]):
+        if row["occurred_at"] is not None and microseconds(one["from_at"]) <= row["occurred_at"] < microseconds(
+            one["to_at"]
+        ):
             login = one
     user = row["db_user"]
     how = row["told_by"] or ("mapped_login" if login else "db_login" if user is not None else "none")
@@ -117,10 +115,6 @@ def named_as(row: Mapping[str, Any], people: Mapping[tuple[str, str], Sequence[L
         _first(login.get("type"), "unknown"),
         how,
     )
-
-
-def _at(moment: dt.datetime) -> int:
-    return microseconds(moment)
 
 
 def _first(*values: str | None) -> str | None:
@@ -146,6 +140,8 @@ def who(
     if told is not None or at is None:
         return told if told is not None else user
     for one in logins:
-        if (one["datasource"], one["db_user"]) == (datasource, user) and _at(one["from_at"]) <= at < _at(one["to_at"]):
+        if (one["datasource"], one["db_user"]) == (datasource, user) and microseconds(
+            one["from_at"]
+        ) <= at < microseconds(one["to_at"]):
             return str(one["person_id"])
     return user

@@ -10,13 +10,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lineage.extracts import Cursor, Extract, Indexes, firsts, reading
+from lineage.extracts import Cursor, Extract, Indexes, firsts, naming, reading
 from lineage.extracts.blocks import Place
 from lineage.extracts.firsts import NEVER, Pairs, Said
 from lineage.extracts.fresh import Fresh
-from lineage.extracts.looking import Unable, Wanted, microseconds
+from lineage.extracts.looking import Unable, Wanted
 from lineage.extracts.postings import Damaged, among
 from lineage.extracts.sums import Numbers
+from lineage.moments import microseconds
 from lineage.snapshots import FAR
 
 File = tuple[Pairs, Said]
@@ -60,9 +61,7 @@ class Coming:
         """For a question whose state has this name; None where only records can tell, or a file is damaged."""
         with self.lock:
             if self.newest is None or self.newest[0] != state or self.newest[1] is not identities:
-                logins: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-                for row in identities.to_pylist():
-                    logins.setdefault((row["datasource"], row["db_user"]), []).append(row)
+                logins = naming.by_login(identities.to_pylist())
                 hidden = [reading.together([told.stale, later]) for later in reading.dropped(every)]
                 try:
                     self.files = {
@@ -126,7 +125,7 @@ def _newer(cursor: Cursor, every: Sequence[Extract], own: Sequence[Indexes], tol
     following = every[-1].following
     again = np.union1d(reading.together(own), told.stale)
     overridden = np.setdiff1d(again, told.stale)
-    records, touches = f"select * from {told.relation}", f"select * from raw_touches where index >= {following}"  # noqa: S608 - as below
+    records, touches = f"select * from {told.relation}", f"select * from raw_touches where index >= {following}"  # noqa: S608 - our own names and numbers, as below
     if len(overridden):
         records += f" union all by name select * from resolved where index in ({_listed(overridden)})"  # noqa: S608
     if len(again):

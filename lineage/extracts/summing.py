@@ -5,7 +5,6 @@ Whole hours come from sums; records are read of the hours that an end of the win
 
 from __future__ import annotations
 
-import datetime as dt
 import itertools
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,10 +17,11 @@ from numpy.typing import NDArray
 from lineage.extracts import Cursor, Extract, naming, reading, standing, sums
 from lineage.extracts.cards import NO_TIME
 from lineage.extracts.fresh import Fresh
-from lineage.extracts.looking import EPOCH, Unable, Wanted, microseconds
+from lineage.extracts.looking import Unable, Wanted
 from lineage.extracts.postings import Damaged
 from lineage.extracts.standing import Held, Standing
 from lineage.extracts.sums import NO_HOUR, Actor, Counted, Named, Numbers, Sums, Totals
+from lineage.moments import microseconds, moment
 
 HOUR = 3_600_000_000
 PARTS_MOST = 64
@@ -68,10 +68,8 @@ class Names:
 
     def __init__(self, identities: pa.Table) -> None:
         self.identities = identities
-        self.people: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+        self.people = naming.by_login(identities.to_pylist())
         self.turns: set[int] = set()
-        for row in identities.to_pylist():
-            self.people.setdefault((row["datasource"], row["db_user"]), []).append(row)
         for rows in self.people.values():
             self.turns |= _turns(rows)
         self.numbers = {name: Numbers() for name in ("environment", "datasource", "who", "kind", "agent")}
@@ -199,7 +197,7 @@ def _asked(cursor: Cursor, cut: Sequence[Part]) -> list[tuple[Any, ...]]:
 
 
 def _time(at: int | None) -> str:
-    return (EPOCH + dt.timedelta(microseconds=at or 0)).isoformat()
+    return moment(at or 0).isoformat()
 
 
 class _Adding:
@@ -310,5 +308,5 @@ class _Adding:
         return Totals(
             self.rows, self.names.numbers, list(self.names.manners.of),
             self.statements + statements, self.writes + writes, None if self.last_index < 0 else self.last_index,
-            None if self.last_at == NO_TIME else EPOCH + dt.timedelta(microseconds=self.last_at),
+            None if self.last_at == NO_TIME else moment(self.last_at),
         )  # fmt: skip

@@ -64,7 +64,7 @@ EACH = (
     f"from {{records}} where {COUNTED}"
 )
 """What is counted of each record of a relation with the columns of `resolved`."""
-CELLS = f"select hour, {', '.join((*ACTOR, *MANNER))}, count(*) as n from each group by all order by hour"  # noqa: S608 - as below
+CELLS = f"select hour, {', '.join((*ACTOR, *MANNER))}, count(*) as n from each group by all order by hour"  # noqa: S608 - our own columns, as below
 ONE = "environment, datasource, hour"
 CALLED = """
 calls as (

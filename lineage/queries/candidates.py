@@ -18,9 +18,10 @@ from lineage.engine import Question
 from lineage.extracts import Indexes
 from lineage.extracts.blocks import TOUCHED
 from lineage.extracts.layers import Term
-from lineage.extracts.looking import Lookup, Unable, Wanted, by_index, by_time, microseconds
+from lineage.extracts.looking import Lookup, Unable, Wanted, by_index, by_time
 from lineage.extracts.postings import NOTHING, Damaged
 from lineage.extracts.terms import APART, DONE, NOT_DONE, REAL
+from lineage.moments import microseconds
 from lineage.queries.ask import Window
 
 RELATION, KEY, ACCESS, KEY_COLUMNS = (TOUCHED.index(name) for name in ("relation", "key", "access", "key_columns"))

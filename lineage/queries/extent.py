@@ -10,8 +10,9 @@ import numpy as np
 
 from lineage.access import Viewer
 from lineage.engine import Question
-from lineage.listened import FAR, Days, Ever, Numbers, Place, Spans, microseconds, moment
+from lineage.listened import FAR, Days, Ever, Numbers, Place, Spans
 from lineage.listening import Heard
+from lineage.moments import microseconds, moment
 from lineage.queries.ask import OWN, Window
 
 HOUR_US = 3_600_000_000

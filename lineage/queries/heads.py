@@ -79,8 +79,10 @@ def _strength(row: Row) -> int:
     return STRENGTHS.get(row["attribution"], 0) * 100_000_000_000 - int(row["index"])
 
 
-def _act(row: Row) -> str:
-    return str(row["event_id"] if row["correlation_id"] is None else row["correlation_id"])
+def _act(row: Row) -> tuple[bool, str]:
+    """What a statement is counted by: its correlation id; a record without one is a statement of its own."""
+    is_alone = row["correlation_id"] is None
+    return is_alone, row["event_id"] if is_alone else row["correlation_id"]
 
 
 def _is_statement(row: Row) -> bool:

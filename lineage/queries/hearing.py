@@ -12,7 +12,7 @@ import pyarrow as pa
 from lineage.access import Viewer
 from lineage.coverage import CAPTURES, LOGS
 from lineage.engine import Question
-from lineage.listened import moment
+from lineage.moments import moment
 from lineage.queries import covering, extent
 from lineage.queries.ask import OWN, Span, Window
 

@@ -11,7 +11,7 @@ from django.db import connection
 
 from lineage.access import Viewer
 from lineage.engine import Question
-from lineage.listened import moment
+from lineage.moments import moment
 from lineage.queries.ask import OWN, Span
 from lineage.queries.covering import WORST, concerning, overlaps, present, source_rows, told
 from lineage.queries.extent import by_source

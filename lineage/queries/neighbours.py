@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from lineage.access import Viewer
 from lineage.extracts import Indexes, beginnings, naming
 from lineage.extracts.layers import Term
-from lineage.extracts.looking import Login, Lookup, Seen, Wanted, by_index, microseconds, person
+from lineage.extracts.looking import Login, Lookup, Seen, Wanted, by_index, person
 from lineage.extracts.postings import among
 from lineage.extracts.terms import ACT, BY_TIME
+from lineage.moments import microseconds
 from lineage.queries.ask import Window
 from lineage.queries.candidates import wanted
 

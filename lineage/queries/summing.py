@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,10 @@ from lineage.access import Viewer
 from lineage.engine import Question
 from lineage.extracts import terms
 from lineage.extracts.layers import Layer
-from lineage.extracts.looking import EPOCH, Wanted
+from lineage.extracts.looking import Wanted
 from lineage.extracts.postings import among
-from lineage.extracts.sums import MANNER, NO_HOUR, Totals
+from lineage.extracts.sums import MANNER, NO_HOUR, Counted, Named, Totals
+from lineage.moments import EPOCH
 from lineage.queries import candidates, walking
 from lineage.queries.ask import OWN, Window
 from lineage.queries.walking import Range
@@ -71,51 +72,45 @@ def _accesses(layer: Layer, asked_for: Wanted, start: int, end: int) -> list[int
     return found
 
 
-class _Columns(NamedTuple):
+def _together(some: Sequence[Counted]) -> Counted:
     """All rows of all files one after the other."""
 
-    environment: NDArray[Any]
-    datasource: NDArray[Any]
-    who: NDArray[Any]
-    kind: NDArray[Any]
-    agent: NDArray[Any]
-    is_alone: NDArray[Any]
-    is_unknown: NDArray[Any]
-    hour: NDArray[Any]
-    manner: NDArray[Any]
-    n: NDArray[Any]
+    def joined(columns: Iterator[NDArray[Any]]) -> NDArray[Any]:
+        return np.concatenate([np.empty(0, np.int64), *columns])
+
+    named = Named(*(joined(one.named[number] for one in some) for number in range(len(Named._fields))))
+    return Counted(
+        named, joined(one.hour for one in some), joined(one.manner for one in some), joined(one.n for one in some)
+    )
 
 
 def _rows(totals: Totals) -> Iterator[dict[str, Any]]:
-    of = _Columns(*(
-        np.concatenate([np.empty(0, np.int64), *([*one.named, *one[1:]][number] for one in totals.rows)])
-        for number in range(len(_Columns._fields))
-    ))  # fmt: skip
+    of = _together(totals.rows)
     manners = [np.array([one[place] for one in totals.manners], bool) for place in (IS_ACCESS, IS_CHANGE, IS_REFUSED)]
     is_access, is_change, is_refused = (each[of.manner] if len(each) else np.empty(0, bool) for each in manners)
     numbers = {name: list(each.of) for name, each in totals.numbers.items()}
     yield from _hours(totals, of, is_access, numbers)
-    is_agent = is_access & (of.agent >= 0)
-    agents = zip(*_grouped([of.agent[is_agent], of.is_alone[is_agent]], of.n[is_agent]), strict=True)
+    is_agent = is_access & (of.named.agent >= 0)
+    agents = zip(*_grouped([of.named.agent[is_agent], of.named.is_alone[is_agent]], of.n[is_agent]), strict=True)
     for agent, alone, n in agents:
         yield {"part": PARTS["agents"], "agent": numbers["agent"][agent], "alone": bool(alone), "count": n}
-    for part, name, column in (("people", "who_id", of.who), ("places", "datasource", of.datasource)):
+    for part, name, column in (("people", "who_id", of.named.who), ("places", "datasource", of.named.datasource)):
         values = numbers["who" if part == "people" else "datasource"]
         for number, n in zip(*_grouped([column + 1], of.n), strict=True):
             yield {"part": PARTS[part], name: values[number - 1] if number else None, "events": n}
     yield {
         "part": PARTS["all"], "events": int(of.n.sum()), "rows_changed": int(of.n[is_change].sum()),
-        "refused": int(of.n[is_refused].sum()), "unattributed": int(of.n[of.is_unknown == 1].sum()),
+        "refused": int(of.n[is_refused].sum()), "unattributed": int(of.n[of.named.is_unknown == 1].sum()),
         "last_index": totals.last_index, "last_at": totals.last_at,
     }  # fmt: skip
 
 
 def _hours(
-    totals: Totals, of: _Columns, is_access: NDArray[Any], numbers: dict[str, list[Any]]
+    totals: Totals, of: Counted, is_access: NDArray[Any], numbers: dict[str, list[Any]]
 ) -> Iterator[dict[str, Any]]:
     verdicts = list(dict.fromkeys(manner[VERDICT] for manner in totals.manners))
     verdict = np.array([verdicts.index(manner[VERDICT]) for manner in totals.manners], np.int64)
-    columns = [of.hour, of.kind, verdict[of.manner] if len(verdict) else of.manner, of.environment]
+    columns = [of.hour, of.named.kind, verdict[of.manner] if len(verdict) else of.manner, of.named.environment]
     rows = [
         {
             "part": PARTS["hours"], "hour": _moment(hour), "actor_type": numbers["kind"][kind], "verdict": verdicts[number],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import re
 from typing import Any
 
 import pytest
@@ -17,9 +16,7 @@ from lineage.events import Decision, Event
 from lineage.finding_models import Finding, FindingProgress, FindingRules
 from lineage.findings import judging, rules, ruling, triage
 from lineage.models import ApiToken, Source
-from lineage.queries import unjudged
-from tests import extracts, story
-from tests.lineage.test_pages import page, signed_in
+from tests import story
 
 pytestmark = pytest.mark.slow
 
@@ -371,42 +368,3 @@ def test_findings_whose_records_are_gone_stay_in_the_list_and_its_next_page(stor
     FindingProgress.objects.update(judged_to=0)
     Finding.objects.all().delete()
     assert about not in {row["about"] for row in queries.findings(ALL).items}, "a digest of people is keyed"
-
-
-def test_while_the_keeper_is_behind_the_newest_records_are_judged_and_the_list_says_that_it_is_not_whole(
-    store: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    desk = story.source()
-    for number in range(4):
-        name = f"b{number}"
-        story.send(desk, story.query(name, at(number), story.OMAR, f"truncate behind_{number}", "truncate"))
-    assert queries.findings(ALL).total == queries.Total(4, True)
-    reader = story.person()
-    monkeypatch.setattr(unjudged, "CHUNK", 2)
-    found = queries.findings(ALL)
-    assert [row["occurred_at"] for row in found.items] == [at(3), at(2)]
-    assert found.total == queries.Total(2, False)
-    pressing = queries.pressing(ALL, most=1)
-    assert (pressing.total, pressing.high, len(pressing.looks)) == (found.total, 0, 1)
-    behind = page(signed_in(reader), "/findings/")
-    assert "Older records wait to be judged" in behind
-    assert re.search(r"At least \d open findings? so far", behind)
-    judge()
-    assert queries.findings(ALL).total == queries.Total(4, True)
-    assert "wait to be judged" not in page(signed_in(reader), "/findings/")
-
-
-def test_findings_are_told_the_same_from_extracts_and_the_high_ones_come_first(store: str) -> None:
-    tell_story()
-    judge()
-    before = queries.findings(ALL).items
-    checkpoints.checkpoint()
-    segments.seal()
-    assert extracts.everything()
-    assert queries.findings(ALL).items == before
-    looks = queries.pressing(ALL, most=len(before)).looks
-    assert looks == sorted(before, key=lambda row: (row["severity"] != "high", -row["index"]))
-    assert queries.pressing(ALL, most=3).looks == looks[:3]
-    assert queries.pressing(ALL, most=3, environments=["elsewhere"]).looks == []
-    hidden = queries.pressing(STRANGER, most=3)
-    assert (hidden.total.value, hidden.high, hidden.looks) == (0, 0, [])
