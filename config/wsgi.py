@@ -1,6 +1,5 @@
 """The WSGI application that gunicorn serves."""
 
-import gc
 import os
 import sys
 
@@ -12,12 +11,9 @@ sys.setswitchinterval(0.0005)
 
 pages = get_wsgi_application()
 
-from config import lanes, serve  # noqa: E402 - once the settings are there
+from config import garbage, lanes, serve  # noqa: E402 - once the settings are there
 from lineage import gathering, intake_api  # noqa: E402
 
 intake_api.line.connected = gathering.Shared()
 application = lanes.Lanes(pages, serve.at_once()[0])
-# What is loaded stays: nothing of it needs to be looked through again while batches make and drop objects.
-gc.collect()
-gc.freeze()
-gc.set_threshold(10_000, 20, 20)
+garbage.leave_loaded()

@@ -275,6 +275,8 @@ class Question:
 
     def __exit__(self, *_: object) -> None:
         self.watch.stop()
+        # It refers to this question: what it has read would stay until Python looks for garbage.
+        self.looked = None
         if self.asking is not None:
             self.asking.cursor.close()
         if self.joined is not None:
