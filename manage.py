@@ -9,7 +9,7 @@ from django.core.management import execute_from_command_line
 ROLES = {
     **dict.fromkeys(("setup", "migrate", "flush", "sqlflush"), "owner"),
     **dict.fromkeys(
-        "keeper checkpoint timestamp seal merge extract pack proof report retention erase hold key alarm worker".split(),
+        "keeper steward checkpoint timestamp seal merge extract pack proof report retention erase hold key alarm worker".split(),
         "store",
     ),
 }

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PARTS = {
     "web": ("gunicorn",),
     "keeper": ("manage.py", "keeper"),
+    "steward": ("manage.py", "steward"),
     "worker": ("manage.py", "worker"),
     "supervisor": ("config.embedded", "run"),
 }

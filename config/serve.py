@@ -1,4 +1,4 @@
-"""`bin/serve`: runs web, worker and keeper, starts again whichever ends, stops all when told to.
+"""`bin/serve`: runs web, worker, keeper and steward, starts again whichever ends, stops all when told to.
 
 Each child is a process group of its own and is told by the kernel when this process dies, so that even `kill -9` of
 this one leaves nothing running. The embedded PostgreSQL has its own supervisor (`config.embedded`), which leaves
@@ -100,6 +100,7 @@ def children() -> list[Child]:
         Child("web", [sys.executable, *web]),
         Child("worker", [sys.executable, "manage.py", "worker"]),
         Child("keeper", [sys.executable, "manage.py", "keeper"]),
+        Child("steward", [sys.executable, "manage.py", "steward"]),
     ]
 
 

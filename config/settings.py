@@ -45,7 +45,7 @@ def own_secret_key() -> str:
 def backlog_for(memory_bytes: int, seal_events: int) -> int:
     """How many records may wait to be sealed on a machine with so much memory.
 
-    Each process that answers questions holds them, at 2 KiB each: two of the web, keeper and worker together take a quarter.
+    Each process that answers questions holds them, at 2 KiB each: two of the web, steward and worker together take a quarter.
     """
     return max(2 * seal_events, min(2_000_000, memory_bytes // (4 * 4 * 2048)))
 

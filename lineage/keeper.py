@@ -1,67 +1,29 @@
 """The keeper: signs, seals and tidies under one advisory lock, and does in threads what waits for others.
 
-Not jobs, so that a killed one blocks nobody. `rounds` lists the work; a new round is one line there.
+Not jobs, so that a killed one blocks nobody. `rounds` lists the work; a new round is one line there, or in `lineage.steward`
+where it takes long and may come later.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import logging
 import math
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 
-import psycopg
 from django.conf import settings
-from django.db import DatabaseError, IntegrityError, ProgrammingError, connection
+from django.db import connection
 
-from lineage import (
-    alarms,
-    authorities,
-    checkpoints,
-    drops,
-    erasures,
-    errors,
-    health,
-    held,
-    locks,
-    nightly,
-    rechecks,
-    renewing,
-    segments,
-    witnesses,
-)
-from lineage.extracts import keeping, storing
-from lineage.findings import judging, telling
+from lineage import authorities, checkpoints, drops, erasures, errors, held, locks, segments, turns, witnesses
+from lineage.extracts import storing
+from lineage.findings import telling
 from lineage.keyfiles import leaving
+from lineage.turns import Round
 
 TIDY_SECONDS = 60.0
 FORGETTING_SECONDS = 5.0
-APART_PACE_SECONDS = 1.0
-NIGHTLY_PACE_SECONDS = 60.0
 LEAVING_SECONDS = 10.0
 DROP_PACE_SECONDS = 60.0
-MERGE_PACE_SECONDS = 2.0
-EXTRACT_PACE_SECONDS = 1.0
-log = logging.getLogger("touchstone.keeper")
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Round:
-    """Work that is due every `seconds`: 0 each time, infinity once.
-
-    With `apart` it runs in a thread of its own without the keeper's lock, one keeper at a time: for what waits for
-    others, such as a witness. An alarm that it must raise is its own affair; a fault is logged and it is tried again.
-    """
-
-    name: str
-    seconds: float
-    work: Callable[[], object]
-    apart: bool = False
-
 
 more: list[Callable[[], Round]] = []
 """Rounds of other packages; each registers what makes its own when the program starts."""
@@ -74,45 +36,21 @@ def rounds() -> list[Round]:
         # First, since it refuses a database that is older than the data folder or not its own: nothing is swept then.
         Round("checkpoint", 0, signing),
         Round("signing", 0, signing.when_late, apart=True),
-        Round("sweep", math.inf, segments.sweep),
+        # Again and again, since the steward may be killed while this goes on.
+        Round("sweep", TIDY_SECONDS, segments.sweep),
         Round("seal", 0, _Sealing()),
-        Round("fsck", NIGHTLY_PACE_SECONDS, nightly.check_when_due, apart=True),
-        Round("recheck", 1, rechecks.run_due, apart=True),
-        Round("coverage", settings.COVERAGE_SECONDS, health.Watch(), apart=True),
         Round("tidy", TIDY_SECONDS, segments.drop_sealed_slots),
-        Round(locks.MERGE, MERGE_PACE_SECONDS, renewing.tend, apart=True),
-        Round("drafts", math.inf, storing.sweep),
-        Round(locks.EXTRACT, EXTRACT_PACE_SECONDS, keeping.Keeping(), apart=True),
+        Round("drafts", TIDY_SECONDS, storing.sweep),
         Round("replaced", TIDY_SECONDS, segments.remove_replaced),
         Round("keys", LEAVING_SECONDS, leaving.leave, apart=True),
         Round("forgetting", FORGETTING_SECONDS, erasures.run_due),
         Round("held", FORGETTING_SECONDS, held.sweep),
         Round("timestamps", 5, authorities.Asking(), apart=True),
         Round("witnesses", settings.WITNESS_SECONDS, witnesses.Showing(), apart=True),
-        Round("findings", 0, judging.Judging(), apart=True),
         Round("telling", 0, telling.Tellers(), apart=True),
         Round("drops", DROP_PACE_SECONDS, drops.drop_when_due, apart=True),
         *(make() for make in more),
     ]
-
-
-class Rounds:
-    """What is due when. The lock is taken for each turn, so that a command can do the work in between."""
-
-    def __init__(self, every: list[Round]) -> None:
-        self.every = every
-        self.begun_at: dict[str, float] = {}
-
-    def due(self, now: float) -> list[Round]:
-        return [r for r in self.every if now - self.begun_at.get(r.name, -math.inf) >= r.seconds]
-
-    def once(self, now: float) -> None:
-        """Does what is due at `now` (monotonic seconds)."""
-        for each in self.due(now):
-            # What is done once is done when it has come to its end, not when it failed.
-            self.begun_at[each.name] = now if each.seconds < math.inf else -math.inf
-            each.work()
-            self.begun_at[each.name] = now
 
 
 class _Signing:
@@ -145,59 +83,14 @@ class _Sealing:
 
 def run() -> None:
     """For ever. A lost database is waited for."""
-    # As in a web worker: beside one busy thread the default makes each row that is read wait (docs/decisions/003).
-    sys.setswitchinterval(0.0005)
+    turns.begin()
     every = rounds()
-    for each in every:
-        if each.apart:
-            threading.Thread(target=_apart, args=(each,), name=each.name, daemon=True).start()
-    inside = Rounds([each for each in every if not each.apart])
+    turns.beside(every)
+    inside = turns.Rounds([each for each in every if not each.apart])
     while True:
         started = time.monotonic()
-        time.sleep(_turn(lock, inside))
+        time.sleep(turns.turn(lock, inside))
         time.sleep(max(0.05, settings.CHECKPOINT_SECONDS - (time.monotonic() - started)))
-
-
-def _apart(each: Round) -> None:
-    one = Rounds([each])
-    while True:
-        if one.due(time.monotonic()):
-            try:
-                time.sleep(_turn(lambda: locks.alone(each.name), one))
-            except Exception:
-                # A thread that ends is missed by nobody: it says what happened and tries again.
-                log.exception("%s failed; trying again", each.name)
-                connection.close()
-        time.sleep(APART_PACE_SECONDS)
-
-
-def _turn(held: Callable[[], contextlib.AbstractContextManager[None]], due: Rounds) -> float:
-    """One turn under a lock; returns how many seconds to wait after a fault."""
-    try:
-        with held():
-            due.once(time.monotonic())
-    except (errors.SignerRefused, errors.LedgerBroken) as error:
-        log.error("%s: %s", error.code, error.message)
-        alarms.sound(error.fields.get("alarm", error.code), error.message)
-        return 5
-    except errors.StoreUnavailable as error:
-        log.info("%s", error.message)
-    except errors.TouchstoneError as error:
-        log.error("%s: %s", error.code, error.message)
-        return 5
-    except OSError as error:
-        # A full disk, for one: nothing was signed, and what was half written is written again.
-        log.error("the data folder cannot be used (%s); trying again", error.strerror or type(error).__name__)
-        return 5
-    except (ProgrammingError, IntegrityError) as error:
-        log.error("the database refuses the keeper's work (%s): %s", type(error).__name__, str(error).split("\n")[0])
-        connection.close()
-        return 5
-    except (DatabaseError, psycopg.Error) as error:
-        log.warning("the database does not answer (%s); trying again", type(error).__name__)
-        connection.close()
-        return 1
-    return 0
 
 
 @contextlib.contextmanager

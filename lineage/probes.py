@@ -47,6 +47,8 @@ def metrics(request: HttpRequest) -> HttpResponse:
         "touchstone_quarantined_total": state["quarantined"],
         "touchstone_conflicts_total": state["conflicts"],
         "touchstone_backlog": state["size"] - state["sealed_to"],
+        "touchstone_unextracted": max(0, state["sealed_to"] - state["extracted_to"]),
+        "touchstone_unjudged": max(0, state["size"] - state["judged_to"]),
         "touchstone_put_off_total": state["put_off"],
         "touchstone_alarms": len(state["alarms"]),
     }

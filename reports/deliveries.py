@@ -25,8 +25,8 @@ from django.utils import timezone
 from lineage import durable, ledger, outbox
 from lineage.events import Custody, Event, format_time
 from lineage.findings import receivers
-from lineage.keeper import Round
 from lineage.outbox import Sent
+from lineage.turns import Round
 from reports import recipients, standing
 from reports.controls import KINDS
 from reports.models import Delivery, Recipient, Report, Schedule, Status

@@ -82,7 +82,7 @@ def eventually(condition: object, seconds: float = 90) -> bool:
 
 def test_serve_comes_up_from_nothing_restarts_what_is_killed_and_stops_clean(served: Served) -> None:
     assert eventually(served.answers)
-    for word in ("gunicorn", "manage.py worker", "manage.py keeper"):
+    for word in ("gunicorn", "manage.py worker", "manage.py keeper", "manage.py steward"):
         assert eventually(lambda word=word: served.processes(word))
         killed = served.processes(word)
         for pid in killed:

@@ -1,4 +1,4 @@
-"""The keeper's turns at extracts: what is sealed is extracted soon afterwards, and what is small is merged (docs/extracts.md)."""
+"""The steward's turns at extracts: what is sealed is extracted soon afterwards, and what is small is merged (docs/extracts.md)."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ BEHIND = 4
 
 
 class Keeping:
-    """Makes what is due and merges where nothing is, and rests as long as it made. Call it under `locks.alone(locks.EXTRACT)`."""
+    """Makes what is due and merges where nothing is. Call it under `locks.alone(locks.EXTRACT)`."""
 
     def __init__(self) -> None:
-        self.begun_at = self.rests_until = -math.inf
+        self.begun_at = -math.inf
 
     def __call__(self) -> None:
         until = time.monotonic() + SECONDS_MOST
-        while self.rests_until <= time.monotonic() < until:
+        while time.monotonic() < until:
             if _waited_for() or segments.waiting() > BEHIND * settings.SEAL_EVENTS:
                 return
             if not self._make() and not merging.merge():
@@ -38,10 +38,7 @@ class Keeping:
         if now < self.begun_at + WAIT_SECONDS and _waiting() < LEAST:
             return False
         self.begun_at = now
-        done = making.make() is not None
-        if done:
-            self.rests_until = 2 * time.monotonic() - now
-        return done
+        return making.make() is not None
 
 
 def _waiting() -> int:

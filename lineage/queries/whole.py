@@ -42,7 +42,10 @@ def integrity(viewer: Viewer) -> dict[str, Any]:
         segments = rows(
             "select first_index, next_index, folder, files, created_at from ledger_segment order by first_index desc limit 50"
         )
-        sealed_to = rows("select ledger_sealed_to() as n")[0]["n"]
+        reached = rows(
+            "select ledger_sealed_to() as sealed_to, (select coalesce(max(next_index), 0) from ledger_extract) as extracted_to, "
+            "(select coalesce(max(judged_to), 0) from lineage_findingprogress) as judged_to"
+        )[0]
         quarantined = rows("select count(*) as n from ledger_quarantine")[0]["n"]
         conflicts = rows("select count(*) as n from ledger_conflict")[0]["n"]
         put_off = rows("select coalesce(sum(put_off), 0)::bigint as n from lineage_sourcehealth")[0]["n"]
@@ -57,7 +60,7 @@ def integrity(viewer: Viewer) -> dict[str, Any]:
     return {
         "size": size, "checkpoint_size": newest["size"] if newest else 0, "checkpoint_at": newest["at"] if newest else None,
         "lag_seconds": lag, "state": state, "alarms": standing, "origin": settings.ORIGIN, "checkpoints": checkpoints,
-        "root": newest["root"] if newest else None, "segments": segments, "sealed_to": sealed_to,
+        "root": newest["root"] if newest else None, "segments": segments, **reached,
         "quarantined": quarantined, "conflicts": conflicts, "put_off": put_off, "sources": source_rows(viewer),
         "outside": held, "witnesses": [each for each in held if each["kind"] == "witness"],
         "held": words.held_outside(holdings, size, most=1),

@@ -15,7 +15,7 @@ from lineage.views import frame
 
 SHOWN_BYTES = 64 * 1024
 CHECKS = {
-    "waiting": "waits for the keeper", "running": "is under way", "held": "found everything as it was signed",
+    "waiting": "waits for its turn", "running": "is under way", "held": "found everything as it was signed",
     "failed": "found a fault", "cancelled": "was cancelled",
 }  # fmt: skip
 

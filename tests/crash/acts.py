@@ -23,7 +23,8 @@ from django.conf import settings
 from django.core.management import call_command
 from django.db import DatabaseError, connection
 
-from lineage import errors, ingest, keeper
+from lineage import errors, ingest, keeper, merging, segments, steward, turns
+from lineage.extracts import keeping
 from lineage.models import Source, User
 from tests.crash import steps
 from tests.crash.border import Border
@@ -138,6 +139,27 @@ def keepers(world: dict[str, Any]) -> dict[str, Any]:
         return {"faults": [], "hit": border.hit}
 
 
+def stewards(world: dict[str, Any]) -> dict[str, Any]:
+    """A steward as it runs, with something to do at once and without giving way, until it dies of its fault."""
+    use(world)
+    settings.SEAL_EVENTS = 20
+    merging.MANY, merging.GROWTH, keeping.LEAST = 2, 1, 1
+    border = Border(Path(world["data"]))
+    border.arm(*world["fault"])
+    steps.become("store")
+    turns.begin()
+    turns.beside(steward.rounds())
+    time.sleep(60)
+    return {"faults": ["It lives on."]}
+
+
+def sealed(world: dict[str, Any]) -> dict[str, Any]:
+    """Up to which record the log is sealed."""
+    use(world)
+    steps.become("store")
+    return {"sealed_to": segments.sealed_to()}
+
+
 def out_of_space(world: dict[str, Any]) -> dict[str, Any]:
     """Rounds in which no file may grow beyond so many bytes, then rounds in which it may: a real short write."""
     use(world)
@@ -205,7 +227,7 @@ def keep() -> tuple[int, int, int, str | None]:
     """The keeper's turns, as its loop makes them: the second one seals what an erasure said last."""
     for _ in range(2):
         with keeper.lock():
-            keeper.Rounds([each for each in keeper.rounds() if not each.apart]).once(time.monotonic())
+            turns.Rounds([each for each in keeper.rounds() if not each.apart]).once(time.monotonic())
         size, covered, sealed, alarm = standing()
         if size == sealed:
             break
@@ -225,5 +247,6 @@ def standing() -> tuple[int, int, int, str | None]:
 
 
 ACTS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-    each.__name__: each for each in (make, count, rounds, restart, write, keepers, out_of_space, clock)
+    each.__name__: each
+    for each in (make, count, rounds, restart, write, keepers, stewards, sealed, out_of_space, clock)
 }

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lineage import keeper
+from lineage import turns
 from tests.crash.worlds import Worlds, Zygote
 
 pytestmark = pytest.mark.slow
@@ -59,6 +59,33 @@ def test_two_keepers_at_once_sign_one_log(worlds: Worlds, fault: list[Any], dies
         assert after(zygote, world, base, rounds) == []
 
 
+def test_a_steward_that_dies_in_the_middle_keeps_nobody_from_sealing_and_leaves_nothing(worlds: Worlds) -> None:
+    base = worlds.base(254, "extracting")
+    rounds: list[tuple[str, Any]] = []
+    with worlds.copy(base) as (zygote, world), worlds.more(2) as (other, writer), ThreadPoolExecutor(2) as pool:
+        stop = worlds.root / f"{world['database']}.stop"
+        keeping = pool.submit(other.run, "keepers", world, fault=NO_FAULT, stop=str(stop), met=os.devnull)
+
+        def write() -> int:
+            more = [(f"batch-{len(rounds) + number}", None) for number in range(10)]
+            assert writer.run("write", world, rounds=more) == {"status": 0, "faults": []}
+            rounds.extend(more)
+            return int(writer.run("sealed", world)["sealed_to"])
+
+        try:
+            for fault in (["rename segments/.*m", 0, "kill"], ["rename extracts/.*x", 0, "kill"]):
+                dying = pool.submit(zygote.run, "stewards", world, fault=fault)
+                write()
+                assert dying.result()["status"] == -9, dying.result()
+                before = write()
+                while write() == before:
+                    assert len(rounds) < BATCHES * 10, "nothing is sealed any more"
+        finally:
+            stop.touch()
+        assert keeping.result() == {"status": 0, "faults": [], "hit": True}
+        assert after(zygote, world, base, rounds) == []
+
+
 def test_what_the_keeper_does_once_is_done_again_when_it_failed() -> None:
     done: list[int] = []
 
@@ -67,7 +94,7 @@ def test_what_the_keeper_does_once_is_done_again_when_it_failed() -> None:
         if len(done) == 1:
             raise OSError("no space left on device")
 
-    rounds = keeper.Rounds([keeper.Round("sweep", math.inf, work)])
+    rounds = turns.Rounds([turns.Round("sweep", math.inf, work)])
     with pytest.raises(OSError, match="no space"):
         rounds.once(1.0)
     for now in (2.0, 3.0):

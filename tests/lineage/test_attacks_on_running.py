@@ -14,7 +14,7 @@ import zstandard
 from django.db import connection
 from django.test import Client
 
-from lineage import checkpoints, engine, errors, keeper, reported, segments, watching
+from lineage import checkpoints, engine, errors, keeper, reported, segments, turns, watching
 from lineage.engine import Question
 from tests.lineage.test_api import client, item, post, reader, size
 from tests.lineage.test_queries import Feed
@@ -128,7 +128,7 @@ def test_a_keeper_on_an_older_database_sweeps_nothing_away(feed: Feed, settings:
                           "alter table ledger_head disable trigger all", "update ledger_head set size = 0"):  # fmt: skip
             cursor.execute(statement)
     with pytest.raises(errors.SignerRefused):
-        keeper.Rounds(keeper.rounds()).once(time.monotonic())
+        turns.Rounds(keeper.rounds()).once(time.monotonic())
     assert len(list((settings.DATA_DIR / "segments").iterdir())) == 1
 
 

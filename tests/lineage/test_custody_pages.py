@@ -10,7 +10,7 @@ import pytest
 from django.db import connections
 from django.test import Client
 
-from lineage import access, checkpoints, errors, ingest, keeper, packs, quarantine, queries, rechecks, tree
+from lineage import access, checkpoints, errors, ingest, packs, quarantine, queries, rechecks, steward, tree
 from lineage.models import Source, User
 from tests import story
 from tests.lineage.test_pages import NOW, Markup, plain
@@ -142,10 +142,10 @@ def test_another_teams_items_are_not_there(kept: int) -> None:
 def test_a_check_on_request_names_its_numbers_and_a_damaged_log_fails_it(store: str) -> None:
     story.tell(NOW)
     auditor = signed_in("auditor")
-    assert any(each.work is rechecks.run_due and each.apart for each in keeper.rounds())
+    assert any(each.work is rechecks.run_due and each.apart for each in steward.rounds())
     place = auditor.post("/integrity/checks/")["Location"]
     assert auditor.post("/integrity/checks/")["Location"] == place
-    assert "waits for the keeper" in page(auditor, place)
+    assert "waits for its turn" in page(auditor, place)
     rechecks.run_due()
     size = rechecks.one(1).size
     text = plain(page(auditor, place))

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from django.core.management import call_command
 from django.db import DatabaseError, connections
+from django.test import Client
 
 from lineage import engine, erasures, fsck, locks, queries, rowgroups, segments
 from lineage.access import Viewer
@@ -221,13 +222,12 @@ def test_the_command_makes_what_is_due_and_all_anew_on_request(store: str, capsy
     ]
 
 
-def test_the_keeper_makes_one_at_once_then_when_much_waits_or_long_and_not_while_sealing_is_behind(
+def test_the_steward_makes_one_at_once_then_when_much_waits_or_long_and_not_while_sealing_is_behind(
     store: str, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keeps = keeping.Keeping()
 
     def turn() -> list[tuple[int, int]]:
-        keeps.rests_until = 0
         with locks.alone(locks.EXTRACT):
             keeps()
         return extracts.spans()
@@ -246,6 +246,7 @@ def test_the_keeper_makes_one_at_once_then_when_much_waits_or_long_and_not_while
     seal()
     monkeypatch.setattr(keeping, "LEAST", 4)
     assert turn() == [(0, 3), (3, 6)]
+    assert "\ntouchstone_unextracted 3\n" in Client().get("/metrics").content.decode()
     keeps.begun_at -= keeping.WAIT_SECONDS
     assert turn() == [(0, 3), (3, 6), (6, 9)]
 

@@ -20,7 +20,7 @@ from django.core import mail
 from django.db import connections
 from django.test import Client
 
-from lineage import errors, keeper, queries, reach
+from lineage import errors, keeper, queries, reach, steward
 from lineage.access import Viewer
 from lineage.finding_models import Finding, Receiver, Telling
 from lineage.findings import forgetting, judging, receivers, telling
@@ -239,7 +239,7 @@ def test_mail_is_told_too_and_the_keeper_does_both_rounds(store: str) -> None:
     telling.Tellers()()
     assert not Telling.objects.exclude(body=None).exists()
     assert forgetting.PLACE in reach.places
-    assert {"findings", "telling"} <= {each.name for each in keeper.rounds() if each.apart}
+    assert {"findings", "telling"} <= {each.name for each in (*keeper.rounds(), *steward.rounds()) if each.apart}
 
 
 @pytest.mark.parametrize(
