@@ -134,8 +134,8 @@ QUESTIONS = (
         "dashboard, 90 days",
         90,
         (
-            "select date_trunc('hour', occurred_at) as hour, who_type, verdict, environment, count(*) from events "
-            f"where {TIME} and {ACCESS} group by hour, who_type, verdict, environment",
+            "select date_trunc('day', occurred_at) as day, who_type, verdict, environment, count(*) from events "
+            f"where {TIME} and {ACCESS} group by day, who_type, verdict, environment",
             f"select {RECORD} from events where {TIME} and {ACCESS} {NEWEST} 12",
             "select agent_name, count(*) from events "
             f"where {TIME} and {ACCESS} and agent_name <> '' and coalesce(on_behalf_of, '') = '' group by agent_name",

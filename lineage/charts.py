@@ -85,12 +85,12 @@ def _stacked(
     return Chart(id_, label, {"data": data, "layout": layout}, [unit, *[names.get(k, k) for k in kinds]], table)
 
 
-def activity(hours: Sequence[Row]) -> list[Chart]:
-    """Accesses over time by kind of actor and by verdict, from `overview()["hours"]`; none without any."""
-    if not hours:
+def activity(bars: Sequence[Row]) -> list[Chart]:
+    """Accesses over time by kind of actor and by verdict, from `overview()["bars"]`; none without any."""
+    if not bars:
         return []
-    step = hour_step([row["hour"] for row in hours])
-    by_actor, by_verdict = (_binned(hours, series, step) for series in ("actor_type", "verdict"))
+    step = hour_step([row["hour"] for row in bars])
+    by_actor, by_verdict = (_binned(bars, series, step) for series in ("actor_type", "verdict"))
     return [
         _stacked("activity", "Accesses over time by kind of actor", by_actor, ACTOR_WORDS, step),
         _stacked("verdicts", "Accesses over time by verdict", by_verdict, VERDICT_WORDS, step),

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from lineage import acts, durable, snapshots
 from lineage.extracts import Cursor, Making
 from lineage.extracts.blocks import Place
+from lineage.extracts.numbering import Numbers
 from lineage.extracts.postings import Damaged, mapped
-from lineage.extracts.sums import Numbers
 
 FILE = "firsts.bin"
 VERSION = "1"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,8 +15,8 @@ from lineage.extracts.blocks import Place
 from lineage.extracts.firsts import NEVER, Pairs, Said
 from lineage.extracts.fresh import Fresh
 from lineage.extracts.looking import Unable, Wanted
+from lineage.extracts.numbering import Numbers
 from lineage.extracts.postings import Damaged, among
-from lineage.extracts.sums import Numbers
 from lineage.moments import microseconds
 from lineage.snapshots import FAR
 
@@ -56,7 +56,7 @@ class Coming:
         self.newest: tuple[str, pa.Table, Newcomers | None] | None = None
 
     def take(
-        self, cursor: Cursor, state: str, every: Sequence[Extract], told: Fresh, identities: pa.Table
+        self, cursor: Callable[[], Cursor], state: str, every: Sequence[Extract], told: Fresh, identities: pa.Table
     ) -> Newcomers | None:
         """For a question whose state has this name; None where only records can tell, or a file is damaged."""
         with self.lock:
@@ -68,7 +68,7 @@ class Coming:
                         one.folder: self.files.get(one.folder) or firsts.read(reading.folder(one.folder))
                         for one in every
                     }
-                    made = found(cursor, every, list(self.files.values()), hidden, told, logins)
+                    made = found(cursor(), every, list(self.files.values()), hidden, told, logins)
                 except (Unable, Damaged, FileNotFoundError):
                     made = None
                 self.newest = state, identities, made

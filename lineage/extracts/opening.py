@@ -118,8 +118,8 @@ class Opening:
         """What was counted, out of sums; None where there are none, where they cannot tell, or where a file is damaged."""
         if opened.told is None or opened.told[1].size < opened.told[0][-1].following:
             return None
-        with asked.limits(), contextlib.suppress(looking.Unable):
-            summed = self.summing.take(asked.cursor(), opened.name, *opened.told, asked.snap.identities)
+        with asked.limits(), contextlib.suppress(looking.Unable, postings.Damaged):
+            summed = self.summing.take(asked.cursor, opened.name, *opened.told, asked.snap.identities)
             return summed.totals(wanted) if summed is not None else None
         return None
 
@@ -128,7 +128,7 @@ class Opening:
         if opened.told is None or opened.told[1].size < opened.told[0][-1].following:
             return None
         with asked.limits():
-            known = self.coming.take(asked.cursor(), opened.name, *opened.told, asked.snap.identities)
+            known = self.coming.take(asked.cursor, opened.name, *opened.told, asked.snap.identities)
             return known.count(wanted) if known is not None else None
 
     def _nothing(self, cursor: Cursor) -> None:

@@ -6,53 +6,66 @@ records are listed, so that a question counts it once, if one of them lies in it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from lineage.extracts import RECORDS, Cursor, Extract, Indexes, reading, sums
 from lineage.extracts.blocks import Place
+from lineage.extracts.cards import NO_TIME
 from lineage.extracts.fresh import Fresh
+from lineage.extracts.numbering import Numbers
 from lineage.extracts.postings import Hashes, among, hash_sql, hashes_of
-from lineage.extracts.sums import ACTOR, MANNER, Actor, Spread, Sums
+from lineage.extracts.sums import Actor, Spread, Sums, Told
 
-HELD = f"select index, moment, hour, {', '.join((*ACTOR, *MANNER))}, call, is_statement, is_write, {hash_sql('call', 'call')} from each"  # noqa: S608
-ACTORS, MANNERS = slice(3, 3 + len(ACTOR)), slice(3 + len(ACTOR), 3 + len(ACTOR) + len(MANNER))
+CALLED = f"select *, {hash_sql('call', 'call')} as term from ({{read}})"  # noqa: S608 - our own columns
+HELD = CALLED.format(read=sums.READ.replace("from each", ", call from each"))
 
 
 class Held(NamedTuple):
-    """One record that is counted; `n` is 1, or -1 where what a file says of it is taken back."""
+    """Counted records as arrays, with the calls of which they tell (None: of none) and the hashes of these."""
 
-    record: int
-    at: int | None
-    hour: int
-    actor: Actor
-    manner: Actor
-    call: str | None
-    is_statement: bool
-    is_write: bool
-    term: int
-    n: int
+    told: Told
+    calls: NDArray[Any]
+    terms: Hashes
 
-    @property
-    def place(self) -> Place:
-        return self.actor[0], self.actor[1]
 
-    def spread(self) -> Spread:
-        return Spread(self.call or "", self.at, *self.place, self.is_statement, self.is_write)
+class Listed(NamedTuple):
+    """Records of calls that the files do not count: call and place as numbers, time, and what the record tells."""
+
+    calls: NDArray[Any]
+    times: Indexes
+    places: NDArray[Any]
+    is_statement: NDArray[Any]
+    is_write: NDArray[Any]
+
+
+class Back(NamedTuple):
+    """Of an hour of a place how many statements and writes to take back, as numbers below zero."""
+
+    hours: NDArray[Any]
+    places: NDArray[Any]
+    statements: NDArray[Any]
+    writes: NDArray[Any]
 
 
 class Standing(NamedTuple):
-    """`changed`: records to be added and taken back; `calls`: of an hour of a place how many statements and writes to take back;
-    `listed`: records of calls that the files do not count; `gone`: records that count in files and now no more, with their times."""
+    """For each file, `hidden`: records told anew; `apart`: those of calls that are listed. `earlier`: what files say of the hidden
+    ones; `newer`: what is said of them now, and newer records. `gone`: records that count in files and now no more, and their times."""
 
-    files: Sequence[Sums]
-    changed: Sequence[Held]
-    calls: dict[tuple[int, Place], tuple[int, int]]
-    listed: Sequence[Spread]
-    gone: dict[int, int | None]
+    hidden: Sequence[Indexes]
+    apart: Sequence[Indexes]
+    earlier: Told
+    newer: Told
+    actors: list[Actor]
+    manners: list[Actor]
+    places: list[Place]
+    back: Back
+    listed: Listed
+    gone: tuple[Indexes, Indexes]
 
 
 def found(
@@ -60,71 +73,128 @@ def found(
 ) -> Standing:
     """As of the state that `told` tells of; `hidden` are for each extract the indexes that are told anew. The cursor has `resolved`."""
     own = [some[(some >= one.first) & (some < one.following)] for one, some in zip(every, hidden, strict=True)]
-    earlier = [row for one, some in zip(every, own, strict=True) for row in _read(cursor, _records(one), some, -1)]
+    reader = _Reader(cursor)
+    earlier = _together([reader.read(_records(one), some) for one, some in zip(every, own, strict=True)])
     again = np.setdiff1d(reading.together(own), told.stale)
-    newer = [*_read(cursor, "resolved", again), *_rows(cursor, told.relation)]
+    newer = _together([reader.read("resolved", again), reader.rows(told.relation)])
     several = _several(files, earlier, newer)
-    calls: dict[tuple[int, Place], tuple[int, int]] = {}
-    listed = [row.spread() for row in newer if row.call is not None and (row.is_statement or row.is_write)]
-    terms = hashes_of(("call", call) for call in sorted(several))
-    for one, file, some in zip(every, files, own, strict=True):
-        rows = [row for row in _called(cursor, one, file, terms) if row.call in several]
-        _take_back(calls, rows)
-        is_hidden = among(np.array([row.record for row in rows], np.int64), some)
-        listed += [row.spread() for row, lost in zip(rows, is_hidden.tolist(), strict=True) if not lost]
-        listed += [row for row in file.said.spread if row.call not in several]
-    there = {row.record for row in newer}
-    gone = {row.record: row.at for row in earlier if row.record not in there}
-    return Standing(files, [*earlier, *newer], calls, listed, gone)
+    listing = _Listing(reader)
+    listing.add(newer)
+    apart = [listing.of_file(*each, several) for each in zip(every, files, own, strict=True)]
+    there = among(earlier.told.indexes, np.sort(newer.told.indexes))
+    gone = earlier.told.indexes[~there], earlier.told.times[~there]
+    actors, manners = (list(each.of) for each in reader.numbers)
+    return Standing(
+        own, apart, earlier.told, newer.told, actors, manners, list(listing.places.of), listing.back(), listing.listed(), gone
+    )  # fmt: skip
 
 
-def _several(files: Sequence[Sums], earlier: Sequence[Held], newer: Sequence[Held]) -> set[str]:
+def _several(files: Sequence[Sums], earlier: Held, newer: Held) -> set[str]:
     """The calls that are told in several parts, or may be."""
     several = {call for file in files for call in file.said.crossing}
-    several |= {row.call for row in earlier if row.call is not None}
-    called = {row.term: row.call for row in newer if row.call is not None}
+    several |= {call for call in earlier.calls.tolist() if call is not None}
+    called = {
+        term: call for term, call in zip(newer.terms.tolist(), newer.calls.tolist(), strict=True) if call is not None
+    }
     wanted = np.array(sorted(called), np.uint64)
     return several | {called[term] for file in files for term in file.calls.among(wanted).tolist()}
 
 
-def _called(cursor: Cursor, one: Extract, file: Sums, terms: Hashes) -> list[Held]:
-    """The records of the calls with these hashes as the file counts them."""
-    indexes = file.calls.find_all(terms) if len(terms) else reading.NONE
-    inside = indexes[(indexes >= one.first) & (indexes < one.following)]
-    return [row for row in _read(cursor, _records(one), inside) if row.is_statement or row.is_write]
+class _Reader:
+    """Reads counted records; actors and manners have the same numbers in all that it reads."""
 
+    def __init__(self, cursor: Cursor) -> None:
+        self.cursor, self.numbers = cursor, (Numbers(), Numbers())
 
-def _take_back(calls: dict[tuple[int, Place], tuple[int, int]], rows: Iterable[Held]) -> None:
-    """What the file says of these calls: one that lies in one hour and place counts there."""
-    by_call: dict[str | None, list[Held]] = {}
-    for row in rows:
-        by_call.setdefault(row.call, []).append(row)
-    for told in by_call.values():
-        cells = {(row.hour, row.place) for row in told}
-        if len(cells) == 1:
-            (cell,) = cells
-            statements, writes = calls.get(cell, (0, 0))
-            calls[cell] = (
-                statements - any(row.is_statement for row in told),
-                writes - any(row.is_write for row in told),
+    def read(self, relation: str, indexes: Indexes) -> Held:
+        """Those of a relation that have one of these indexes."""
+        if not len(indexes):
+            return _together([])
+        near = f"select * from {relation} where index between {indexes[0]} and {indexes[-1]}"  # noqa: S608 - our own names, as below
+        if len(indexes) <= reading.FEW:
+            return self.rows(f"({near} and index in ({', '.join(map(str, indexes.tolist()))}))")
+        self.cursor.register("given_counted", pa.table({"index": indexes}))
+        return self.rows(f"(from ({near}) semi join given_counted using (index))")
+
+    def rows(self, relation: str) -> Held:
+        sums.of(self.cursor, relation)
+        return _together([
+            Held(
+                sums.told(columns, *self.numbers),
+                np.array(columns["call"].to_pylist(), object),
+                np.asarray(columns["term"], np.uint64),
             )
+            for columns in sums.batches(self.cursor, HELD)
+        ])  # fmt: skip
+
+
+def _together(parts: Sequence[Held]) -> Held:
+    columns = zip(sums.TOLD_KINDS, *(one.told for one in parts), strict=True)
+    told = Told(*(np.concatenate([np.empty(0, kind), *some]) for kind, *some in columns))
+    calls = np.concatenate([np.empty(0, object), *(one.calls for one in parts)])
+    return Held(told, calls, np.concatenate([sums.NO_HASHES, *(one.terms for one in parts)]))
+
+
+class _Listing:
+    """Lists the records of calls that files do not count, and what files counted of such a call."""
+
+    def __init__(self, reader: _Reader) -> None:
+        self.reader, self.calls, self.places = reader, Numbers(), Numbers()
+        self.rows: list[tuple[int, int, int, bool, bool]] = []
+        self.taken: dict[tuple[int, int], list[int]] = {}
+
+    def add(self, held: Held, kept: NDArray[Any] | None = None) -> None:
+        """Those of some call, or of them those that are kept."""
+        told, actors = held.told, list(self.reader.numbers[0].of)
+        is_called = told.is_statement | told.is_write
+        for place in np.flatnonzero(is_called if kept is None else is_called & kept).tolist():
+            actor = actors[told.actors[place]]
+            self.rows.append((
+                self.calls(held.calls[place]), int(told.times[place]), self.places((actor[0], actor[1])),
+                bool(told.is_statement[place]), bool(told.is_write[place]),
+            ))  # fmt: skip
+
+    def of_file(self, one: Extract, file: Sums, own: Indexes, several: set[str]) -> Indexes:
+        """The records of such calls in a file."""
+        terms = hashes_of(("call", call) for call in sorted(several))
+        indexes = file.calls.find_all(terms) if len(terms) else reading.NONE
+        held = self.reader.read(_records(one), indexes[(indexes >= one.first) & (indexes < one.following)])
+        is_called = held.told.is_statement | held.told.is_write
+        is_told = is_called & np.array([call in several for call in held.calls.tolist()], bool)
+        self._take_back(held, np.flatnonzero(is_told))
+        self.add(held, is_told & ~among(held.told.indexes, own))
+        for row in file.said.spread:
+            if row.call not in several:
+                self._spread(row)
+        return np.sort(held.told.indexes[is_told])
+
+    def _spread(self, row: Spread) -> None:
+        at = NO_TIME if row.at is None else row.at
+        place = self.places((row.environment, row.datasource))
+        self.rows.append((self.calls(row.call), at, place, row.is_statement, row.is_write))
+
+    def _take_back(self, held: Held, places: NDArray[Any]) -> None:
+        """What the file says of these calls: one that lies in one hour and place counts there."""
+        told, actors = held.told, list(self.reader.numbers[0].of)
+        by_call: dict[Any, list[tuple[int, int, bool, bool]]] = {}
+        for at in places.tolist():
+            actor = actors[told.actors[at]]
+            row = int(told.hours[at]), self.places((actor[0], actor[1])), told.is_statement[at], told.is_write[at]
+            by_call.setdefault(held.calls[at], []).append(row)
+        for rows in by_call.values():
+            if len(cells := {row[:2] for row in rows}) == 1:
+                taken = self.taken.setdefault(cells.pop(), [0, 0])
+                for number in (0, 1):
+                    taken[number] -= any(row[2 + number] for row in rows)
+
+    def back(self) -> Back:
+        rows = [(*cell, *taken) for cell, taken in self.taken.items()]
+        return Back(*np.array(rows, np.int64).reshape(-1, len(Back._fields)).T)
+
+    def listed(self) -> Listed:
+        rows = np.array(self.rows, np.int64).reshape(-1, len(Listed._fields)).T
+        return Listed(rows[0], rows[1], rows[2], rows[3] != 0, rows[4] != 0)
 
 
 def _records(one: Extract) -> str:
     return f"read_parquet('{reading.folder(one.folder) / RECORDS}')"
-
-
-def _read(cursor: Cursor, relation: str, indexes: Indexes, n: int = 1) -> list[Held]:
-    if not len(indexes):
-        return []
-    near = f"select * from {relation} where index between {indexes[0]} and {indexes[-1]}"  # noqa: S608 - our own names, as below
-    if len(indexes) <= reading.FEW:
-        return _rows(cursor, f"({near} and index in ({', '.join(map(str, indexes.tolist()))}))", n)
-    cursor.register("given_counted", pa.table({"index": indexes}))
-    return _rows(cursor, f"(from ({near}) semi join given_counted using (index))", n)
-
-
-def _rows(cursor: Cursor, relation: str, n: int = 1) -> list[Held]:
-    sums.of(cursor, relation)
-    rows: list[tuple[Any, ...]] = cursor.execute(HELD).fetchall()
-    return [Held._make((*row[:3], row[ACTORS], row[MANNERS], *row[MANNERS.stop :], n)) for row in rows]

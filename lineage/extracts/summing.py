@@ -1,37 +1,33 @@
 """Counts over a window out of sums, as numbers and not yet as an answer: what a process keeps for them, and the addition.
 
-Whole hours come from sums; records are read of the hours that an end of the window cuts, or in which a login changes hands.
+Whole hours come from cells; hours that an end of the window cuts, or in which a login changes hands, of the records one by one.
 """
 
 from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lineage.extracts import Cursor, Extract, naming, reading, standing, sums
+from lineage.extracts import Cursor, Extract, Indexes, naming, reading, singles, standing, sums
+from lineage.extracts.blocks import Place
 from lineage.extracts.cards import NO_TIME
 from lineage.extracts.fresh import Fresh
 from lineage.extracts.looking import Unable, Wanted
-from lineage.extracts.postings import Damaged
-from lineage.extracts.standing import Held, Standing
-from lineage.extracts.sums import NO_HOUR, Actor, Counted, Named, Numbers, Sums, Totals
+from lineage.extracts.numbering import Numbers
+from lineage.extracts.postings import Damaged, among
+from lineage.extracts.standing import Standing
+from lineage.extracts.sums import NO_HOUR, Actor, Counted, Named, Sums, Told, Totals, Way
 from lineage.moments import microseconds, moment
 
 HOUR = 3_600_000_000
 PARTS_MOST = 64
 """So many times a window may be divided by logins that change hands."""
-CUT = f"""
-select hour, {{part}} as part, {", ".join((*sums.ACTOR, *sums.MANNER))}, call, bool_or(is_statement), bool_or(is_write),
-       count(*) filter (is_statement and call is null), count(*), max(index), max(moment) from each group by all
-"""  # noqa: S608 - our own columns
-ACTORS = slice(2, 2 + len(sums.ACTOR))
-MANNERS = slice(ACTORS.stop, ACTORS.stop + len(sums.MANNER))
 
 
 class Part(NamedTuple):
@@ -57,10 +53,16 @@ class Part(NamedTuple):
             return None
         return self.since if self.since is not None else self.until - 1 if self.until is not None else 0
 
-    def holds(self, at: int | None) -> bool:
-        if at is None or self.is_timeless:
-            return at is None and self.is_timeless
-        return (self.since is None or at >= self.since) and (self.until is None or at < self.until)
+    def holds(self, times: Indexes) -> NDArray[np.bool_]:
+        """Which of these times lie in it."""
+        if self.is_timeless:
+            return np.asarray(times == NO_TIME)
+        held = times != NO_TIME
+        if self.since is not None:
+            held &= times >= self.since
+        if self.until is not None:
+            held &= times < self.until
+        return np.asarray(held)
 
 
 class Names:
@@ -76,11 +78,12 @@ class Names:
         self.manners = Numbers()
         self.known: dict[tuple[str, int], Named] = {}
 
-    def of_file(self, folder: str, file: Sums, moment: int | None) -> Named:
+    def kept(self, name: str, actors: Sequence[Actor], moment: int | None) -> Named:
+        """The same as `of`; of one name the actors are always the same."""
         turn = sum(at <= moment for at in self.turns) if moment is not None else -1
-        key = folder, turn
+        key = name, turn
         if key not in self.known:
-            self.known[key] = self.of(file.said.actors, moment)
+            self.known[key] = self.of(actors, moment)
         return self.known[key]
 
     def of(self, actors: Sequence[Actor], moment: int | None) -> Named:
@@ -122,20 +125,20 @@ class Summing:
         self.names: Names | None = None
 
     def take(
-        self, cursor: Cursor, state: str, every: Sequence[Extract], told: Fresh, identities: pa.Table
+        self, cursor: Callable[[], Cursor], state: str, every: Sequence[Extract], told: Fresh, identities: pa.Table
     ) -> Summed | None:
-        """For a question whose state has this name; None where a file is damaged."""
+        """For a question whose state has this name; None where a file is damaged. The cursor is asked for in a new state alone."""
         try:
             with self.lock:
                 self.files = {one.folder: self.files.get(one.folder) or _open(one) for one in every}
                 if self.standing is None or self.standing[0] != state:
                     hidden = [reading.together([told.stale, later]) for later in reading.dropped(every)]
-                    self.standing = state, standing.found(cursor, every, list(self.files.values()), hidden, told)
+                    self.standing = state, standing.found(cursor(), every, list(self.files.values()), hidden, told)
                 if self.names is None or self.names.identities is not identities:
                     self.names = Names(identities)
-                present = set(self.files)
+                present = {state, *self.files}
                 self.names.known = {key: one for key, one in self.names.known.items() if key[0] in present}
-                return Summed(cursor, dict(self.files), self.standing[1], self.names)
+                return Summed(state, dict(self.files), self.standing[1], self.names)
         except (Damaged, FileNotFoundError):
             # The keeper makes it anew; the whole log answers meanwhile.
             return None
@@ -146,21 +149,16 @@ def _open(one: Extract) -> Sums:
 
 
 class Summed:
-    """The sums of one question, whose cursor has `resolved`."""
+    """The sums of one question, for the state of this name."""
 
-    def __init__(self, cursor: Cursor, files: Mapping[str, Sums], stands: Standing, names: Names) -> None:
-        self.cursor, self.files, self.stands, self.names = cursor, files, stands, names
+    def __init__(self, state: str, files: Mapping[str, Sums], stands: Standing, names: Names) -> None:
+        self.state, self.files, self.stands, self.names = state, files, stands, names
 
     def totals(self, wanted: Wanted) -> Totals:
-        """Everything that is counted in a window and at places. Raises Unable."""
+        """Everything that is counted in a window and at places. Raises Unable and Damaged."""
         adding = _Adding(self, wanted)
-        parts = divided(wanted.since, wanted.until, sorted(self.names.turns))
-        for part in parts:
-            if part.is_whole:
-                adding.add_whole(part)
-        cut = [part for part in parts if not part.is_whole]
-        if cut:
-            adding.add_cut(cut, _asked(self.cursor, cut))
+        for part in divided(wanted.since, wanted.until, sorted(self.names.turns)):
+            (adding.add_whole if part.is_whole else adding.add_cut)(part)
         return adding.totals()
 
 
@@ -188,82 +186,73 @@ def _hours(since: int | None, until: int | None) -> Iterator[Part]:
         yield Part(last, until, is_whole=False)
 
 
-def _asked(cursor: Cursor, cut: Sequence[Part]) -> list[tuple[Any, ...]]:
-    spans = " or ".join(f"occurred_at >= '{_time(one.since)}' and occurred_at < '{_time(one.until)}'" for one in cut)
-    sums.of(cursor, f"(from resolved where {spans})")
-    number = " + ".join(f"(moment >= {one.since})::integer" for one in cut) + " - 1"
-    rows: list[tuple[Any, ...]] = cursor.execute(CUT.format(part=number)).fetchall()
-    return rows
-
-
-def _time(at: int | None) -> str:
-    return moment(at or 0).isoformat()
-
-
 class _Adding:
     """One addition."""
 
     def __init__(self, summed: Summed, wanted: Wanted) -> None:
-        self.summed, self.wanted, self.names = summed, wanted, summed.names
+        self.summed, self.wanted, self.names, self.stands = summed, wanted, summed.names, summed.stands
+        self.is_anywhere = wanted.environments is None and wanted.datasources is None
         self.rows: list[Counted] = []
         self.statements = self.writes = 0
-        self.calls: dict[str, tuple[bool, bool]] = {}
+        self.calls: list[tuple[Indexes, NDArray[Any], NDArray[Any]]] = []
         self.last_index, self.last_at = -1, NO_TIME
 
     def add_whole(self, part: Part) -> None:
         first, following = part.hours
         for folder, file in self.summed.files.items():
             cells = sums.between(file.cells, first, following)
-            named = self.names.of_file(folder, file, part.moment)
+            named = self.names.kept(folder, file.said.actors, part.moment)
             self._count(named, cells.hours, cells.actors, file.said.manners, cells.manners, cells.counts)
             self._add_hours(file, sums.between(file.hours, first, following))
-        self._add_changed(part)
-        for (hour, place), (statements, writes) in self.summed.stands.calls.items():
-            if first <= hour < following and self.wanted.at(place):
-                self.statements, self.writes = self.statements + statements, self.writes + writes
+        self._add_newer(part)
+        self._add_told(self.stands.earlier, part, -1)
+        back, allowed = self.stands.back, self._places(self.stands.places)
+        here = np.flatnonzero((back.hours >= first) & (back.hours < following))
+        here = here[allowed[back.places[here]]]
+        self.statements += int(back.statements[here].sum())
+        self.writes += int(back.writes[here].sum())
+
+    def _places(self, places: Sequence[Place]) -> NDArray[np.bool_]:
+        return np.array([self.wanted.at(place) for place in places], bool)
 
     def _add_hours(self, file: Sums, hours: sums.Hours) -> None:
-        allowed = np.array([self.wanted.at(place) for place in file.said.places], bool)
+        allowed = self._places(file.said.places)
         if not allowed.all():
             hours = type(hours)(*(column[allowed[hours.places]] for column in hours))
         if len(hours.hours):
             self.statements += int(hours.statements.sum())
             self.writes += int(hours.writes.sum())
-            self._last(int(hours.last_index.max()), int(hours.last_at.max()))
+            self._last(hours.last_index, hours.last_at)
 
-    def _add_changed(self, part: Part) -> None:
-        rows = [row for row in self.summed.stands.changed if part.holds(row.at)]
-        self._held(rows, part)
-        for row in rows:
-            if self.wanted.at(row.place):
-                self.statements += row.n * (row.is_statement and row.call is None)
-                if row.n > 0:
-                    self._last(row.record, NO_TIME if row.at is None else row.at)
+    def _add_newer(self, part: Part) -> None:
+        self._add_told(self.stands.newer, part, 1)
 
-    def _held(self, rows: Sequence[Held], part: Part) -> None:
-        self._listed([row.hour for row in rows], [row.actor for row in rows], [row.manner for row in rows],
-                     [row.n for row in rows], part)  # fmt: skip
+    def _add_told(self, told: Told, part: Part, n: int) -> None:
+        """Adds these records, or takes them back."""
+        here = np.flatnonzero(part.holds(told.times))
+        named = self.names.kept(self.summed.state, self.stands.actors, part.moment)
+        here = here[self._allowed(named)[told.actors[here]]]
+        if len(here):
+            some = Told(*(column[here] for column in told))
+            self._count(named, some.hours, some.actors, self.stands.manners, some.manners, np.full(len(here), n))
+            self.statements += n * int(some.is_single.sum())
+            if n > 0:
+                self._last(some.indexes, some.times)
 
-    def _listed(
-        self, hours: list[int], actors: Sequence[Actor], manners: Sequence[Actor], n: list[int], part: Part
-    ) -> None:
-        who, how = Numbers(), Numbers()
-        actor, manner = [who(one) for one in actors], [how(one) for one in manners]
-        if actor:
-            self._count(self.names.of(list(who.of), part.moment), np.array(hours), np.array(actor), list(how.of),
-                        np.array(manner), np.array(n))  # fmt: skip
-
-    def add_cut(self, cut: Sequence[Part], rows: Sequence[tuple[Any, ...]]) -> None:
-        for number, part in enumerate(cut):
-            here = [row for row in rows if row[1] == number and self.wanted.at((row[ACTORS][0], row[ACTORS][1]))]
-            counts = [row[MANNERS.stop :] for row in here]
-            self._listed([row[0] for row in here], [row[ACTORS] for row in here], [row[MANNERS] for row in here],
-                         [one[4] for one in counts], part)  # fmt: skip
-            for call, is_statement, is_write, statements, _, last_index, last_at in counts:
-                self.statements += statements
-                self._last(last_index, last_at)
-                if call is not None:
-                    self._call(call, is_statement, is_write)
+    def add_cut(self, part: Part) -> None:
+        for number, (folder, file) in enumerate(self.summed.files.items()):
+            some = file.singles.between(part.since, part.until)
+            named = self.names.kept(folder, file.said.actors, part.moment)
+            kept = self._allowed(named)[some.actors] & ~among(some.indexes, self.stands.hidden[number])
+            some = singles.chosen(some, kept)
+            ways = np.array(file.said.ways, np.int64).reshape(-1, len(Way._fields))[some.ways]
+            hours, ones = some.times // HOUR, np.ones(len(some.times), np.int64)
+            self._count(named, hours, some.actors, file.said.manners, ways[:, 0], ones)
+            self.statements += int(ways[:, 1].sum())
+            told = ~among(some.indexes, self.stands.apart[number])
+            self.calls.append((some.calls[told], ways[told, 2], ways[told, 3]))
+            self._last(some.indexes, some.times)
+        self._add_newer(part)
 
     def _count(
         self, named: Named, hours: NDArray[Any], actors: NDArray[Any], manners: Sequence[Actor], manner: NDArray[Any],
@@ -271,42 +260,49 @@ class _Adding:
     ) -> None:  # fmt: skip
         if not len(hours):
             return
+        if not self.is_anywhere:
+            kept = self._allowed(named)[actors]
+            hours, actors, manner, n = (column[kept] for column in (hours, actors, manner, n))
         of = Named(*(column[actors] for column in named))
-        told = np.array([self.names.manners(one) for one in manners])[manner]
-        rows = Counted(of, hours.astype(np.int64), told, n.astype(np.int64))
-        if self.wanted.environments is not None or self.wanted.datasources is not None:
-            kept = self._allowed("environment", self.wanted.environments, of.environment)
-            kept &= self._allowed("datasource", self.wanted.datasources, of.datasource)
-            rows = Counted(Named(*(column[kept] for column in of)), *(column[kept] for column in rows[1:]))
-        self.rows.append(rows)
+        told = np.array([self.names.manners(one) for one in manners], np.int64)[manner]
+        self.rows.append(Counted(of, hours.astype(np.int64), told, n.astype(np.int64)))
 
-    def _allowed(self, name: str, some: frozenset[str] | None, column: NDArray[Any]) -> NDArray[Any]:
-        if some is None:
-            return np.ones(len(column), bool)
-        numbers = self.names.numbers[name].of
-        return np.isin(column, [numbers[value] for value in some if value in numbers])
+    def _allowed(self, named: Named) -> NDArray[np.bool_]:
+        """Which of these actors were at a place that is asked for."""
+        kept = np.ones(len(named.who), bool)
+        asked = ("environment", self.wanted.environments), ("datasource", self.wanted.datasources)
+        for name, some in asked:
+            if some is not None:
+                numbers = self.names.numbers[name].of
+                kept &= np.isin(getattr(named, name), [numbers[value] for value in some if value in numbers])
+        return kept
 
-    def _call(self, call: str, is_statement: bool, is_write: bool) -> None:
-        before = self.calls.get(call, (False, False))
-        self.calls[call] = before[0] or is_statement, before[1] or is_write
-
-    def _last(self, index: int | None, at: int | None) -> None:
-        self.last_index = max(self.last_index, -1 if index is None else index)
-        self.last_at = max(self.last_at, NO_TIME if at is None else at)
+    def _last(self, indexes: NDArray[Any], times: NDArray[Any]) -> None:
+        self.last_index = max(self.last_index, int(indexes.max(initial=-1)))
+        self.last_at = max(self.last_at, int(times.max(initial=NO_TIME)))
 
     def totals(self) -> Totals:
-        wanted, stands = self.wanted, self.summed.stands
-        windows = [Part(wanted.since, wanted.until), Part(None, None, is_timeless=True)][
-            : 1 + (wanted.since is wanted.until is None)
-        ]
-        for one in stands.listed:
-            if any(window.holds(one.at) for window in windows) and wanted.at((one.environment, one.datasource)):
-                self._call(one.call, one.is_statement, one.is_write)
-        if self.last_index in stands.gone or self.last_at in stands.gone.values():
+        gone, gone_at = self.stands.gone
+        if (gone == self.last_index).any() or (self.last_at != NO_TIME and (gone_at == self.last_at).any()):
             raise Unable
-        statements, writes = (sum(call[number] for call in self.calls.values()) for number in (0, 1))
+        called = self._called()
+        statements, writes = (_distinct((calls, told[number]) for calls, *told in called) for number in (0, 1))
         return Totals(
             self.rows, self.names.numbers, list(self.names.manners.of),
             self.statements + statements, self.writes + writes, None if self.last_index < 0 else self.last_index,
             None if self.last_at == NO_TIME else moment(self.last_at),
         )  # fmt: skip
+
+    def _called(self) -> list[tuple[Indexes, NDArray[Any], NDArray[Any]]]:
+        """Calls that are listed, with numbers below zero, and those of cut hours."""
+        wanted, listed = self.wanted, self.stands.listed
+        here = Part(wanted.since, wanted.until).holds(listed.times)
+        if wanted.since is wanted.until is None:
+            here = np.ones(len(listed.times), bool)
+        here &= self._places(self.stands.places)[listed.places] if len(here) else here
+        return [(-1 - listed.calls[here], listed.is_statement[here], listed.is_write[here]), *self.calls]
+
+
+def _distinct(some: Iterable[tuple[Indexes, NDArray[Any]]]) -> int:
+    """How many different calls there are of those that are told as this."""
+    return len(np.unique(np.concatenate([calls[told != 0] for calls, told in some])))

@@ -3,6 +3,7 @@
 A cell is an hour, an actor (who as records tell it, with the place) and a manner. A statement that several records tell of (one
 *call*) is counted in the hour that has all of them; one that has records in several hours or places is *spread* and is told
 record by record. Of records earlier than the extract nothing is counted here: who asks looks at those that are told anew.
+Beside the sums lies each counted record by itself (`singles`), for hours that a window cuts.
 """
 
 from __future__ import annotations
@@ -20,14 +21,15 @@ import zstandard
 from numpy.typing import NDArray
 
 from lineage import acts, durable, snapshots
-from lineage.extracts import Cursor, Indexes, Making, postings
+from lineage.extracts import Cursor, Indexes, Making, postings, singles
 from lineage.extracts.blocks import Place
 from lineage.extracts.cards import NO_TIME
+from lineage.extracts.numbering import Numbers, numbered
 from lineage.extracts.postings import Damaged, Postings, hash_sql, mapped
 
 FILE, CALLS = "sums.bin", "calls.post"
-FILES = (FILE, CALLS)
-VERSION = "1"
+FILES = (FILE, CALLS, singles.FILE)
+VERSION = "2"
 """Raise it with every change of what is written."""
 NO_HOUR = -(1 << 31)
 """Of records without a time."""
@@ -35,7 +37,7 @@ CELL_KINDS, HOUR_KINDS = ("i4", "u4", "u4", "u4"), ("i8", "i8", "i4", "u4", "u4"
 BATCH = 20_000
 NO_HASHES = np.empty(0, np.uint64)
 FOOT = struct.Struct("<16sQQQ")
-MAGIC = b"touchstone sums1"
+MAGIC = b"touchstone sums2"
 
 ACTOR = {
     "environment": "environment", "datasource": "datasource", "told_id": "told_id", "told_name": "told_name", "told_type": "told_type",
@@ -64,18 +66,23 @@ EACH = (
     f"from {{records}} where {COUNTED}"
 )
 """What is counted of each record of a relation with the columns of `resolved`."""
-CELLS = f"select hour, {', '.join((*ACTOR, *MANNER))}, count(*) as n from each group by all order by hour"  # noqa: S608 - our own columns, as below
+READ = f"""
+select index, moment, hour, {", ".join((*ACTOR, *MANNER))}, is_statement and call is null as is_single,
+       is_statement and call is not null as is_statement, is_write from each
+"""  # noqa: S608 - our own columns, as below
 ONE = "environment, datasource, hour"
 CALLED = """
-calls as (
-    select call, min(hour) as hour, min(environment) as environment, min(datasource) as datasource,
+create or replace temp table calls as
+    select call, min(hour) as hour, min(environment) as environment, min(datasource) as datasource, min(index) as first, count(*) as n,
            bool_or(is_statement) as is_statement, bool_or(is_write) as is_write,
            min(hour) = max(hour) and min(environment) = max(environment) and min(datasource) is not distinct from max(datasource)
            and count(datasource) in (0, count(*)) as is_one
-    from each where call is not null and (is_statement or is_write) group by call)
+    from each where call is not null and (is_statement or is_write) group by call
+"""
+LINKED = """
+select e.index, c.first, c.is_one from each e join calls c using (call) where c.n > 1 and (e.is_statement or e.is_write) order by e.index
 """
 HOURS = f"""
-with {CALLED}
 select hour, environment, datasource, sum(statements) as statements, sum(writes) as writes, max(last_index) as last_index,
        max(last_at) as last_at
 from (select {ONE}, count(*) filter (is_statement and call is null) as statements, 0 as writes, max(index) as last_index,
@@ -83,11 +90,10 @@ from (select {ONE}, count(*) filter (is_statement and call is null) as statement
       union all select {ONE}, count(*) filter (is_statement), count(*) filter (is_write), null, null from calls where is_one group by {ONE})
 group by {ONE} order by hour
 """  # noqa: S608
-SPREAD = f"""
-with {CALLED}
+SPREAD = """
 select call, moment, environment, datasource, is_statement, is_write from each semi join (from calls where not is_one) c using (call)
 where is_statement or is_write
-"""  # noqa: S608
+"""
 POSTED = (
     f"select {hash_sql('call', 'call')} as term, index from each where call is not null and (is_statement or is_write)"  # noqa: S608
 )
@@ -112,11 +118,21 @@ Actor = tuple[Any, ...]
 """The values of `ACTOR`."""
 
 
+class Way(NamedTuple):
+    """How a single record counts: as a statement by itself, or as one of a call that is one, or a write."""
+
+    manner: int
+    is_single: bool
+    is_statement: bool
+    is_write: bool
+
+
 class Said(NamedTuple):
     """What the numbers of a file stand for. `crossing`: calls of which other extracts have records too, or might have."""
 
     actors: list[Actor]
     manners: list[Actor]
+    ways: list[Way]
     places: list[Place]
     spread: list[Spread]
     crossing: list[str]
@@ -145,9 +161,36 @@ class Hours(NamedTuple):
 Numbered = TypeVar("Numbered", Cells, Hours)
 
 
+TOLD_KINDS = ("i8", "i8", "i8", "i8", "i8", "?", "?", "?")
+
+
+class Told(NamedTuple):
+    """Counted records, one by one: actors and manners as numbers, times in microseconds or `NO_TIME`."""
+
+    indexes: Indexes
+    times: Indexes
+    hours: Indexes
+    actors: NDArray[Any]
+    manners: NDArray[Any]
+    is_single: NDArray[Any]
+    is_statement: NDArray[Any]
+    is_write: NDArray[Any]
+
+
 def of(cursor: Cursor, records: str) -> None:
     """Makes the temporary view `each` of these records."""
     cursor.execute(f"create or replace temp view each as {EACH.format(records=records)}")
+
+
+def told(columns: Mapping[str, pa.Array], actors: Numbers, manners: Numbers) -> Told:
+    """What `READ` says of some records."""
+    whole = columns["index"], columns["moment"].fill_null(NO_TIME), columns["hour"]
+    how = columns["is_single"], columns["is_statement"], columns["is_write"]
+    return Told(
+        *(np.asarray(column, np.int64) for column in whole),
+        *(numbered([columns[name] for name in some], number) for some, number in ((ACTOR, actors), (MANNER, manners))),
+        *(np.asarray(column.fill_null(False), bool) for column in how),
+    )
 
 
 def write(making: Making) -> None:
@@ -174,34 +217,66 @@ def _pairs(cursor: Cursor) -> tuple[postings.Hashes, Indexes]:
 def _write(making: Making, crossing: set[str]) -> None:
     cursor, numbers = making.cursor, (Numbers(), Numbers(), Numbers())
     of(cursor, f"(from made where index >= {making.first} and index < {making.following})")
-    cells, hours = _cells(cursor, *numbers[:2]), _hours(cursor, numbers[2])
+    cursor.execute(CALLED)
+    each = _Each(cursor, *numbers[:2])
+    durable.write_from(making.folder / singles.FILE, 0, singles.content(each.read()))
+    hours = _hours(cursor, numbers[2])
     spread = [Spread(*row) for row in cursor.execute(SPREAD).fetchall()]
+    cursor.execute("drop table temp.calls")
     actors, manners, places = (list(each.of) for each in numbers)
-    said = Said(actors, manners, places, spread, sorted(crossing))
-    durable.write_from(making.folder / FILE, 0, _content(cells, hours, said))
+    said = Said(actors, manners, [Way(*way) for way in each.ways.of], places, spread, sorted(crossing))
+    durable.write_from(making.folder / FILE, 0, _content(each.cells(), hours, said))
 
 
-class Numbers:
-    """A number for each distinct value, in their order."""
+class _Each:
+    """Reads each counted record once, for its cell and by itself."""
 
-    def __init__(self) -> None:
-        self.of: dict[Any, int] = {}
+    def __init__(self, cursor: Cursor, actors: Numbers, manners: Numbers) -> None:
+        self.cursor, self.numbers, self.ways = cursor, (actors, manners), Numbers()
+        self.found = [Cells(*(np.empty(0, np.int64) for _ in Cells._fields))]
+        linked = cursor.execute(LINKED).fetchnumpy()
+        self.linked, self.first, self.is_one = (np.asarray(linked[name]) for name in ("index", "first", "is_one"))
 
-    def __call__(self, value: Any) -> int:
-        return self.of.setdefault(value, len(self.of))
+    def read(self) -> Iterator[singles.Singles]:
+        """Those with a time, by index in each part."""
+        for columns in batches(self.cursor, READ):
+            found = told(columns, *self.numbers)
+            if len(found.indexes):
+                self.found.append(_added(found.hours, found.actors, found.manners, np.ones(len(found.hours), np.int64)))
+                yield self._single(found)
+
+    def _single(self, found: Told) -> singles.Singles:
+        calls, is_one = found.indexes.copy(), np.ones(len(found.indexes), bool)
+        if len(self.linked):
+            places = np.minimum(np.searchsorted(self.linked, found.indexes), len(self.linked) - 1)
+            has = self.linked[places] == found.indexes
+            calls[has], is_one[has] = self.first[places[has]], self.is_one[places[has]]
+        flags = found.is_single, found.is_statement & is_one, found.is_write & is_one
+        ways = numbered([pa.array(column) for column in (found.manners, *flags)], self.ways)
+        some = singles.Singles(found.indexes, found.times, found.actors, ways, calls)
+        timed = np.flatnonzero(found.times != NO_TIME)
+        return singles.chosen(some, timed[np.argsort(found.indexes[timed])])
+
+    def cells(self) -> Cells:
+        hours, actors, manners, counts = (np.concatenate(columns) for columns in zip(*self.found, strict=True))
+        every = _added(hours, actors, manners, counts)
+        return Cells(*(column.astype(kind) for column, kind in zip(every, CELL_KINDS, strict=True)))
 
 
-def _cells(cursor: Cursor, actors: Numbers, manners: Numbers) -> Cells:
-    parts = []
-    for columns in _batches(cursor, CELLS):
-        who, how = (zip(*(columns[name].to_pylist() for name in some), strict=True) for some in (ACTOR, MANNER))
-        parts.append([columns["hour"], [actors(one) for one in who], [manners(one) for one in how], columns["n"]])
-    return Cells(*_together(parts, CELL_KINDS))
+def _added(hours: NDArray[Any], actors: NDArray[Any], manners: NDArray[Any], counts: NDArray[Any]) -> Cells:
+    """Each cell once, in order of hours."""
+    order = np.lexsort((manners, actors, hours))
+    hours, actors, manners = hours[order], actors[order], manners[order]
+    begins = np.ones(len(order), bool)
+    begins[1:] = (hours[1:] != hours[:-1]) | (actors[1:] != actors[:-1]) | (manners[1:] != manners[:-1])
+    starts = np.flatnonzero(begins)
+    total = np.add.reduceat(counts[order], starts) if len(starts) else counts
+    return Cells(hours[starts], actors[starts], manners[starts], total)
 
 
 def _hours(cursor: Cursor, places: Numbers) -> Hours:
     parts = []
-    for columns in _batches(cursor, HOURS):
+    for columns in batches(cursor, HOURS):
         where = zip(columns["environment"].to_pylist(), columns["datasource"].to_pylist(), strict=True)
         parts.append([
             columns["last_index"].fill_null(-1), columns["last_at"].fill_null(NO_TIME), columns["hour"],
@@ -218,7 +293,7 @@ def _together(parts: Sequence[Sequence[Any]], kinds: Sequence[str]) -> list[NDAr
     ]
 
 
-def _batches(cursor: Cursor, sql: str) -> Iterator[dict[str, Any]]:
+def batches(cursor: Cursor, sql: str) -> Iterator[dict[str, Any]]:
     for batch in cursor.sql(sql).to_arrow_reader(BATCH):
         yield {name: batch.column(name) for name in batch.schema.names}
 
@@ -255,7 +330,7 @@ class Sums:
             self.said = SAID.decode(zstandard.decompress(view[at : at + words]))
         except (msgspec.DecodeError, zstandard.ZstdError) as error:
             raise Damaged(f"{FILE} is not a file of sums.") from error
-        self.calls = Postings(folder / CALLS)
+        self.calls, self.singles = Postings(folder / CALLS), singles.File(folder)
 
 
 def between(some: Numbered, first: int, following: int) -> Numbered:

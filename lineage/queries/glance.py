@@ -104,15 +104,31 @@ def _counted(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _over_time(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """`hours`, and the same counts summed by verdict, kind of actor and environment."""
-    hours = [{name: row[name] for name in ("hour", "actor_type", "verdict", "environment", "count")} for row in rows]
-    sums: dict[str, Any] = {"hours": hours}
+    """`bars`, and the same counts summed by verdict, kind of actor and environment. What has no time is in no bar."""
+    sums: dict[str, Any] = {"bars": _bars([row for row in rows if row["hour"] is not None])}
     for name, column in (("by_verdict", "verdict"), ("by_actor_type", "actor_type"), ("by_environment", "environment")):
         counted: Counter[Any] = Counter()
-        for row in hours:
+        for row in rows:
             counted[row[column]] += row["count"]
-        sums[name] = [{"name": name, "count": count} for name, count in counted.most_common()]
+        sums[name] = [{"name": name, "count": count} for name, count in sorted(counted.items(), key=_most_first)]
     return sums
+
+
+def _most_first(one: tuple[Any, int]) -> tuple[int, bool, Any]:
+    return -one[1], one[0] is None, one[0]
+
+
+def _bars(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Counts by hour, or by day where they lie in more than five days; `hour` is that with which a bar begins."""
+    names = ("hour", "actor_type", "verdict", "environment")
+    days = {row["hour"].date() for row in rows}
+    is_long = bool(days) and (max(days) - min(days)).days > summing.HOURLY_DAYS
+    counted: Counter[tuple[Any, ...]] = Counter()
+    for row in rows:
+        key = tuple(row[name] for name in names)
+        counted[(key[0].replace(hour=0), *key[1:]) if is_long else key] += row["count"]
+    bars = [dict(zip((*names, "count"), (*key, count), strict=True)) for key, count in counted.items()]
+    return sorted(bars, key=lambda row: [(row[name] is None, row[name]) for name in names])
 
 
 def _touching(viewer: Viewer, window: Window) -> tuple[str, list[Any]]:

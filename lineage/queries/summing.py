@@ -24,6 +24,8 @@ from lineage.queries.walking import Range
 PARTS = {"hours": 7, "agents": 11, "people": 13, "places": 14, "all": 15}
 """What `grouping_id` says of each: a bit for each of hour, agent, who_id and datasource by which it is not grouped."""
 DENSE = 1 << 22
+HOURLY_DAYS = 4
+"""Accesses that lie further apart are told by day."""
 VERDICT, IS_ACCESS, IS_CHANGE, IS_REFUSED = (list(MANNER).index(name) for name in MANNER)
 
 
@@ -108,21 +110,23 @@ def _rows(totals: Totals) -> Iterator[dict[str, Any]]:
 def _hours(
     totals: Totals, of: Counted, is_access: NDArray[Any], numbers: dict[str, list[Any]]
 ) -> Iterator[dict[str, Any]]:
+    """By hour, or by day where hours would not be told apart."""
     verdicts = list(dict.fromkeys(manner[VERDICT] for manner in totals.manners))
     verdict = np.array([verdicts.index(manner[VERDICT]) for manner in totals.manners], np.int64)
-    columns = [of.hour, of.named.kind, verdict[of.manner] if len(verdict) else of.manner, of.named.environment]
-    rows = [
-        {
-            "part": PARTS["hours"], "hour": _moment(hour), "actor_type": numbers["kind"][kind], "verdict": verdicts[number],
-            "environment": numbers["environment"][environment], "count": n,
-        }
-        for hour, kind, number, environment, n in zip(
-            *_grouped([column[is_access] for column in columns], of.n[is_access]), strict=True
-        )
-    ]  # fmt: skip
-    # As the rows of SQL are ordered: what is not known comes last.
-    names = ("hour", "actor_type", "verdict", "environment", "count")
-    yield from sorted(rows, key=lambda row: [(row[name] is None, row[name]) for name in names])
+    verdict = verdict[of.manner] if len(verdict) else of.manner
+    n = of.n[is_access]
+    columns = [column[is_access] for column in (of.named.kind, verdict, of.named.environment, of.hour)]
+    timed = columns[-1] != NO_HOUR
+    met = _grouped([columns[-1][timed] // 24], n[timed])[0]
+    step = 24 if len(met) and met[-1] - met[0] > HOURLY_DAYS else 1
+    for is_timed, unit in ((True, step), (False, 1)):
+        here = timed if is_timed else ~timed
+        some = [*(column[here] for column in columns[:-1]), columns[-1][here] // unit]
+        for kind, number, environment, time, count in zip(*_grouped(some, n[here]), strict=True):
+            yield {
+                "part": PARTS["hours"], "hour": _moment(time * unit), "actor_type": numbers["kind"][kind],
+                "verdict": verdicts[number], "environment": numbers["environment"][environment], "count": count,
+            }  # fmt: skip
 
 
 def _moment(hour: int) -> dt.datetime | None:

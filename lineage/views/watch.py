@@ -40,7 +40,7 @@ def counted(request: HttpRequest, viewer: Viewer, looks: int = 0) -> dict[str, A
     shown = [e["name"] for e in found["by_environment"]]
     return {
         "counts": found,
-        "charts": charts.activity(found["hours"]),
+        "charts": charts.activity(found["bars"]),
         "findings": queries.pressing(viewer, window, looks, real_ones(window, shown)),
         "now": dt.datetime.now(dt.UTC),
         "simulated": words.simulated(window, shown, frame.SIMULATED),
