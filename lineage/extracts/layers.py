@@ -13,11 +13,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lineage.extracts import Indexes
+from lineage.extracts import Indexes, writings
 from lineage.extracts.beginnings import BY_INDEX
 from lineage.extracts.blocks import Content, Place
 from lineage.extracts.cards import Directory
-from lineage.extracts.postings import NOTHING, Postings, among
+from lineage.extracts.postings import NOTHING, Damaged, Hashes, Postings, among
+from lineage.extracts.writings import Writings
 
 CHUNK, CHUNK_MOST = 64, 1 << 20
 Mask = Callable[[Directory], NDArray[np.bool_]]
@@ -30,6 +31,8 @@ class Layer(Protocol):
     def places(self) -> list[Place]: ...
     @property
     def postings(self) -> Mapping[str, Postings]: ...
+    @property
+    def writings(self) -> Writings: ...
     @property
     def hidden(self) -> Indexes:
         """Records, ascending, that another layer has."""
@@ -77,6 +80,23 @@ class _Run:
         return there.indexes[self.term.holds(there.times) & self.mask(there)]
 
 
+@dataclasses.dataclass
+class _Few:
+    """What one layer has of several terms that few records have: those that count and are asked for, at once."""
+
+    indexes: Indexes
+    by: Indexes
+    begin: int
+    end: int
+
+    def piece(self, chunk: int) -> tuple[Indexes, Indexes]:
+        part = slice(max(self.begin, self.end - chunk), self.end)
+        return self.indexes[part], self.by[part]
+
+    def found(self, indexes: Indexes) -> Indexes:
+        return indexes
+
+
 def newest(
     layers: Sequence[Layer], terms: Sequence[Term], masks: Callable[[Layer], Mask], most: int, upto: int | None = None
 ) -> Indexes:
@@ -84,16 +104,9 @@ def newest(
 
     In order by index or by time and index, as the kind has it. `upto`: only with an index, or time, that is not greater.
     """
-    runs = []
-    for layer in layers:
-        mask = masks(layer)
-        for term in terms:
-            postings = layer.postings[term.kind]
-            begin, end = postings.span(term.hash)
-            if begin < end:
-                runs.append(_Run(layer, term, postings, begin, end, mask))
     # A few more than are wanted: some have not what is asked for.
     chosen, count, chunk = list[Indexes](), 0, min(most + most // 4 + CHUNK, CHUNK_MOST)
+    runs = [run for layer in layers for run in _runs(layer, terms, masks(layer), chunk)] if terms else []
     while runs and count < most:
         some = _next(runs, chunk, upto)
         chosen.append(some)
@@ -103,7 +116,27 @@ def newest(
     return np.concatenate([NOTHING, *chosen])[:most]
 
 
-def _next(runs: Sequence[_Run], chunk: int, upto: int | None) -> Indexes:
+def _runs(layer: Layer, terms: Sequence[Term], mask: Mask, chunk: int) -> list[_Run | _Few]:
+    """What there is of these terms in a layer; of those that fit into one piece together."""
+    postings = layer.postings[terms[0].kind]
+    found = postings.spans(np.array([term.hash for term in terms], np.uint64))
+    is_few = [end - begin <= chunk and terms[number].spans is None for number, begin, end in found]
+    few = [postings.at(begin, end) for (_, begin, end), is_so in zip(found, is_few, strict=True) if is_so]
+    runs: list[_Run | _Few] = [
+        _Run(layer, terms[number], postings, begin, end, mask)
+        for (number, begin, end), is_so in zip(found, is_few, strict=True) if not is_so
+    ]  # fmt: skip
+    if few:
+        together = np.unique(np.concatenate(few))
+        there = layer.directory(together[~among(together, layer.hidden)])
+        there = there.chosen(mask(there))
+        by = there.indexes if terms[0].kind == BY_INDEX else there.times
+        order = np.lexsort((there.indexes, by))
+        runs.append(_Few(there.indexes[order], by[order], 0, len(order)))
+    return runs
+
+
+def _next(runs: Sequence[_Run | _Few], chunk: int, upto: int | None) -> Indexes:
     """The next records, the newest first; the runs are shortened by what was looked at."""
     while True:
         pieces = [run.piece(chunk) for run in runs]
@@ -133,15 +166,24 @@ def _ordered(indexes: Indexes, by: Indexes) -> Indexes:
     return np.asarray(indexes[np.lexsort((indexes, by[places]))][::-1])
 
 
-def one_each(layers: Sequence[Layer], terms: Sequence[Term], masks: Callable[[Layer], Mask]) -> dict[int, int]:
-    """For each of these hashes (of one kind, at any time) that some record has, of which the mask holds, one such record."""
-    found: dict[int, int] = {}
-    wanted = np.unique(np.array([term.hash for term in terms], np.uint64))
+def some(layers: Sequence[Layer], kind: str, hashes: Hashes, masks: Callable[[Layer], Mask]) -> Hashes:
+    """Those of these hashes, ascending, that some record has of which the layer's mask holds."""
+    found, wanted = [np.empty(0, np.uint64)], np.unique(hashes)
     for layer in layers if len(wanted) else ():
-        mask, postings = masks(layer), layer.postings[terms[0].kind]
-        for hashed in postings.among(wanted).tolist():
-            run = _Run(layer, dataclasses.replace(terms[0], hash=hashed), postings, *postings.span(hashed), mask)
-            kept = run.found(postings.find(hashed)) if hashed not in found else NOTHING
-            if len(kept):
-                found[hashed] = int(kept[-1])
+        own, indexes = layer.postings[kind].pairs(wanted)
+        counting = ~among(indexes, layer.hidden)
+        own, there = own[counting], layer.directory(indexes[counting])
+        if len(there.indexes) != len(own):
+            raise Damaged("Postings tell of records that have no card.")
+        found.append(own[masks(layer)(there)])
+    return np.unique(np.concatenate(found))
+
+
+def ran(layers: Sequence[Layer], indexes: Indexes) -> Hashes:
+    """The transactions of these records, as `writings` has them."""
+    found = np.full(len(indexes), writings.ALONE, np.uint64)
+    for layer in layers:
+        own = layer.writings.of(indexes)
+        counting = (own != writings.ALONE) & ~among(indexes, layer.hidden)
+        found[counting] = own[counting]
     return found

@@ -15,16 +15,17 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from lineage.extracts import Cursor, Indexes, layers, listing, postings, tables, terms
+from lineage.extracts import Cursor, Indexes, layers, listing, postings, tables, terms, writings
 from lineage.extracts.beginnings import BEGUN, BY_INDEX, Begun
 from lineage.extracts.blocks import Content, Place
 from lineage.extracts.cards import NO_TIME, Cards, Directory
 from lineage.extracts.layers import Layer, Mask, Term
 from lineage.extracts.listing import Range
-from lineage.extracts.postings import Postings
+from lineage.extracts.postings import Hashes, Postings
 from lineage.extracts.sums import Totals
 from lineage.extracts.tables import Table, Tables
 from lineage.extracts.terms import BY_TIME, CARDS
+from lineage.extracts.writings import Writings
 from lineage.moments import microseconds
 
 Shapes = dict[tuple[str, str], set[str]]
@@ -41,6 +42,7 @@ class Filed:
         self.postings = {name: Postings(folder / name) for name in (BY_INDEX, BY_TIME, BEGUN)}
         self.shapes = _by_table(terms.read_shapes(folder))
         self.tables = Tables(tables.read(folder))
+        self.writings = writings.read(folder)
 
     @functools.cached_property
     def begun(self) -> Begun:
@@ -73,6 +75,7 @@ class Held:
         self.begun = Begun(self.postings[BEGUN])
         self.shapes = _by_table(terms.shapes(cursor))
         self.tables = Tables(tables.names(cursor))
+        self.writings = writings.held(cursor)
 
     def _made(self, cursor: Cursor, condition: str) -> None:
         for name, sql in (("made", self.rows), ("made_touches", self.touches)):
@@ -134,6 +137,10 @@ class Seen:
     @property
     def postings(self) -> Mapping[str, Postings]:
         return self.of.postings
+
+    @property
+    def writings(self) -> Writings:
+        return self.of.writings
 
     def directory(self, indexes: Indexes) -> Directory:
         return self.of.directory(indexes)
@@ -214,9 +221,18 @@ class Lookup:
         ]
         return listing.newest(asked, some, most, is_once=not by_touch)
 
-    def one_each(self, some: Sequence[Term], wanted: Wanted) -> dict[int, int]:
-        """As `layers.one_each`."""
-        return layers.one_each(self.layers, some, lambda layer: wanted.mask(layer, self.size))
+    def captured(self, datasource: str, relations: Iterable[str], ran: Hashes, wanted: Wanted) -> NDArray[np.bool_]:
+        """For each of these transactions (`ran`) whether some change of the table tells of it."""
+        found = np.zeros(len(ran), bool)
+        for relation in relations:
+            asked = writings.terms_of(datasource, relation, ran)
+            told = layers.some(self.layers, BY_TIME, asked, lambda layer: wanted.mask(layer, self.size))
+            found |= np.isin(asked, told)
+        return found
+
+    def ran(self, indexes: Indexes) -> Hashes:
+        """As `layers.ran`."""
+        return layers.ran(self.layers, indexes)
 
     def contents(self, indexes: Indexes) -> list[Content]:
         """What these records hold, by index."""

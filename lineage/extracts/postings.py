@@ -149,6 +149,9 @@ class Postings:
         place = int(np.searchsorted(self.hashes, wanted))
         if place == len(self.hashes) or self.hashes[place] != wanted:
             return 0, 0
+        return self._span(place)
+
+    def _span(self, place: int) -> tuple[int, int]:
         begin, end = self.lengths.span(place)
         if begin >= end:
             raise Damaged(f"{self.name} has its terms in no order.")
@@ -193,6 +196,17 @@ class Postings:
             return np.empty(0, np.intp)
         places = np.minimum(np.searchsorted(self.hashes, wanted), len(self.hashes) - 1)
         return np.asarray(places[self.hashes[places] == wanted], np.intp)
+
+    def spans(self, terms: Hashes) -> list[tuple[int, int, int]]:
+        """Of those of these hashes that some record has: the number among them, where its postings begin and end."""
+        places = np.minimum(np.searchsorted(self.hashes, terms), len(self.hashes) - 1) if len(self.hashes) else ()
+        found = np.flatnonzero(self.hashes[places] == terms) if len(places) else NOTHING
+        return [(number, *self._span(int(places[number]))) for number in found.tolist()]
+
+    def pairs(self, terms: Hashes) -> tuple[Hashes, Indexes]:
+        """These hashes and the records that have them, as often as one has one."""
+        places = self._places(terms)
+        return np.repeat(self.hashes[places].astype(np.uint64), self._lengths(places)), self._of(places)
 
     def between(self, low: int, high: int) -> tuple[Hashes, Indexes]:
         """All pairs whose hash is at least `low` and below `high`, in the order of the file."""

@@ -13,15 +13,15 @@ import msgspec
 import zstandard
 
 from lineage import acts, durable
-from lineage.extracts import Cursor, Indexes, Making, beginnings, cards, postings, stacks, tables
+from lineage.extracts import Cursor, Indexes, Making, beginnings, cards, postings, stacks, tables, writings
 from lineage.extracts.beginnings import BEGUN, BY_INDEX
 from lineage.extracts.blocks import TOUCHED
 from lineage.extracts.cards import Card
 from lineage.extracts.postings import Hashes, hash_sql
 
 CARDS, BY_TIME, SHAPES = "cards.bin", "rows.post", "shapes.json.zst"
-FILES = (CARDS, BY_INDEX, BY_TIME, BEGUN, SHAPES, tables.FILE)
-VERSION = "4"
+FILES = (CARDS, BY_INDEX, BY_TIME, BEGUN, SHAPES, tables.FILE, writings.FILE)
+VERSION = "5"
 """Raise it with every change of what is written."""
 BATCH = 5_000
 APART = "\x1e"
@@ -74,7 +74,7 @@ union all select {hash_sql("state", "datasource")}, index from made where {STATE
 union all select {hash_sql("row", "datasource", "relation", "access", "key")}, index
 from touched where key is not null and access in ('changed', 'read')
 union all select {hash_sql("keyless", "datasource", "relation")}, index from touched where access = 'changed' and key is null
-union all select {hash_sql("captured", "datasource", "relation", "transaction_id")}, index
+union all select {writings.term_sql("datasource", "relation", "transaction_id")}, index
 from touched where access = 'changed' and transaction_id is not null
 union all select {hash_sql("pair", "datasource", "relation", "access", "pair")}, index
 from (select index, datasource, relation, access, unnest(pairs) as pair from touched where access in ('read', 'wrote'))
@@ -116,6 +116,7 @@ def write(making: Making) -> None:
         postings.write(folder / name, hashes, indexes, made.directory(indexes).times if name == BY_TIME else None)
     _write_shapes(folder, shapes(making.cursor))
     tables.write(folder, tables.names(making.cursor))
+    writings.write(folder, making.cursor)
 
 
 def merge(making: Making) -> None:
@@ -134,6 +135,7 @@ def merge(making: Making) -> None:
         durable.remove(more)
     _write_shapes(folder, set().union(*map(read_shapes, parts)))
     tables.merge(folder, parts)
+    writings.merge(folder, parts, making.dropped)
 
 
 def told(answer: Any) -> Iterator[Card]:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from lineage.access import Viewer
 from lineage.engine import Question
@@ -21,6 +22,7 @@ from lineage.extracts.layers import Term
 from lineage.extracts.looking import Lookup, Unable, Wanted, by_index, by_time
 from lineage.extracts.postings import NOTHING, Damaged
 from lineage.extracts.terms import APART, DONE, NOT_DONE, REAL
+from lineage.extracts.writings import ALONE, UNDONE
 from lineage.moments import microseconds
 from lineage.queries.ask import Window
 
@@ -29,7 +31,7 @@ ALL = 1 << 40
 KEYS_MOST = 64
 RECORDS_MOST = 20_000
 """Of more candidates a question is asked of the whole log."""
-FIRST = 1_000
+FIRST = 2_000
 """So many statements that wrote are looked at first."""
 
 
@@ -125,8 +127,7 @@ class Row:
             self._all("keyless"),
             self._every(self._terms("refused", met), NOT_DONE),
         ]
-        together = np.unique(np.concatenate(parts))
-        return np.union1d(together, [*self._captured(together).values()])
+        return np.unique(np.concatenate(parts))
 
     def _newest(self, terms: Sequence[Term], most: int, marked: int = 0) -> Indexes:
         asked = wanted(self.viewer, self.window, REAL | marked)
@@ -183,29 +184,28 @@ class Row:
         return np.concatenate([self._newest(loose, self.most, DONE), part])
 
     def _writes(self, columns: Sequence[str], pairs: Sequence[str]) -> Indexes:
-        """Statements that wrote and may have met the row, of which no image tells."""
-        terms = [*self._loose("wrote", columns if pairs else ()), *self._terms("pair", pairs, "wrote")]
+        """Statements that wrote and may have met the row, of which no image tells: of those by key all, of the others the newest."""
+        by_key = self._newest(self._terms("pair", pairs, "wrote"), ALL, DONE)
+        told = by_key[~self.accounted(by_key)]
+        if len(told) > RECORDS_MOST:
+            raise Unable
+        return np.concatenate([told, self._loose_writes(self._loose("wrote", columns if pairs else ()))])
+
+    def _loose_writes(self, terms: Sequence[Term]) -> Indexes:
         most = FIRST
         while True:
             some = self._newest(terms, most, DONE)
-            told = self._captured(some)
-            kept = [index for index, own in self._transactions(some) if not any(term.hash in told for term in own)]
+            kept = some[~self.accounted(some)]
             if len(some) < most or len(kept) >= self.most:
-                return np.array(kept, np.int64)
-            if most > RECORDS_MOST:
-                raise Unable
+                return kept[: self.most]
             most *= 4
 
-    def _transactions(self, indexes: Indexes) -> list[tuple[int, list[Term]]]:
-        """For each record the terms of what its transaction changed in the table, one for each spelling."""
-        index, transaction = (self.look.columns.index(name) for name in ("index", "transaction_id"))
-        return [
-            (row[index], self._terms("captured", [row[transaction]] if row[transaction] else []))
-            for row, _ in self.look.contents(indexes)
-        ]
-
-    def _captured(self, indexes: Indexes) -> dict[int, int]:
-        """Changes of the table that tell of the transactions of these records, one of each."""
-        asked = wanted(self.viewer, self.window, REAL)
-        terms = [term for _, own in self._transactions(indexes) for term in own]
-        return self.look.one_each(terms, asked) if asked and terms else {}
+    def accounted(self, indexes: Indexes) -> NDArray[np.bool_]:
+        """For each of these whether nothing that it wrote is uncertain: it was undone, or changes of the table tell of its transaction."""
+        ran, asked = self.look.ran(indexes), wanted(self.viewer, self.window, REAL)
+        found = np.asarray(ran == UNDONE, np.bool_)
+        if asked:
+            # Many statements are of one transaction.
+            each, of = np.unique(ran, return_inverse=True)
+            found |= self.look.captured(self.datasource, self.relations, each, asked)[of] & (ran != ALONE)
+        return found

@@ -119,14 +119,12 @@ class _Met(NamedTuple):
     at: int | None
     is_done: bool
     is_refused: bool
-    outcome: str | None
-    transaction: str | None
     access: str
     key: str | None
     pairs: list[str]
 
 
-RECORD = ("index", "occurred_at", "verdict", "outcome", "transaction_id", "datasource")
+RECORD = ("index", "occurred_at", "verdict", "datasource")
 TOUCH = ("relation", "access", "key", "pairs")
 LEAST = -(1 << 63)
 
@@ -137,20 +135,21 @@ class _LookedUp:
     def __init__(self, question: Question, look: Lookup, viewer: Viewer, window: Window, one: OneRow) -> None:
         self.question, self.viewer, self.one = question, viewer, one
         row = candidates.Row(look, viewer, window, one.datasource, one.relations, ROW_MOST)
-        contents = look.contents(row.found(one.key, one.columns, one.pairs))
+        found = row.found(one.key, one.columns, one.pairs)
+        contents = look.contents(found)
+        self.accounted = set(found[row.accounted(found)].tolist())
         places = [look.columns.index(name) for name in RECORD] if contents else []
         members = [TOUCHED.index(name) for name in TOUCH]
         self.met: list[_Met] = []
         self.keys: dict[int, list[str]] = {}
         for record, touches in contents:
-            index, at, verdict, outcome, transaction, datasource = (record[place] for place in places)
+            index, at, verdict, datasource = (record[place] for place in places)
             is_done, is_refused = verdict is not None and verdict not in UNDONE, verdict in UNDONE
             for relation, access, key, pairs in ([touch[member] for member in members] for touch in touches):
                 if access == "changed" and key is not None:
                     self.keys.setdefault(index, []).append(key)
                 if datasource == one.datasource and relation in one.relations:
-                    self.met.append(_Met(index, at, is_done, is_refused, outcome, transaction, access, key, pairs))
-        self.captured = {met.transaction for met in self.met if met.access == "changed"} - {None}
+                    self.met.append(_Met(index, at, is_done, is_refused, access, key, pairs))
 
     def _list(self, holds: Callable[[_Met], bool]) -> Events:
         found: dict[tuple[int, int], bool] = {}
@@ -192,8 +191,7 @@ class _LookedUp:
     def _is_unaccounted(self, met: _Met) -> bool:
         """Whether it wrote and may have met the row, without an image that tells of its transaction."""
         return (
-            met.access == "wrote" and met.is_done and met.outcome not in (None, "rolled_back")
-            and not self._is_of_another(met) and met.transaction not in self.captured
+            met.access == "wrote" and met.is_done and not self._is_of_another(met) and met.record not in self.accounted
         )  # fmt: skip
 
     def refused(self) -> Events:
