@@ -1,11 +1,13 @@
-"""Blocks of cards: some records as bytes, column by column, without what is said twice. Pure.
+"""Blocks of cards: some records as bytes, without what is said twice. Pure.
 
+What all of a block have stands there once, then for each record what is its own, so that one is read without the others.
 What the directory says of a record, what follows from its touches, and literals that stand in the statement as in its redacted
 form are written once. Each is left out only where it is seen, at writing, that reading gives the same again.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -30,8 +32,11 @@ SAME = True
 """In the place of a list: what the touches say."""
 UUID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 FINGERPRINT = re.compile("(?:[0-9a-f]{2})+")
-Table = tuple[list[Any], list[tuple[int, list[Any]]]]
-PACKED = msgspec.msgpack.Decoder(tuple[Table, list[int], Table])
+Shared = tuple[list[Any], list[int]]
+"""The values that all have (None in the place of others), and the places of the others."""
+PACKED = msgspec.msgpack.Decoder(tuple[Shared, Shared, list[bytes]])
+OWN = msgspec.msgpack.Decoder(tuple[list[Any], list[list[Any]]])
+"""Of one record the values of these places, and of each of its touches."""
 
 
 def _relations(touches: Sequence[list[Any]]) -> list[Any]:
@@ -104,8 +109,14 @@ class Layout:
         for touch in touched:
             if touch[PAIRS] == _pairs(touch):
                 touch[PAIRS] = SAME
-        counts = [len(touches) for _, touches in contents]
-        return msgspec.msgpack.encode((_by_column(rows), counts, _by_column(touched)))
+        shared, own = _shared(rows)
+        shared_touch, own_touches = _shared(touched)
+        rest = iter(own_touches)
+        each = [
+            msgspec.msgpack.encode((values, list(itertools.islice(rest, len(touches)))))
+            for values, (_, touches) in zip(own, contents, strict=True)
+        ]
+        return msgspec.msgpack.encode((shared, shared_touch, each))
 
     def _written(self, content: Sequence[Any], touches: Sequence[list[Any]]) -> list[Any]:
         row = [*content, None]
@@ -129,19 +140,18 @@ class Layout:
     def unpacked(self, data: bytes, known: Sequence[Known], wanted: Sequence[int]) -> list[Content]:
         """What those of the block's records hold that have these numbers in it, of which this is known. Raises Damaged."""
         try:
-            columns, counts, touched = PACKED.decode(data)
-            ends = [0]
-            for count in counts:
-                ends.append(ends[-1] + count)
+            shared, shared_touch, every = PACKED.decode(data)
             return [
-                self._read(columns, number, told, _touches(touched, ends, number))
+                self._read(shared, shared_touch, every[number], told)
                 for number, told in zip(wanted, known, strict=True)
             ]
         except (msgspec.DecodeError, ValueError, TypeError, IndexError, OverflowError) as error:
             raise Damaged("A block of cards is not what was written.") from error
 
-    def _read(self, columns: Table, number: int, known: Known, touches: list[list[Any]]) -> Content:
-        row = _row(columns, number)
+    def _read(self, shared: Shared, shared_touch: Shared, data: bytes, known: Known) -> Content:
+        own, own_touches = OWN.decode(data)
+        row = _whole(shared, own)
+        touches = [_touch(shared_touch, values) for values in own_touches]
         row[self.index], row[self.at], (row[self.environment], row[self.datasource]) = known
         at, begun = known[1] or 0, row.pop()
         if begun is not None:
@@ -159,30 +169,28 @@ class Layout:
         return row, touches
 
 
-def _touches(touched: Table, ends: Sequence[int], number: int) -> list[list[Any]]:
-    found = []
-    for place in range(ends[number], ends[number + 1]):
-        touch = _row(touched, place)
-        if touch[PAIRS] is SAME:
-            touch[PAIRS] = _pairs(touch)
-        found.append(touch)
-    return found
-
-
-def _by_column(rows: Sequence[list[Any]]) -> Table:
-    """The values that all have, and the columns of which that is not so, each with its number."""
-    constant, varying = list[Any](), list[tuple[int, list[Any]]]()
+def _shared(rows: Sequence[list[Any]]) -> tuple[Shared, list[list[Any]]]:
+    """What these have in common, and for each what is its own."""
+    constant, places, varying = list[Any](), list[int](), list[tuple[Any, ...]]()
     for number, values in enumerate(zip(*rows, strict=True)):
         is_constant = values.count(values[0]) == len(values)
         constant.append(values[0] if is_constant else None)
         if not is_constant:
-            varying.append((number, list(values)))
-    return constant, varying
+            places.append(number)
+            varying.append(values)
+    return (constant, places), [list(own) for own in zip(*varying, strict=True)] or [[] for _ in rows]
 
 
-def _row(table: Table, number: int) -> list[Any]:
-    constant, varying = table
+def _touch(shared: Shared, own: Sequence[Any]) -> list[Any]:
+    touch = _whole(shared, own)
+    if touch[PAIRS] is SAME:
+        touch[PAIRS] = _pairs(touch)
+    return touch
+
+
+def _whole(shared: Shared, own: Sequence[Any]) -> list[Any]:
+    constant, places = shared
     row = constant.copy()
-    for place, values in varying:
-        row[place] = values[number]
+    for place, value in zip(places, own, strict=True):
+        row[place] = value
     return row

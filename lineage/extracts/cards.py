@@ -25,7 +25,7 @@ from lineage.extracts.blocks import Content, Layout, Place
 from lineage.extracts.postings import Damaged, mapped
 
 FOOT = struct.Struct("<16sQ")
-MAGIC = b"touchstone card2"
+MAGIC = b"touchstone card3"
 BLOCK = 16
 LEVEL = 6
 DICTIONARY, SHARE = 64 << 10, 50

@@ -21,7 +21,7 @@ from lineage.extracts.postings import Hashes, hash_sql
 
 CARDS, BY_TIME, SHAPES = "cards.bin", "rows.post", "shapes.json.zst"
 FILES = (CARDS, BY_INDEX, BY_TIME, BEGUN, SHAPES, tables.FILE, writings.FILE)
-VERSION = "5"
+VERSION = "6"
 """Raise it with every change of what is written."""
 BATCH = 5_000
 APART = "\x1e"
