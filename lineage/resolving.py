@@ -158,10 +158,11 @@ select n.index, event_id, kind, class, op, command, occurred_at, received_at, oc
        attribution_index, claimed, purpose, ticket, client_app, client_ip, session, transaction_id, vid, position, outcome, verdict,
        relations, relations_provenance, columns, keys, rows_returned, rows_affected, bytes_returned, duration_us, error_code,
        error_message,
-       list_concat(flags, list_concat(
-           case when x.index is not null and not list_contains(flags, 'duplicate_conflict')
-                then ['duplicate_conflict'] else []::varchar[] end,
-           case when refused then ['suspected_forgery'] else []::varchar[] end)) as flags,
+       case when x.index is null and refused is distinct from true and flags is not null then flags
+            else list_concat(flags, list_concat(
+                case when x.index is not null and not list_contains(flags, 'duplicate_conflict')
+                     then ['duplicate_conflict'] else []::varchar[] end,
+                case when refused then ['suspected_forgery'] else []::varchar[] end)) end as flags,
        statement, statement_state, redacted, opaque, fingerprint, parameters, emitted, weakens, key, key_columns, diff,
        before_values, after_values, approval, approval_request, approval_state, policy, policies, masked, masked_columns,
        session_phase, auth_method, close_reason, decision, decision_type, decision_subject, decided_by, state, custody,

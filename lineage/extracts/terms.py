@@ -70,6 +70,10 @@ with touched as not materialized (
 select {hash_sql("session", "session")} as term, index from made where session is not null
 union all select {hash_sql("leave", "asked")}, index
 from (select index, unnest([ticket, approval_request]) as asked from made where kind = 'decision') where asked is not null
+union all select {hash_sql("cited", "asked")}, index
+from (select index, unnest(list_distinct([ticket, approval_request])) as asked from made where kind <> 'decision') where asked is not null
+union all select {hash_sql("acted", "datasource", "transaction_id")}, index
+from made where datasource is not null and transaction_id is not null
 union all select {hash_sql("state", "datasource")}, index from made where {STATES}
 union all select {hash_sql("row", "datasource", "relation", "access", "key")}, index
 from touched where key is not null and access in ('changed', 'read')

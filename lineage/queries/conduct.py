@@ -44,8 +44,8 @@ def conduct(viewer: Viewer, identity_id: str, window: Window = Window()) -> dict
         head = one(
             question,
             "select count(*) as n, max(occurred_at) as last_at, "  # noqa: S608
-            "list_sort(list_distinct(list(datasource) filter (datasource is not null))) as places, "
-            f"list_sort(list_distinct(list(db_user) filter (db_user is not null))) as logins from activity where {mine}",
+            "list_sort(list_distinct(list(distinct datasource) filter (datasource is not null))) as places, "
+            f"list_sort(list_distinct(list(distinct db_user) filter (db_user is not null))) as logins from activity where {mine}",
             values,
         )
         if not head["n"]:

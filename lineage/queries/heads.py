@@ -25,9 +25,9 @@ SESSION_COLUMNS = f"""session, any_value(datasource) as datasource, any_value(en
     count(*) filter (kind = 'change') as rows_changed, {REFUSED_COUNT} as refused,
     count(*) filter (verdict = 'approved') as approved, count(*) filter (verdict = 'pending') as pending,
     count(*) filter (verdict = 'masked') as masked,
-    list_sort(list_distinct(flatten(list(relations)))) as relations,
-    list_sort(list_distinct(list(ticket) filter (ticket is not null))) as tickets, any_value(close_reason) as close_reason,
-    list_sort(list_distinct(list(verdict) filter (kind in ('query', 'change')))) as verdicts,
+    list_sort(list_distinct(flatten(list(distinct relations)))) as relations,
+    list_sort(list_distinct(list(distinct ticket) filter (ticket is not null))) as tickets, any_value(close_reason) as close_reason,
+    list_sort(list_distinct(list(distinct verdict) filter (kind in ('query', 'change')))) as verdicts,
     max(index) as last_index"""
 
 Row = Mapping[str, Any]

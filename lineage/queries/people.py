@@ -148,14 +148,14 @@ def _faceted(question: Question, of: tuple[str, list[Any]], most: int | None) ->
 
 
 IDENTITY_COLUMNS = f"""who_id as id, arg_max(who_name, {STRENGTH}) as name, arg_max(who_type, {STRENGTH}) as type,
-    any_value(who_email) as email, list_sort(list_distinct(list(db_user) filter (db_user is not null))) as logins,
+    any_value(who_email) as email, list_sort(list_distinct(list(distinct db_user) filter (db_user is not null))) as logins,
     min(occurred_at) as first_at, max(occurred_at) as last_at, {STATEMENT_COUNT} as accesses,
     {WRITE_COUNT} as writes,
     count(*) filter (kind = 'change') as rows_changed, {REFUSED_COUNT} as refused,
-    len(list_distinct(flatten(list(relations)))) as relations,
-    list_sort(list_distinct(list(on_behalf_of) filter (on_behalf_of is not null))) as worked_for,
-    list_sort(list_distinct(list(agent_name) filter (agent_name is not null))) as agents,
-    list_sort(list_distinct(list(attribution))) as attributions, max(index) as last_index"""
+    len(list_distinct(flatten(list(distinct relations)))) as relations,
+    list_sort(list_distinct(list(distinct on_behalf_of) filter (on_behalf_of is not null))) as worked_for,
+    list_sort(list_distinct(list(distinct agent_name) filter (agent_name is not null))) as agents,
+    list_sort(list_distinct(list(distinct attribution))) as attributions, max(index) as last_index"""
 
 
 def identity_rows(

@@ -19,6 +19,24 @@ CITED = f"""
     from activity where environment <> '{OWN}'
     and not (attribution = 'gateway' and kind = 'query' and coalesce(verdict, '') in ('pending', 'blocked'))"""  # noqa: S608 - our own names
 """Records by what they cite: a ticket, and the request under which a gateway let them run. What it did not let run is no access."""
+TOLD = f"""
+with cites as ({CITED} and (ticket in (select unnest(?)) or approval_request in (select unnest(?))))
+select cited as ticket, any_value(datasource) filter (kind <> 'decision') as datasource, any_value(environment) as environment,
+       list(struct_pack(approval := approval, decided_by := decided_by, who_id := who_id, type := decision_type,
+            occurred_at := occurred_at, index := index) order by index)
+           filter (kind = 'decision' and not list_contains(flags, 'unauthorised_assertion')) as decisions,
+       {STATEMENT_COUNT} as accesses,
+       greatest(count(*) filter (kind = 'change'),
+           coalesce(sum(rows_affected) filter (kind = 'query' and approval_request = cited), 0)) as rows_changed,
+       min(occurred_at) filter (kind in ('query', 'change')) as first_access_at,
+       min(index) filter (kind in ('query', 'change')) as first_index,
+       list_sort(list_distinct(list(distinct who_id) filter (kind in ('query', 'change') and who_id is not null))) as people,
+       list_sort(list_distinct(list(distinct on_behalf_of)
+           filter (kind in ('query', 'change') and on_behalf_of is not null))) as behalf,
+       max(index) as last_index
+from cites where ({{scope}} or kind = 'decision') and cited in (select unnest(?)) group by cited
+"""  # noqa: S608 - our own conditions
+"""What was decided and done under some tickets."""
 
 
 def approvals(
@@ -33,27 +51,17 @@ def approvals(
     condition, values = searched(viewer, q, window, "event")
     scope, scope_values = scoped(viewer, window)
     as_of, place, is_back = paging.asked(cursor, tuple[Place, str])
-    inner = f"""with cites as ({CITED})
-            select cited as ticket, any_value(datasource) filter (kind <> 'decision') as datasource, any_value(environment) as environment,
-            list(struct_pack(approval := approval, decided_by := decided_by, who_id := who_id, type := decision_type,
-                 occurred_at := occurred_at, index := index) order by index)
-                filter (kind = 'decision' and not list_contains(flags, 'unauthorised_assertion')) as decisions,
-            {STATEMENT_COUNT} as accesses,
-            greatest(count(*) filter (kind = 'change'),
-                coalesce(sum(rows_affected) filter (kind = 'query' and approval_request = cited), 0)) as rows_changed,
-            min(occurred_at) filter (kind in ('query', 'change')) as first_access_at,
-            min(index) filter (kind in ('query', 'change')) as first_index,
-            list_sort(list_distinct(list(who_id) filter (kind in ('query', 'change') and who_id is not null))) as people,
-            list_sort(list_distinct(list(on_behalf_of) filter (kind in ('query', 'change') and on_behalf_of is not null))) as behalf,
-            max(index) as last_index
-            from cites where ({scope} or kind = 'decision') and cited in (select cited from cites where {condition})
-            group by cited"""  # noqa: S608 - our own conditions
-    given = [*scope_values, *values]
+    which = f"""with cites as ({CITED}) select cited as ticket, max(index) as last_index from cites
+            where ({scope} or kind = 'decision') and cited in (select cited from cites where {condition}) group by cited"""  # noqa: S608
     with Question(as_of=as_of) as question:
-        rows, following, previous, whole = paging.keyset(
-            question, inner, given, ("ticket",), place, is_back, limited(limit)
+        # Which tickets are on the page is asked of all that cites one; what was done under them, of them alone.
+        found, following, previous, whole = paging.keyset(
+            question, which, [*scope_values, *values], ("ticket",), place, is_back, limited(limit)
         )
-        items = [_approval(row) for row in rows]
+        names = [row["ticket"] for row in found]
+        told = question.rows(TOLD.format(scope=scope), [names, names, *scope_values, names]) if found else []
+        rows = {row["ticket"]: row for row in told}
+        items = [_approval(rows[name]) for name in names]
         return Answer(items, following, whole, question.size, coverage(question, viewer, window), previous)
 
 

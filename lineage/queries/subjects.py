@@ -67,13 +67,14 @@ def theirs(viewer: Viewer, subject: Subject, window: Window) -> tuple[str, list[
     return f"{mine} and {scope} and {REAL}", [*own, *values]
 
 
-RUN = f"""list_sort(list_distinct(list(who_id) filter (who_id is not null))) as identities, any_value(who_name) as who_name,
+RUN = f"""list_sort(list_distinct(list(distinct who_id) filter (who_id is not null))) as identities, any_value(who_name) as who_name,
     any_value(who_id) as who_id, any_value(who_type) as who_type, any_value(agent_id) as agent_id, any_value(agent_name) as agent_name,
-    any_value(attribution) as attribution, list_sort(list_distinct(list(on_behalf_of) filter (on_behalf_of is not null))) as worked_for,
-    list_sort(list_distinct(list(environment))) as environments,
-    list_sort(list_distinct(list(session) filter (session is not null))) as sessions,
-    list_sort(list_distinct(list(ticket) filter (ticket is not null))) as tickets,
-    list_sort(list_distinct(list(purpose) filter (purpose is not null))) as purposes,
+    any_value(attribution) as attribution,
+    list_sort(list_distinct(list(distinct on_behalf_of) filter (on_behalf_of is not null))) as worked_for,
+    list_sort(list_distinct(list(distinct environment))) as environments,
+    list_sort(list_distinct(list(distinct session) filter (session is not null))) as sessions,
+    list_sort(list_distinct(list(distinct ticket) filter (ticket is not null))) as tickets,
+    list_sort(list_distinct(list(distinct purpose) filter (purpose is not null))) as purposes,
     {STATEMENT_COUNT} as statements, {WRITE_COUNT} as writes, count(*) filter (kind = 'change') as rows_changed,
     {REFUSED_COUNT} as refused, count(*) filter (verdict = 'approved') as approved, min(occurred_at) as first_at,
     max(occurred_at) as last_at"""
@@ -167,7 +168,7 @@ def _grouped(viewer: Viewer, subject: Subject, by: By, window: Window, limit: in
     columns, more = GROUPED[by]
     keyed = " and key is not null" if by == "rows" else ""
     inner = f"""select {columns}, {more}any_value(environment) as environment,
-        list_sort(list_distinct(list(touch_op))) as ops, list_sort(list_distinct(list(access))) as access,
+        list_sort(list_distinct(list(distinct touch_op))) as ops, list_sort(list_distinct(list(distinct access))) as access,
         {TIMES} as times, min(occurred_at) as first_at, max(occurred_at) as last_at, max(index) as last_index,
         coalesce(datasource, '') as place, relation as name, {"key" if by == "rows" else "''"} as row
         from touches where {mine} and relation is not null{keyed} group by {columns}"""  # noqa: S608
