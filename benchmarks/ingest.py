@@ -1,6 +1,6 @@
 """Events a second over HTTP, small and full, one at a time and in batches, beside binary COPY in the same run.
 
-The product runs as `bin/serve` runs it (two web workers, keeper, embedded PostgreSQL); a client process keeps 64
+The product runs as `bin/serve` runs it (two web workers, keeper, steward, embedded PostgreSQL); a client process keeps 64
 connections busy with single events, 8 with batches. COPY fills a table of the same columns with the same unique key
 from rows that are ready-made, one durable transaction a batch. Rounds are interleaved; the median is printed. CPU is
 what the kernel charged to each part. With `--minutes` one long run of each shape follows, in which seal and checkpoint
@@ -38,11 +38,12 @@ from lineage import entries, events, ingest, journal, ledger, models, notes, seg
 
 EVENTS = {("small", 1): 6_000, ("small", 100): 40_000, ("small", 1_000): 120_000, ("full", 1_000): 30_000}
 ROUNDS = 3
-UNSEALED_MOST = 20_000
-"""In the long run the keeper has caught up when no more waits than it leaves unsealed at rest."""
+LEFT_MOST = 30_000
+"""In the long run seal, extracts and findings have caught up when no more waits for each than is left at rest."""
+WAITING = ("unsigned", "unsealed", "unextracted", "unjudged")
 CONNECTIONS = {1: 64, 100: 8, 1_000: 8}
 TICK = os.sysconf("SC_CLK_TCK")
-PARTS = ("client", "web", "postgres", "keeper")
+PARTS = ("client", "web", "postgres", "keeper", "steward")
 
 
 def main() -> None:
@@ -123,10 +124,10 @@ def long(product: Product, shape: str, minutes: float) -> None:
         f"\n{machine()}; {minutes:g} minutes of {shape} events of {feed.event_bytes:,.0f} bytes in batches of 1,000\n"
     )
     print(
-        "| minute | events/s | unsigned | unsealed | unjudged | journal MB | batches MB | web MB | keeper MB | PostgreSQL MB "
+        f"| minute | events/s | {' | '.join(WAITING)} | journal MB | batches MB | {' | '.join(f'{part} MB' for part in PARTS[1:])} "
         "| answer p50 | p99 | put off |"
     )
-    print("|" + "---|" * 13)
+    print("|" + "---|" * (6 + len(WAITING) + len(PARTS)))
     step = 60 * min(1.0, minutes)
     before, lags = charged(product), []
     for turn in range(max(1, round(minutes * 60 / step))):
@@ -137,22 +138,45 @@ def long(product: Product, shape: str, minutes: float) -> None:
         lags.append(lag(product))
         print(
             f"| {(turn + 1) * step / 60:g} | {told['events'] / told['seconds']:,.0f} | "
-            + " | ".join(f"{count:,}" for count in lags[-1])
+            + " | ".join(f"{lags[-1][name]:,}" for name in WAITING)
             + f" | {journal_bytes(product) / 1e6:,.0f} | {batch_bytes(product) / 1e6:,.1f} | {memory(product)} "
             f"| {quantiles(told['waits'])} | {told['put_off']} |",
             flush=True,
         )
-    used = {part: (value - before.get(part, 0.0)) * 1e6 / events for part, value in charged(product).items()}
-    started = time.perf_counter()
-    wait_for(lambda: unsealed(product) < UNSEALED_MOST, 1_800, "the keeper seals what waits")
-    rest = time.perf_counter() - started
+    used = spent(product, before, events)
+    rests = caught_up(product)
     print(
-        f"\n{events:,} events acknowledged in {seconds:,.0f} s ({events / seconds:,.0f}/s; {quantiles(waits)}), {put_off} batches put off; "
-        f"signed and sealed but for the newest {UNSEALED_MOST:,} {rest:,.0f} s later: "
-        f"**{events / (seconds + rest):,.0f}/s with everything keeping up**. "
-        f"CPU while they came: {', '.join(f'{part} {value:,.0f}' for part, value in used.items())} us an event; "
-        f"unsealed from the first minute to the last: {growth([unsealed for _, unsealed, _ in lags])}."
+        f"\n{events:,} events acknowledged in {seconds:,.0f} s ({events / seconds:,.0f}/s; {quantiles(waits)}), {put_off} batches put off. "
+        f"But for the newest {LEFT_MOST:,} they were sealed {rests['unsealed']:,.0f} s later "
+        f"(**{events / (seconds + rests['unsealed']):,.0f}/s with seals keeping up**), in extracts {rests['unextracted']:,.0f} s "
+        f"and judged {rests['unjudged']:,.0f} s (**{events / (seconds + max(rests.values())):,.0f}/s with everything**). "
+        f"CPU in us an event while they came: {used}; until all had caught up: {spent(product, before, events)}; "
+        f"unsealed from the first minute to the last: {growth([one['unsealed'] for one in lags])}."
     )
+
+
+def spent(product: Product, before: dict[str, float], events: int) -> str:
+    """CPU of each part since `before`, in us an event."""
+    every = charged(product).items()
+    return ", ".join(f"{part} {(value - before.get(part, 0.0)) * 1e6 / events:,.0f}" for part, value in every)
+
+
+def caught_up(product: Product) -> dict[str, float]:
+    """After how many seconds so little waited for each that it is what is left at rest."""
+    started = time.perf_counter()
+    rests: dict[str, float] = {}
+
+    def is_done() -> bool:
+        found = lag(product)
+        for name in WAITING[1:]:
+            if found[name] < LEFT_MOST:
+                rests.setdefault(name, time.perf_counter() - started)
+        # Each look is a connection, which costs the server.
+        time.sleep(1)
+        return len(rests) == len(WAITING) - 1
+
+    wait_for(is_done, 1_800, "seals, extracts and findings catch up")
+    return rests
 
 
 def growth(counts: list[int]) -> str:
@@ -180,14 +204,14 @@ def _send(out: Any, port: int, token: str, feed: _feeding.Feed, connections: int
 
 
 def charged(product: Product) -> dict[str, float]:
-    """CPU seconds so far of web, keeper and all of PostgreSQL."""
+    """CPU seconds so far of web, keeper, steward and all of PostgreSQL."""
     return {part: sum(_stat(pid)[1] for pid in members) for part, members in parts_of(product).items()}
 
 
 def parts_of(product: Product) -> dict[str, list[int]]:
     postmaster = product.pids("postgres")[0]
     children = [pid for pid in pids() if _stat(pid)[0] == postmaster]
-    return {"web": product.pids("web"), "keeper": product.pids("keeper"), "postgres": [postmaster, *children]}
+    return {part: [postmaster, *children] if part == "postgres" else product.pids(part) for part in PARTS[1:]}
 
 
 def memory(product: Product) -> str:
@@ -216,20 +240,15 @@ def owner(product: Product) -> psycopg.Connection[tuple[Any, ...]]:
     return psycopg.connect(embedded.Embedded(product.data / "postgres").dsn("owner"))
 
 
-def unsealed(product: Product) -> int:
-    with owner(product) as connection:
-        row = connection.execute("select size - ledger_sealed_to() from ledger_head").fetchone()
-    return int(row[0]) if row else 0
-
-
-def lag(product: Product) -> tuple[int, ...]:
-    """How many records no checkpoint covers, are not sealed, and were not looked at for findings."""
+def lag(product: Product) -> dict[str, int]:
+    """How many records no checkpoint covers, are not sealed, are in no extract, and were not looked at for findings."""
     with owner(product) as connection:
         row = connection.execute(
             "select size - (select coalesce(max(size), 0) from ledger_checkpoint), size - ledger_sealed_to(), "
+            "size - (select coalesce(max(next_index), 0) from ledger_extract), "
             "size - (select coalesce(max(judged_to), 0) from lineage_findingprogress) from ledger_head"
         ).fetchone()
-    return tuple(map(int, row)) if row else (0, 0, 0)
+    return dict(zip(WAITING, map(int, row or ()), strict=True))
 
 
 def journal_bytes(product: Product) -> int:

@@ -1,7 +1,7 @@
-"""The keeper's round that judges new records by the rules, and keeps each finding once, as a record and as a row.
+"""The steward's round that judges new records by the rules, and keeps each finding once, as a record and as a row.
 
 Records, rows, what is to be told, and how far everything was judged are committed together, of many findings the first
-ones before the rest: a killed keeper finds nothing twice and forgets nothing. A log line or row change is judged once it
+ones before the rest: a killed steward finds nothing twice and forgets nothing. A log line or row change is judged once it
 has settled, since a gateway's record that names its person may be on its way; what came within `REACH` is judged again,
 and what does not hold any more is said to be explained.
 """
@@ -42,7 +42,8 @@ REAL = (
 class Judging:
     """Called each second or so: judges what is new, and now and then once more what came within `REACH`.
 
-    After a look it rests three times as long, so that it never takes more than a quarter of a core.
+    After a look it rests three times as long, so that what came within `REACH` is not judged again and again by a whole core;
+    not while more waits than a look takes.
     """
 
     def __init__(self) -> None:
@@ -57,10 +58,18 @@ class Judging:
             return
         self.quiet_at = judge(quiet_at=self.quiet_at, again=again)
         took = time.monotonic() - began
-        self.not_before = began + 4 * took
+        self.not_before = began + (took if _waiting() > CHUNK else 4 * took)
         self.is_new = not again
         if again:
             self.again_at = began + max(AGAIN_SECONDS, 10 * took)
+
+
+def _waiting() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "select size - coalesce((select max(judged_to) from lineage_findingprogress), 0) from ledger_head"
+        )
+        return int(cursor.fetchone()[0])
 
 
 def _size() -> int:
