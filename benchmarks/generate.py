@@ -230,7 +230,7 @@ def appended(plan: Plan, stages: Stages | None = None) -> Iterator[int]:
         batches = dict(cursor.fetchall())
     for number in range(min(batches.get(each, 0) for each in ids.values()), plan.chunks):
         with stages.of("make"):
-            entries = {name: _entries(ids[name], events) for name, events in _history.chunk(plan, number).items()}
+            entries = {name: entries(ids[name], events) for name, events in _history.chunk(plan, number).items()}
         for name, told in entries.items():
             if told:
                 with stages.of("append"):
@@ -238,7 +238,7 @@ def appended(plan: Plan, stages: Stages | None = None) -> Iterator[int]:
                 yield number
 
 
-def _entries(source_id: int, events: list[Any]) -> list[Any]:
+def entries(source_id: int, events: list[Any]) -> list[Any]:
     from lineage import ledger
     from lineage.events import parse_time
 

@@ -67,7 +67,7 @@ class _Process:
 
     def look_when_idle(self) -> None:
         if (
-            not (self.tail.parts or self.joins.remembers or self.opening.newest or self.listening.remembers)
+            not (self.tail.parts or self.joins.remembers or self.opening.remembers or self.listening.remembers)
             or time.monotonic() - self.asked_at < IDLE_SECONDS
         ):
             return
@@ -216,13 +216,16 @@ class Question:
         if not tables:
             self.opened = self.here.opening.find(self.snapshot, self.size)
         if self.opened is None:
-            keep = self.size == self.snapshot.size
             with self._limits():
-                cursor = self._reporting()
                 if not tables:
-                    self.opened = self.here.opening.take(cursor, self.snapshot, self.size, keep)
+                    keep = self.size == self.snapshot.size
+                    self.opened = self.here.opening.take(self._reporting, self.snapshot, self.size, keep)
                 if self.opened is None:
-                    self.joined = self.here.joins.take(cursor, self.snapshot, self.size, keep)
+                    self._make_joins()
+
+    def _make_joins(self) -> None:
+        keep = self.size == self.snapshot.size
+        self.joined = self.here.joins.take(self._reporting(), self.snapshot, self.size, keep)
 
     def _bare(self) -> _Asking:
         if self.asking is None:
@@ -244,9 +247,10 @@ class Question:
         if not asking.has_views:
             with self._limits():
                 self._reporting()
-                if self.opened is not None:
-                    self.here.opening.enter(asking.cursor, self.opened, self.size)
-                elif self.joined is not None:
+                if self.opened is not None and not self.here.opening.enter(asking.cursor, self.opened, self.size):
+                    # A file has gone since; what was looked up stays true.
+                    self._make_joins()
+                if self.joined is not None:
                     asking.cursor.execute(reported.enter(self.joined.name))
                 self._tag(asking)
             asking.has_views = True

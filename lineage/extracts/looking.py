@@ -27,6 +27,7 @@ from lineage.extracts.tables import Table, Tables
 from lineage.extracts.terms import BY_TIME, CARDS
 from lineage.extracts.writings import Writings
 from lineage.moments import microseconds
+from lineage.newer.layers import Layer as Newer
 
 Shapes = dict[tuple[str, str], set[str]]
 """For a database and a relation the columns that accesses fix, joined."""
@@ -126,7 +127,7 @@ Read = Callable[[Indexes], dict[int, Content]]
 class Seen:
     """A layer as one question sees it: without the records that another has anew."""
 
-    of: Filed | Held
+    of: Filed | Held | Newer
     hidden: Indexes
     read: Read
 

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import functools
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.conf import settings
@@ -17,15 +17,25 @@ from django.conf import settings
 from lineage import errors, facts, joining, joins, proxied, reported, resolving, snapshots
 from lineage.extracts import Extract, fresh, looking, newcomers, postings, reading, seeing, summing, sums
 from lineage.joining import Cursor, Made
+from lineage.newer import carrying
+from lineage.newer.records import Stand
 from lineage.snapshots import Snapshot
 
 
-@dataclasses.dataclass(eq=False)
+@dataclasses.dataclass(eq=False, kw_only=True)
 class Opened(Made):
-    """The same of extracts. Of what the store itself said since, `own` has what lies below `own_to`. `told`: what it is made of."""
+    """The same of extracts `every`. Of what the store itself said since, `own` has what lies below `own_to`.
 
-    own_to: int = 0
-    told: tuple[Sequence[Extract], fresh.Fresh] | None = None
+    `stand` is what is newer, for look-ups; `told` are tables of it, made where SQL is asked, of those of `before`.
+    """
+
+    snap: Snapshot
+    every: Sequence[Extract]
+    own_to: int
+    stand: Stand | None = None
+    told: fresh.Fresh | None = None
+    before: Opened | None = None
+    epoch: int = 0
 
 
 NEAR = 100_000
@@ -43,12 +53,17 @@ class Opening:
         self.database, self.joins = database, joins_
         self.making, self.lock = threading.Lock(), threading.Lock()
         self.newest: Opened | None = None
-        self.made = 0
+        self.made = self.epoch = 0
         self.proxied: tuple[Any, ...] = ()
         self.has_nothing = False
+        self.newer = carrying.Carrying()
         self.seeing = seeing.Seeing()
         self.summing = summing.Summing()
         self.coming = newcomers.Coming()
+
+    @property
+    def remembers(self) -> bool:
+        return self.newest is not None or self.newer.records is not None
 
     def find(self, snap: Snapshot, size: int) -> Opened | None:
         """What was opened for a question of this size before; None where nobody has yet, or extracts cannot answer."""
@@ -63,24 +78,25 @@ class Opening:
             found.users += 1
             return found
 
-    def take(self, cursor: Cursor, snap: Snapshot, size: int, keep: bool) -> Opened | None:
+    def take(self, reporting: carrying.Reporting, snap: Snapshot, size: int, keep: bool) -> Opened | None:
         """Opens what answers a question of this size; None where extracts cannot. Raises QueryTooLong."""
         every = _there(snap, size)
         if not every:
             return None
         state, reference = _state(snap, size, every), (snap.identities, snap.conflicted)
-        told_to = state[-1]
-        if not self.making.acquire(timeout=settings.QUERY_SECONDS):
-            raise errors.QueryTooLong
-        try:
+        with self._making():
             if (found := self._found(state, snap)) is not None:
                 return found
             if self._cannot(state) or len(reading.there(every)) < len(every):
                 return None
             self.made += 1
-            opened = Opened(f"opened_{self.made}", state, reference, users=1, own_to=told_to)
+            opened = Opened(f"opened_{self.made}", state, reference, users=1, snap=snap, every=every, own_to=state[-1])
             try:
-                self._make(cursor, opened, snap, every, told_to)
+                opened.stand = self.newer.take(reporting, snap, every, state[-1], keep)
+                if opened.stand is None:
+                    self._make(reporting(), opened)
+                else:
+                    opened.before = self._before(opened)
             except fresh.Proxied:
                 self.proxied = state
                 return None
@@ -90,14 +106,35 @@ class Opening:
             if keep:
                 self._replace(opened)
             return opened
+
+    @contextlib.contextmanager
+    def _making(self) -> Iterator[None]:
+        """One makes, the others wait for it. Raises QueryTooLong."""
+        if not self.making.acquire(timeout=settings.QUERY_SECONDS):
+            raise errors.QueryTooLong
+        try:
+            yield
         finally:
             self.making.release()
 
-    def enter(self, cursor: Cursor, opened: Opened, size: int) -> None:
-        """Makes these the views of a question of this size. What the store itself said last joins with nothing.
+    def tables(self, cursor: Cursor, opened: Opened) -> fresh.Fresh | None:
+        """What is newer, as tables, made where nobody has; None where a file has gone. The cursor has `raw_events`."""
+        if opened.told is None:
+            with self._making(), contextlib.suppress(fresh.Proxied, postings.Damaged, FileNotFoundError):
+                if opened.told is None:
+                    self._make(cursor, opened)
+                if opened.epoch != self.epoch:
+                    # An erasure came since the question began: nobody else is to learn what it still knows.
+                    self.joins.forget()
+        return opened.told
+
+    def enter(self, cursor: Cursor, opened: Opened, size: int) -> bool:
+        """Makes these the views of a question of this size; not where a file has gone. What the store itself said last joins with nothing.
 
         It lies in the tail: what is sealed counts as told (`Snapshot.reported_to`).
         """
+        if self.tables(cursor, opened) is None:
+            return False
         with self.lock:
             if opened.own_to < size:
                 self._nothing(cursor)
@@ -105,10 +142,15 @@ class Opening:
                 cursor.execute(f"insert into {opened.name}.own from resolved")
                 opened.own_to = size
         cursor.execute(reported.enter(opened.name))
+        return True
 
     def look(self, asked: seeing.Asked, opened: Opened) -> looking.Lookup | None:
         """Look-ups in what is open, for one question; None where a file is not what was written."""
-        look = self.seeing.look(asked, opened.name, *opened.told) if opened.told else None
+        told = opened.stand or opened.told
+        if not seeing.is_silent(asked):
+            # What the store itself said last is asked of a table.
+            told = told if self.tables(asked.cursor(), opened) is not None else None
+        look = self.seeing.look(asked, opened.name, opened.every, told) if told is not None else None
         if look is not None:
             look.sums = functools.partial(self._totals, asked, opened)
             look.firsts = functools.partial(self._first_accesses, asked, opened)
@@ -116,20 +158,27 @@ class Opening:
 
     def _totals(self, asked: seeing.Asked, opened: Opened, wanted: looking.Wanted) -> sums.Totals | None:
         """What was counted, out of sums; None where there are none, where they cannot tell, or where a file is damaged."""
-        if opened.told is None or opened.told[1].size < opened.told[0][-1].following:
+        if opened.state[-1] < opened.every[-1].following:
             return None
         with asked.limits(), contextlib.suppress(looking.Unable, postings.Damaged):
-            summed = self.summing.take(asked.cursor, opened.name, *opened.told, asked.snap.identities)
+            if (told := self._told(asked, opened)) is None:
+                return None
+            summed = self.summing.take(asked.cursor, opened.name, opened.every, told, asked.snap.identities)
             return summed.totals(wanted) if summed is not None else None
         return None
 
     def _first_accesses(self, asked: seeing.Asked, opened: Opened, wanted: looking.Wanted) -> int | None:
         """As `_totals`."""
-        if opened.told is None or opened.told[1].size < opened.told[0][-1].following:
+        if opened.state[-1] < opened.every[-1].following:
             return None
         with asked.limits():
-            known = self.coming.take(asked.cursor, opened.name, *opened.told, asked.snap.identities)
+            if (told := self._told(asked, opened)) is None:
+                return None
+            known = self.coming.take(asked.cursor, opened.name, opened.every, told, asked.snap.identities)
             return known.count(wanted) if known is not None else None
+
+    def _told(self, asked: seeing.Asked, opened: Opened) -> fresh.Fresh | None:
+        return opened.told if opened.told is not None else self.tables(asked.cursor(), opened)
 
     def _nothing(self, cursor: Cursor) -> None:
         """The joins of a log that tells nothing."""
@@ -149,27 +198,30 @@ class Opening:
         """Whether a proxy was found among the newer facts already, of which this state has no fewer."""
         return bool(self.proxied) and self.proxied[:3] == state[:3] and self.proxied[3] <= state[3]
 
-    def _before(self, state: tuple[Any, ...], every: Sequence[Extract]) -> Opened | None:
-        """What was opened of these extracts when less was told, not to be dropped until it is given back."""
+    def _before(self, opened: Opened) -> Opened | None:
+        """Whose tables of these extracts are of less of the log, not to be dropped until it is given back."""
         with self.lock:
             found = self.newest
-            if found is None or found.told is None or found.state[:3] != state[:3]:
+            if found is not None and found.told is None:
+                found = found.before
+            if found is None or found.told is None or found.state[:3] != opened.state[:3]:
                 return None
-            if not every[-1].following + WORTH <= found.told[1].size < state[3]:
+            if not opened.every[-1].following + WORTH <= found.told.size < opened.state[3]:
                 return None
             found.users += 1
             return found
 
-    def _make(self, cursor: Cursor, opened: Opened, snap: Snapshot, every: Sequence[Extract], told_to: int) -> None:
-        before = self._before(opened.state, every)
+    def _make(self, cursor: Cursor, opened: Opened) -> None:
+        snap, every, told_to = opened.snap, opened.every, opened.state[-1]
+        before = opened.before or self._before(opened)
+        opened.before = None
         try:
             cursor.execute(f"create schema {opened.name}; {reported.enter(opened.name)}")
             for name, table in zip(TABLES, opened.reference, strict=True):
                 cursor.register(f"given_{name}", table)
                 cursor.execute(f"create table {name} as select * from given_{name}")  # noqa: S608 - our own names
-            known = before.told[1] if before is not None and before.told is not None else None
+            known = before.told if before is not None else None
             told = newer(cursor, f"newer_{opened.name}", self.joins, snap, every, told_to, known)
-            opened.told = every, told
             cursor.execute(reported.enter(opened.name))
             reading.stored(cursor, every, told.stale)
             below = f" where index < {told_to}" if told_to < every[-1].following else ""
@@ -179,8 +231,9 @@ class Opening:
                     union all select * from own where index < getvariable('log_size');
             """)  # noqa: S608 - our own names
             cursor.execute(joins.REPORTED + resolving.ACTIVITY)
+            opened.told = told
         except BaseException:
-            self._drop(opened)
+            self._drop_tables(opened)
             raise
         finally:
             if before is not None:
@@ -195,7 +248,9 @@ class Opening:
 
     def forget(self) -> None:
         """As `joining.Joins.forget`."""
+        self.epoch += 1
         self._replace(None)
+        self.newer.forget()
         self.seeing.forget()
         self.summing.forget()
         self.coming.forget()
@@ -208,6 +263,13 @@ class Opening:
             self._drop(old)
 
     def _drop(self, opened: Opened) -> None:
+        before, opened.before = opened.before, None
+        if before is not None:
+            self.give_back(before)
+        if opened.told is not None:
+            self._drop_tables(opened)
+
+    def _drop_tables(self, opened: Opened) -> None:
         with contextlib.closing(self.database.cursor()) as own:
             own.execute(f"drop schema if exists {opened.name} cascade; {fresh.drop(f'newer_{opened.name}')}")
 

@@ -7,14 +7,15 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from lineage.extracts import Cursor, Extract, Indexes, reading
+from lineage.extracts import Extract, Indexes, reading
 from lineage.extracts.blocks import Content
 from lineage.extracts.fresh import Fresh
 from lineage.extracts.looking import Filed, Held, Lookup, Read, Seen
 from lineage.extracts.postings import NOTHING, Damaged
+from lineage.joining import Cursor
+from lineage.newer import chunks
+from lineage.newer.layers import Layer
+from lineage.newer.records import Stand
 from lineage.snapshots import Snapshot
 
 FEW = 64
@@ -47,29 +48,31 @@ class Seeing:
         """Lets go of every file and every value."""
         self.filed, self.newer, self.hidden = {}, None, None
 
-    def look(self, asked: Asked, state: str, every: Sequence[Extract], told: Fresh) -> Lookup | None:
+    def look(self, asked: Asked, state: str, every: Sequence[Extract], told: Fresh | Stand) -> Lookup | None:
         """Look-ups over these extracts and what is newer, which has the name `state`; None where a file is damaged."""
         try:
             with self.lock:
-                layers = self._files(asked, state, every, told)
-                if len(told.stale) or every[-1].following < asked.told_to:
+                layers = self._files(asked, state, every, told.stale)
+                if isinstance(told, Stand):
+                    layers += [_standing(told, *one) for one in told.layers]
+                elif len(told.stale) or every[-1].following < asked.told_to:
                     layers.append(_seen(asked, self._newer(asked, state, every, told)))
         except (Damaged, FileNotFoundError):
             # The keeper makes it anew; the whole log answers meanwhile.
             return None
-        if not _is_silent(asked):
+        if not is_silent(asked):
             own = f"from {state}.own where index < {asked.size}"
             layers.append(_seen(asked, Held(asked.cursor(), own, f"from raw_touches where index >= {asked.told_to}")))
         return Lookup(layers, asked.size)
 
-    def _files(self, asked: Asked, state: str, every: Sequence[Extract], told: Fresh) -> list[Seen]:
+    def _files(self, asked: Asked, state: str, every: Sequence[Extract], stale: Indexes) -> list[Seen]:
         present = {one.folder for one in asked.snap.extracts}
         self.filed = {name: file for name, file in self.filed.items() if name in present}
         for one in every:
             if one.folder not in self.filed:
                 self.filed[one.folder] = Filed(reading.folder(one.folder))
         if self.hidden is None or self.hidden[0] != state:
-            self.hidden = state, [reading.together([told.stale, later]) for later in reading.dropped(every)]
+            self.hidden = state, [reading.together([stale, later]) for later in reading.dropped(every)]
         files = [self.filed[one.folder] for one in every]
         return [Seen(file, hidden, file.read) for file, hidden in zip(files, self.hidden[1], strict=True)]
 
@@ -95,14 +98,17 @@ def _seen(asked: Asked, held: Held) -> Seen:
     return Seen(held, NOTHING, reads)
 
 
-def _is_silent(asked: Asked) -> bool:
+def _standing(stand: Stand, layer: Layer, hidden: Indexes) -> Seen:
+    def read(indexes: Indexes) -> dict[int, Content]:
+        return stand.read(layer, indexes)
+
+    return Seen(layer, hidden, read)
+
+
+def is_silent(asked: Asked) -> bool:
     """Whether what the store itself said last has nothing that anybody looks up."""
     if asked.told_to >= asked.size:
         return True
-    events, touches = asked.snap.events, asked.snap.touches
-    own = events.filter(pc.greater_equal(events["index"], asked.told_to))
+    own, touches = chunks.between(asked.snap.events, asked.snap.touches, asked.told_to, asked.size)
     named = ("session_id", "db_session_id", "ticket", "approval_request", "agent_run", "state")
-    is_silent = all(own[name].null_count == own.num_rows for name in named)
-    if touches.num_rows:
-        is_silent = is_silent and not pc.any(pc.greater_equal(touches["index"], pa.scalar(asked.told_to))).as_py()
-    return is_silent
+    return not touches.num_rows and all(own[name].null_count == own.num_rows for name in named)

@@ -137,9 +137,10 @@ class Watched(Unproxied):
     def look(self) -> None:
         with Question() as question:
             assert question.opened is not None
-            assert question.opened.told is not None
-            self.stale.append(len(question.opened.told[1].stale))
+            assert question.opened.stand is not None
             assert question.rows("select * from activity order by all") == whole(question.size)
+            assert question.opened.told is not None
+            self.stale.append(len(question.opened.told.stale))
 
     def second_sides(self) -> None:
         checkpoints.checkpoint()
