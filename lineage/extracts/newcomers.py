@@ -33,9 +33,16 @@ class Newcomers(NamedTuple):
     place: NDArray[Any]
     tables: NDArray[Any]
     first_at: NDArray[Any]
+    everywhere: NDArray[Any]
+    """When each table was first seen by each person, whatever the place; ascending."""
 
     def count(self, wanted: Wanted) -> int:
         """How many first accesses lie in this window; before its begin everything is known."""
+        if wanted.environments is None and wanted.datasources is None:
+            ends = (0 if one is None else one for one in (wanted.since, wanted.until))
+            first, following = np.searchsorted(self.everywhere, list(ends)).tolist()
+            last = len(self.everywhere) if wanted.until is None else following
+            return max(0, last - (0 if wanted.since is None else first))
         allowed = np.array([wanted.at(place) for place in self.places], bool)
         kept = allowed[self.place]
         if wanted.until is not None:
@@ -108,7 +115,8 @@ def found(
     tables, place, at = tables[order], place[order], at[order]
     kept = np.ones(len(tables), bool)
     kept[1:] = (tables[1:] != tables[:-1]) | (place[1:] != place[:-1])
-    return Newcomers(list(places.of), place[kept], tables[kept], at[kept])
+    place, tables, at = place[kept], tables[kept], at[kept]
+    return Newcomers(list(places.of), place, tables, at, np.sort(_first_of_each(tables, at)[1]))
 
 
 def _left(pairs: Pairs, hidden: Indexes) -> NDArray[Any]:

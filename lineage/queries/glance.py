@@ -125,8 +125,8 @@ def _bars(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     is_long = bool(days) and (max(days) - min(days)).days > summing.HOURLY_DAYS
     counted: Counter[tuple[Any, ...]] = Counter()
     for row in rows:
-        key = tuple(row[name] for name in names)
-        counted[(key[0].replace(hour=0), *key[1:]) if is_long else key] += row["count"]
+        hour = row["hour"].replace(hour=0) if is_long else row["hour"]
+        counted[hour, row["actor_type"], row["verdict"], row["environment"]] += row["count"]
     bars = [dict(zip((*names, "count"), (*key, count), strict=True)) for key, count in counted.items()]
     return sorted(bars, key=lambda row: [(row[name] is None, row[name]) for name in names])
 

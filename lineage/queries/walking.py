@@ -59,9 +59,9 @@ def above(some: Sequence[Range], index: int) -> list[Range]:
     return [(max(start, index + 1), end) for start, end in some if end > index + 1]
 
 
-def steps(some: Sequence[Range], is_up: bool = False) -> Iterator[Range]:
+def steps(some: Sequence[Range], is_up: bool = False, first: int = FIRST) -> Iterator[Range]:
     """All of these in parts that grow, the newest first; upwards the oldest first. A part may hold a gap between two of them."""
-    length, taken, part = FIRST, 0, None
+    length, taken, part = first, 0, None
     for start, end in some if is_up else reversed(some):
         while start < end:
             room = length - taken
