@@ -230,8 +230,8 @@ def appended(plan: Plan, stages: Stages | None = None) -> Iterator[int]:
         batches = dict(cursor.fetchall())
     for number in range(min(batches.get(each, 0) for each in ids.values()), plan.chunks):
         with stages.of("make"):
-            entries = {name: entries(ids[name], events) for name, events in _history.chunk(plan, number).items()}
-        for name, told in entries.items():
+            every = {name: entries(ids[name], events) for name, events in _history.chunk(plan, number).items()}
+        for name, told in every.items():
             if told:
                 with stages.of("append"):
                     ledger.append(ids[name], told)
