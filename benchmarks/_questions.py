@@ -165,7 +165,7 @@ def ours() -> dict[str, Callable[[Drawn], int]]:
         return queries.Window(*_window(drawn, days))
 
     def row(drawn: Drawn) -> int:
-        found = queries.row(viewer, drawn.datasource, drawn.relation, drawn.key)
+        found = queries.row(viewer, drawn.datasource, drawn.relation, drawn.key, wider=50)
         return len(found["changed"]) + len(found["read"])
 
     def session(drawn: Drawn) -> int:

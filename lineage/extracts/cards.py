@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from lineage import durable
 from lineage.extracts import Indexes, columns
-from lineage.extracts.blocks import Content, Layout, Place
+from lineage.extracts.blocks import Content, Known, Layout, Place
 from lineage.extracts.postings import Damaged, mapped
 
 FOOT = struct.Struct("<16sQ")
@@ -229,28 +229,29 @@ class Cards:
 
     def contents(self, indexes: Indexes) -> dict[int, Content]:
         """What those of these records hold that are in the file."""
-        positions = self.positions(indexes)
-        return {card.record: card.content for card in self.cards(positions[positions >= 0])}
+        positions = np.unique(self.positions(indexes))
+        return {known[0]: content for known, content in self._read(positions[positions >= 0])}
 
     def cards(self, positions: NDArray[np.intp]) -> Iterator[Card]:
         """The cards at these places, in the order of their indexes; each block is read once."""
         positions = np.unique(positions)
+        for (known, content), mark in zip(self._read(positions), self.marks[positions].tolist(), strict=True):
+            yield Card(*known, mark, content)
+
+    def _read(self, positions: NDArray[np.intp]) -> Iterator[tuple[Known, Content]]:
+        """The same of ascending places, without their marks."""
         blocks = np.searchsorted(self.begins, positions.astype("<u4"), side="right") - 1
         numbers = (positions - self.begins[blocks]).tolist()
         indexes = (positions if self.is_whole else self.offsets[positions]).astype(np.int64) + self.least
         times = [None if at == NO_TIME else at for at in self.times(positions).tolist()]
         places = [self.places[each] for each in self.numbers[positions].tolist()]
         known = list(zip(indexes.tolist(), times, places, strict=True))
-        marks = self.marks[positions].tolist()
         decompressor = self._decompressor()
-        for block, some in itertools.groupby(range(len(numbers)), key=blocks.tolist().__getitem__):
-            here = list(some)
-            start, end = here[0], here[-1] + 1
-            packed = self._packed(block, decompressor)
+        begins = np.flatnonzero(np.diff(blocks, prepend=-1)).tolist()
+        for start, end in itertools.pairwise([*begins, len(numbers)]):
+            packed = self._packed(int(blocks[start]), decompressor)
             contents = self.layout.unpacked(packed, known[start:end], numbers[start:end])
-            for place, content in zip(here, contents, strict=True):
-                index, at, where = known[place]
-                yield Card(index, at, where, marks[place], content)
+            yield from zip(known[start:end], contents, strict=True)
 
     def block(self, number: int) -> Block:
         """One block as it was written."""

@@ -167,7 +167,8 @@ class Wanted(msgspec.Struct, frozen=True):
 
     def mask(self, layer: Layer, size: int) -> Mask:
         """The same as a condition on the directory of one layer, below a log size."""
-        allowed = np.array([self.at(place) for place in layer.places], bool)
+        is_anywhere = self.environments is None and self.datasources is None
+        allowed = np.array([] if is_anywhere else [self.at(place) for place in layer.places], bool)
 
         def holds(there: Directory) -> NDArray[np.bool_]:
             kept: NDArray[np.bool_] = (there.indexes < size) & (

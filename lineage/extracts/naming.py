@@ -5,7 +5,8 @@ DuckDB takes longer to plan that view than these few records take here. A test c
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import operator
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -65,22 +66,34 @@ def records(
     """These columns of `activity`, without tags, one dict a record, as DuckDB gives rows."""
     people = by_login(logins)
     place = {name: number for number, name in enumerate(columns)}
-    told = [(name, place[name]) for name in wanted if name not in DERIVED]
+    told = [name for name in wanted if name not in DERIVED]
+    values, needed = _getter(place[name] for name in told), _getter(place[name] for name in NEEDED)
     derived = [(name, DERIVED.index(name)) for name in wanted if name in DERIVED]
-    needed = [(name, place[name]) for name in NEEDED]
     moments = [name for name in ("occurred_at", "received_at") if name in wanted]
-    index, flags, refused = place["index"], place["flags"], place["refused"]
+    index, flags, refused, has_flags = place["index"], place["flags"], place["refused"], "flags" in wanted
     found = []
     for row, _ in contents:
-        record = {name: row[number] for name, number in told}
-        who_ = named_as({name: row[number] for name, number in needed}, people) if derived else ()
-        record |= {name: who_[number] for name, number in derived}
+        record = dict(zip(told, values(row), strict=True))
+        if derived:
+            who_ = named_as(dict(zip(NEEDED, needed(row), strict=True)), people)
+            for name, number in derived:
+                record[name] = who_[number]
         for name in moments:
-            record[name] = None if record[name] is None else moment(record[name])
-        if "flags" in record:
+            if record[name] is not None:
+                record[name] = moment(record[name])
+        if has_flags:
             record["flags"] = _flags(row[flags], row[refused], row[index] in conflicted)
         found.append(record)
     return found
+
+
+def _getter(places: Iterable[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
+    """What gives these values of a row."""
+    every = list(places)
+    if len(every) > 1:
+        getter: Callable[[Sequence[Any]], tuple[Any, ...]] = operator.itemgetter(*every)
+        return getter
+    return lambda row: tuple(row[place] for place in every)
 
 
 def by_login(logins: Iterable[Login]) -> dict[tuple[str, str], list[Login]]:

@@ -115,14 +115,18 @@ class Row:
     ) -> None:
         self.look, self.viewer, self.window, self.most = look, viewer, window, most
         self.datasource, self.relations = datasource, relations
+        self.has_more = False
 
-    def found(self, key: str, columns: Sequence[str], pairs: Sequence[str]) -> Indexes:
-        """Of each list of `lives.row` at least the newest. Raises Unable."""
+    def found(self, key: str, columns: Sequence[str], pairs: Sequence[str], wider: int) -> Indexes:
+        """Of each list of `lives.row` at least the newest; of `could_have_read` no more than `wider` where it `has_more`.
+
+        Raises Unable.
+        """
         met = pairs[:1] if pairs else [] if columns else [key]
         parts = [
             self._changed(key),
             self._exact(key, columns, pairs),
-            self._loose_reads(columns, pairs),
+            self._loose_reads(columns, pairs, wider),
             self._writes(columns, pairs),
             self._all("keyless"),
             self._every(self._terms("refused", met), NOT_DONE),
@@ -175,13 +179,16 @@ class Row:
             if not set(shape.split(APART)) & set(columns)
         ]
 
-    def _loose_reads(self, columns: Sequence[str], pairs: Sequence[str]) -> Indexes:
+    def _loose_reads(self, columns: Sequence[str], pairs: Sequence[str], wider: int) -> Indexes:
         loose = self._loose("read", columns if pairs else ())
         if not columns:
             # Some of these may be reads of this very key.
             return self._every(loose, DONE)
         part = self._every(self._terms("pair", pairs, "read"), DONE) if len(pairs) > 1 else NOTHING
-        return np.concatenate([self._newest(loose, self.most, DONE), part])
+        found = self._newest(loose, self.most, DONE)
+        # Each of these is one: their terms say so.
+        self.has_more = len(found) >= self.most
+        return np.concatenate([found[:wider] if self.has_more else found, part])
 
     def _writes(self, columns: Sequence[str], pairs: Sequence[str]) -> Indexes:
         """Statements that wrote and may have met the row, of which no image tells: of those by key all, of the others the newest."""

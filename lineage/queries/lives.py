@@ -12,37 +12,44 @@ from lineage.queries import touching
 from lineage.queries.ask import Window
 from lineage.queries.covering import coverage
 from lineage.queries.places import key_columns, spellings
-from lineage.queries.touching import ROW_MOST, Life, OneRow
+from lineage.queries.touching import ROW_MOST, Life, OneRow, Wider
 
 NAMES_MOST = 8
 """How many keys of one row are followed back."""
 
 
-def row(viewer: Viewer, datasource: str, relation: str, key: str, window: Window = Window()) -> dict[str, Any]:
+def row(
+    viewer: Viewer, datasource: str, relation: str, key: str, window: Window = Window(), wider: int | None = None
+) -> dict[str, Any]:
     """One row's life: who changed it, who read it by key, who could have read it, and what cannot be told.
 
     `changed` comes from row images, `earlier` are those under keys that the row had before (`names`, oldest last);
     `uncertain` are writes by statement whose rows no image accounts for. Lists hold at most 500; `cut` names those with more.
+    With `wider` no more than so many of `could_have_read` are given; `more_could_have_read` says of how many others, up to 500.
     """
     with Question() as question:
         columns = key_columns(question, viewer, datasource, relation)
         parts = split_key(key)
         pairs = [f"{c}={v}" for c, v in zip(columns, parts, strict=True)] if len(columns) == len(parts) else []
-        at = touching.life(question, viewer, window, OneRow(datasource, spellings(relation), key, columns, pairs))
+        one = OneRow(datasource, spellings(relation), key, columns, pairs)
+        at = touching.life(question, viewer, window, one, wider)
         changed, earlier, names = _changed(at, key)
+        could = at.could_have_read(ROW_MOST if wider is None else wider)
         found = {
-            "changed": changed, "earlier": earlier, "read": at.read(), "could_have_read": at.could_have_read(),
+            "changed": changed, "earlier": earlier, "read": at.read(), "could_have_read": could.events,
             "uncertain": at.uncertain(), "refused": at.refused(),
         }  # fmt: skip
         if not any(found.values()):
             raise errors.NotFound
+        more = {"could_have_read": could.records - len(could.events)}
         for event in found["could_have_read"]:
             event["why"] = why(event)
         return {
             "datasource": datasource, "relation": relation, "key": key, "key_columns": columns, "names": names, **found,
-            "cut": [name for name, rows in found.items() if len(rows) >= ROW_MOST],
+            "cut": [name for name, rows in found.items() if len(rows) + more.get(name, 0) >= ROW_MOST],
+            "more_could_have_read": more["could_have_read"],
             "versions": versions([*changed, *earlier, *_emptied(found["uncertain"])], key), "original": original([*changed, *earlier]),
-            "summary": _summary(changed, found["read"], found["could_have_read"]),
+            "summary": _summary(changed, found["read"], could),
             "as_of": question.size, "coverage": coverage(question, viewer, window),
         }  # fmt: skip
 
@@ -157,7 +164,7 @@ def original(changed: list[dict[str, Any]]) -> Cells | None:
     } or None  # fmt: skip
 
 
-def _summary(changed: list[dict[str, Any]], read: list[dict[str, Any]], could: list[dict[str, Any]]) -> dict[str, Any]:
+def _summary(changed: list[dict[str, Any]], read: list[dict[str, Any]], could: Wider) -> dict[str, Any]:
     by_type: dict[str, set[str]] = {}
     for event in changed:
         by_type.setdefault(event["who_type"], set()).add(event["who_id"] or event["who_name"])
@@ -167,5 +174,6 @@ def _summary(changed: list[dict[str, Any]], read: list[dict[str, Any]], could: l
         "last_changed_by": changed[0]["who_name"] if changed else None,
         "last_changed_at": changed[0]["occurred_at"] if changed else None,
         "reads": len({r["correlation_id"] or r["event_id"] for r in read}),
-        "could_have_read": len({r["correlation_id"] or r["event_id"] for r in could}),
+        # Of how many acts the newest 500 records tell is no number that says something.
+        "could_have_read": could.acts if could.records < ROW_MOST else ROW_MOST,
     }

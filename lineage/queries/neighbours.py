@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lineage.access import Viewer
 from lineage.extracts import Indexes, beginnings, naming
+from lineage.extracts.beginnings import BY_INDEX
 from lineage.extracts.layers import Term
 from lineage.extracts.looking import Login, Lookup, Seen, Wanted, by_index, person
 from lineage.extracts.postings import among
@@ -57,11 +58,12 @@ def _together(look: Lookup, asked: Wanted, logins: Sequence[Login], who: str | N
     terms = [(by_index("begin", datasource), False)]
     if who is not None:
         terms += [(term, True) for term in person(who, logins, look.datasources(), "begin ")]
+    hashes = np.array([term.hash for term, _ in terms], np.uint64)
     parts: list[tuple[Any, ...]] = [_columns([])]
     for layer in look.layers:
         doubtful: set[int] = set()
         # Of a login by that name in each database there mostly is none.
-        for term, is_own in (one for one in terms if layer.postings[one[0].kind].count(one[0].hash)):
+        for term, is_own in (terms[number] for number, _, _ in layer.postings[BY_INDEX].spans(hashes)):
             sessions, times, places, records, doubt = _begun(look, layer, asked, term)
             doubtful |= doubt
             here = np.array([place[1] == datasource for place in layer.places], bool)

@@ -25,7 +25,16 @@ ANOTHER_KEY = (
     "coalesce(list_bool_or(list_transform(pairs, lambda p: list_contains(?::varchar[], split_part(p, '=', 1)) "
     "and not list_contains(?::varchar[], p))), false)"
 )
+ACT = "coalesce(nullif(correlation_id, ''), event_id)"
 Events = list[dict[str, Any]]
+
+
+class Wider(NamedTuple):
+    """Reads that may have met the row: the newest; of how many records, up to 500; and how many acts these are, if they are all."""
+
+    events: Events
+    records: int
+    acts: int
 
 
 class OneRow(msgspec.Struct, frozen=True):
@@ -43,15 +52,16 @@ class Life(Protocol):
 
     def changed(self, key: str, before: int | None = None) -> Events: ...
     def read(self) -> Events: ...
-    def could_have_read(self) -> Events: ...
+    def could_have_read(self, most: int) -> Wider: ...
     def uncertain(self) -> Events: ...
     def refused(self) -> Events: ...
     def keys_of(self, events: Events) -> dict[int, list[str]]:
         """The keys of which changes among these tell."""
 
 
-def life(question: Question, viewer: Viewer, window: Window, one: OneRow) -> Life:
-    found = candidates.told(question, lambda look: _LookedUp(question, look, viewer, window, one))
+def life(question: Question, viewer: Viewer, window: Window, one: OneRow, wider: int | None = None) -> Life:
+    """With `wider` no more than so many of `could_have_read` will be asked for."""
+    found = candidates.told(question, lambda look: _LookedUp(question, look, viewer, window, one, wider))
     return found or _Asked(question, viewer, window, one)
 
 
@@ -69,11 +79,17 @@ class _Asked:
         self.other_values = [columns if pairs else [], pairs]
 
     def _ask(self, condition: str, more: Sequence[Any]) -> Events:
-        found = self.question.rows(
-            f"select index, occurred_at, bool_or(len(pairs) > 0) as conditioned from touches where {self.here} and {condition} "  # noqa: S608
+        return self._whole(self._found(condition, more))
+
+    def _found(self, condition: str, more: Sequence[Any]) -> Events:
+        return self.question.rows(
+            f"select index, occurred_at, bool_or(len(pairs) > 0) as conditioned, any_value({ACT}) as act "  # noqa: S608
+            f"from touches where {self.here} and {condition} "
             f"group by index, occurred_at order by occurred_at desc, index desc limit {ROW_MOST}",
             [*self.values, *more],
         )
+
+    def _whole(self, found: Events) -> Events:
         rows = fetch(self.question, self.viewer, found)
         return [row | {"conditioned": one["conditioned"]} for row, one in zip(rows, found, strict=True)]
 
@@ -84,11 +100,12 @@ class _Asked:
     def read(self) -> Events:
         return self._ask(f"access = 'read' and {DONE} and {self.exact}", self.exact_values)
 
-    def could_have_read(self) -> Events:
-        return self._ask(
+    def could_have_read(self, most: int) -> Wider:
+        found = self._found(
             f"access = 'read' and {DONE} and not {self.exact} and not {ANOTHER_KEY}",
             [*self.exact_values, *self.other_values],
         )
+        return Wider(self._whole(found[:most]), len(found), len({one["act"] for one in found}))
 
     def uncertain(self) -> Events:
         captured = f"select transaction_id from touches where {self.here} and access = 'changed' and transaction_id is not null"  # noqa: S608
@@ -119,12 +136,13 @@ class _Met(NamedTuple):
     at: int | None
     is_done: bool
     is_refused: bool
+    act: str
     access: str
     key: str | None
     pairs: list[str]
 
 
-RECORD = ("index", "occurred_at", "verdict", "datasource")
+RECORD = ("index", "occurred_at", "verdict", "datasource", "correlation_id", "event_id")
 TOUCH = ("relation", "access", "key", "pairs")
 LEAST = -(1 << 63)
 
@@ -132,10 +150,13 @@ LEAST = -(1 << 63)
 class _LookedUp:
     """The same of what look-ups find: that is within scope and window, and told of once. Raises Unable and Damaged when made."""
 
-    def __init__(self, question: Question, look: Lookup, viewer: Viewer, window: Window, one: OneRow) -> None:
+    def __init__(
+        self, question: Question, look: Lookup, viewer: Viewer, window: Window, one: OneRow, wider: int | None = None
+    ) -> None:
         self.question, self.viewer, self.one = question, viewer, one
         row = candidates.Row(look, viewer, window, one.datasource, one.relations, ROW_MOST)
-        found = row.found(one.key, one.columns, one.pairs)
+        found = row.found(one.key, one.columns, one.pairs, ROW_MOST if wider is None else wider)
+        self.has_more = row.has_more
         contents = look.contents(found)
         self.accounted = set(found[row.accounted(found)].tolist())
         places = [look.columns.index(name) for name in RECORD] if contents else []
@@ -143,22 +164,28 @@ class _LookedUp:
         self.met: list[_Met] = []
         self.keys: dict[int, list[str]] = {}
         for record, touches in contents:
-            index, at, verdict, datasource = (record[place] for place in places)
+            index, at, verdict, datasource, call, event_id = (record[place] for place in places)
             is_done, is_refused = verdict is not None and verdict not in UNDONE, verdict in UNDONE
             for relation, access, key, pairs in ([touch[member] for member in members] for touch in touches):
                 if access == "changed" and key is not None:
                     self.keys.setdefault(index, []).append(key)
                 if datasource == one.datasource and relation in one.relations:
-                    self.met.append(_Met(index, at, is_done, is_refused, access, key, pairs))
+                    self.met.append(_Met(index, at, is_done, is_refused, call or event_id, access, key, pairs))
 
     def _list(self, holds: Callable[[_Met], bool]) -> Events:
-        found: dict[tuple[int, int], bool] = {}
+        return self._whole(self._found(holds))
+
+    def _found(self, holds: Callable[[_Met], bool]) -> list[tuple[int, bool, str]]:
+        """The newest records of which this holds of some touch: index, whether such a touch names a value, act."""
+        found: dict[tuple[int, int], tuple[bool, str]] = {}
         for met in filter(holds, self.met):
             place = LEAST if met.at is None else met.at, met.record
-            found[place] = found.get(place, False) or bool(met.pairs)
-        newest = sorted(found, reverse=True)[:ROW_MOST]
-        rows = fetch(self.question, self.viewer, [{"index": index} for _, index in newest])
-        return [row | {"conditioned": found[place]} for row, place in zip(rows, newest, strict=True)]
+            found[place] = bool(met.pairs) or (place in found and found[place][0]), met.act
+        return [(place[1], *found[place]) for place in sorted(found, reverse=True)[:ROW_MOST]]
+
+    def _whole(self, found: Sequence[tuple[int, bool, str]]) -> Events:
+        rows = fetch(self.question, self.viewer, [{"index": index} for index, _, _ in found])
+        return [row | {"conditioned": conditioned} for row, (_, conditioned, _) in zip(rows, found, strict=True)]
 
     def _is_exact(self, met: _Met) -> bool:
         if self.one.pairs:
@@ -178,12 +205,14 @@ class _LookedUp:
     def read(self) -> Events:
         return self._list(lambda met: met.access == "read" and met.is_done and self._is_exact(met))
 
-    def could_have_read(self) -> Events:
-        return self._list(
+    def could_have_read(self, most: int) -> Wider:
+        found = self._found(
             lambda met: (
                 met.access == "read" and met.is_done and not self._is_exact(met) and not self._is_of_another(met)
             )
         )
+        records = ROW_MOST if self.has_more else len(found)
+        return Wider(self._whole(found[:most]), records, len({act for _, _, act in found}))
 
     def uncertain(self) -> Events:
         return self._list(lambda met: self._is_unaccounted(met) or (met.access == "changed" and met.key is None))

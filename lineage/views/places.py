@@ -94,10 +94,14 @@ def holders(people: list[dict[str, Any]], seen: list[dict[str, Any]]) -> list[di
     return sorted(lines, key=lambda line: (not line["used"], line["login"]))
 
 
+READS_SHOWN = 50
+"""As many as `_reads.html` shows."""
+
+
 @evidence_read
 def row(request: HttpRequest, viewer: Viewer, datasource: str, relation: str, key: str) -> HttpResponse:
     window = frame.window(request)
-    found = queries.row(viewer, datasource, relation, key, window)
+    found = queries.row(viewer, datasource, relation, key, window, READS_SHOWN)
     written = [
         *(e | {"how": "changed"} for e in found["changed"]),
         *(e | {"how": "uncertain"} for e in found["uncertain"]),

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from lineage import checkpoints, engine, queries, segments
+from lineage.access import Viewer
 from lineage.engine import Question
 from lineage.extracts import Indexes, Making, naming, reading, storing, terms
 from lineage.extracts.looking import Filed, Held, Lookup, Seen
@@ -111,22 +112,23 @@ def test_a_card_shows_every_column_as_the_joined_views_do(asked: Question, tmp_p
         assert shown == asked.rows(f"select {', '.join(names)} from activity order by index")
 
 
-LISTS = ("read", "could_have_read", "uncertain", "refused")
+LISTS = ("read", "uncertain", "refused")
 LATER = Window(since=dt.datetime(2026, 11, 20, 10, 0, 10, tzinfo=dt.UTC))
 
 
 def lists(life: touching.Life, keys: Sequence[str]) -> dict[str, Any]:
     changed = {key: life.changed(key) for key in keys}
-    every = {name: getattr(life, name)() for name in LISTS} | changed
+    wider = {f"wider, {most}": life.could_have_read(most) for most in (0, touching.ROW_MOST)}
+    every = {name: getattr(life, name)() for name in LISTS} | changed | wider
     told = {event["index"]: sorted(life.keys_of([event])[event["index"]]) for event in chain(*changed.values())}
     return every | {"keys": told}
 
 
-def test_every_list_of_every_row_is_looked_up_as_it_is_asked_in_sql(asked: Question, tmp_path: Path) -> None:
-    lookup = next(lies(asked, tmp_path))
+def every_row(question: Question) -> list[OneRow]:
+    """Each key that a touch tells of, beside some that none does, with and without its columns."""
     for name in ("activity", "touches"):
-        asked.cursor.execute(f"create or replace temp table {name} as from {name}")
-    met = asked.rows(
+        question.cursor.execute(f"create or replace temp table {name} as from {name}")
+    met = question.rows(
         "select distinct datasource, relation, key, key_columns, pairs from touches where datasource is not null order by all"
     )
     sought = {
@@ -135,19 +137,35 @@ def test_every_list_of_every_row_is_looked_up_as_it_is_asked_in_sql(asked: Quest
         for key in (one["key"] or "4711", "none")
         for columns, pairs in (((), ()), (("id",), ()), (tuple(one["key_columns"]), tuple(one["pairs"])))
     }
-    rows = [
+    return [
         OneRow(place, places.spellings(name), key, list(columns), list(pairs))
         for place, name, key, columns, pairs in sorted(sought)
     ]
+
+
+def compared(question: Question, lookup: Lookup, one: OneRow, viewer: Viewer, window: Window) -> int:
+    by_sql = lists(touching._Asked(question, viewer, window, one), [one.key])
+    assert lists(touching._LookedUp(question, lookup, viewer, window, one), [one.key]) == by_sql, (one, viewer, window)
+    return sum(map(len, by_sql.values()))
+
+
+def test_every_list_of_every_row_is_looked_up_as_it_is_asked_in_sql(asked: Question, tmp_path: Path) -> None:
+    lookup = next(lies(asked, tmp_path))
+    rows = every_row(asked)
     asks = [(one, ALL, Window()) for one in rows]
     asks += [(one, viewer, window) for one in rows[::5] for viewer, window in ((ALL, LATER), (STRANGER, Window()))]
-    found = 0
-    for one, viewer, window in asks:
-        by_sql = lists(touching._Asked(asked, viewer, window, one), [one.key])
-        looked_up = lists(touching._LookedUp(asked, lookup, viewer, window, one), [one.key])
-        assert looked_up == by_sql, (one, viewer, window)
-        found += sum(map(len, by_sql.values()))
-    assert found > len(rows)
+    assert sum(compared(asked, lookup, *each) for each in asks) > len(rows)
+
+
+def test_of_lists_that_are_cut_short_the_newest_are_looked_up(
+    asked: Question, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(touching, "ROW_MOST", 2)
+    lookup = next(lies(asked, tmp_path))
+    for one in every_row(asked)[::3]:
+        compared(asked, lookup, one, ALL, Window())
+        fewer = touching._LookedUp(asked, lookup, ALL, Window(), one, wider=1).could_have_read(1)
+        assert fewer[:2] == touching._Asked(asked, ALL, Window(), one).could_have_read(1)[:2]
 
 
 QUESTIONS = {

@@ -38,6 +38,9 @@ def test_each_term_finds_its_records_once_and_no_others(tmp_path: Path, pairs: l
         expected = sorted({index for hashed, index in pairs if hashed == term})
         assert file.find(term).tolist() == expected
         assert file.count(term) == len(expected)
+        assert file.spans(np.array([3, term], np.uint64)) == ([(1, *file.span(term))] if expected else [])
+    found = [column.tolist() for column in file.pairs(np.array([1, 3, 7], np.uint64))]
+    assert list(zip(*found, strict=True)) == sorted({pair for pair in pairs if pair[0] in (1, 7)})
     wanted = [7, 2**63, 3]
     assert file.find_all(np.array(wanted, np.uint64)).tolist() == sorted({i for h, i in pairs if h in wanted})
 
