@@ -362,8 +362,11 @@ _apart = Spare(lambda: instance.connect(TEST_MEMORY)).over
 
 
 def over(tables: Mapping[str, Given], sql: str) -> pa.Table:
-    """The answer of `sql` over these tables and Parquet files alone, for tests of controls that re-run on attached files."""
-    with _apart(tables) as database:
+    """The answer of `sql` over these tables and Parquet files alone, for tests of controls that re-run on attached files.
+
+    Raises QueryTooLong when the memory is too small, as `batches_over`.
+    """
+    with _apart(tables) as database, instance.refusals():
         return database.sql(sql).to_arrow_table()
 
 
@@ -380,7 +383,7 @@ def facts_of(events: pa.Table | Path) -> pa.Table:
 
 def batches_over(tables: Mapping[str, Given], sql: str) -> Iterator[pa.RecordBatch]:
     """The same answer in parts, as `Question.batches` gives it: for answers as large as a population."""
-    with _apart(tables) as database:
+    with _apart(tables) as database, instance.refusals():
         yield from _parts(database.sql(sql))
 
 

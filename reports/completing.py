@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from lineage import engine
 from reports import standing
-from reports.evidence import Evidence
+from reports.evidence import BY_CLASS, Evidence, accesses
 from reports.hearing import lasted
 from reports.printed import DASH, moment, short
 
 COUNTED = ("events", "missing", "heartbeats", "canaries", "gaps", "quarantined", "conflicts", "clock_skew")
 MISMATCHES_MOST = 25
 OUTAGES_MOST = 60
+KINDS = {"query": "Statement records", "change": "Row changes"}
 
 
 def section(evidence: Evidence) -> dict[str, Any]:
@@ -30,6 +33,7 @@ def section(evidence: Evidence) -> dict[str, Any]:
         "match": {k: v or 0 for k, v in match.items() if k != "mismatches"},
         "mismatches": [{k: short(v, 40) for k, v in m.items()} for m in match.get("mismatches", ())[:MISMATCHES_MOST]],
         "wording": _wording(evidence),
+        "left_out": left_out(evidence) if found.get("narrowed") else [],
         "fields": [{**f, "percent": _percent(f["known"], f["of"])} for f in found["fields"]],
         "by_source": [_known(one) for one in found.get("fields_by_source", ())] if len(found["sources"]) > 1 else [],
         "outages": outages[:OUTAGES_MOST],
@@ -38,6 +42,27 @@ def section(evidence: Evidence) -> dict[str, Any]:
         "canaries": found.get("canaries") or {},
         "commitments": found.get("commitments") or {},
     }
+
+
+def left_out(evidence: Evidence) -> list[dict[str, Any]]:
+    """For each kind of access of the period: how many there are (`of`), are `frozen` as the population, and `left_out`."""
+    of, frozen = _by_class(accesses(evidence)), _by_class(engine.over(evidence.tables, BY_CLASS).to_pylist())
+    return [
+        {
+            "words": f"{KINDS[kind]}, {class_ or 'of no class'}",
+            "of": n,
+            "frozen": frozen[kind, class_],
+            "left_out": n - frozen[kind, class_],
+        }
+        for (kind, class_), n in of.items()
+    ]
+
+
+def _by_class(counted: Iterable[Mapping[str, Any]]) -> Counter[tuple[str, str | None]]:
+    found: Counter[tuple[str, str | None]] = Counter()
+    for each in counted:
+        found[each["kind"], each["class"]] += each["n"]
+    return found
 
 
 def _known(one: Mapping[str, Any]) -> dict[str, Any]:

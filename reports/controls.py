@@ -44,7 +44,8 @@ class Breakdown(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Test(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One test of control. `sql` is the whole file, as it runs and as it is attached; `sha256` is of that.
 
-    `needs`: what must have been heard, the first being what its items are made of; "statements or changes": either.
+    `members`: conditions on accesses, each of which holds of some record of every item (none: no item is an access; None: it
+    needs all accesses). `needs`: what must have been heard, the first being what its items are made of; "statements or changes": either.
     """
 
     __test__ = False  # Not one of pytest's.
@@ -58,6 +59,7 @@ class Test(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     excluded: str
     pass_rule: str = msgspec.field(name="pass")
     tables: tuple[str, ...]
+    members: tuple[str, ...] | None = None
     needs: tuple[str, ...] = ()
     attributes: tuple[Attribute, ...]
     breakdowns: tuple[Breakdown, ...] = ()

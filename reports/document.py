@@ -14,7 +14,7 @@ from django.utils.text import capfirst
 from lineage import engine
 from reports import charts, completing, controls, exceptions, markers, outcomes, render, sampling, supplements, unshown
 from reports.controls import Test
-from reports.evidence import Evidence, Request
+from reports.evidence import Evidence, Request, accesses
 from reports.outcomes import Item, Outcome, Result
 from reports.printed import DASH, counted, listed, moment, short, were_tested
 
@@ -27,9 +27,6 @@ REASON_CHARACTERS = 900
 FIRST_TEST = 6
 TONES = {outcomes.OPERATED: "ok", outcomes.DEVIATED: "bad"}
 NOT_REVIEWED = "this mapping was not reviewed by a practitioner"
-
-STATELESS = """select distinct datasource from population
-    where coalesce(datasource, 'unnamed') not in (select datasource from roles) order by datasource"""
 
 ATTRIBUTION = {
     "gateway": "signed in at the gateway",
@@ -280,8 +277,9 @@ def _span(seconds: int) -> str:
 
 def _stateless(evidence: Evidence) -> list[str]:
     """Databases whose roles and owners were never recorded: for them only the class of a statement counts."""
-    found = engine.over(evidence.tables, STATELESS)
-    return [name or "unnamed" for name in found["datasource"].to_pylist()]
+    told = {one["datasource"] for one in accesses(evidence)}
+    known = set(engine.over(evidence.tables, "select datasource from roles")["datasource"].to_pylist())
+    return sorted(name or "unnamed" for name in told - known)
 
 
 def _item(item: Item, test: Test) -> dict[str, Any]:

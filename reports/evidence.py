@@ -12,21 +12,25 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+from django.conf import settings
 
-from lineage import errors, outside, queries, words
+from lineage import engine, errors, outside, queries, words
 from lineage.access import Viewer
 from lineage.events import Group
 from reports import controls, frozen
 
 LEFT_OUT = ("diff", "error_message", "redacted")
 COVER_SECONDS = 30
+BY_CLASS = "select datasource, kind, class, count(*) as n from population group by all order by all"
+ITEMS_MOST = 1_000_000
+"""So many accesses one report holds: what is tested, drawn and printed of them is held in memory."""
 WITHHELD: tuple[Group, ...] = ("statement", "change")
 
 
@@ -78,7 +82,8 @@ def collect(viewer: Viewer, request: Request, folder: Path) -> Evidence:
 def gather(viewer: Viewer, request: Request, folder: Path, under: tuple[int, str], most: int | None = None) -> Evidence:
     """What the store answers as of the size `under`, with the note over it; the tables lie in `folder`, and nothing is frozen.
 
-    Raises QueryTooLong for a population of more than `most`.
+    Of more accesses than `settings.REPORT_WHOLE` only those are taken that its tests can be about (docs/reports.md, Population).
+    Raises QueryTooLong for a period of more than `most`, or where more than `ITEMS_MOST` belong to the report.
     """
     size, checkpoint = under
     ask = (request.since, request.until)
@@ -89,12 +94,16 @@ def gather(viewer: Viewer, request: Request, folder: Path, under: tuple[int, str
     }
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     tables = {frozen.POPULATION: folder / f"{frozen.POPULATION}.parquet"}
-    parts = queries.population(viewer, *ask, q=request.q, **scope)
-    write_batches((bare(pa.Table.from_batches([part])) for part in parts), tables[frozen.POPULATION], most)
-    for name, table in frozen.asked(viewer, request.tests, *ask, **scope).items():
+    given = frozen.asked(viewer, request.tests, *ask, **scope)
+    for name, table in given.items():
         tables[name] = folder / f"{name}.parquet"
         write_table(table, tables[name])
+    counted = queries.accesses(viewer, *ask, q=request.q, **scope)
+    members = narrowing(request.tests, sum(each["n"] for each in counted), most)
+    parts = queries.population(viewer, *ask, q=request.q, members=members, given=given, **scope)
+    write_batches((bare(pa.Table.from_batches([part])) for part in parts), tables[frozen.POPULATION], ITEMS_MOST)
     completeness = msgspec.to_builtins(queries.completeness(viewer, *ask, **scope))
+    completeness |= {"accesses": counted, "narrowed": members is not None}
     matched = completeness["reconciliation"]
     # Sums come as decimals, which JSON knows as texts.
     completeness["reconciliation"] = {k: v if k == "mismatches" else int(v or 0) for k, v in matched.items()}
@@ -109,6 +118,24 @@ def gather(viewer: Viewer, request: Request, folder: Path, under: tuple[int, str
         viewer.email,
         outside.sentence(size),
     )
+
+
+def narrowing(tests: Sequence[controls.Test], accesses: int, most: int | None = None) -> list[tuple[str, ...]] | None:
+    """What accesses must be to be frozen, in the words of the tests; None: all of a period are.
+
+    Raises QueryTooLong for more than `most` accesses, and where a test needs all of more than `ITEMS_MOST`.
+    """
+    if most is not None and accesses > most:
+        raise errors.QueryTooLong(f"The period holds more than {most:,} accesses. Choose a shorter one for this.")
+    if accesses <= settings.REPORT_WHOLE:
+        return None
+    needing = [test.title for test in tests if test.members is None]
+    if needing and accesses > ITEMS_MOST:
+        raise errors.QueryTooLong(
+            f"The period holds {accesses:,} accesses, of which {needing[0]} needs all, and one report holds at most "
+            f"{ITEMS_MOST:,}. Choose a shorter period, or fewer databases."
+        )
+    return None if needing else [test.members for test in tests if test.members]
 
 
 def _covering(viewer: Viewer) -> tuple[int, str]:
@@ -177,12 +204,20 @@ def load(folder: Path) -> Evidence | None:
     )
 
 
+def accesses(found: Evidence) -> list[dict[str, Any]]:
+    """How many accesses the period has (`n`), by `datasource`, `kind` and `class`; inputs of older reports hold them all."""
+    counted: list[dict[str, Any]] = (
+        found.completeness.get("accesses") or engine.over(found.tables, BY_CLASS).to_pylist()
+    )
+    return counted
+
+
 def write_table(table: pa.Table, path: Path) -> None:
     pq.write_table(table, path, compression="zstd")
 
 
 def write_batches(parts: Iterable[pa.Table | pa.RecordBatch], path: Path, most: int | None = None) -> None:
-    """Writes the parts as they come: a population of half a million is never held whole. Raises QueryTooLong beyond `most`."""
+    """Writes the parts as they come: a population of half a million is never held whole. Raises QueryTooLong beyond `most` rows."""
     coming = iter(parts)
     first = next(coming)
     written = 0
@@ -191,7 +226,7 @@ def write_batches(parts: Iterable[pa.Table | pa.RecordBatch], path: Path, most: 
             written += part.num_rows
             if most is not None and written > most:
                 raise errors.QueryTooLong(
-                    f"The period holds more than {most:,} accesses. Choose a shorter one for this."
+                    f"More than {most:,} accesses of the period belong to this report. Choose a shorter period, or fewer databases."
                 )
             file.write(part)
 

@@ -27,7 +27,7 @@ class Frozen(NamedTuple):
 
 
 TABLES = {
-    POPULATION: Frozen("Every access of the period", None),
+    POPULATION: Frozen("The population: the accesses that the tests ran over (section 2)", None),
     "roles": Frozen("Role attributes and when they were in force", queries.control_facts),
     "owners": Frozen("Owners of tables and when they owned them", queries.control_facts),
     "decisions": Frozen("Requests and approvals on the tickets cited", queries.control_facts),

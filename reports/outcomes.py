@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from lineage import engine, errors
 from reports import controls, hearing, markers, sampling
 from reports.controls import Attribute, Breakdown, Table, Test
-from reports.evidence import Evidence, Request, write_batches
+from reports.evidence import Evidence, Request, accesses, write_batches
 from reports.hearing import ALL_HEARD, Limits
 from reports.markers import Marker
 from reports.sampling import Plan, Sample
@@ -98,7 +98,7 @@ class Result:
 
     @property
     def counts(self) -> dict[str, int]:
-        """The population, and the sums over all tests."""
+        """The population, all accesses of the period, and the sums over all tests."""
         sums = {name: sum(outcome.counts()[name] for outcome in self.outcomes) for name in self.outcomes[0].counts()}
         return self.population | sums | {"actors": max(outcome.actors for outcome in self.outcomes)}
 
@@ -112,6 +112,7 @@ def evaluate(evidence: Evidence) -> Result:
         _outcome(test, evidence.tables | derived, hearing.limits(test.needs, evidence), asked) for test in tests
     ]
     (population,) = engine.over(evidence.tables, POPULATION).to_pylist()
+    population |= {"accesses": sum(each["n"] for each in accesses(evidence))}
     worst = min((outcome.conclusion for outcome in outcomes), key=WORST.index)
     return Result(outcomes, derived, population, worst)
 

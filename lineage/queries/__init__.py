@@ -1,5 +1,6 @@
 """The only reader: every function takes a `Viewer` first (docs/queries.md has the shapes)."""
 
+from lineage.queries.accesses import accesses, population
 from lineage.queries.ask import SECOND, Answer, Coverage, Span, Total, Window, between
 from lineage.queries.chaining import chain
 from lineage.queries.conduct import conduct
@@ -38,11 +39,11 @@ from lineage.queries.supply import supply
 from lineage.queries.tags import tag_history, tags, tags_of
 from lineage.queries.ticketed import tickets
 from lineage.queries.undoing import undoing
-from lineage.queries.whole import alarms, completeness, integrity, population
+from lineage.queries.whole import alarms, completeness, integrity
 
 __all__ = [
     "COMPLETED", "FACETED", "FACET_MOST", "LISTS", "SECOND", "TRIAL_MOST", "Answer", "Coverage", "Narrowed", "Pressing", "Shift", "Span",
-    "Subject", "Total", "Trial", "Whole", "Window", "alarms", "approvals", "between", "chain", "checkpoint",
+    "Subject", "Total", "Trial", "Whole", "Window", "accesses", "alarms", "approvals", "between", "chain", "checkpoint",
     "checkpoint_chain", "checkpoints", "classified", "column", "columns", "completeness", "completions", "conduct",
     "control_facts", "datasources", "dry_run", "event", "events", "exact_total", "finding", "findings", "firsts",
     "found", "gaps", "holders", "identities", "identity", "integrity", "inventory", "kinds_counted", "login_history",

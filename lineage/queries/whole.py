@@ -1,20 +1,18 @@
-"""Questions about the log itself: its integrity, a report's population, and how complete a period is."""
+"""Questions about the log itself: its integrity, and how complete a period is."""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
 from typing import Any
 
-import pyarrow as pa
 from django.conf import settings
 from django.db import connection
 
-from lineage import errors, outside, words
+from lineage import outside, words
 from lineage.access import Viewer
 from lineage.engine import Question
 from lineage.queries import hearing, reconciling
-from lineage.queries.ask import ACCESSES, EVENT_COLUMNS, OWN, Window, one, scoped, searched
+from lineage.queries.ask import ACCESSES, OWN, Window, one, scoped
 from lineage.queries.covering import accounted, coverage, source_rows
 
 LATE_SECONDS = 30
@@ -74,35 +72,6 @@ def alarms(viewer: Viewer) -> list[dict[str, Any]]:
             "select id, code, message, at from ledger_alarm where cleared_at is null order by at desc, id desc"
         )
         return [dict(zip(("id", "code", "message", "at"), row, strict=True)) for row in cursor.fetchall()]
-
-
-def population(
-    viewer: Viewer,
-    since: dt.datetime,
-    until: dt.datetime,
-    datasources: list[str] | None = None,
-    environment: str | None = None,
-    as_of: int | None = None,
-    q: str = "",
-) -> Iterator[pa.RecordBatch]:
-    """Every access of a closed period that `q` matches, as Arrow in parts (event columns), in the order of the log.
-
-    Raises StoreUnavailable when the log does not reach `as_of`.
-    """
-    window = Window(since, until, environment)
-    condition, values = searched(viewer, q, window, "event") if q else scoped(viewer, window)
-    if datasources:
-        condition, values = f"{condition} and list_contains(?, datasource)", [*values, datasources]
-    with Question(as_of=as_of) as question:
-        if as_of is not None and question.size != as_of:
-            raise errors.StoreUnavailable(
-                "The log could not be read at the size of its checkpoint. Try again in a moment."
-            )
-        yield from question.batches(
-            f"select {EVENT_COLUMNS}, who_email, roles, columns, masked_columns, position, sequence, source_format "  # noqa: S608
-            f"from activity where {condition} and {ACCESSES} order by index",
-            values,
-        )
 
 
 def completeness(

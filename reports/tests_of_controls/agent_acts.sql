@@ -9,6 +9,9 @@
 -- excluded = "were refused, failed, or only waited for a decision"
 -- pass = "Each act that took effect passes every attribute that applies to it. Approval is asked of changes of data, schema or rights, of exports, and of statements that hide what they do."
 -- tables = ["acts"]
+-- members = [
+--   "agent_id is not null or who_type = 'agent'",
+-- ]
 -- needs = ["statements", "decisions"]
 -- [[attributes]]
 -- title = "A person stands behind it"

@@ -9,6 +9,9 @@
 -- excluded = "were asked for or decided, and nothing was done under them"
 -- pass = "Each ticket under which something took effect passes every attribute that applies to it."
 -- tables = ["acts", "decisions"]
+-- members = [
+--   "ticket is not null or attribution = 'gateway'",
+-- ]
 -- needs = ["statements", "decisions"]
 -- [[attributes]]
 -- title = "It was approved"

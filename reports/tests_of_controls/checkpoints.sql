@@ -9,6 +9,7 @@
 -- excluded = "are not looked at"
 -- pass = "Each checkpoint passes every attribute; of an hour in which several were signed the last stands for them."
 -- tables = ["checkpoints"]
+-- members = []
 -- [[attributes]]
 -- title = "The log's key signed it"
 -- deviations = ["signature wrong"]

@@ -9,6 +9,10 @@
 -- excluded = "were refused, failed, or only waited for a decision"
 -- pass = "Each change that took effect passes every attribute that applies to it."
 -- tables = ["acts"]
+-- members = [
+--   "class = 'write'",
+--   "agent_id is not null or who_type is null or who_type in ('human', 'agent') or claimed or coalesce(attribution, 'none') in ('none', 'db_login') or list_contains(flags, 'suspected_forgery')",
+-- ]
 -- needs = ["statements or changes", "decisions"]
 -- [[attributes]]
 -- title = "The person who acted is known"

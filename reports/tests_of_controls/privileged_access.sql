@@ -9,6 +9,9 @@
 -- excluded = "were refused, failed, or only waited for a decision"
 -- pass = "Each act that took effect passes every attribute that applies to it."
 -- tables = ["acts", "population", "roles", "owners"]
+-- members = [
+--   "class in ('ddl', 'privilege', 'export') or op in ('export', 'procedural', 'truncate') or command in ('SET ROLE', 'SET SESSION AUTHORIZATION') or class = 'write' and (who_type in ('human', 'agent') or agent_id is not null) or list_has_any(list_append(roles, db_user), (select list(role) from roles where len(attributes) > 0)) or list_has_any(list_append(roles, db_user), (select list(role) from owners))",
+-- ]
 -- needs = ["statements", "decisions"]
 -- [[attributes]]
 -- title = "The person who acted is known"

@@ -9,6 +9,7 @@
 -- excluded = "are not looked at"
 -- pass = "Each statement that ran under a decision passes every attribute that applies to it."
 -- tables = ["released"]
+-- members = []
 -- [[attributes]]
 -- title = "What was asked for is in the log"
 -- deviations = ["what was asked for is not in the log"]

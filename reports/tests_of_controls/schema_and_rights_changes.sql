@@ -9,6 +9,9 @@
 -- excluded = "were refused, failed, or only waited for a decision"
 -- pass = "Each change that took effect passes every attribute that applies to it."
 -- tables = ["acts"]
+-- members = [
+--   "class in ('ddl', 'privilege')",
+-- ]
 -- needs = ["statements", "decisions"]
 -- [[attributes]]
 -- title = "The person who acted is known"

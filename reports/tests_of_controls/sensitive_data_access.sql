@@ -9,6 +9,9 @@
 -- excluded = "were refused, failed, or only waited for a decision"
 -- pass = "Each access that took effect passes every attribute that applies to it. A reason is asked of people and agents, an approval of exports. The first classes that were given to a column are taken to have held before too."
 -- tables = ["acts", "tags"]
+-- members = [
+--   "(datasource in (select datasource from tags)) and list_has_any(relations, (select list(relation) || list(split_part(relation, '.', 2)) from tags))",
+-- ]
 -- needs = ["statements or changes", "decisions"]
 -- [[attributes]]
 -- title = "The person who acted is known"

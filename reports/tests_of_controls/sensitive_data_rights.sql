@@ -9,6 +9,9 @@
 -- excluded = "are not looked at"
 -- pass = "Each login's rights on each classified table pass every attribute."
 -- tables = ["acts", "identities", "rights"]
+-- members = [
+--   "(datasource, db_user) in (select (datasource, login) from rights)",
+-- ]
 -- needs = ["states"]
 -- [[attributes]]
 -- title = "The login is somebody's"

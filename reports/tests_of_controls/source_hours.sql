@@ -9,6 +9,7 @@
 -- excluded = "are not over"
 -- pass = "Each hour in which a source was connected passes every attribute."
 -- tables = ["hours"]
+-- members = []
 -- [[attributes]]
 -- title = "The source was heard"
 -- deviations = ["silent", "silence cannot be told from quiet"]

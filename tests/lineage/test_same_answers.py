@@ -188,6 +188,7 @@ def whole(size: int) -> list[dict[str, Any]]:
 
 W, CUSTOMERS = Window(SINCE, UNTIL), ("orders", "public.customers")
 ASKED: Mapping[str, Callable[[], Any]] = {
+    "accesses": lambda: queries.accesses(ALL, SINCE, UNTIL),
     "approvals": lambda: queries.approvals(ALL),
     "chain": lambda: [queries.chain(ALL, "row", *CUSTOMERS, "4711"), queries.chain(ALL, "ticket", "OPS-42")],
     "column": lambda: queries.column(ALL, *CUSTOMERS, "email", W),
@@ -210,7 +211,9 @@ ASKED: Mapping[str, Callable[[], Any]] = {
     "identity": lambda: [queries.identity(ALL, who) for who in ("report-bot", "bob@x", "dana@shop.example")],
     "kinds_counted": lambda: queries.kinds_counted(ALL, "relation:customers", W),
     "overview": lambda: queries.overview(ALL, W),
-    "population": lambda: list(queries.population(ALL, SINCE, UNTIL)),
+    "population": lambda: [
+        list(queries.population(ALL, SINCE, UNTIL, members=members)) for members in (None, [["class = 'write'"]], [])
+    ],
     "relation": lambda: queries.relation(ALL, *CUSTOMERS),
     "relations": lambda: queries.relations(ALL),
     "released": lambda: queries.released(ALL, SINCE, UNTIL),

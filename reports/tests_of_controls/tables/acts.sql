@@ -1,7 +1,7 @@
 -- Derived table: acts. docs/tests-of-controls.md says how such a file is read.
 -- /// table
 -- id = "acts"
--- version = 2
+-- version = 3
 -- title = "Acts, each with what was approved for it"
 -- tables = ["population", "decisions"]
 -- ///
@@ -30,39 +30,75 @@ captured as (
     select datasource, transaction_id, count(*) as changes
     from record where kind = 'change' and transaction_id is not null group by all
 ),
-act as (
-    select r.datasource, r.environment, r.act, min(r.index) as first_index, count(*) as records,
-           list(r.index order by r.index)as indexes,
-           min(r.occurred_at) as occurred_at,
-           arg_min(r.who_id, r.index) as who_id, arg_min(r.who_name, r.index) as who_name,
-           arg_min(r.who_type, r.index) as who_type, arg_min(r.who_email, r.index) as who_email,
-           arg_min(r.on_behalf_of, r.index) as on_behalf_of, arg_min(r.agent_id, r.index) as agent_id,
-           arg_min(r.agent_name, r.index) as agent_name, arg_min(r.agent_run, r.index) as agent_run,
-           arg_min(r.db_user, r.index) as db_user, arg_min(r.attribution, r.index) as attribution,
-           bool_or(r.claimed) as claimed, bool_or(list_contains(r.flags, 'suspected_forgery')) as suspected_forgery,
-           arg_min(r.client_app, r.index) as client_app, arg_min(r.client_ip, r.index) as client_ip,
-           arg_min(r.kind, r.index) as kind, arg_min(r.op, r.index) as op, arg_min(r.class, r.index) as class,
-           list_sort(list_distinct(list(r.class))) as classes,
-           arg_min(r.command, r.index) as command, arg_min(r.session, r.index) as session,
-           arg_min(r.transaction_id, r.index) as transaction_id, arg_min(r.ticket, r.index) as ticket,
-           coalesce(any_value(r.request_id), arg_min(r.ticket, r.index)) as cited,
-           arg_min(r.purpose, r.index) as purpose, arg_min(r.statement, r.index) as statement,
-           list_sort(list_distinct(flatten(list(r.relations)))) as relations,
-           list_sort(list_distinct(flatten(list(r.columns)))) as columns,
-           list_sort(list_distinct(flatten(list(r.masked_columns)))) as masked_columns,
-           list_sort(list_distinct(flatten(list(r.roles)))) as roles,
-           list_sort(list_distinct(flatten(list(r.flags)))) as flags,
-           max(coalesce(r.rows_affected, r.rows_returned)) as rows_reported,
-           case when bool_or(r.verdict = 'blocked') then 'blocked' when bool_or(r.verdict = 'error') then 'error'
+of_act as (
+    select datasource, environment, act, min(index) as first_index, count(*) as records,
+           list(index order by index) as indexes, min(occurred_at) as occurred_at, any_value(request_id) as request_id,
+           bool_or(claimed) as claimed, bool_or(list_contains(flags, 'suspected_forgery')) as suspected_forgery,
+           bool_or(opaque) as opaque, max(coalesce(rows_affected, rows_returned)) as rows_reported,
+           case when bool_or(verdict = 'blocked') then 'blocked' when bool_or(verdict = 'error') then 'error'
                 -- What waited for a decision and was let through has another record of the same act.
-                else coalesce(arg_min(r.verdict, r.index) filter (r.verdict <> 'pending'), arg_min(r.verdict, r.index))
-           end as verdict,
-           arg_min(r.error_code, r.index) as error_code, arg_min(r.outcome, r.index) as outcome,
-           bool_or(r.opaque) as opaque
+                else coalesce(arg_min(verdict, index) filter (verdict <> 'pending'), arg_min(verdict, index))
+           end as verdict
     from record r
-    where r.kind = 'query' or not exists (
+    where kind = 'query' or not exists (
         from stated s where s.datasource = r.datasource and s.transaction_id = r.transaction_id)
-    group by r.datasource, r.environment, r.act
+    group by datasource, environment, act
+),
+-- An act says what its first record says that says anything of it; of most acts there is one record.
+first_said as (
+    select first_index, who_id, who_name, who_type, who_email, on_behalf_of, agent_id, agent_name, agent_run, db_user, attribution,
+           client_app, client_ip, kind, op, class, command, session, transaction_id, ticket, purpose, statement,
+           error_code, outcome
+    from of_act join population on index = first_index where records = 1
+    union all
+    select first_index, first_value(who_id ignore nulls) over said as who_id,
+           first_value(who_name ignore nulls) over said as who_name,
+           first_value(who_type ignore nulls) over said as who_type,
+           first_value(who_email ignore nulls) over said as who_email,
+           first_value(on_behalf_of ignore nulls) over said as on_behalf_of,
+           first_value(agent_id ignore nulls) over said as agent_id,
+           first_value(agent_name ignore nulls) over said as agent_name,
+           first_value(agent_run ignore nulls) over said as agent_run,
+           first_value(db_user ignore nulls) over said as db_user,
+           first_value(attribution ignore nulls) over said as attribution,
+           first_value(client_app ignore nulls) over said as client_app,
+           first_value(client_ip ignore nulls) over said as client_ip,
+           first_value(kind ignore nulls) over said as kind, first_value(op ignore nulls) over said as op,
+           first_value(class ignore nulls) over said as class, first_value(command ignore nulls) over said as command,
+           first_value(session ignore nulls) over said as session,
+           first_value(transaction_id ignore nulls) over said as transaction_id,
+           first_value(ticket ignore nulls) over said as ticket,
+           first_value(purpose ignore nulls) over said as purpose,
+           first_value(statement ignore nulls) over said as statement,
+           first_value(error_code ignore nulls) over said as error_code,
+           first_value(outcome ignore nulls) over said as outcome
+    from (select first_index, unnest(indexes) as index from of_act where records > 1) join population using (index)
+    window said as (partition by first_index order by index rows between unbounded preceding and unbounded following)
+    qualify index = first_index
+),
+together as (
+    select first_index, list_sort(list_distinct(list(m.class))) as classes,
+           list_sort(list_distinct(flatten(list(m.relations)))) as relations,
+           list_sort(list_distinct(flatten(list(m.columns)))) as columns,
+           list_sort(list_distinct(flatten(list(m.masked_columns)))) as masked_columns,
+           list_sort(list_distinct(flatten(list(m.roles)))) as roles, list_sort(list_distinct(flatten(list(m.flags)))) as flags
+    from (select first_index, unnest(indexes) as index from of_act where records > 1) join population m using (index)
+    group by first_index
+),
+act as (
+    select o.datasource, o.environment, o.act, o.first_index, o.records, o.indexes, o.occurred_at,
+           f.who_id, f.who_name, f.who_type, f.who_email, f.on_behalf_of, f.agent_id, f.agent_name, f.agent_run, f.db_user,
+           f.attribution, o.claimed, o.suspected_forgery, f.client_app, f.client_ip, f.kind, f.op, f.class,
+           if(o.records > 1, t.classes, list_filter([r.class], lambda c: c is not null)) as classes,
+           f.command, f.session, f.transaction_id, f.ticket, coalesce(o.request_id, f.ticket) as cited, f.purpose, f.statement,
+           if(o.records > 1, t.relations, list_sort(list_distinct(coalesce(r.relations, [])))) as relations,
+           if(o.records > 1, t.columns, list_sort(list_distinct(coalesce(r.columns, [])))) as columns,
+           if(o.records > 1, t.masked_columns, list_sort(list_distinct(coalesce(r.masked_columns, [])))) as masked_columns,
+           if(o.records > 1, t.roles, list_sort(list_distinct(coalesce(r.roles, [])))) as roles,
+           if(o.records > 1, t.flags, list_sort(list_distinct(coalesce(r.flags, [])))) as flags,
+           o.rows_reported, o.verdict, f.error_code, f.outcome, o.opaque
+    from of_act o join first_said f using (first_index) join population r on r.index = o.first_index
+    left join together t using (first_index)
 ),
 approval as (
     select environment, ticket,

@@ -1,0 +1,106 @@
+"""The accesses of a closed period: how many there are, and all of them, or those that tests of control can be about."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from lineage import errors
+from lineage.access import Viewer
+from lineage.engine import Question
+from lineage.queries.ask import ACCESSES, EVENT_COLUMNS, Window, scoped, searched
+
+Members = Sequence[str]
+"""Conditions on an access, in SQL over the columns of a population; each holds of some record of the act that is meant."""
+ACT = """(coalesce(environment, ''), coalesce(datasource, ''), kind = 'query',
+    if(kind = 'query', coalesce(correlation_id, event_id), coalesce(transaction_id, event_id)))"""
+"""What an act is known by: the statement, or for row changes the transaction (docs/tests-of-controls.md, table acts)."""
+
+
+def accesses(
+    viewer: Viewer,
+    since: dt.datetime,
+    until: dt.datetime,
+    datasources: list[str] | None = None,
+    environment: str | None = None,
+    as_of: int | None = None,
+    q: str = "",
+) -> list[dict[str, Any]]:
+    """How many accesses a closed period has (`n`), by `datasource`, `kind` and `class`."""
+    condition, values = _asked(viewer, Window(since, until, environment), datasources, q)
+    with Question(as_of=as_of) as question:
+        return question.rows(
+            f"select datasource, kind, class, count(*) as n from activity where {condition} and {ACCESSES} "  # noqa: S608
+            "group by all order by all",
+            values,
+        )
+
+
+def population(
+    viewer: Viewer,
+    since: dt.datetime,
+    until: dt.datetime,
+    datasources: list[str] | None = None,
+    environment: str | None = None,
+    as_of: int | None = None,
+    q: str = "",
+    members: Sequence[Members] | None = None,
+    given: Mapping[str, pa.Table] | None = None,
+) -> Iterator[pa.RecordBatch]:
+    """Every access of a closed period that `q` matches, as Arrow in parts (event columns), in the order of the log.
+
+    With `members`, tests' own words and never a reader's: only the acts that one of them means, with every other access of
+    their transactions. They may name the tables `given`. Raises StoreUnavailable when the log does not reach `as_of`.
+    """
+    condition, values = _asked(viewer, Window(since, until, environment), datasources, q)
+    condition = f"{condition} and {ACCESSES}"
+    with Question(as_of=as_of) as question:
+        if as_of is not None and question.size != as_of:
+            raise errors.StoreUnavailable(
+                "The log could not be read at the size of its checkpoint. Try again in a moment."
+            )
+        if members is not None:
+            condition, values = _narrowed(question, condition, values, members, given or {})
+        yield from question.batches(
+            f"select {EVENT_COLUMNS}, who_email, roles, columns, masked_columns, position, sequence, source_format "  # noqa: S608
+            f"from activity where {condition} order by index",
+            values,
+        )
+
+
+def _asked(viewer: Viewer, window: Window, datasources: list[str] | None, q: str) -> tuple[str, list[Any]]:
+    condition, values = searched(viewer, q, window, "event") if q else scoped(viewer, window)
+    if datasources:
+        return f"{condition} and list_contains(?, datasource)", [*values, datasources]
+    return condition, values
+
+
+def _narrowed(
+    question: Question, condition: str, values: list[Any], members: Sequence[Members], given: Mapping[str, pa.Table]
+) -> tuple[str, list[Any]]:
+    """The condition on a record of an act that is meant, or of a transaction that such an act was part of.
+
+    An act is meant as a whole, and what else its transaction did says what is counted of it: so acts first, then theirs.
+    """
+    if not members:
+        return "false", []
+    every = sorted({each for alternative in members for each in alternative})
+    meant = " or ".join(
+        "(" + " and ".join(f"bool_or(coalesce({each}, false))" for each in alternative) + ")" for alternative in members
+    )
+    for name, table in given.items():
+        question.cursor.register(f"given_{name}", table)
+    # Named here alone: the views of a question do not see them.
+    named = "".join(f"{name} as (from given_{name}), " for name in given)
+    question.rows(
+        f"create temp table meant as with {named}act as (select {ACT} as act from activity "  # noqa: S608
+        f"where {condition} and ({' or '.join(f'({each})' for each in every)}) group by all having {meant}) "
+        f"select index, datasource, transaction_id from activity where {condition} and {ACT} in (from act)",
+        [*values, *values],
+    )
+    of_transaction = "select distinct (datasource, transaction_id) from meant where transaction_id is not null"
+    theirs = f"(datasource, transaction_id) in ({of_transaction})"
+    return f"{condition} and (index in (select index from meant) or transaction_id is not null and {theirs})", values  # noqa: S608
