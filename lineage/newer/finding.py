@@ -110,8 +110,10 @@ def _actors(row: Resolved, touches: Sequence[Touch]) -> Iterator[int]:
 def _rows(row: Resolved, touches: Sequence[Touch]) -> Iterator[int]:
     if row["session"] is not None:
         yield hash_of("session", row["session"])
-    if row["kind"] == "decision":
-        yield from (hash_of("leave", asked) for asked in (row["ticket"], row["approval_request"]) if asked is not None)
+    how = "leave" if row["kind"] == "decision" else "cited"
+    yield from (hash_of(how, asked) for asked in (row["ticket"], row["approval_request"]) if asked is not None)
+    if row["datasource"] is not None and row["transaction_id"] is not None:
+        yield hash_of("acted", row["datasource"], row["transaction_id"])
     if (
         row["kind"] == "state"
         and row["state"] is not None
