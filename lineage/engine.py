@@ -297,7 +297,7 @@ class Question:
         """Look-ups by terms instead of questions to the whole log; None where there is nothing to look up in."""
         if self.opened is not None and self.looked is None:
             with self._limits():
-                asked = seeing.Asked(lambda: self.cursor, self._limits, self.snapshot, self.size, self.opened.state[-1])
+                asked = seeing.Asked(lambda: self.cursor, self._bare, self._limits, self.snapshot, self.size)
                 self.looked = self.here.opening.look(asked, self.opened)
         return self.looked
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from lineage.extracts import Cursor, Indexes, layers, listing, postings, tables, terms, writings
@@ -37,6 +38,7 @@ class Filed:
     """The files of one extract, mapped. Raises FileNotFoundError and Damaged."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.cards = Cards(folder / CARDS)
         self.columns = self.cards.columns
         self.places: list[Place] = self.cards.places
@@ -130,6 +132,8 @@ class Seen:
     of: Filed | Held | Newer
     hidden: Indexes
     read: Read
+    statements: Callable[[], pa.Table] | None = None
+    """Index and statement of records that are neither in files nor in a table, beside others."""
 
     @property
     def places(self) -> list[Place]:
@@ -197,6 +201,7 @@ class Lookup:
         self.size = size
         self.sums: Callable[[Wanted], Totals | None] | None = None
         self.firsts: Callable[[Wanted], int | None] | None = None
+        self.texts: Callable[..., Indexes] | None = None
         self.read: dict[int, Content] = {}
 
     def newest(self, some: Sequence[Term], wanted: Wanted, most: int, upto: int | None = None) -> Indexes:
@@ -253,6 +258,12 @@ class Lookup:
     def first_accesses(self, wanted: Wanted) -> int | None:
         """How many first accesses to tables lie in a window; None where only records can tell."""
         return self.firsts(wanted) if self.firsts is not None else None
+
+    def of_words(self, words: Sequence[str], wanted: Wanted, some: Iterable[Range], most: int) -> Indexes:
+        """The newest records whose statement has all of these, as `texts.newest`. Raises Unable."""
+        if self.texts is None:
+            raise Unable
+        return self.texts(self.layers, lambda layer: wanted.mask(layer, self.size), words, some, most)
 
     @property
     def columns(self) -> list[str]:

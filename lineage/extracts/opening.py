@@ -15,7 +15,19 @@ from typing import Any
 from django.conf import settings
 
 from lineage import errors, facts, joining, joins, proxied, reported, resolving, snapshots
-from lineage.extracts import Extract, fresh, looking, newcomers, postings, reading, seeing, summing, sums
+from lineage.extracts import (
+    Extract,
+    Indexes,
+    fresh,
+    looking,
+    newcomers,
+    postings,
+    reading,
+    seeing,
+    summing,
+    sums,
+    texts,
+)
 from lineage.joining import Cursor, Made
 from lineage.newer import carrying
 from lineage.newer.records import Stand
@@ -146,7 +158,7 @@ class Opening:
 
     def look(self, asked: seeing.Asked, opened: Opened) -> looking.Lookup | None:
         """Look-ups in what is open, for one question; None where a file is not what was written."""
-        told = opened.stand or opened.told
+        asked, told = asked._replace(told_to=opened.state[-1]), opened.stand or opened.told
         if not seeing.is_silent(asked):
             # What the store itself said last is asked of a table.
             told = told if self.tables(asked.cursor(), opened) is not None else None
@@ -154,6 +166,7 @@ class Opening:
         if look is not None:
             look.sums = functools.partial(self._totals, asked, opened)
             look.firsts = functools.partial(self._first_accesses, asked, opened)
+            look.texts = functools.partial(_of_words, asked)
         return look
 
     def _totals(self, asked: seeing.Asked, opened: Opened, wanted: looking.Wanted) -> sums.Totals | None:
@@ -272,6 +285,11 @@ class Opening:
     def _drop_tables(self, opened: Opened) -> None:
         with contextlib.closing(self.database.cursor()) as own:
             own.execute(f"drop schema if exists {opened.name} cascade; {fresh.drop(f'newer_{opened.name}')}")
+
+
+def _of_words(asked: seeing.Asked, *of: Any) -> Indexes:
+    with asked.limits():
+        return texts.newest(asked.bare().cursor, *of)
 
 
 def newer(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from lineage.extracts import Extract, Indexes, reading
 from lineage.extracts.blocks import Content
@@ -22,17 +22,22 @@ FEW = 64
 Limits = Callable[[], AbstractContextManager[None]]
 
 
-class Asked(NamedTuple):
-    """The question: what gives its cursor, its limits and size; up to `told_to` records are in extracts or newer.
+class HasCursor(Protocol):
+    cursor: Any
 
-    Then the store's own come.
+
+class Asked(NamedTuple):
+    """The question: what gives its cursor with all views and without any, its limits and size.
+
+    Up to `told_to` records are in extracts or newer; then the store's own come.
     """
 
     cursor: Callable[[], Cursor]
+    bare: Callable[[], HasCursor]
     limits: Limits
     snap: Snapshot
     size: int
-    told_to: int
+    told_to: int = 0
 
 
 class Seeing:
@@ -102,7 +107,7 @@ def _standing(stand: Stand, layer: Layer, hidden: Indexes) -> Seen:
     def read(indexes: Indexes) -> dict[int, Content]:
         return stand.read(layer, indexes)
 
-    return Seen(layer, hidden, read)
+    return Seen(layer, hidden, read, stand.statements)
 
 
 def is_silent(asked: Asked) -> bool:
@@ -110,5 +115,5 @@ def is_silent(asked: Asked) -> bool:
     if asked.told_to >= asked.size:
         return True
     own, touches = chunks.between(asked.snap.events, asked.snap.touches, asked.told_to, asked.size)
-    named = ("session_id", "db_session_id", "ticket", "approval_request", "agent_run", "state")
+    named = ("session_id", "db_session_id", "ticket", "approval_request", "agent_run", "state", "statement")
     return not touches.num_rows and all(own[name].null_count == own.num_rows for name in named)

@@ -41,6 +41,12 @@ class Chunks:
         self.where |= {row["index"]: (number, place) for place, row in enumerate(found)}
         return found
 
+    def columns(self, *names: str) -> pa.Table:
+        """These columns of all records."""
+        return pa.concat_tables(
+            [projections.EVENTS.empty_table().select(names), *(one.events.select(names) for one in self.every)]
+        )
+
     def rows(self, indexes: Sequence[int]) -> list[Row]:
         """These records, ascending within each chunk."""
         places: dict[int, list[int]] = {}

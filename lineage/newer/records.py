@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
+import pyarrow as pa
 
 from lineage.extracts import Indexes, keys
 from lineage.extracts.blocks import TOUCHED, Content, Place
@@ -42,6 +43,10 @@ class Stand:
     def read(self, layer: Layer, indexes: Indexes) -> dict[int, Content]:
         """What those of these records hold that this layer has."""
         return self.of.contents([index for index in indexes.tolist() if index in layer.entries], self.size)
+
+    def statements(self) -> pa.Table:
+        """Index and statement of all that is kept: no join changes them."""
+        return self.of.chunks.columns("index", "statement")
 
 
 class Records:

@@ -199,7 +199,9 @@ ASKED: Mapping[str, Callable[[], Any]] = {
     "control_facts": lambda: queries.control_facts(ALL, SINCE, UNTIL),
     "datasources": lambda: queries.datasources(ALL),
     "event": lambda: [queries.event(ALL, index) for index in (0, 8, 20)],
-    "events": lambda: [queries.events(ALL, q, limit=100) for q in ("", "actor:dana", "kind:change", "flag:suspected_forgery")],
+    "events": lambda: [
+        queries.events(ALL, q, limit=100) for q in ("", "actor:dana", "kind:change", "flag:suspected_forgery", "text:UPDATE")
+    ],
     "exact_total": lambda: [queries.exact_total(ALL, "", W, by) for by in ("event", "touch", "session", "identity", "relation")],
     "findings": lambda: queries.findings(ALL, W),
     "pressing": lambda: queries.pressing(ALL, W, 10),

@@ -1,0 +1,43 @@
+"""Searches for words in statements alone: the column of statements is looked through, newest first, and the page is read of cards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lineage import search
+from lineage.access import Viewer
+from lineage.extracts import terms
+from lineage.extracts.looking import Lookup, Unable, Wanted
+from lineage.queries import candidates, paging, walking
+from lineage.queries.ask import Window
+from lineage.queries.walking import Range
+
+
+def read(q: str) -> list[str] | None:
+    """The words of a search that asks for nothing else; None of any other."""
+    query = search.parse(q)
+    parts = query.root.parts if isinstance(query.root, search.And) else (query.root,)
+    words = [part.value for part in parts if isinstance(part, search.Term) and part.name == "text" and part.value]
+    return words if len(words) == len(parts) else None
+
+
+class Listed(paging.Listed):
+    """The same list of records by their statements alone."""
+
+    def __init__(self, of: paging.Listed, look: Lookup, words: Sequence[str], wanted: Wanted) -> None:
+        super().__init__(of.question, of.relation, of.condition, of.values, of.ranges)
+        self.look, self.words, self.wanted = look, words, wanted
+
+    def _walk(self, ranges: Sequence[Range], most: int, is_up: bool = False) -> list[int]:
+        if is_up:
+            raise Unable
+        found: list[int] = self.look.of_words(self.words, self.wanted, walking.steps(ranges), most)[:most].tolist()
+        return found
+
+
+def listed(of: paging.Listed, look: Lookup, viewer: Viewer, q: str, window: Window) -> Listed | None:
+    """None where the search asks for more than words, or for accesses."""
+    words = read(q) if of.relation == "activity" else None
+    # What a question leaves out that names no kind, flag, source or environment.
+    wanted = candidates.wanted(viewer, window, terms.LISTED)
+    return Listed(of, look, words, wanted) if words and wanted is not None and look.layers else None
