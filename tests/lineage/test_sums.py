@@ -18,7 +18,7 @@ from lineage.queries import summing as summing_of
 from lineage.queries.ask import ACCESSES, scoped
 from tests import extracts
 from tests.lineage.test_lookups import logins_of
-from tests.lineage.test_queries import ALL, STRANGER
+from tests.lineage.test_queries import ALL, STRANGER, Feed
 from tests.lineage.test_same_answers import Unproxied
 
 LIMITED = Viewer("lea@x", "auditor", datasources=("orders",), from_at=dt.datetime(2026, 11, 20, 9, 45, tzinfo=dt.UTC))
@@ -144,6 +144,29 @@ def test_the_first_page_counts_out_of_sums_what_it_counts_over_records(
         assert used()[0] == (name == firsts.FILE)
         assert counts() == expected
         file.write_bytes(data)
+
+
+def test_accesses_of_more_than_five_days_are_told_by_day_in_both_ways(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = Feed()
+    for day, hour in ((11, 23), (11, 22), (15, 1), (16, 9), (16, 9), (16, 10)):
+        feed.statement("select 1 from customers", op="read", occurred_at=f"2026-11-{day}T{hour:02}:30:00.000000Z")
+    checkpoints.checkpoint()
+    assert segments.seal()
+    assert extracts.everything() == 1
+    days = Window(dt.datetime(2026, 11, 11, 22, 10, tzinfo=dt.UTC), None)
+    hours = Window(dt.datetime(2026, 11, 12, tzinfo=dt.UTC), None)
+    bars = {}
+    for window in (days, hours):
+        bars[window] = [(row["hour"], row["count"]) for row in counted(ALL, window)[0]["bars"]]
+        with monkeypatch.context() as patched:
+            expected = counted(ALL, window)
+            patched.setattr(Question, "look", lambda _: None)
+            assert counted(ALL, window) == expected
+    assert used()[0]
+    assert [(hour.day, hour.hour, count) for hour, count in bars[days]] == [(11, 0, 2), (15, 0, 1), (16, 0, 3)]
+    assert [(hour.day, hour.hour, count) for hour, count in bars[hours]] == [(15, 1, 1), (16, 9, 2), (16, 10, 1)]
 
 
 def test_a_window_is_whole_hours_and_what_its_ends_and_changing_logins_cut() -> None:
