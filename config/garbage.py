@@ -1,4 +1,4 @@
-"""What a process that answers does about Python's own search for garbage."""
+"""What a process that answers, seals or makes extracts does about Python's own search for garbage."""
 
 from __future__ import annotations
 

@@ -35,6 +35,7 @@ from lineage.records import unopened as unopened
 SEGMENT_MOST = 50_000
 """Of one seal."""
 READ_MOST = 20_000
+UNLINKED_SECONDS = 10.0
 MERGED = "m"
 """The end of the name of a folder that was merged."""
 KEYS = "keys.sorted"
@@ -277,6 +278,11 @@ def drop_sealed_slots() -> int:
     with connection.cursor() as cursor:
         cursor.execute("select ledger_drop_sealed_slots(%s)", [wait_seconds()])
         return int(cursor.fetchone()[0])
+
+
+def patient_seconds() -> float:
+    """How long those may read who give way to others: what is replaced meanwhile is still there."""
+    return max(settings.QUERY_SECONDS, wait_seconds() - UNLINKED_SECONDS)
 
 
 def sweep() -> bool:

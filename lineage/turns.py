@@ -14,6 +14,7 @@ from collections.abc import Callable
 import psycopg
 from django.db import DatabaseError, IntegrityError, ProgrammingError, connection
 
+from config import garbage
 from lineage import alarms, errors, locks
 
 APART_PACE_SECONDS = 1.0
@@ -57,6 +58,7 @@ def begin() -> None:
     """Call it first in a process that takes turns."""
     # As in a web worker: beside one busy thread the default makes each row that is read wait (docs/decisions/003).
     sys.setswitchinterval(0.0005)
+    garbage.leave_loaded()
 
 
 def beside(every: list[Round]) -> None:

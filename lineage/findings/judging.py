@@ -16,7 +16,7 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
-from lineage import engine, ledger
+from lineage import engine, ledger, segments
 from lineage.engine import Question
 from lineage.events import Custody, Event, format_time
 from lineage.finding_models import Finding, FindingProgress
@@ -28,6 +28,8 @@ REACH = dt.timedelta(minutes=15)
 CONTEXT = REACH + dt.timedelta(hours=1)
 SETTLE = dt.timedelta(seconds=2)
 CHUNK = 20_000
+AT_ONCE = 5 * CHUNK
+"""So many new records are judged by one look at most: what is not in extracts is joined for each look."""
 KEPT_AT_ONCE = 200
 """So many findings are written in one transaction, in which the log's head is held."""
 AGAIN_SECONDS = 30.0
@@ -43,7 +45,7 @@ class Judging:
     """Called each second or so: judges what is new, and now and then once more what came within `REACH`.
 
     After a look it rests three times as long, so that what came within `REACH` is not judged again and again by a whole core;
-    not while more waits than a look takes.
+    not while much waits, and nine times as long while much is not in extracts, since each look joins all of that.
     """
 
     def __init__(self) -> None:
@@ -56,20 +58,26 @@ class Judging:
         again = self.is_new and began >= self.again_at
         if began < self.not_before or (_size() == self.quiet_at and not again):
             return
-        self.quiet_at = judge(quiet_at=self.quiet_at, again=again)
-        took = time.monotonic() - began
-        self.not_before = began + (took if _waiting() > CHUNK else 4 * took)
-        self.is_new = not again
-        if again:
-            self.again_at = began + max(AGAIN_SECONDS, 10 * took)
+        try:
+            self.quiet_at = judge(quiet_at=self.quiet_at, again=again)
+        finally:
+            # What was judged again and took too long does not keep what is new waiting.
+            took = time.monotonic() - began
+            self.not_before = began + _pace() * took
+            self.is_new = not again
+            if again:
+                self.again_at = began + max(AGAIN_SECONDS, 10 * took)
 
 
-def _waiting() -> int:
+def _pace() -> int:
+    """From the beginning of a look to that of the next, in times of what it took."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "select size - coalesce((select max(judged_to) from lineage_findingprogress), 0) from ledger_head"
+            "select size - coalesce((select max(judged_to) from lineage_findingprogress), 0), "
+            "ledger_sealed_to() - coalesce((select max(next_index) from ledger_extract), 0) from ledger_head"
         )
-        return int(cursor.fetchone()[0])
+        unjudged, unextracted = cursor.fetchone()
+    return 10 if unextracted > AT_ONCE else 1 if unjudged > CHUNK else 4
 
 
 def _size() -> int:
@@ -91,7 +99,7 @@ def judge(now: dt.datetime | None = None, quiet_at: int = -1, again: bool = True
     if snap.size < progress.judged_to:
         # So much waits to be sealed that what lies behind it waits too.
         return -1
-    with Question(snap, joined=False) as question:
+    with Question(snap, joined=False, seconds=segments.patient_seconds()) as question:
         size = question.size
         fresh = question.rows(
             f"select count(*) as n from raw_events where index >= ? and {REAL}",  # noqa: S608 - our own words
@@ -116,10 +124,10 @@ def judge(now: dt.datetime | None = None, quiet_at: int = -1, again: bool = True
         return size
     since = max(size if seen["again"] is None else seen["again"], size - 10 * CHUNK)
     low = min(progress.judged_to, since) if again else progress.judged_to
-    high = min(size, max(progress.judged_to, low) + CHUNK)
+    high = min(size, max(progress.judged_to, low) + AT_ONCE)
     context = max(low - CHUNK, min(low, low if seen["context"] is None else seen["context"]))
     unsettled = high if seen["unsettled"] is None else min(seen["unsettled"], high)
-    with Question(snap, as_of=high) as question:
+    with Question(snap, as_of=high, seconds=segments.patient_seconds()) as question:
         rows = _found(question, rules, context, low, moment)
         lasting = _lasting(question, rules, low)
     found = [*rows, *lasting[0]]

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
-from lineage import ledger
+from lineage import ledger, segments
 from lineage.coverage import CAPTURES, LOGS
 from lineage.engine import Question
 from lineage.events import TEXT_LIMIT_BYTES, Custody, Event, cut, format_time
@@ -33,7 +33,7 @@ def look(alive_since: dt.datetime, now: dt.datetime | None = None) -> int:
     """
     known = memory.read()
     index_from = known.index_to
-    with Question(tables=True) as question:
+    with Question(tables=True, seconds=segments.patient_seconds()) as question:
         one = Look(known, memory.feeds(), question, now or timezone.now(), alive_since)
         one.everything()
         known.index_to = question.size

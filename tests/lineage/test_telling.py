@@ -120,6 +120,21 @@ def genuine(secret: str, headers: dict[str, str], body: bytes) -> bool:
     return fresh and f"v1,{wanted}" in headers["webhook-signature"].split()
 
 
+def test_a_look_back_that_takes_too_long_does_not_keep_what_is_new_from_being_judged(store: str, settings: Any) -> None:
+    act()
+    looks = judging.Judging()
+    usual, settings.QUERY_SECONDS = settings.QUERY_SECONDS, 0
+    settings.GRACE_SECONDS = 0
+    with pytest.raises(errors.QueryTooLong):
+        looks()
+    assert not Finding.objects.exists()
+    settings.QUERY_SECONDS = usual
+    looks.not_before = 0
+    looks()
+    assert Finding.objects.exists()
+    assert looks.again_at > time.monotonic(), "what is behind is not looked at again yet"
+
+
 def test_an_agents_act_reaches_the_webhook_once_signed_without_values_and_the_page_proves_it(
     store: str, on_call: OnCall
 ) -> None:
