@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import shutil
 import tempfile
@@ -18,7 +19,7 @@ from django.test import override_settings
 from hypothesis import settings
 from pytest_django.plugin import DjangoDbBlocker
 
-from config import database, embedded
+from config import database, embedded, garbage, statics
 from demo.monitored import Monitored
 from lineage import checkpoints
 from tests import stores
@@ -48,6 +49,33 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ordered = sorted((items[at] for at in places), key=lambda item: (str(item.path), item.reportinfo()[1] or 0))
     for at, item in zip(places, ordered, strict=True):
         items[at] = item
+
+
+def pytest_collection_finish() -> None:
+    """As a web process does: what is loaded is not looked through again and again for garbage."""
+    garbage.leave_loaded()
+
+
+def pytest_unconfigure() -> None:
+    """DuckDB's binding tells of what is left of it at the end."""
+    gc.unfreeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _static_files_are_read_once() -> Iterator[None]:
+    """Each `Client` makes the middleware anew, which would look at all static files again: half of a small request."""
+    read = statics.Packed.add_files_from_finders
+    found: dict[str, dict[str, Any]] = {}
+
+    def once(self: statics.Packed) -> None:
+        if self.static_prefix not in found:
+            read(self)
+            found[self.static_prefix] = dict(self.files)
+        self.files.update(found[self.static_prefix])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(statics.Packed, "add_files_from_finders", once)
+        yield
 
 
 @pytest.fixture(scope="session")
