@@ -23,7 +23,7 @@ from lineage.extracts.looking import Lookup, Unable, Wanted, by_index, by_time
 from lineage.extracts.postings import NOTHING, Damaged
 from lineage.extracts.terms import APART, DONE, NOT_DONE, REAL
 from lineage.extracts.writings import ALONE, UNDONE
-from lineage.moments import microseconds
+from lineage.moments import microseconds, moment
 from lineage.queries.ask import Window
 
 RELATION, KEY, ACCESS, KEY_COLUMNS = (TOUCHED.index(name) for name in ("relation", "key", "access", "key_columns"))
@@ -68,6 +68,24 @@ def key_columns(
             if relation in relations and access == "changed" and columns:
                 return list(columns)
     return []
+
+
+def states(look: Lookup, viewer: Viewer) -> list[dict[str, Any]]:
+    """As `people.latest_states` has them now, each with its index and `state` as text."""
+    before = wanted(dataclasses.replace(viewer, from_at=None), Window())
+    indexes = [
+        index
+        for datasource in look.datasources()
+        if before is not None
+        for index in look.newest([by_time("state", datasource)], before, 1).tolist()
+    ]
+    places = [look.columns.index(name) for name in ("index", "datasource", "occurred_at", "state")] if indexes else []
+    rows = [[row[place] for place in places] for row, _ in look.contents(np.array(indexes, np.int64))]
+    return [
+        {"index": index, "datasource": datasource, "occurred_at": moment(at), "state": state}
+        for index, datasource, at, state in rows
+        if at is not None
+    ]
 
 
 T = TypeVar("T")

@@ -12,7 +12,7 @@ import msgspec
 from lineage import errors
 from lineage.access import Viewer
 from lineage.engine import Question
-from lineage.queries import latest, paging
+from lineage.queries import candidates, latest, paging
 from lineage.queries.ask import (
     ACCESSES,
     REFUSED_COUNT,
@@ -251,14 +251,20 @@ def latest_states(question: Question, viewer: Viewer, at: dt.datetime | None = N
 
     What was in force when the viewer's time begins is in scope too, so only its end bounds.
     """
+    rows = candidates.told(question, lambda look: candidates.states(look, viewer)) if at is None else None
+    if rows is None:
+        rows = _states(question, viewer, at)
+    for row in rows:
+        row["state"] = msgspec.json.decode(row["state"])
+    return rows
+
+
+def _states(question: Question, viewer: Viewer, at: dt.datetime | None) -> list[dict[str, Any]]:
     scope, values = dataclasses.replace(viewer, from_at=None).scope()
-    rows = question.rows(
+    return question.rows(
         "select datasource, max(occurred_at) as occurred_at, arg_max(state, (occurred_at, index)) as state, "  # noqa: S608
         "arg_max(index, (occurred_at, index)) as index from reports where kind = 'state' and state is not null "
         "and not unauthorised and coalesce(json_extract_string(state, '$.mode'), 'snapshot') = 'snapshot' "
         f"and occurred_at <= coalesce(?, occurred_at) and {scope} group by datasource",
         [at, *values],
     )
-    for row in rows:
-        row["state"] = msgspec.json.decode(row["state"])
-    return rows
