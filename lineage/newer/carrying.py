@@ -17,6 +17,8 @@ from lineage.snapshots import Snapshot
 
 STANDS_MOST = 16
 """So many sizes are remembered: a list that is paged through is of the size that it began with."""
+STEP = 5_000
+"""So many records are joined here at a time; more at once are made by the statements."""
 Reporting = Callable[[], Cursor]
 """Gives a cursor with `raw_events` and `raw_touches`."""
 
@@ -45,7 +47,8 @@ class Carrying:
             return self.stands[told_to]
         if not carry_on or not every[-1].following <= told_to <= every[-1].following + MOST:
             return None
-        if of == self.of and self.records is not None and told_to < self.records.size:
+        known = self.records.size if of == self.of and self.records is not None else every[-1].following
+        if not 0 <= told_to - known <= STEP:
             return None
         if self.records is None or of != self.of:
             self.of, self.stands = of, {}
