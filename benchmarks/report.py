@@ -4,10 +4,14 @@ The product runs as `bin/serve` runs it; the log grows from size to size, and `b
 of it, as a person would. One access in twenty is a direct write by a human, on an approved ticket but for one in twenty-five.
 Memory is what that process and its renderer hold together, looked at every 20 ms. Beside it the same file is checked as its
 reader checks it, every test run and every sample drawn again (`lineage.verify`). `bin/bench report 20000` takes one size.
+
+`bin/bench report --data DIR` makes it of the year of a store that `bin/bench generate` filled, which nothing else uses then; of one
+database with `--datasource`. There every direct write of a person or agent is a privileged act.
 """
 
 from __future__ import annotations
 
+import argparse
 import datetime as dt
 import os
 import shutil
@@ -16,13 +20,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from benchmarks import _feeding
+from benchmarks import _feeding, generate
 from benchmarks._running import ROOT, Product, machine, native, wait_for
 
 SIZES = (1_000, 10_000, 100_000, 500_000)
@@ -36,7 +40,43 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 def main() -> None:
-    sizes = tuple(int(word) for word in sys.argv[1:]) or SIZES
+    parser = argparse.ArgumentParser(prog="bin/bench report", description=__doc__)
+    parser.add_argument("sizes", nargs="*", type=int, default=SIZES)
+    parser.add_argument("--data", type=Path, help="the data folder of a store that bin/bench generate filled")
+    parser.add_argument(
+        "--datasource", action="append", default=[], help="of this database alone; may stand more than once"
+    )
+    told = parser.parse_args()
+    if told.data:
+        of_a_year(told.data, told.datasource)
+    else:
+        of_new_logs(told.sizes)
+
+
+def of_a_year(folder: Path, datasources: Sequence[str]) -> None:
+    """A report of the last year of a made store: in how many seconds, with how much memory at most, what its file says."""
+    with generate.store(folder, None) as data:
+        until = generate.planned(data).until
+        since = until - dt.timedelta(days=365)
+        from lineage import checkpoints
+
+        checkpoints.checkpoint()
+        out = Path(tempfile.mkdtemp(prefix="touchstone-bench-"))
+        words = ["--from", since.isoformat(), "--to", until.isoformat(), "--out", str(out)]
+        words += [word for name in datasources for word in ("--datasource", name)]
+        environment = {**os.environ, "TOUCHSTONE_QUERY_SECONDS": "600"}
+        seconds, peak = watched(environment, "manage.py", "report", KIND, *words)
+        summary = msgspec.json.decode(next(out.glob("*.json")).read_bytes())
+        counts = summary["counts"]
+        names = ("accesses", "population", "tested", "deviating")
+        print(f"{machine()}; {KIND} of {', '.join(datasources) or 'all databases'}, log size {summary['as_of']:,}\n")
+        print("| accesses | frozen | tested | deviating | made in s | peak MiB |\n|---|---|---|---|---|---|")
+        print(f"| {' | '.join(f'{counts[name]:,}' for name in names)} | {seconds:.1f} | {peak / 2**20:,.0f} |")
+        shutil.rmtree(out)
+
+
+def of_new_logs(sizes: Sequence[int]) -> None:
+    """Reports of a log that grows from size to size."""
     data = Path(tempfile.mkdtemp(prefix="touchstone-bench-"))
     data.chmod(0o711)
     product = Product(data, TOUCHSTONE_QUERY_SECONDS="600")
@@ -109,12 +149,21 @@ def line(product: Product, since: dt.datetime, size: int) -> None:
     shutil.rmtree(out, ignore_errors=True)
     until = since + dt.timedelta(seconds=PERIOD_SECONDS)
     seconds, peak = watched(
-        product, "manage.py", "report", KIND, "--from", since.isoformat(), "--to", until.isoformat(), "--out", str(out)
+        product.environment,
+        "manage.py",
+        "report",
+        KIND,
+        "--from",
+        since.isoformat(),
+        "--to",
+        until.isoformat(),
+        "--out",
+        str(out),
     )
     archive = [word for path in out.glob("*.zip") for word in ("--archive", str(path))]
     policy = str(product.data / "policy.txt")
     file = str(next(out.glob("*.pdf")))
-    checked, held = watched(product, "-m", "lineage.verify", file, "--policy", policy, *archive)
+    checked, held = watched(product.environment, "-m", "lineage.verify", file, "--policy", policy, *archive)
     summary = msgspec.json.decode(next(out.glob("*.json")).read_bytes())
     counts = summary["counts"]
     sizes = [sum(path.stat().st_size for path in out.glob(f"*.{form}")) for form in ("pdf", "zip")]
@@ -132,12 +181,12 @@ def sealed(product: Product) -> int:
     return int(next(line.split()[1] for line in told.splitlines() if line.startswith("touchstone_sealed_to ")))
 
 
-def watched(product: Product, *words: str) -> tuple[float, int]:
+def watched(environment: dict[str, str], *words: str) -> tuple[float, int]:
     """Seconds, and the most bytes that the command and its children held at one time."""
     started = time.perf_counter()
     command = subprocess.Popen(
         [sys.executable, *words],
-        cwd=ROOT, env=product.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     peak, over = [0], threading.Event()
     watch = threading.Thread(target=_watch, args=(command.pid, peak, over))
