@@ -15,6 +15,7 @@ from lineage.queries.ask import ACCESSES, EVENT_COLUMNS, Window, scoped, searche
 
 Members = Sequence[str]
 """Conditions on an access, in SQL over the columns of a population; each holds of some record of the act that is meant."""
+SPAN = 50_000
 ACT = """(coalesce(environment, ''), coalesce(datasource, ''), kind = 'query',
     if(kind = 'query', coalesce(correlation_id, event_id), coalesce(transaction_id, event_id)))"""
 """What an act is known by: the statement, or for row changes the transaction (docs/tests-of-controls.md, table acts)."""
@@ -62,13 +63,17 @@ def population(
             raise errors.StoreUnavailable(
                 "The log could not be read at the size of its checkpoint. Try again in a moment."
             )
+        spans = [(0, question.size)]
         if members is not None:
-            condition, values = _narrowed(question, condition, values, members, given or {})
-        yield from question.batches(
-            f"select {EVENT_COLUMNS}, who_email, roles, columns, masked_columns, position, sequence, source_format "  # noqa: S608
-            f"from activity where {condition} order by index",
-            values,
-        )
+            spans = _meant(question, condition, values, members, given or {})
+            condition += " and index in (select index from meant)"
+        for span in spans:
+            # A span at a time: to sort all that is meant at once takes more memory than a question has.
+            yield from question.batches(
+                f"select {EVENT_COLUMNS}, who_email, roles, columns, masked_columns, position, sequence, source_format "  # noqa: S608
+                f"from activity where {condition} and index between ? and ? order by index",
+                [*values, *span],
+            )
 
 
 def _asked(viewer: Viewer, window: Window, datasources: list[str] | None, q: str) -> tuple[str, list[Any]]:
@@ -78,16 +83,15 @@ def _asked(viewer: Viewer, window: Window, datasources: list[str] | None, q: str
     return condition, values
 
 
-def _narrowed(
+def _meant(
     question: Question, condition: str, values: list[Any], members: Sequence[Members], given: Mapping[str, pa.Table]
-) -> tuple[str, list[Any]]:
-    """The condition on a record of an act that is meant, or of a transaction that such an act was part of.
+) -> list[tuple[int, int]]:
+    """Makes the table `meant` of the records of acts that are meant, and of transactions that such acts were part of.
 
-    An act is meant as a whole, and what else its transaction did says what is counted of it: so acts first, then theirs.
+    An act is meant as a whole, and what else its transaction did says what is counted of it: so acts first, then theirs. The
+    answer is where they lie: first and last index of each `SPAN` of them, at least one.
     """
-    if not members:
-        return "false", []
-    every = sorted({each for alternative in members for each in alternative})
+    every = sorted({each for alternative in members for each in alternative}) or ["false"]
     meant = " or ".join(
         "(" + " and ".join(f"bool_or(coalesce({each}, false))" for each in alternative) + ")" for alternative in members
     )
@@ -96,11 +100,19 @@ def _narrowed(
     # Named here alone: the views of a question do not see them.
     named = "".join(f"{name} as (from given_{name}), " for name in given)
     question.rows(
-        f"create temp table meant as with {named}act as (select {ACT} as act from activity "  # noqa: S608
-        f"where {condition} and ({' or '.join(f'({each})' for each in every)}) group by all having {meant}) "
+        f"create temp table of_acts as with {named}act as (select {ACT} as act from activity "  # noqa: S608
+        f"where {condition} and ({' or '.join(f'({each})' for each in every)}) group by all having {meant or 'false'}) "
         f"select index, datasource, transaction_id from activity where {condition} and {ACT} in (from act)",
         [*values, *values],
     )
-    of_transaction = "select distinct (datasource, transaction_id) from meant where transaction_id is not null"
-    theirs = f"(datasource, transaction_id) in ({of_transaction})"
-    return f"{condition} and (index in (select index from meant) or transaction_id is not null and {theirs})", values  # noqa: S608
+    of_transactions = "select distinct (datasource, transaction_id) from of_acts where transaction_id is not null"
+    question.rows(
+        "create temp table meant as select index from of_acts union select index from activity "  # noqa: S608
+        f"where {condition} and transaction_id is not null and (datasource, transaction_id) in ({of_transactions})",
+        values,
+    )
+    in_order = f"select index, (row_number() over (order by index) - 1) // {SPAN} as span from meant"  # noqa: S608
+    found = question.rows(
+        f"select min(index) as first, max(index) as last from ({in_order}) group by span order by span"  # noqa: S608
+    )
+    return [(each["first"], each["last"]) for each in found] or [(0, 0)]
