@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from lineage.extracts import Making, firsts, keys, sums, terms
+from lineage.extracts import Making, codes, firsts, keys, sums, terms
 
 
 class Companion(NamedTuple):
@@ -25,4 +25,5 @@ COMPANIONS: tuple[Companion, ...] = (
     Companion(terms.VERSION, terms.FILES, terms.write, terms.merge),
     Companion(sums.VERSION, sums.FILES, sums.write, sums.merge),
     Companion(firsts.VERSION, (firsts.FILE,), firsts.write, firsts.write),
+    Companion(codes.VERSION, (codes.FILE,), codes.write, codes.merge),
 )

@@ -17,6 +17,7 @@ from lineage.extracts import Indexes, writings
 from lineage.extracts.beginnings import BY_INDEX
 from lineage.extracts.blocks import Content, Place
 from lineage.extracts.cards import Directory
+from lineage.extracts.codes import Coded
 from lineage.extracts.postings import NOTHING, Damaged, Hashes, Postings, among
 from lineage.extracts.writings import Writings
 
@@ -39,6 +40,13 @@ class Layer(Protocol):
 
     def directory(self, indexes: Indexes) -> Directory: ...
     def contents(self, indexes: Indexes) -> dict[int, Content]: ...
+    def coded(self, indexes: Indexes) -> Coded: ...
+    @property
+    def crossing(self) -> Hashes:
+        """Calls of which an earlier extract tells too."""
+
+    def several(self, crossing: Hashes) -> Sequence[tuple[Hashes, Indexes]]: ...
+    def lasts(self, sessions: Hashes) -> Indexes: ...
 
 
 @dataclasses.dataclass(frozen=True)

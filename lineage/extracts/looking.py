@@ -16,10 +16,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lineage.extracts import Cursor, Indexes, layers, listing, postings, tables, terms, writings
+from lineage.extracts import Cursor, Indexes, codes, layers, listing, postings, tables, terms, writings
 from lineage.extracts.beginnings import BEGUN, BY_INDEX, Begun
 from lineage.extracts.blocks import Content, Place
 from lineage.extracts.cards import NO_TIME, Cards, Directory
+from lineage.extracts.codes import Coded, Codes
 from lineage.extracts.layers import Layer, Mask, Term
 from lineage.extracts.listing import Range
 from lineage.extracts.postings import Hashes, Postings
@@ -58,6 +59,16 @@ class Filed:
         """What those of these records hold that are here."""
         return self.cards.contents(indexes)
 
+    @functools.cached_property
+    def codes(self) -> Codes:
+        try:
+            return Codes(self.folder)
+        except FileNotFoundError as error:
+            raise postings.Damaged(f"{codes.FILE} is not there.") from error
+
+    def coded(self, indexes: Indexes) -> Coded:
+        return self.codes.coded(self.cards.positions(indexes))
+
 
 class Held:
     """The same of records that are in no extract, by what is looked up; what they hold is asked for when it is needed.
@@ -84,7 +95,7 @@ class Held:
         for name, sql in (("made", self.rows), ("made_touches", self.touches)):
             cursor.execute(f"create or replace temp view {name} as select * from ({sql}){condition}")  # noqa: S608
 
-    def _by_time(self, hashes: postings.Hashes, indexes: Indexes) -> bytes:
+    def _by_time(self, hashes: Hashes, indexes: Indexes) -> bytes:
         return postings.content(hashes, indexes, self.directory(indexes).times)
 
     def directory(self, indexes: Indexes) -> Directory:
@@ -152,6 +163,29 @@ class Seen:
 
     def contents(self, indexes: Indexes) -> dict[int, Content]:
         return self.read(indexes[~postings.among(indexes, self.hidden)])
+
+    def coded(self, indexes: Indexes) -> Coded:
+        """Of these records, which ascend and are all here."""
+        if isinstance(self.of, Filed):
+            return self.of.coded(indexes)
+        told = self.read(indexes)
+        return codes.of_contents(self.of.columns, [told[index] for index in indexes.tolist()])
+
+    @property
+    def crossing(self) -> Hashes:
+        return self.of.codes.whole.crossing if isinstance(self.of, Filed) else codes.NO_HASHES
+
+    def several(self, crossing: Hashes) -> Sequence[tuple[Hashes, Indexes]]:
+        """Calls that several records tell of, as far as they are not told with the codes; with all of `crossing`."""
+        return self.of.codes.several(crossing) if isinstance(self.of, Filed) else ()
+
+    def lasts(self, sessions: Hashes) -> Indexes:
+        """As `Codes.lasts`."""
+        if isinstance(self.of, Filed):
+            return self.of.codes.lasts(sessions)
+        posted = self.postings[BY_TIME]
+        last = {session: int(posted.find(session).max()) for session in posted.among(np.sort(sessions)).tolist()}
+        return np.array([last.get(session, -1) for session in sessions.tolist()], np.int64)
 
 
 class Wanted(msgspec.Struct, frozen=True):

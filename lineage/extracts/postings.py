@@ -191,6 +191,10 @@ class Postings:
         """Those of these hashes that some record has."""
         return self.hashes[self._places(terms)].astype(np.uint64)
 
+    def several(self) -> Hashes:
+        """The hashes that more than one record has."""
+        return self.hashes[np.flatnonzero(self.lengths.counts != 1)].astype(np.uint64)
+
     def _places(self, wanted: Hashes) -> NDArray[np.intp]:
         if not len(self.hashes):
             return np.empty(0, np.intp)

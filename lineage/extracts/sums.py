@@ -29,7 +29,7 @@ from lineage.extracts.postings import Damaged, Postings, hash_sql, mapped
 
 FILE, CALLS = "sums.bin", "calls.post"
 FILES = (FILE, CALLS, singles.FILE)
-VERSION = "2"
+VERSION = "3"
 """Raise it with every change of what is written."""
 NO_HOUR = -(1 << 31)
 """Of records without a time."""
@@ -95,8 +95,10 @@ select call, moment, environment, datasource, is_statement, is_write from each s
 where is_statement or is_write
 """
 POSTED = (
-    f"select {hash_sql('call', 'call')} as term, index from each where call is not null and (is_statement or is_write)"  # noqa: S608
+    f"select {hash_sql('call', 'correlation_id')} as term, index from made "  # noqa: S608 - our own columns
+    f"where correlation_id is not null and kind = 'query' and not {acts.TWICE}"
 )
+"""All that tell of a call: what is counted here (`each`), and what `codes` count beside that."""
 CROSSING = f"""
 select distinct call from each semi join given_crossing g on g.term = {hash_sql("call", "call")}
 where call is not null and (is_statement or is_write)

@@ -21,7 +21,7 @@ from lineage.extracts.postings import Hashes, hash_sql
 
 CARDS, BY_TIME, SHAPES = "cards.bin", "rows.post", "shapes.json.zst"
 FILES = (CARDS, BY_INDEX, BY_TIME, BEGUN, SHAPES, tables.FILE, writings.FILE)
-VERSION = "6"
+VERSION = "7"
 """Raise it with every change of what is written."""
 BATCH = 5_000
 APART = "\x1e"
@@ -60,6 +60,7 @@ with acted as (select * from made where session is not null and {ACTED}), {table
 select {hash_sql("told", "told_id")} as term, index from made where told_id is not null
 union all select {hash_sql("login", "datasource", "db_user")}, index from made where told_id is null and db_user is not null
 union all select {hash_sql("run", "agent_run")}, index from made where agent_run is not null
+union all select {hash_sql("behalf", "on_behalf_of")}, index from made where on_behalf_of is not null
 union all select {hash_sql("keyed", "datasource", "relation")}, index
 from made_touches where {HERE} and access = 'changed' and len(key_columns) > 0
 """  # noqa: S608 - our own columns

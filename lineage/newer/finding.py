@@ -102,6 +102,8 @@ def _actors(row: Resolved, touches: Sequence[Touch]) -> Iterator[int]:
         yield hash_of("login", row["datasource"], row["db_user"])
     if row["agent_run"] is not None:
         yield hash_of("run", row["agent_run"])
+    if row["on_behalf_of"] is not None:
+        yield hash_of("behalf", row["on_behalf_of"])
     for touch in touches:
         if _is_here(touch) and touch["access"] == "changed" and touch["key_columns"]:
             yield hash_of("keyed", touch["datasource"], touch["relation"])

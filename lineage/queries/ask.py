@@ -107,10 +107,11 @@ WRITE_COUNT = f"count(distinct correlation_id) filter ({WRITING})"
 
 REFUSED_COUNT = f"count(*) filter ({REFUSED})"
 
+_ASKED = f"kind = 'query' and not {TWICE}"
 TIMES = (
-    "coalesce(nullif(count(distinct coalesce(correlation_id, event_id)) filter (kind = 'query' "
-    f"and not {TWICE}), 0), "
-    "count(distinct coalesce(transaction_id, event_id)))"
+    f"coalesce(nullif(count(distinct correlation_id) filter ({_ASKED}) "
+    f"+ count(distinct index) filter (correlation_id is null and {_ASKED}), 0), "
+    "count(distinct transaction_id) + count(distinct index) filter (transaction_id is null))"
 )
 """How often something was done: statements; where none was seen, transactions that changed it. Never both."""
 

@@ -12,7 +12,7 @@ import msgspec
 from lineage import errors
 from lineage.access import Viewer
 from lineage.engine import Question
-from lineage.queries import candidates, latest, paging
+from lineage.queries import candidates, deeds, latest, paging, stretches
 from lineage.queries.ask import (
     ACCESSES,
     REFUSED_COUNT,
@@ -187,44 +187,55 @@ def identities(
 
 def identity(viewer: Viewer, identity_id: str, window: Window = Window()) -> dict[str, Any]:
     """Everything about one identity in the window. Raises NotFound when it did nothing in the viewer's scope."""
+    with Question() as question:
+        answer = deeds.summary(question, viewer, identity_id, window)
+        if answer is None:
+            answer = _summary(question, viewer, identity_id, window)
+        if not answer:
+            raise errors.NotFound
+        answer["as_of"] = question.size
+        answer["recent"] = fetch(question, viewer, answer["recent"])
+        answer["state"] = _roles(question, viewer, answer["identity"]["logins"])
+        answer["coverage"] = coverage(question, viewer, window)
+        return answer
+
+
+def _summary(question: Question, viewer: Viewer, identity_id: str, window: Window) -> dict[str, Any]:
+    """As `deeds.summary`, of the whole log."""
     scope, values = scoped(viewer, window)
     mine = f"who_id = ? and {scope} and not list_has_any(flags, ['claim', 'canary']) and kind <> 'decision'"
     mine_values = [identity_id, *values]
-    with Question() as question:
-        head = question.rows(f"select {IDENTITY_COLUMNS} from activity where {mine} group by who_id", mine_values)  # noqa: S608
-        if not head:
-            raise errors.NotFound
-        answer: dict[str, Any] = {"identity": head[0], "as_of": question.size}
-        answer["tables"] = question.rows(
-            f"select datasource, relation, touch_op as op, {TIMES} as count, "  # noqa: S608
-            f"min(occurred_at) as first_at, max(occurred_at) as last_at from touches where {mine} group by all order by 2, 3",
-            mine_values,
-        )
-        answer["weeks"] = question.rows(
-            f"select relation, date_trunc('week', occurred_at) as week, {TIMES} as count "  # noqa: S608
-            f"from touches where {mine} group by all order by 2, 1",
-            mine_values,
-        )
-        answer["sessions"] = question.rows(
-            f"select {SESSION_COLUMNS} from activity where {scope} and session in "  # noqa: S608
-            f"(select session from activity where {mine}) group by session order by last_index desc limit 20",
-            [*values, *mine_values],
-        )
-        answer["worked_for"] = _people(question, "on_behalf_of", mine, mine_values)
-        answer["worked_through"] = _people(
-            question,
-            "coalesce(agent_name, who_id)",
-            f"on_behalf_of = ? and who_id <> ? and {scope}",
-            [identity_id, identity_id, *values],
-        )
-        newest = question.rows(
-            f"select index from activity where {mine} and {ACCESSES} order by index desc limit 50",  # noqa: S608
-            mine_values,
-        )
-        answer["recent"] = fetch(question, viewer, newest)
-        answer["state"] = _roles(question, viewer, head[0]["logins"])
-        answer["coverage"] = coverage(question, viewer, window)
-        return answer
+    head = question.rows(f"select {IDENTITY_COLUMNS} from activity where {mine} group by who_id", mine_values)  # noqa: S608
+    if not head:
+        return {}
+    answer: dict[str, Any] = {"identity": head[0]}
+    answer["tables"] = question.rows(
+        f"select datasource, relation, touch_op as op, {TIMES} as count, "  # noqa: S608
+        f"min(occurred_at) as first_at, max(occurred_at) as last_at from touches where {mine} group by all order by 2, 3, 1",
+        mine_values,
+    )
+    answer["weeks"] = question.rows(
+        f"select relation, date_trunc('week', occurred_at) as week, {TIMES} as count "  # noqa: S608
+        f"from touches where {mine} group by all order by 2, 1",
+        mine_values,
+    )
+    answer["sessions"] = question.rows(
+        f"select {SESSION_COLUMNS} from activity where {scope} and session in "  # noqa: S608
+        f"(select session from activity where {mine}) group by session order by last_index desc limit {stretches.MOST}",
+        [*values, *mine_values],
+    )
+    answer["worked_for"] = _people(question, "on_behalf_of", mine, mine_values)
+    answer["worked_through"] = _people(
+        question,
+        "coalesce(agent_name, who_id)",
+        f"on_behalf_of = ? and who_id <> ? and {scope}",
+        [identity_id, identity_id, *values],
+    )
+    answer["recent"] = question.rows(
+        f"select index from activity where {mine} and {ACCESSES} order by index desc limit {deeds.RECENT}",  # noqa: S608
+        mine_values,
+    )
+    return answer
 
 
 def _people(question: Question, column: str, condition: str, values: list[Any]) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from lineage import errors
 from lineage.access import Viewer
 from lineage.acts import REAL
 from lineage.engine import Question
-from lineage.queries import candidates, paging, short
+from lineage.queries import candidates, paging, readers, short
 from lineage.queries.ask import (
     ACCESSES,
     LIMIT_MOST,
@@ -37,7 +37,7 @@ PEOPLE = (
 
 TOUCHING = (
     "occurred_at, environment, access, columns, key, db_user, who_id, who_name, who_type, on_behalf_of, kind, flags, correlation_id, "
-    "event_id, transaction_id"
+    "index, transaction_id"
 )
 """What of each access to a table its page tells of."""
 
@@ -191,16 +191,19 @@ def column(
 ) -> dict[str, list[dict[str, Any]]]:
     """Who read and who wrote one column: as far as a record names it, or a statement all columns (`*`)."""
     scope, values = scoped(viewer, window)
+    names = spellings(relation)
     here = (
         f"datasource = ? and list_contains(?, relation) and {scope} and {REAL} and list_has_any(columns, [?, '*']) "
         "and access in ('read', 'wrote', 'changed')"
     )
     with Question() as question:
-        rows = question.rows(
-            f"select access = 'read' as reading, {PEOPLE}, bool_and(not list_contains(columns, ?)) as by_star from touches "  # noqa: S608
-            f"where {here} group by reading, who_id order by count desc, who_id limit 200",
-            [name, datasource, spellings(relation), *values, name],
-        )
+        rows = readers.found(question, viewer, datasource, names, name, window)
+        if rows is None:
+            rows = question.rows(
+                f"select access = 'read' as reading, {PEOPLE}, bool_and(not list_contains(columns, ?)) as by_star from touches "  # noqa: S608
+                f"where {here} group by reading, who_id order by count desc, who_id limit {readers.MOST}",
+                [name, datasource, names, *values, name],
+            )
     return {"readers": [r for r in rows if r["reading"]], "writers": [r for r in rows if not r["reading"]]}
 
 

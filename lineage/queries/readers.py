@@ -1,0 +1,98 @@
+"""Who read and who wrote one column, out of codes: as `places.column` asks it in SQL over the log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineage.access import Viewer
+from lineage.engine import Question
+from lineage.extracts import tables
+from lineage.extracts.beginnings import BY_INDEX
+from lineage.extracts.coding import Coding, Rows, Shape
+from lineage.extracts.looking import Lookup, Wanted
+from lineage.extracts.postings import hashes_of
+from lineage.extracts.terms import REAL
+from lineage.queries import candidates, tallies
+from lineage.queries.ask import Window
+from lineage.queries.tallies import Acts
+
+MOST = 200
+ACCESSES = ("read", "wrote", "changed")
+
+
+def found(
+    question: Question, viewer: Viewer, datasource: str, relations: Sequence[str], column: str, window: Window
+) -> list[dict[str, Any]] | None:
+    """The rows that `places.column` asks for; None where only records can tell."""
+    wanted = candidates.wanted(viewer, window, REAL)
+    if wanted is None:
+        return None
+    return candidates.told(
+        question, lambda look: _Readers(question, look, wanted, datasource, relations, column).rows()
+    )
+
+
+class _Readers:
+    def __init__(
+        self, question: Question, look: Lookup, wanted: Wanted, datasource: str, relations: Sequence[str], column: str
+    ) -> None:
+        self.relations, self.column = relations, column
+        self.coding = coding = Coding(look, question.snapshot.logins)
+        terms = hashes_of(
+            ("table", how, datasource, relation, bit)
+            for how in (tables.BOTH, tables.TOUCHED)
+            for relation in relations
+            for bit in range(tables.BITS)
+        )
+        met = coding.rows(lambda layer: [layer.postings[BY_INDEX].find_all(terms)], wanted)
+        is_here = np.array([place[1] == datasource for place in coding.places], bool)
+        self.met = met.chosen(is_here[met.places]) if len(met.places) else met
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Of each reading and writing identity how often, those that did it most first."""
+        coding, met = self.coding, self.met
+        values, at = tallies.spread([self._told(shape) for shape in coding.shapes], met.shapes)
+        ids = {name: number for number, name in enumerate(dict.fromkeys(one.id for one in coding.people))}
+        of_who = np.array([ids[one.id] for one in coding.people], np.int64)
+        groups = (values >> 1) * max(len(ids), 1) + (of_who[met.who[at]] if len(at) else at)
+        tally = Acts(met).tally(groups, at)
+        names = list(ids)
+
+        def order(number: int) -> tuple[int, bool, str]:
+            who = names[tally.groups[number] % len(names)]
+            return -tally.times[number], who is None, who or ""
+
+        by_group = np.argsort(groups, kind="stable")
+        kept = groups[by_group], values[by_group], at[by_group]
+        return [
+            {
+                "reading": bool(tally.groups[number] // len(names)), "who_id": names[tally.groups[number] % len(names)],
+                "count": tally.times[number], "last_at": tally.last_at[number], **self._beside(tally.groups[number], *kept),
+            }
+            for number in sorted(range(len(tally.groups)), key=order)[:MOST]
+        ]  # fmt: skip
+
+    def _told(self, shape: Shape) -> list[int]:
+        """Of each way in which such a record met the column: twice whether it read, and whether it named all columns alone."""
+        by_way: dict[bool, bool] = {}
+        for touch in shape.touches:
+            columns = touch.columns or ()
+            if touch.relation in self.relations and touch.access in ACCESSES and {self.column, "*"} & {*columns}:
+                is_read = touch.access == "read"
+                by_way[is_read] = by_way.get(is_read, True) and self.column not in columns
+        return [2 * is_read + by_star for is_read, by_star in by_way.items()]
+
+    def _beside(self, group: int, groups: NDArray[Any], values: NDArray[Any], at: NDArray[Any]) -> dict[str, Any]:
+        """What one group, of all in their order, says of itself; the first record that says it."""
+        here = slice(*np.searchsorted(groups, [group, group + 1]).tolist())
+        rows: Rows = self.met.chosen(at[here])
+        people = [self.coding.people[number] for number in tallies.firsts_of(rows.who, rows.indexes)]
+        actors = [self.coding.actors[number] for number in tallies.firsts_of(rows.actors, rows.indexes)]
+        return {
+            "who_name": tallies.any_of(one.name for one in people), "who_type": tallies.any_of(one.type for one in people),
+            "on_behalf_of": tallies.any_of(one.on_behalf_of for one in actors), "by_star": bool((values[here] & 1).all()),
+        }  # fmt: skip

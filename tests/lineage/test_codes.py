@@ -1,0 +1,119 @@
+"""Codes: what an identity did and who read a column are told out of them as over records, however the log is cut."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import Any
+
+import pytest
+
+from lineage import checkpoints, engine, errors, queries, segments
+from lineage.access import Viewer
+from lineage.engine import Question
+from lineage.extracts import codes, coding, reading, storing
+from lineage.extracts.looking import Held
+from lineage.queries import Window, deeds, readers
+from tests import extracts
+from tests.lineage.test_lookups import logins_of
+from tests.lineage.test_queries import ALL, STRANGER
+from tests.lineage.test_same_answers import CUSTOMERS, plain
+from tests.lineage.test_sums import Called, at
+
+LIMITED = Viewer("lea@x", "auditor", datasources=("orders",), from_at=dt.datetime(2026, 11, 20, 9, 45, tzinfo=dt.UTC))
+PEOPLE = ("report-bot", "bob@x", "dana@shop.example", "omar", "mallory", "orders_api", "nobody")
+ASKED = (
+    (ALL, Window(), PEOPLE, ("id", "total")),
+    (ALL, Window(at("09:30:30"), at("10:30:00")), ("report-bot", "omar"), ("id",)),
+    (LIMITED, Window(None, at("10:00:30")), ("bob@x", "omar"), ("id",)),
+    (STRANGER, Window(), ("omar",), ("id",)),
+)
+
+
+def told() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for number, (viewer, window, people, columns) in enumerate(ASKED):
+        for who in people:
+            try:
+                found[f"{who} {number}"] = plain(queries.identity(viewer, who, window))
+            except errors.NotFound as error:
+                found[f"{who} {number}"] = error.code
+        for column in columns:
+            found[f"{column} {number}"] = plain(queries.column(viewer, *CUSTOMERS, column, window))
+    return found
+
+
+def by_records(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    with monkeypatch.context() as patched:
+        patched.setattr(Question, "look", lambda _: None)
+        return told()
+
+
+def differing(expected: dict[str, Any]) -> dict[str, Any]:
+    return {name: (answer, expected[name]) for name, answer in told().items() if answer != expected[name]}
+
+
+def used() -> tuple[bool, bool]:
+    """Whether an identity's summary and a column's readers are told out of codes."""
+    with Question() as question:
+        summary = deeds.summary(question, ALL, "bob@x", Window())
+        return summary is not None, readers.found(
+            question, ALL, *CUSTOMERS[:1], CUSTOMERS[1:], "id", Window()
+        ) is not None
+
+
+def told_twice() -> list[list[Any]]:
+    """What is said of each record by SQL and in Python, as values instead of numbers."""
+    with Question() as question:
+        held = Held(question.cursor, "from resolved", "from raw_touches")
+        indexes, by_sql = codes.coded(question.cursor)
+        contents = held.read(question.cursor, indexes)
+        in_python = codes.of_contents(held.columns, [contents[index] for index in indexes.tolist()])
+    found = []
+    for each in (by_sql, in_python):
+        actors, manners, shapes = (
+            [json.loads(texts[number]) for number in numbers.tolist()]
+            for numbers, texts in zip(each.numbers, each.texts, strict=True)
+        )
+        touched = [(relations, sorted(map(str, map(json.loads, touches)))) for relations, touches in shapes]
+        found.append([actors, manners, touched, *(each[place].tolist() for place in (2, 3, 5))])
+    return found
+
+
+@pytest.mark.slow
+def test_what_an_identity_did_and_who_read_a_column_is_told_out_of_codes_as_over_records(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = Called()
+    expected = told()
+    assert sum(answer != "not-found" for answer in expected.values()) > len(expected) // 2
+    assert used() == (False, False)
+    by_sql, in_python = told_twice()
+    assert by_sql == in_python
+    checkpoints.checkpoint()
+    for end in (log.cuts[1], None):
+        monkeypatch.setattr(segments, "SEGMENT_MOST", end - segments.sealed_to() if end else 1000)
+        assert segments.seal()
+        assert extracts.everything() == 1
+        assert used() == (True, True)
+        assert differing(expected) == {}
+    logins_of("orders")
+    expected = by_records(monkeypatch)
+    assert differing(expected) == {}
+    assert extracts.merged()
+    assert differing(expected) == {}
+    log.lines("b", "10:00:41")
+    log.lines("e", "10:00:42")
+    log.feed.change("85", key="4799")
+    expected = by_records(monkeypatch)
+    assert used() == (True, True)
+    assert differing(expected) == {}
+    (one,) = storing.manifest()
+    file = reading.folder(one.folder) / codes.FILE
+    data = file.read_bytes()
+    file.write_bytes(data[: len(data) // 2])
+    engine._here().forget(None)
+    assert used() == (False, False)
+    file.write_bytes(data)
+    monkeypatch.setattr(coding, "ROWS_MOST", 1)
+    assert used() == (False, False)
