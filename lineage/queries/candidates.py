@@ -101,8 +101,8 @@ def told(question: Question, tell: Callable[[Lookup], T | None]) -> T | None:
 
 @contextlib.contextmanager
 def narrowed(question: Question, find: Callable[[Lookup], Indexes]) -> Iterator[None]:
-    """Within it there are only the records that are found; all of them where look-ups cannot tell."""
-    look = question.look()
+    """Within it there are only the records that are found; all of them where look-ups cannot tell, or it is one among few already."""
+    look = question.look() if not question.is_narrowed else None
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(Unable, Damaged):
             if look is not None:

@@ -57,6 +57,10 @@ class Listed:
         self.ranges = ranges
         self.newest: list[int] | None = None
 
+    def among(self, few: str) -> Listed:
+        """The same list, asked of the records that this condition names."""
+        return Listed(self.question, self.relation, f"{few} and {self.condition}", self.values, self.ranges)
+
     def total(self) -> Total:
         """Counted up to 10,000; beyond that not exact."""
         count = len(self._newest(0))

@@ -12,7 +12,7 @@ import msgspec
 from lineage import errors
 from lineage.access import Viewer
 from lineage.engine import Question
-from lineage.queries import candidates, deeds, latest, paging, stretches
+from lineage.queries import candidates, deeds, latest, paging, sought, stretches
 from lineage.queries.ask import (
     ACCESSES,
     REFUSED_COUNT,
@@ -177,10 +177,13 @@ def identities(
     now = dt.datetime.now(dt.UTC)
     inner, values = identity_rows(viewer, q, window, now, "who_id as id, max(index) as last_index")
     with Question(as_of=as_of) as question:
-        # Who is on the page is asked of all; what they did, of them alone.
-        found, following, previous, whole = paging.keyset(question, inner, values, (), place, is_back, limited(limit))
-        inner, values = identity_rows(viewer, q, window, now, only=[row["id"] for row in found])
-        rows = {row["id"]: row for row in question.rows(inner, values)} if found else {}
+        with sought.few(question, viewer, window, sought.pointed(q)):
+            # Who is on the page is asked of all; what they did, of them alone.
+            found, following, previous, whole = paging.keyset(
+                question, inner, values, (), place, is_back, limited(limit)
+            )
+            inner, values = identity_rows(viewer, q, window, now, only=[row["id"] for row in found])
+            rows = {row["id"]: row for row in question.rows(inner, values)} if found else {}
         shown = [rows[row["id"]] for row in found]
         return Answer(shown, following, whole, question.size, coverage(question, viewer, window), previous)
 

@@ -64,7 +64,11 @@ def _list(viewer: Viewer, q: str, window: Window, limit: int | None, cursor: str
             found = page(listed) if listed is not None else None
             return found if found is not None and listed is not None and listed.holds(found[0]) else None
 
-        rows, following, previous, whole = candidates.told(question, looked_up) or page(of_all)
+        told = candidates.told(question, looked_up)
+        if told is None:
+            with sought.few(question, viewer, window, sought.pointed(q)) as few:
+                told = page(of_all.among(few))
+        rows, following, previous, whole = told
         return Answer(rows, following, whole, question.size, coverage(question, viewer, window), previous)
 
 

@@ -1,4 +1,4 @@
-"""Searches for records or accesses that name a table, found by look-ups: pages and totals without a walk through the log.
+"""Searches for records or accesses that name a table, or a session, run or transaction, found by look-ups: without a walk through the log.
 
 Only what terms, places and marks tell exactly is looked up; a search with any other condition is asked of the log. The rows
 that are shown are asked the whole condition all the same.
@@ -7,7 +7,7 @@ that are shown are asked the whole condition all the same.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -17,7 +17,8 @@ from lineage import search
 from lineage.access import Viewer
 from lineage.engine import Question
 from lineage.extracts import Indexes, terms
-from lineage.extracts.looking import Lookup, Unable, Wanted
+from lineage.extracts.layers import Term
+from lineage.extracts.looking import Lookup, Unable, Wanted, by_index, by_time
 from lineage.extracts.tables import Table, Tables
 from lineage.queries import candidates, paging, walking
 from lineage.queries.ask import Window, left_out
@@ -125,10 +126,62 @@ def newest(question: Question, viewer: Viewer, q: str, window: Window, by: str, 
     def tell(look: Lookup) -> Indexes | None:
         relation = "touches" if by == "touch" else "activity"
         of_all = paging.Listed(question, relation, "", [], walking.ranges(question, viewer, window))
-        found = listed(of_all, look, viewer, q, window)
-        return np.array(found.newest_of(most), np.int64) if found is not None else None
+        by_table = listed(of_all, look, viewer, q, window)
+        return np.array(by_table.newest_of(most), np.int64) if by_table is not None else None
+
+    told = candidates.told(question, tell)
+    own = pointed(q) if told is None else None
+    # These may be more than match; who asks has the whole condition.
+    return found(question, viewer, window, own) if own is not None else told
+
+
+POINTING: Mapping[str, Callable[[Lookup, str], list[Term]]] = {
+    "session": lambda look, name: [by_time("session", each) for each in _spelled(look, name)],
+    "run": lambda look, name: [by_index("run", name)],
+    "transaction": lambda look, name: [by_time("acted", place, name) for place in look.datasources() if place],
+}
+"""Fields of which a value is compared as it stands, and by which records with it are found."""
+
+
+def _spelled(look: Lookup, name: str) -> list[str]:
+    """A session's key, or what stands behind the first ~ of it, which is a database's name."""
+    return [name, *{f"{place.partition('~')[0]}~{name}" for place in look.datasources() if place}]
+
+
+def pointed(q: str) -> Callable[[Lookup], list[Term]] | None:
+    """By what the records of a search are found that names a session, a run or transactions; None for others."""
+    root = search.parse(q).root
+    parts = root.parts if isinstance(root, search.And) else (root,)
+    # A transaction without a database has no term.
+    is_placed = any(isinstance(one, search.Term) and one.name == "datasource" and not one.prefix for one in parts)
+    fields = set(POINTING) if is_placed else set(POINTING) - {"transaction"}
+    for part in parts:
+        either = part.parts if isinstance(part, search.Or) else (part,)
+        named = [one for one in either if isinstance(one, search.Term) and one.name in fields and not one.prefix]
+        if named and len(named) == len(either):
+            return lambda look: [term for one in named for term in POINTING[one.name](look, one.value)]
+    return None
+
+
+def found(question: Question, viewer: Viewer, window: Window, own: Callable[[Lookup], list[Term]]) -> Indexes | None:
+    """The records in scope and window that have one of these terms, beside some that a hash brings; None where they are many."""
+    asked = candidates.wanted(viewer, window)
+
+    def tell(look: Lookup) -> Indexes | None:
+        some = look.newest(own(look), asked, NAMED_MOST + 1) if asked is not None else None
+        return some if some is not None and len(some) <= NAMED_MOST else None
 
     return candidates.told(question, tell)
+
+
+@contextlib.contextmanager
+def few(
+    question: Question, viewer: Viewer, window: Window, own: Callable[[Lookup], list[Term]] | None
+) -> Iterator[str]:
+    """Within it a question is asked of these records alone, with this condition more; of all where they are many, or not looked up."""
+    some = found(question, viewer, window, own) if own is not None else None
+    with among(question, some) if some is not None else contextlib.nullcontext("true") as condition:
+        yield condition
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -13,7 +14,7 @@ from lineage.engine import Question
 from lineage.extracts import terms
 from lineage.extracts.layers import Term
 from lineage.extracts.looking import Lookup, Unable, Wanted, by_index, person
-from lineage.queries import candidates, paging, walking
+from lineage.queries import candidates, paging, sought, walking
 from lineage.queries.ask import (
     ACCESSES,
     REFUSED_COUNT,
@@ -80,11 +81,17 @@ RUN = f"""list_sort(list_distinct(list(distinct who_id) filter (who_id is not nu
     max(occurred_at) as last_at"""
 
 
+def few(question: Question, viewer: Viewer, subject: Subject, window: Window) -> contextlib.AbstractContextManager[str]:
+    """As `sought.few`: the subject's records."""
+    return sought.few(question, viewer, window, lambda look: subject.terms(question, look))
+
+
 def run(viewer: Viewer, run_id: str, window: Window = Window()) -> dict[str, Any]:
     """One run of an agent: who ran it and for whom, sessions, tickets, counts. Raises NotFound outside scope or window."""
     mine, values = theirs(viewer, Subject(run=run_id), window)
-    with Question() as question:
-        found = one(question, f"select count(*) as records, {RUN} from activity where {mine}", values)  # noqa: S608
+    subject = Subject(run=run_id)
+    with Question() as question, few(question, viewer, subject, window) as some:
+        found = one(question, f"select count(*) as records, {RUN} from activity where {some} and {mine}", values)  # noqa: S608
     if not found["records"]:
         raise errors.NotFound
     return found
@@ -167,15 +174,17 @@ def _grouped(viewer: Viewer, subject: Subject, by: By, window: Window, limit: in
     mine, values = theirs(viewer, subject, window)
     columns, more = GROUPED[by]
     keyed = " and key is not null" if by == "rows" else ""
-    inner = f"""select {columns}, {more}any_value(environment) as environment,
-        list_sort(list_distinct(list(distinct touch_op))) as ops, list_sort(list_distinct(list(distinct access))) as access,
-        {TIMES} as times, min(occurred_at) as first_at, max(occurred_at) as last_at, max(index) as last_index,
-        coalesce(datasource, '') as place, relation as name, {"key" if by == "rows" else "''"} as row
-        from touches where {mine} and relation is not null{keyed} group by {columns}"""  # noqa: S608
     with Question(as_of=as_of) as question:
-        rows, following, previous, whole = paging.keyset(
-            question, inner, values, ("place", "name", "row"), place, is_back, limited(limit)
-        )
-        for row in rows:
-            del row["place"], row["name"], row["row"]
-        return Answer(rows, following, whole, question.size, coverage(question, viewer, window), previous)
+        told = coverage(question, viewer, window)
+        with few(question, viewer, subject, window) as some:
+            inner = f"""select {columns}, {more}any_value(environment) as environment,
+                list_sort(list_distinct(list(distinct touch_op))) as ops, list_sort(list_distinct(list(distinct access))) as access,
+                {TIMES} as times, min(occurred_at) as first_at, max(occurred_at) as last_at, max(index) as last_index,
+                coalesce(datasource, '') as place, relation as name, {"key" if by == "rows" else "''"} as row
+                from touches where {some} and {mine} and relation is not null{keyed} group by {columns}"""  # noqa: S608
+            rows, following, previous, whole = paging.keyset(
+                question, inner, values, ("place", "name", "row"), place, is_back, limited(limit)
+            )
+    for row in rows:
+        del row["place"], row["name"], row["row"]
+    return Answer(rows, following, whole, question.size, told, previous)

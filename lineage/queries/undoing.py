@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -11,14 +12,55 @@ from lineage import errors, segments, undo
 from lineage.access import Viewer
 from lineage.engine import Question
 from lineage.events import Resource, Value
+from lineage.extracts.layers import Term
+from lineage.extracts.looking import by_time
+from lineage.queries import sought
 from lineage.queries.ask import TWICE, Window, scoped
 from lineage.queries.covering import coverage
-from lineage.queries.subjects import Subject, theirs
+from lineage.queries.subjects import Subject, few, theirs
 
 CHANGES_MOST = 1_000
 WITHOUT_MOST = 20
 
 DONE = "outcome <> 'rolled_back' and coalesce(verdict, 'allowed') not in ('blocked', 'error', 'pending')"
+
+
+HERE = "coalesce(datasource, '') = ? and coalesce(database, '') = ?"
+
+
+class Own(NamedTuple):
+    """Whose records, as a condition with its values, in which database; and who asks."""
+
+    question: Question
+    viewer: Viewer
+    whose: tuple[str, list[Any]]
+    place: dict[str, Any]
+
+    @property
+    def mine(self) -> str:
+        return self.whose[0]
+
+    @property
+    def values(self) -> list[Any]:
+        return self.whose[1]
+
+    @property
+    def datasource(self) -> str:
+        return str(self.place["datasource"])
+
+    @property
+    def at(self) -> list[str]:
+        """The values of `HERE`."""
+        return [self.datasource, self.place["database"]]
+
+    @property
+    def near(self) -> list[str]:
+        """The values of `HERE_TOO`."""
+        return [self.datasource, *[self.place["database"]] * 3]
+
+    def few(self, terms: list[Term]) -> contextlib.AbstractContextManager[str]:
+        """As `sought.few`, for these terms of the database; what names none has no terms."""
+        return sought.few(self.question, self.viewer, Window(), (lambda look: terms) if self.datasource else None)
 
 
 def undoing(
@@ -34,33 +76,39 @@ def undoing(
     mine, values = theirs(viewer, subject, window)
     changed = f"{mine} and kind = 'change' and {DONE}"
     with Question() as question:
-        places = question.rows(
-            "select coalesce(datasource, '') as datasource, coalesce(database, '') as database, any_value(db_system) as db_system, "  # noqa: S608
-            f"count(*) filter ({DONE} and kind = 'change') as changes from activity where {mine} group by 1, 2 order by 4 desc, 1, 2",
-            values,
-        )
+        with few(question, viewer, subject, window) as some:
+            places = question.rows(
+                "select coalesce(datasource, '') as datasource, coalesce(database, '') as database, any_value(db_system) as db_system, "  # noqa: S608
+                f"count(*) filter ({DONE} and kind = 'change') as changes from activity where {some} and {mine} group by 1, 2 "
+                "order by 4 desc, 1, 2",
+                values,
+            )
         if not places:
             raise errors.NotFound
         chosen = next((p for p in places if place == (p["datasource"], p["database"])), None if place else places[0])
         if chosen is None:
             raise errors.NotFound
-        here = "coalesce(datasource, '') = ? and coalesce(database, '') = ?"
-        at = [chosen["datasource"], chosen["database"]]
-        found = question.rows(
-            f"select index, occurred_at, who_name, op, relations, transaction_id, flags from activity where {changed} and {here} "  # noqa: S608
-            f"order by index desc limit {CHANGES_MOST + 1}",
-            [*values, *at],
-        )
+        own = Own(question, viewer, (mine, values), chosen)
+        with few(question, viewer, subject, window) as some:
+            found = question.rows(
+                f"select index, occurred_at, who_name, op, relations, transaction_id, flags from activity where {some} and {changed} "  # noqa: S608
+                f"and {HERE} order by index desc limit {CHANGES_MOST + 1}",
+                [*values, *own.at],
+            )
+            rows, transactions = _rows_changed(own, some, changed), _transactions(own, some)
+        captured = _captured(own, transactions)
+        with few(question, viewer, subject, window) as some:
+            without = _without(own, some, captured)
         return {
             "places": [p for p in places if p["changes"]],
             "place": chosen,
             "is_cut": len(found) > CHANGES_MOST,
             "changes": _changes(found[:CHANGES_MOST]),
-            "later": _later(question, viewer, (changed, values), (here, at), {row["index"] for row in found[:CHANGES_MOST]}),
-            "without": _without(question, viewer, (mine, values), chosen),
+            "later": _later(own, rows, {row["index"] for row in found[:CHANGES_MOST]}),
+            "without": without,
             "as_of": question.size,
             "coverage": coverage(question, viewer, window),
-        }  # fmt: skip
+        }
 
 
 def _changes(rows: list[dict[str, Any]]) -> list[undo.Change]:
@@ -93,17 +141,30 @@ def _change(row: dict[str, Any], groups: Mapping[str, bytes | None]) -> undo.Cha
     )  # fmt: skip
 
 
+def _rows_changed(own: Own, some: str, changed: str) -> list[tuple[str, str]]:
+    """Table and key of each row that was changed; with an empty key, all rows of the table."""
+    rows = own.question.rows(
+        f"select distinct relation, coalesce(key, '') as key from touches where {some} and {changed} and {HERE} "  # noqa: S608
+        "and relation is not null",
+        [*own.values, *own.at],
+    )
+    return sorted({pair for row in rows for pair in ((row["relation"], row["key"]), (row["relation"], ""))})
+
+
 def _later(
-    question: Question, viewer: Viewer, changed: tuple[str, list[Any]], here: tuple[str, list[Any]], selected: set[int]
+    own: Own, changed: list[tuple[str, str]], selected: set[int]
 ) -> dict[tuple[str, str | None], list[undo.Later]]:
     """By (schema.relation, key) what changed these rows and is not among the selected; key None: a change of all its rows."""
-    scope, values = scoped(viewer, Window())
-    rows = question.rows(
-        f"select distinct relation, key, index, who_name from touches where access = 'changed' and {DONE} and {scope} and {here[0]} "  # noqa: S608
-        f"and (relation, coalesce(key, '')) in (select (relation, coalesce(key, '')) from touches where {changed[0]} and {here[0]} "
-        f"union select (relation, '') from touches where {changed[0]} and {here[0]}) order by index",
-        [*values, *here[1], *changed[1], *here[1], *changed[1], *here[1]],
-    )
+    scope, values = scoped(own.viewer, Window())
+    terms = [by_time("row", own.datasource, relation, "changed", key) for relation, key in changed]
+    terms += [by_time("keyless", own.datasource, relation) for relation in {relation for relation, _ in changed}]
+    with own.few(terms) as some:
+        rows = own.question.rows(
+            f"select distinct relation, key, index, who_name from touches where {some} and access = 'changed' and {DONE} and {scope} "  # noqa: S608
+            f"and {HERE} and (relation, coalesce(key, '')) in "
+            "(select (a, b) from (select unnest(?::varchar[]) as a, unnest(?::varchar[]) as b)) order by index",
+            [*values, *own.at, [relation for relation, _ in changed], [key for _, key in changed]],
+        )
     found: dict[tuple[str, str | None], list[undo.Later]] = {}
     for row in rows:
         if row["index"] not in selected:
@@ -112,23 +173,44 @@ def _later(
     return found
 
 
-def _without(question: Question, viewer: Viewer, mine: tuple[str, list[Any]], place: dict[str, Any]) -> dict[str, Any]:
-    """Writing statements that no captured change accounts for, and definitions and rights that were changed.
+WRITTEN = "class in ('write', 'procedural') and op <> 'other'"
+HERE_TOO = "coalesce(datasource, '') = ? and (? = '' or coalesce(database, ?) = ?)"
+"""A record that does not say in which database of its server it was counts for each."""
+ACTED = f"kind = 'query' and {DONE} and not {TWICE} and emitted is null"
 
-    A record that does not say in which database of its server it was counts for each.
-    """
-    here = (
-        "coalesce(datasource, '') = ? and (? = '' or coalesce(database, ?) = ?)",
-        [place["datasource"], *[place["database"]] * 3],
+
+def _transactions(own: Own, some: str) -> list[str]:
+    """Those in which something was written."""
+    rows = own.question.rows(
+        f"select distinct transaction_id from activity where {some} and {own.mine} and {HERE_TOO} and {ACTED} and {WRITTEN} "  # noqa: S608
+        "and transaction_id is not null",
+        [*own.values, *own.near],
     )
-    scope, values = scoped(viewer, Window())
-    captured = f"select transaction_id from activity where kind = 'change' and transaction_id is not null and {scope} and {here[0]}"  # noqa: S608
-    rows = question.rows(
+    return sorted(row["transaction_id"] for row in rows)
+
+
+def _captured(own: Own, transactions: list[str]) -> list[str]:
+    """Those of these transactions of which a change was captured."""
+    if not transactions:
+        return []
+    scope, values = scoped(own.viewer, Window())
+    with own.few([by_time("acted", own.datasource, one) for one in transactions]) as some:
+        rows = own.question.rows(
+            f"select distinct transaction_id from activity where {some} and kind = 'change' and {scope} and {HERE_TOO} "  # noqa: S608
+            "and transaction_id in (select unnest(?::varchar[]))",
+            [*values, *own.near, transactions],
+        )
+    return [row["transaction_id"] for row in rows]
+
+
+def _without(own: Own, some: str, captured: list[str]) -> dict[str, Any]:
+    """Writing statements that no captured change accounts for, and definitions and rights that were changed."""
+    rows = own.question.rows(
         "select min(index) as index, any_value(command) as command, any_value(relations) as relations, "  # noqa: S608
-        f"any_value(class) as class from activity where {mine[0]} and {here[0]} and kind = 'query' and {DONE} and not {TWICE} "
-        "and emitted is null and (class in ('ddl', 'privilege') or (class in ('write', 'procedural') and op <> 'other' "
-        f"and (transaction_id is null or transaction_id not in ({captured})))) "
+        f"any_value(class) as class from activity where {some} and {own.mine} and {HERE_TOO} and {ACTED} "
+        f"and (class in ('ddl', 'privilege') or ({WRITTEN} "
+        "and (transaction_id is null or transaction_id not in (select unnest(?::varchar[]))))) "
         "group by coalesce(correlation_id, event_id) order by 1 desc",
-        [*mine[1], *here[1], *values, *here[1]],
+        [*own.values, *own.near, captured],
     )
     return {"count": len(rows), "acts": rows[:WITHOUT_MOST]}

@@ -187,10 +187,20 @@ def whole(size: int) -> list[dict[str, Any]]:
 
 
 W, CUSTOMERS = Window(SINCE, UNTIL), ("orders", "public.customers")
+POINTED = (
+    "session:gw-1",
+    "session:orders~s-bob",
+    "run:run-7",
+    "datasource:orders kind:change (transaction:80 or transaction:91)",
+)
+"""Searches of which look-ups find the records."""
 ASKED: Mapping[str, Callable[[], Any]] = {
     "accesses": lambda: queries.accesses(ALL, SINCE, UNTIL),
     "approvals": lambda: queries.approvals(ALL),
-    "chain": lambda: [queries.chain(ALL, "row", *CUSTOMERS, "4711"), queries.chain(ALL, "ticket", "OPS-42")],
+    "chain": lambda: [
+        queries.chain(ALL, *start)  # type: ignore[arg-type]
+        for start in (("row", *CUSTOMERS, "4711"), ("ticket", "OPS-42"), ("session", "orders~gw-1"), ("record", "8"), ("record", "2"))
+    ],
     "column": lambda: queries.column(ALL, *CUSTOMERS, "email", W),
     "columns": lambda: queries.columns(ALL, *CUSTOMERS),
     "completeness": lambda: queries.completeness(ALL, SINCE, UNTIL),
@@ -200,7 +210,7 @@ ASKED: Mapping[str, Callable[[], Any]] = {
     "datasources": lambda: queries.datasources(ALL),
     "event": lambda: [queries.event(ALL, index) for index in (0, 8, 20)],
     "events": lambda: [
-        queries.events(ALL, q, limit=100) for q in ("", "actor:dana", "kind:change", "flag:suspected_forgery", "text:UPDATE")
+        queries.events(ALL, q, limit=100) for q in ("", "actor:dana", "kind:change", "flag:suspected_forgery", "text:UPDATE", *POINTED)
     ],
     "exact_total": lambda: [queries.exact_total(ALL, "", W, by) for by in ("event", "touch", "session", "identity", "relation")],
     "findings": lambda: queries.findings(ALL, W),
@@ -209,9 +219,9 @@ ASKED: Mapping[str, Callable[[], Any]] = {
     "found": lambda: queries.found(ALL, W),
     "gaps": lambda: queries.gaps(ALL, W),
     "holders": lambda: queries.holders(ALL, *CUSTOMERS),
-    "identities": lambda: queries.identities(ALL),
+    "identities": lambda: [queries.identities(ALL, q) for q in ("", *POINTED)],
     "identity": lambda: [queries.identity(ALL, who) for who in ("report-bot", "bob@x", "dana@shop.example")],
-    "kinds_counted": lambda: queries.kinds_counted(ALL, "relation:customers", W),
+    "kinds_counted": lambda: [queries.kinds_counted(ALL, q, W) for q in ("relation:customers", *POINTED)],
     "overview": lambda: queries.overview(ALL, W),
     "population": lambda: [
         list(queries.population(ALL, SINCE, UNTIL, members=members)) for members in (None, [["class = 'write'"]], [])
@@ -223,15 +233,15 @@ ASKED: Mapping[str, Callable[[], Any]] = {
     "registered": lambda: queries.registered(ALL, SINCE, UNTIL),
     "row": lambda: [queries.row(ALL, *CUSTOMERS, key) for key in ("4711", "4712", "4713")],
     "run": lambda: queries.run(ALL, "run-7"),
-    "search_counts": lambda: [queries.search_counts(ALL, "", W, by) for by in ("event", "touch")],
+    "search_counts": lambda: [queries.search_counts(ALL, q, W, by) for q in ("", *POINTED) for by in ("event", "touch")],
     "session": lambda: [queries.session(ALL, f"orders~{name}") for name in ("gw-1", "gw-2", "s-bob", "s-omar")],
     "session_facets": lambda: queries.session_facets(ALL),
     "sessions": lambda: queries.sessions(ALL),
     "source_hours": lambda: queries.source_hours(ALL, SINCE, SINCE + dt.timedelta(days=1)),
     "tallied": lambda: queries.tallied(ALL, {"rights": "class:privilege"}, [(SINCE, UNTIL)], None),
-    "touched": lambda: queries.touched(ALL, Subject(identity="report-bot")),
-    "touches": lambda: queries.touches(ALL, "", limit=100),
-    "undoing": lambda: queries.undoing(ALL, Subject(identity="omar")),
+    "touched": lambda: [queries.touched(ALL, Subject(identity="report-bot"), by) for by in ("statements", "rows", "tables")],
+    "touches": lambda: [queries.touches(ALL, q, limit=100) for q in ("", *POINTED)],
+    "undoing": lambda: [queries.undoing(ALL, one) for one in (Subject(identity="omar"), Subject(identity="bob@x"), Subject(run="run-7"))],
 }  # fmt: skip
 ELSEWHERE = {
     "alarms", "between", "checkpoint", "checkpoint_chain", "checkpoints", "classified", "dry_run", "finding", "integrity", "inventory",
