@@ -78,10 +78,15 @@ def write(folder: Path, every: Iterable[Table]) -> None:
 
 def merge(folder: Path, parts: Iterable[Path]) -> None:
     """The names of all parts."""
+    write(folder, together(one for part in parts for one in read(part)))
+
+
+def together(every: Iterable[Table]) -> Iterator[Table]:
+    """Each table once, with the bits of all records that are of it."""
     bits: dict[tuple[str | None, str, str, str], int] = {}
-    for one in (one for part in parts for one in read(part)):
+    for one in every:
         bits[one[:4]] = bits.get(one[:4], 0) | one.bits
-    write(folder, (Table(*key, bits=some) for key, some in bits.items()))
+    return (Table(*key, bits=some) for key, some in bits.items())
 
 
 def read(folder: Path) -> list[Table]:

@@ -26,7 +26,7 @@ class _Chunk(NamedTuple):
 
 
 class Chunks:
-    """It only grows, but for `forget`."""
+    """It only grows."""
 
     def __init__(self) -> None:
         self.every: list[_Chunk] = []
@@ -95,5 +95,3 @@ def between(snap_events: pa.Table, snap_touches: pa.Table, first: int, following
         parts.append(table.slice(begin, end - begin))
     return parts[0], parts[1]
 
-
-NOTHING: Reported = projections.EVENTS.empty_table(), projections.TOUCHES.empty_table()

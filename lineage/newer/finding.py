@@ -9,7 +9,6 @@ import msgspec
 
 from lineage import acts
 from lineage.extracts import terms, writings
-from lineage.extracts.blocks import TOUCHED
 from lineage.extracts.postings import hash_of
 from lineage.extracts.tables import BITS, BOTH, NAMED, Table
 from lineage.extracts.tables import TOUCHED as ONLY_TOUCHED
@@ -21,7 +20,6 @@ Resolved = Mapping[str, Any]
 ACTED = frozenset({"session", "query", "change"})
 ASIDE = frozenset({"claim", "canary"})
 QUIET = frozenset({"snapshot", "other"})
-_ = TOUCHED
 
 
 class Found(NamedTuple):

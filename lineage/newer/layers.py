@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lineage.extracts import Indexes, postings, writings
+from lineage.extracts import Indexes, postings, tables, writings
 from lineage.extracts.beginnings import BEGUN, BY_INDEX, Begun
 from lineage.extracts.blocks import Place
 from lineage.extracts.cards import NO_TIME, Directory
@@ -61,7 +61,7 @@ class Layer:
         }
         self.begun = Begun(self.postings[BEGUN])
         self.writings = _writings(self.entries)
-        self.tables = Tables(named.tables)
+        self.tables = Tables(tables.together(named.tables))
         self.shapes: dict[tuple[str, str], set[str]] = {}
         for datasource, relation, shape in named.shapes:
             self.shapes.setdefault((datasource, relation), set()).add(shape)

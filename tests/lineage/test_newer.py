@@ -113,6 +113,8 @@ class Both:
             for each in (layer, held)
         ]  # fmt: skip
         assert bits[0] >= bits[1]
+        for some in layer.tables.named.values():
+            assert len({table[:4] for table in some}) == len(some), "an access would be counted twice"
 
 
 def _resolve(database: joining.Cursor, size: int) -> None:
