@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import shutil
 import tempfile
@@ -54,11 +53,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """As a web process does: what is loaded is not looked through again and again for garbage."""
     garbage.leave_loaded()
-
-
-def pytest_unconfigure() -> None:
-    """DuckDB's binding tells of what is left of it at the end."""
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -94,4 +94,3 @@ def between(snap_events: pa.Table, snap_touches: pa.Table, first: int, following
         begin, end = np.searchsorted(table["index"].to_numpy(), (first, following))
         parts.append(table.slice(begin, end - begin))
     return parts[0], parts[1]
-
