@@ -120,19 +120,27 @@ def send(port: int, token: str, bodies: Iterator[bytes], connections: int) -> di
     """
     started = time.perf_counter()
     told: dict[str, Any] = {"waits": [], "put_off": 0}
-    resting: list[tuple[float, Talk]] = []
+    resting: list[tuple[float, bytes]] = []
     with selectors.DefaultSelector() as ready:
-        for body in itertools.islice(bodies, connections):
+
+        def begin(body: bytes) -> None:
             talk = Talk(port, token)
             ready.register(talk.socket, selectors.EVENT_READ, talk)
             _begin(ready, talk, body)
-        while ready.get_map():
-            resting = _awake(ready, resting)
+
+        for body in itertools.islice(bodies, connections):
+            begin(body)
+        while resting or ready.get_map():
+            for body in _rested(resting):
+                begin(body)
             for talk, status in _answers(ready):
                 told["waits"].append(time.perf_counter() - talk.begun_at)
                 if status == 429:
+                    # The store does not keep a connection of which nothing comes for a while.
                     told["put_off"] += 1
-                    resting.append((time.perf_counter() + 1, talk))
+                    resting.append((time.perf_counter() + 1, talk.body))
+                    ready.unregister(talk.socket)
+                    talk.socket.close()
                 elif status != 200:
                     raise RuntimeError(f"the store answered {talk.answer[:600]!r}")
                 elif following := next(bodies, None):
@@ -149,13 +157,10 @@ def _begin(ready: selectors.BaseSelector, talk: Talk, body: bytes) -> None:
         ready.modify(talk.socket, selectors.EVENT_READ | selectors.EVENT_WRITE, talk)
 
 
-def _awake(ready: selectors.BaseSelector, resting: list[tuple[float, Talk]]) -> list[tuple[float, Talk]]:
-    """Sends again what was put off long enough ago; the others."""
-    now = time.perf_counter()
-    for until, talk in resting:
-        if until <= now:
-            _begin(ready, talk, talk.body)
-    return [(until, talk) for until, talk in resting if until > now]
+def _rested(resting: list[tuple[float, bytes]]) -> Iterator[bytes]:
+    """Takes out what was put off long enough ago."""
+    while resting and resting[0][0] <= time.perf_counter():
+        yield resting.pop(0)[1]
 
 
 def _answers(ready: selectors.BaseSelector) -> Iterator[tuple[Talk, int]]:
