@@ -122,17 +122,11 @@ def send(port: int, token: str, bodies: Iterator[bytes], connections: int) -> di
     told: dict[str, Any] = {"waits": [], "put_off": 0}
     resting: list[tuple[float, bytes]] = []
     with selectors.DefaultSelector() as ready:
-
-        def begin(body: bytes) -> None:
-            talk = Talk(port, token)
-            ready.register(talk.socket, selectors.EVENT_READ, talk)
-            _begin(ready, talk, body)
-
         for body in itertools.islice(bodies, connections):
-            begin(body)
+            _open(ready, Talk(port, token), body)
         while resting or ready.get_map():
             for body in _rested(resting):
-                begin(body)
+                _open(ready, Talk(port, token), body)
             for talk, status in _answers(ready):
                 told["waits"].append(time.perf_counter() - talk.begun_at)
                 if status == 429:
@@ -149,6 +143,11 @@ def send(port: int, token: str, bodies: Iterator[bytes], connections: int) -> di
                     ready.unregister(talk.socket)
                     talk.socket.close()
     return told | {"seconds": time.perf_counter() - started}
+
+
+def _open(ready: selectors.BaseSelector, talk: Talk, body: bytes) -> None:
+    ready.register(talk.socket, selectors.EVENT_READ, talk)
+    _begin(ready, talk, body)
 
 
 def _begin(ready: selectors.BaseSelector, talk: Talk, body: bytes) -> None:
