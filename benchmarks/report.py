@@ -62,10 +62,9 @@ def of_a_year(folder: Path, datasources: Sequence[str]) -> None:
 
         checkpoints.checkpoint()
         out = Path(tempfile.mkdtemp(prefix="touchstone-bench-"))
-        words = ["--from", since.isoformat(), "--to", until.isoformat(), "--out", str(out)]
-        words += [word for name in datasources for word in ("--datasource", name)]
+        named = [word for name in datasources for word in ("--datasource", name)]
         environment = {**os.environ, "TOUCHSTONE_QUERY_SECONDS": "600"}
-        seconds, peak = watched(environment, "manage.py", "report", KIND, *words)
+        seconds, peak = watched(environment, *asked(since, until, out), *named)
         summary = msgspec.json.decode(next(out.glob("*.json")).read_bytes())
         counts = summary["counts"]
         names = ("accesses", "population", "tested", "deviating")
@@ -73,6 +72,10 @@ def of_a_year(folder: Path, datasources: Sequence[str]) -> None:
         print("| accesses | frozen | tested | deviating | made in s | peak MiB |\n|---|---|---|---|---|---|")
         print(f"| {' | '.join(f'{counts[name]:,}' for name in names)} | {seconds:.1f} | {peak / 2**20:,.0f} |")
         shutil.rmtree(out)
+
+
+def asked(since: dt.datetime, until: dt.datetime, out: Path) -> list[str]:
+    return ["manage.py", "report", KIND, "--from", since.isoformat(), "--to", until.isoformat(), "--out", str(out)]
 
 
 def of_new_logs(sizes: Sequence[int]) -> None:
@@ -148,18 +151,7 @@ def line(product: Product, since: dt.datetime, size: int) -> None:
     out = product.data / "out"
     shutil.rmtree(out, ignore_errors=True)
     until = since + dt.timedelta(seconds=PERIOD_SECONDS)
-    seconds, peak = watched(
-        product.environment,
-        "manage.py",
-        "report",
-        KIND,
-        "--from",
-        since.isoformat(),
-        "--to",
-        until.isoformat(),
-        "--out",
-        str(out),
-    )
+    seconds, peak = watched(product.environment, *asked(since, until, out))
     archive = [word for path in out.glob("*.zip") for word in ("--archive", str(path))]
     policy = str(product.data / "policy.txt")
     file = str(next(out.glob("*.pdf")))

@@ -8,6 +8,7 @@ same year come in small batches, and after each one process asks for an identity
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import multiprocessing
 import resource
@@ -133,11 +134,11 @@ def _ask(answer: Connection, data: Path) -> None:
     for count in BATCHES:
         taken = []
         for drawn in people:
-            asked = queries.Subject(identity=drawn.identity)
-            queries.touched(viewer, asked)
+            ask = functools.partial(queries.touched, viewer, queries.Subject(identity=drawn.identity))
+            ask()
             _tell(more, count)
-            seconds, cpu, _ = _measured(lambda asked=asked: queries.touched(viewer, asked))  # type: ignore[misc]
-            taken.append((seconds, cpu, _measured(lambda asked=asked: queries.touched(viewer, asked))[1]))  # type: ignore[misc]
+            seconds, cpu, _ = _measured(ask)
+            taken.append((seconds, cpu, _measured(ask)[1]))
         found.append([statistics.median(each) for each in zip(*taken, strict=True)])
     answer.send(found)
 

@@ -144,7 +144,8 @@ def _read(here: _Process, unsealed_most: int | None) -> Snapshot:
         state = _state()
         if here.store != state.store or state.size < here.tail.next_index or state.erased_at != here.erased_at:
             here.forget(state.store)
-        here.listening.now(state.store, state.erased_at)
+        for keeping in (here.opening, here.listening):
+            keeping.now(state.store, state.erased_at)
         here.erased_at, here.address = state.erased_at, connection.get_connection_params()
         old, before = here.newest or (None, None)
         sealed = before.segments if before and old and old.segments == state.segments else snapshots.segments(cursor)
@@ -224,8 +225,7 @@ class Question:
                     self._make_joins()
 
     def _make_joins(self) -> None:
-        keep = self.size == self.snapshot.size
-        self.joined = self.here.joins.take(self._reporting(), self.snapshot, self.size, keep)
+        self.joined = self.here.joins.take(self._reporting(), self.snapshot, self.size, self.size == self.snapshot.size)
 
     def _bare(self) -> _Asking:
         if self.asking is None:

@@ -47,7 +47,6 @@ class Opened(Made):
     stand: Stand | None = None
     told: fresh.Fresh | None = None
     before: Opened | None = None
-    epoch: int = 0
 
 
 NEAR = 100_000
@@ -65,7 +64,8 @@ class Opening:
         self.database, self.joins = database, joins_
         self.making, self.lock = threading.Lock(), threading.Lock()
         self.newest: Opened | None = None
-        self.made = self.epoch = 0
+        self.made = 0
+        self.of: tuple[Any, ...] = ()
         self.proxied: tuple[Any, ...] = ()
         self.has_nothing = False
         self.newer = carrying.Carrying()
@@ -117,6 +117,7 @@ class Opening:
                 return None
             if keep:
                 self._replace(opened)
+            self._leave_nothing_of(snap)
             return opened
 
     @contextlib.contextmanager
@@ -135,9 +136,7 @@ class Opening:
             with self._making(), contextlib.suppress(fresh.Proxied, postings.Damaged, FileNotFoundError):
                 if opened.told is None:
                     self._make(cursor, opened)
-                if opened.epoch != self.epoch:
-                    # An erasure came since the question began: nobody else is to learn what it still knows.
-                    self.joins.forget()
+            self._leave_nothing_of(opened.snap)
         return opened.told
 
     def enter(self, cursor: Cursor, opened: Opened, size: int) -> bool:
@@ -167,6 +166,7 @@ class Opening:
             look.sums = functools.partial(self._totals, asked, opened)
             look.firsts = functools.partial(self._first_accesses, asked, opened)
             look.texts = functools.partial(_of_words, asked)
+        self._leave_nothing_of(opened.snap)
         return look
 
     def _totals(self, asked: seeing.Asked, opened: Opened, wanted: looking.Wanted) -> sums.Totals | None:
@@ -177,6 +177,7 @@ class Opening:
             if (told := self._told(asked, opened)) is None:
                 return None
             summed = self.summing.take(asked.cursor, opened.name, opened.every, told, asked.snap.identities)
+            self._leave_nothing_of(opened.snap)
             return summed.totals(wanted) if summed is not None else None
         return None
 
@@ -188,6 +189,7 @@ class Opening:
             if (told := self._told(asked, opened)) is None:
                 return None
             known = self.coming.take(asked.cursor, opened.name, opened.every, told, asked.snap.identities)
+            self._leave_nothing_of(opened.snap)
             return known.count(wanted) if known is not None else None
 
     def _told(self, asked: seeing.Asked, opened: Opened) -> fresh.Fresh | None:
@@ -259,9 +261,20 @@ class Opening:
         if unused:
             self._drop(opened)
 
+    def now(self, *of: object) -> None:
+        """As `listening.Listening.now`."""
+        if self.of != of:
+            self.of = of
+            self.forget()
+
+    def _leave_nothing_of(self, snap: Snapshot) -> None:
+        """A question of a state before an erasure leaves nothing behind: what it brought here since is forgotten again."""
+        if self.of and (snap.store, snap.erased_at) != self.of:
+            self.forget()
+            self.joins.forget()
+
     def forget(self) -> None:
         """As `joining.Joins.forget`."""
-        self.epoch += 1
         self._replace(None)
         self.newer.forget()
         self.seeing.forget()

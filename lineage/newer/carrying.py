@@ -53,15 +53,18 @@ class Carrying:
         if self.records is None or of != self.of:
             self.of, self.stands = of, {}
             self.records = Records(reading.state(every), of[-1])
+        records = self.records
         try:
-            stand = self._carried_on(self.records, reporting, snap, told_to)
+            stand = self._carried_on(records, reporting, snap, told_to)
         except BaseException as error:
             # What was done by half is of no use.
             self.of, self.records, self.stands = (), None, {}
             if isinstance(error, saying.Proxied):
                 return None
             raise
-        self.stands = dict([*self.stands.items(), (told_to, stand)][-STANDS_MOST:])
+        if self.records is records:
+            # Else it was forgotten meanwhile.
+            self.stands = dict([*self.stands.items(), (told_to, stand)][-STANDS_MOST:])
         return stand
 
     def _roles(self, snap: Snapshot) -> frozenset[Any]:

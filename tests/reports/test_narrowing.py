@@ -17,7 +17,10 @@ from lineage.events import Event
 from lineage.models import Identity, Source, SourceHealth, Tag
 from reports import completing, controls, evidence, outcomes
 from reports.evidence import Evidence, Request
+from reports.models import Report
 from reports.outcomes import Result
+from tests.reports import test_issuing
+from tests.reports.test_issuing import shop as shop
 
 pytestmark = pytest.mark.slow
 DAY = dt.datetime(2026, 11, 20, tzinfo=dt.UTC)
@@ -174,3 +177,10 @@ def test_a_report_that_would_hold_too_much_is_refused_with_what_to_do(day: None,
 
 def table(rows: int) -> pa.Table:
     return pa.table({"index": list(range(rows))})
+
+
+def test_a_file_of_what_its_tests_can_be_about_is_checked_as_any_other(shop: test_issuing.Shop, settings: Any) -> None:
+    settings.REPORT_WHOLE = 2
+    test_issuing.test_each_kind_is_issued_signed_and_its_tests_run_again_from_the_file(shop, "privileged-access")
+    (report,) = Report.objects.all()
+    assert report.counts["population"] < report.counts["accesses"]
