@@ -125,6 +125,7 @@ def test_compliance_runs_a_saved_search_again_and_exports_what_it_shows(page: Pa
     page.get_by_role("link", name="Search", exact=True).click()
     page.get_by_role("link", name="Saved searches").click()
     page.get_by_role("link", name="Changes of customers", exact=True).click()
+    page.wait_for_url("**by=event**")
     shown = page.locator("main table.events tbody tr").count()
     assert shown >= 2
     with page.expect_download() as download:
