@@ -18,6 +18,7 @@ Subtree = Callable[[int, int], bytes]
 HASH_BYTES = 32
 MAX_SIZE = 2**63 - 1
 TAKEN_AT_ONCE = 2**16
+BLOCK = 2**8
 
 
 def leaf_hash(data: bytes) -> bytes:
@@ -64,6 +65,19 @@ def consistency_proof(leaf_hashes: Sequence[bytes], old_size: int) -> list[bytes
 def inclusion_path(index: int, size: int, subtree: Subtree) -> list[bytes]:
     """`inclusion_proof` for a tree of `size` leaves that `subtree` answers for; reads O(log size) hashes."""
     return _path(index, index + 1, size, subtree)
+
+
+def inclusion_paths(indexes: Iterable[int], size: int, subtree: Subtree) -> Iterator[list[bytes]]:
+    """`inclusion_path` of each: what lies above `BLOCK` leaves is computed once for all of them that follow one another."""
+    block, above = -1, list[bytes]()
+    for index in indexes:
+        start = index // BLOCK * BLOCK
+        if start + BLOCK > size:
+            yield inclusion_path(index, size, subtree)
+            continue
+        if start != block:
+            block, above = start, _path(start, start + BLOCK, size, subtree)
+        yield [subtree(level, (index >> level) ^ 1) for level in range(BLOCK.bit_length() - 1)] + above
 
 
 def consistency_path(old: int, new: int, subtree: Subtree) -> list[bytes]:

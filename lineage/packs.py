@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import hashlib
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+import tempfile
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Literal, get_args
+from typing import BinaryIO, TypedDict, Unpack, cast, get_args
 
 import msgspec
 from django.conf import settings
@@ -25,6 +28,25 @@ RECORDS_MOST = 100_000
 LEAVES_MOST = 1_000_000
 ANCHORS_LOOKED_AT = 1_000
 VALUE_GROUPS: tuple[Group, ...] = ("statement", "change")
+RECORDS_AT_ONCE = 5_000
+HELD_BYTES = 1 << 20
+
+
+class Asked(TypedDict, total=False):
+    """What else may be asked of a pack.
+
+    `withhold`: groups that go out as digests only, beside those with values where the viewer may not see them. `earlier`: a
+    checkpoint note that the auditor holds. `beside`: where the leaves of a range of more than 1,000,000 may be written.
+    """
+
+    withhold: Collection[Group]
+    earlier: str | None
+    indexes: Sequence[int] | None
+    witnessed: bool
+    beside: Path | None
+
+
+NOT_ASKED: Asked = {"withhold": (), "earlier": None, "indexes": None, "witnessed": False, "beside": None}
 
 
 @dataclass(frozen=True)
@@ -38,46 +60,61 @@ class _Choice:
     following: int
 
 
-def collect(
-    viewer: Viewer,
-    q: str,
-    window: Window = Window(),
-    *,
-    withhold: Collection[Group] = (),
-    earlier: str | None = None,
-    indexes: Sequence[int] | None = None,
-    witnessed: bool = False,
-    beside: Path | None = None,
-) -> bytes:
+def collect(viewer: Viewer, q: str, window: Window = Window(), **more: Unpack[Asked]) -> bytes:
     """The pack file for a question, or for those of the given indexes that lie in the viewer's scope.
 
-    As of the newest checkpoint, or with `witnessed` of the newest that a witness cosigned. Groups in `withhold`, and those
-    with values where the viewer may not see them, go out as digests only. `earlier` is a checkpoint note that the auditor
-    holds. `beside` is where the leaves of a range of more than 1,000,000 may be written.
+    As of the newest checkpoint, or with `witnessed` of the newest that a witness cosigned.
 
     Raises NotFound when nothing is selected, QueryInvalid above 100,000 records.
     """
-    note = outside.witnessed_note() if witnessed else tree.newest_note()
+    return b"".join(parts(viewer, q, window, **more))
+
+
+def parts(viewer: Viewer, q: str, window: Window = Window(), **more: Unpack[Asked]) -> Iterator[bytes]:
+    """The bytes of that file one after the other; neither all of them nor all records are held at a time. Raises as `collect`."""
+    asked: Asked = {**NOT_ASKED, **more}
+    earlier, indexes = asked["earlier"], asked["indexes"]
+    note = outside.witnessed_note() if asked["witnessed"] else tree.newest_note()
     size = _size(note)
-    with Question(as_of=size) as question:
-        choice = _chosen(question, viewer, q, window) if indexes is None else _given(question, viewer, indexes)
-        content = _content(choice, viewer, size, beside)
-        hidden = set(withhold) | (set() if viewer.sees_values else set(VALUE_GROUPS))
-        explained = _Explained(question, size)
-        disclosures, taken_by = explained.disclosures(choice.indexes, hidden)
-        counted = set() if viewer.is_narrowed else explained.commitments(content)
-        cited = explained.cited(taken_by, "actor") | explained.cited(counted - taken_by, "action")
-    content = replace(
-        content,
-        query=_asked(q, window),
-        disclosures=disclosures,
-        cited={index: record for index, record in sorted(cited.items()) if index not in disclosures},
-        checkpoint=note.encode(),
-        anchors=tuple(_anchor(at, size) for at in _anchored(choice.indexes, size)),
-        earlier=earlier.encode() if earlier else None,
-        consistency=tuple(_continued(_size(earlier), size)) if earlier else (),
-    )
-    return packfile.write(content)
+    hidden = set(asked["withhold"]) | (set() if viewer.sees_values else set(VALUE_GROUPS))
+    with contextlib.ExitStack() as stack:
+        bulk = packfile.Bulk(lambda: stack.enter_context(_room()))
+        with Question(as_of=size) as question:
+            choice = _chosen(question, viewer, q, window) if indexes is None else _given(question, viewer, indexes)
+            is_whole = _is_whole(choice, viewer, size)
+            beside = None if is_whole or choice.hidden or not choice.indexes else asked["beside"]
+            shows_all = (is_whole or beside is not None) and not viewer.is_narrowed
+            counted = _commitments(question, choice) if shows_all else set()
+        explained = _Explained(size, hidden)
+        _write(choice, is_whole, explained, bulk)
+        cited = explained.cited(explained.taken_by, "actor") | explained.cited(counted - explained.taken_by, "action")
+        selected = frozenset(choice.indexes)
+        content = packfile.PackContent(
+            made_by=f"touchstone {settings.SPECTACULAR_SETTINGS['VERSION']}",
+            created_at=format_time(dt.datetime.now(dt.UTC)),
+            query=_asked(q, window),
+            selection="range" if is_whole else "sparse",
+            leaves={},
+            selected=tuple(choice.indexes),
+            disclosures={},
+            proofs=(),
+            checkpoint=note.encode(),
+            headers=choice.headers,
+            hidden=choice.hidden,
+            anchors=tuple(_anchor(at, size) for at in _anchored(choice.indexes, size)),
+            earlier=earlier.encode() if earlier else None,
+            consistency=tuple(_continued(_size(earlier), size)) if earlier else (),
+            cited={index: record for index, record in sorted(cited.items()) if index not in selected},
+            detached=_detached(choice, explained, beside) if beside else None,
+        )
+        yield from packfile.parts(content, bulk)
+
+
+def _room() -> BinaryIO:
+    """A file that nobody else can open, below the data folder once it is large; gone when it is closed, or with the process."""
+    folder = Path(settings.DATA_DIR) / "spill"
+    folder.mkdir(exist_ok=True, mode=0o700)
+    return cast(BinaryIO, tempfile.SpooledTemporaryFile(HELD_BYTES, dir=str(folder)))
 
 
 def single(index: int, size: int | None = None) -> str:
@@ -167,43 +204,36 @@ def _spanning(found: list[int], headers: packfile.Headers, hidden: bool) -> _Cho
     return _Choice(found, headers, hidden, found[0], found[-1] + 1)
 
 
-def _content(choice: _Choice, viewer: Viewer, size: int, beside: Path | None) -> packfile.PackContent:
-    """The leaves and their proofs: all of a range, or single ones, with the range in a file beside them."""
+def _is_whole(choice: _Choice, viewer: Viewer, size: int) -> bool:
+    """Whether all leaves of the range go in, with one proof; else single ones, each with its own."""
     span = choice.following - choice.first
     # A range holds the leaves in between too: their times, kinds and sources are outside a narrower viewer's scope.
     whole = not viewer.is_narrowed and span <= LEAVES_MOST
-    if choice.hidden:
-        whole = whole and not packfile.prefers_sparse(len(choice.indexes), span, size)
-    selection: Literal["range", "sparse"] = "range" if whole else "sparse"
-    nodes, detached = tree.Nodes(), None
-    if whole:
-        leaves = dict(segments.leaves(choice.first, choice.following))
-        proofs = [merkle.range_proof(nodes, choice.first, choice.following, size)]
+    return whole and not (choice.hidden and packfile.prefers_sparse(len(choice.indexes), span, size))
+
+
+def _write(choice: _Choice, is_whole: bool, explained: _Explained, bulk: packfile.Bulk) -> None:
+    """Leaves, proofs and disclosures, each record read once. Raises LedgerBroken where one is missing, NotFound where there is none."""
+    size, nodes, wanted = explained.size, explained.nodes, len(choice.indexes)
+    if is_whole:
+        wanted = choice.following - choice.first
+        for index, leaf in segments.leaves(choice.first, choice.following):
+            bulk.leaf(index, leaf)
+        bulk.proof(merkle.range_proof(nodes, choice.first, choice.following, size))
     else:
-        leaves = {record.index: record.leaf for record in segments.records(choice.indexes)}
-        proofs = [merkle.inclusion_path(index, size, nodes) for index in choice.indexes]
-        if beside is not None and not choice.hidden and choice.indexes:
-            detached = _detach(beside, choice, tuple(merkle.range_proof(nodes, choice.first, choice.following, size)))
-    if len(leaves) != (span if whole else len(choice.indexes)) or not leaves:
+        for proof in merkle.inclusion_paths(choice.indexes, size, nodes):
+            bulk.proof(proof)
+    for record, shown in explained.disclosures(choice.indexes):
+        if not is_whole:
+            bulk.leaf(record.index, record.leaf)
+        bulk.disclose(record.index, shown)
+    if bulk.leaves != wanted or not bulk.leaves:
         raise errors.LedgerBroken if choice.indexes else errors.NotFound
-    return packfile.PackContent(
-        made_by=f"touchstone {settings.SPECTACULAR_SETTINGS['VERSION']}",
-        created_at=format_time(dt.datetime.now(dt.UTC)),
-        query="",
-        selection=selection,
-        leaves=leaves,
-        selected=tuple(choice.indexes),
-        disclosures={},
-        proofs=tuple(tuple(proof) for proof in proofs),
-        checkpoint=b"",
-        headers=choice.headers,
-        hidden=choice.hidden,
-        detached=detached,
-    )
 
 
-def _detach(path: Path, choice: _Choice, proof: tuple[bytes, ...]) -> packfile.Detached:
+def _detached(choice: _Choice, explained: _Explained, path: Path) -> packfile.Detached:
     """Writes the leaves of the range into a file, of which few are held at a time."""
+    proof = merkle.range_proof(explained.nodes, choice.first, choice.following, explained.size)
     sha256, length = hashlib.sha256(), 0
     draft = path.with_suffix(".draft")
     with draft.open("wb") as file:
@@ -211,39 +241,38 @@ def _detach(path: Path, choice: _Choice, proof: tuple[bytes, ...]) -> packfile.D
             sha256.update(leaf + b"\n")
             length += file.write(leaf + b"\n")
     draft.rename(path)
-    return packfile.Detached(path.name, choice.first, choice.following - 1, length, sha256.hexdigest(), proof)
+    return packfile.Detached(path.name, choice.first, choice.following - 1, length, sha256.hexdigest(), tuple(proof))
+
+
+def _commitments(question: Question, choice: _Choice) -> set[int]:
+    """The count commitments whose records all lie in the range."""
+    first, last = choice.first, choice.following - 1
+    rows = question.rows(
+        "select index, custody from raw_events where custody_type = 'count_commitment' and source = ? and index > ?",
+        [OWN, first],
+    )
+    said = {row["index"]: msgspec.json.decode(row["custody"]) for row in rows}
+    return {index for index, each in said.items() if first <= int(each["first"]) and int(each["last"]) <= last}
 
 
 class _Explained:
     """What is disclosed of the chosen records, and the records that explain them, as of one size of the log."""
 
-    def __init__(self, question: Question, size: int) -> None:
-        self.question, self.size = question, size
+    def __init__(self, size: int, hidden: Collection[str]) -> None:
+        self.size, self.hidden = size, hidden
         self.nodes = tree.Nodes()
+        self.taken_by: set[int] = set()
 
-    def disclosures(
-        self, indexes: Sequence[int], hidden: Collection[str]
-    ) -> tuple[dict[int, dict[Group, packfile.Disclosure]], set[int]]:
-        """Each group of each record, and the indexes of the erasures that took some."""
-        records = list(segments.records(indexes))
-        gone = {(r.index, group) for r in records for group, value in r.groups.items() if value is None}
-        taken = erasures.erased_by({index for index, _ in gone})
-        # A record of an erasure that the checkpoint does not cover cannot be shown: the group is missing until then.
-        by = {at: record for at, record in taken.items() if at in gone and record < self.size}
-        return {r.index: _disclosed(r, hidden, by) for r in records}, set(by.values())
-
-    def commitments(self, content: packfile.PackContent) -> set[int]:
-        """The count commitments whose leaves are all in the pack, or in the file beside it."""
-        if content.selection == "sparse" and content.detached is None:
-            return set()
-        beside = content.detached
-        first, last = (beside.first, beside.last) if beside else (min(content.leaves), max(content.leaves))
-        rows = self.question.rows(
-            "select index, custody from raw_events where custody_type = 'count_commitment' and source = ? and index > ?",
-            [OWN, first],
-        )
-        said = {row["index"]: msgspec.json.decode(row["custody"]) for row in rows}
-        return {index for index, each in said.items() if first <= int(each["first"]) and int(each["last"]) <= last}
+    def disclosures(self, indexes: Sequence[int]) -> Iterator[tuple[segments.Record, dict[Group, packfile.Disclosure]]]:
+        """Each record with what is shown of each of its groups; `taken_by` are then the indexes of the erasures that took some."""
+        coming = segments.records(indexes)
+        while records := list(islice(coming, RECORDS_AT_ONCE)):
+            gone = {(r.index, group) for r in records for group, value in r.groups.items() if value is None}
+            taken = erasures.erased_by({index for index, _ in gone})
+            # A record of an erasure that the checkpoint does not cover cannot be shown: the group is missing until then.
+            by = {at: record for at, record in taken.items() if at in gone and record < self.size}
+            self.taken_by |= set(by.values())
+            yield from ((record, _disclosed(record, self.hidden, by)) for record in records)
 
     def cited(self, indexes: Collection[int], group: Group) -> dict[int, packfile.Cited]:
         """These records, each with its own proof, and of their groups the one that explains."""

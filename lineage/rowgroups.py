@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -60,6 +61,20 @@ def batches(path: Path, columns: list[str] | None = None) -> Iterator[pa.RecordB
     """The rows in their order, a few thousand at a time; the file stays open until the end, also when it is unlinked."""
     with pq.ParquetFile(path) as file:
         yield from file.iter_batches(BATCH_ROWS, columns=columns)
+
+
+def holding(path: Path, indexes: Sequence[int]) -> Iterator[pa.Table]:
+    """The rows of these ascending indexes, in their order, a row group at a time: only those groups are read that may hold one."""
+    with pq.ParquetFile(path) as file:
+        place = file.schema_arrow.get_field_index("index")
+        for group in range(file.num_row_groups):
+            stated = file.metadata.row_group(group).column(place).statistics
+            within = indexes
+            if stated is not None and stated.has_min_max:
+                within = indexes[bisect.bisect_left(indexes, stated.min) : bisect.bisect_right(indexes, stated.max)]
+            if len(within):
+                table = file.read_row_group(group)
+                yield table.filter(pc.is_in(table["index"], pa.array(within, pa.int64())))
 
 
 class Rows:

@@ -226,19 +226,16 @@ def walk() -> Iterator[tuple[int, int, str, dict[str, Any]]]:
 
 def _sealed(folder: str, indexes: Sequence[int]) -> Iterator[Record]:
     place = storage()
-    chosen = [("index", "in", list(indexes))]
-    leaves = pq.read_table(place.path(folder, "leaves"), filters=chosen).to_pylist()
     groups: dict[int, dict[str, tuple[bytes | None, bytes | None]]] = {}
-    for row in pq.read_table(place.path(folder, "disclosures"), filters=chosen).to_pylist():
-        groups.setdefault(row["index"], {})[row["group"]] = (row["salt"], row["value"])
-    for row in sorted(leaves, key=lambda leaf: leaf["index"]):
-        held = groups.get(row["index"], {})
-        yield Record(
-            row["index"],
-            row["leaf"],
-            {g: held[g][1] for g in GROUPS if g in held},
-            {g: held[g][0] for g in GROUPS if g in held},
-        )
+    for part in rowgroups.holding(place.path(folder, "disclosures"), indexes):
+        for index, group, *held in zip(*(part[name].to_pylist() for name in DISCLOSURES.names), strict=True):
+            groups.setdefault(index, {})[group] = (held[0], held[1])
+    for part in rowgroups.holding(place.path(folder, "leaves"), indexes):
+        for index, leaf in zip(part["index"].to_pylist(), part["leaf"].to_pylist(), strict=True):
+            has = groups.get(index, {})
+            yield Record(
+                index, leaf, {g: has[g][1] for g in GROUPS if g in has}, {g: has[g][0] for g in GROUPS if g in has}
+            )
 
 
 def leaves(first: int, following: int) -> Iterator[tuple[int, bytes]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from lineage import durable, errors, merkle, outside
 CHUNK = 50_000
 HASH = 32
 TILE = 256
+TILES_KEPT = 64
+"""Of each level, with all that is computed from them: some 50 KB each."""
 
 
 class Hashes:
@@ -100,38 +103,44 @@ class Level:
 
 
 class Nodes:
-    """Hashes of complete subtrees, each computed once from the stored hashes. Call it as `merkle.Subtree`."""
+    """Hashes of complete subtrees from the stored hashes, of few tiles at a time. Call it as `merkle.Subtree`.
+
+    What is asked for in ascending order is read and computed once, however large the log is.
+    """
 
     def __init__(self) -> None:
         self.file = hashes()
-        self.known: dict[tuple[int, int], bytes] = {}
-        self.tiles: dict[tuple[int, int], dict[int, bytes]] = {}
+        self.tiles: dict[int, dict[int, list[list[bytes]]]] = {}
 
     def __call__(self, level: int, index: int) -> bytes:
         """The hash over 2^level leaves from index · 2^level. Raises LedgerBroken when a stored hash is missing."""
-        if (level, index) not in self.known:
-            self.known[level, index] = self._node(level, index)
-        return self.known[level, index]
-
-    def _node(self, level: int, index: int) -> bytes:
         stored, above = divmod(level, 8)
-        first, following = index << above, index + 1 << above
-        near = self._near(stored, first // TILE)
-        missing = next((place for place in range(first, following) if place not in near), None)
-        if missing is not None:
+        tile, place = divmod(index, TILE >> above)
+        rows = self._rows(stored, tile)
+        if above >= len(rows) or place >= len(rows[above]):
+            missing = tile * TILE + len(rows[0])
             raise errors.LedgerBroken(f"The hash {missing} of level {stored} is missing. Run `bin/manage fsck`.")
-        return merkle.root([near[place] for place in range(first, following)])
+        return rows[above][place]
 
-    def _near(self, level: int, tile: int) -> dict[int, bytes]:
-        """The stored hashes of one tile by their places; one read each, since neighbours are asked for next."""
-        if (level, tile) not in self.tiles:
-            first, following = tile * TILE, (tile + 1) * TILE
-            self.tiles[level, tile] = (
-                Level(level, {}).stored(first, following)
-                if level
-                else dict(enumerate(self.file.read(first, following), first))
-            )
-        return self.tiles[level, tile]
+    def _rows(self, level: int, tile: int) -> list[list[bytes]]:
+        """The hashes of one tile as they are stored, and of each level above up to its own, as far as they are complete."""
+        kept = self.tiles.setdefault(level, {})
+        if tile not in kept:
+            if len(kept) == TILES_KEPT:
+                del kept[next(iter(kept))]
+            rows = kept[tile] = [self._stored(level, tile)]
+            while len(rows[-1]) > 1:
+                pairs = iter(rows[-1])
+                rows.append([merkle.node_hash(left, right) for left, right in zip(pairs, pairs, strict=False)])
+        return kept[tile]
+
+    def _stored(self, level: int, tile: int) -> list[bytes]:
+        """The stored hashes of one tile up to the first that is missing; one read each, since neighbours are asked for next."""
+        first, following = tile * TILE, (tile + 1) * TILE
+        if not level:
+            return self.file.read(first, following)
+        known = Level(level, {}).stored(first, following)
+        return [known[place] for place in itertools.takewhile(known.__contains__, range(first, following))]
 
 
 def edge(size: int) -> list[bytes]:

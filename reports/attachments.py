@@ -134,7 +134,8 @@ def _pack(found: Evidence, result: Result, viewer: Viewer) -> None:
     indexes = tested or _newest(found, viewer)
     if path.exists() or not indexes:
         return
-    body = packs.collect(
+    draft = path.with_suffix(".draft")
+    pack = packs.parts(
         viewer,
         found.request.q,
         queries.Window(found.request.since, found.request.until, found.request.environment or None),
@@ -142,8 +143,8 @@ def _pack(found: Evidence, result: Result, viewer: Viewer) -> None:
         earlier=found.checkpoint,
         indexes=indexes,
     )
-    draft = path.with_suffix(".draft")
-    draft.write_bytes(body)
+    with draft.open("wb") as file:
+        file.writelines(pack)
     draft.rename(path)
 
 

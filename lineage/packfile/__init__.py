@@ -18,12 +18,13 @@ from lineage.packfile.content import (
     prefers_sparse,
 )
 from lineage.packfile.reading import check_format, parse, read
-from lineage.packfile.writing import members, write
+from lineage.packfile.writing import Bulk, members, parts, write
 
 __all__ = [
     "FORMAT",
     "VERSION",
     "Anchor",
+    "Bulk",
     "Cited",
     "Detached",
     "Disclosure",
@@ -34,6 +35,7 @@ __all__ = [
     "check_format",
     "members",
     "parse",
+    "parts",
     "prefers_sparse",
     "read",
     "write",

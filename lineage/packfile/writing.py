@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, BinaryIO
 
 import msgspec
 
@@ -21,11 +22,67 @@ def write(content: PackContent) -> bytes:
     return archive.write(members(content))
 
 
+def parts(content: PackContent, bulk: Bulk) -> Iterator[bytes]:
+    """The pack file, few bytes at a time, of a content whose leaves, proofs and disclosures are `bulk` and not in it."""
+    return archive.parts(_members(content, bulk))
+
+
 def members(content: PackContent) -> dict[str, bytes]:
     """The members that hold this content, the manifest among them; NoteInvalid if the checkpoint is none."""
-    if not content.leaves:
+    bulk = Bulk(io.BytesIO)
+    for index in sorted(content.leaves):
+        bulk.leaf(index, content.leaves[index])
+    for proof in content.proofs:
+        bulk.proof(proof)
+    for index in content.selected:
+        bulk.disclose(index, content.disclosures.get(index, {}))
+    found = _members(content, bulk)
+    return {name: data if isinstance(data, bytes) else b"".join(data.parts()) for name, data in found.items()}
+
+
+class Bulk:
+    """The members that grow with the records of a pack, written record by record in the order of the log.
+
+    `room` opens a file for one of them. What is counted of them is told by the manifest.
+    """
+
+    def __init__(self, room: Callable[[], BinaryIO]) -> None:
+        self.first = self.last = -1
+        self.leaves = 0
+        self.groups: dict[str, dict[str, int]] = {}
+        self._leaves, self._proofs, self._disclosures = (archive.Drafted(room()) for _ in range(3))
+
+    def leaf(self, index: int, data: bytes) -> None:
+        """The next leaf."""
+        self.first, self.last = self.first if self.leaves else index, index
+        self.leaves += 1
+        self._leaves.add(data + b"\n")
+
+    def proof(self, hashes: Sequence[bytes]) -> None:
+        """The one proof of a range, or that of the next single leaf."""
+        self._proofs.add(" ".join(_hex(hashes)).encode() + b"\n")
+
+    def disclose(self, index: int, groups: Mapping[Group, Disclosure]) -> None:
+        """What is shown of the next selected record."""
+        for group, shown in groups.items():
+            counts = self.groups.setdefault(group, {})
+            counts[shown.state] = counts.get(shown.state, 0) + 1
+        for line in _disclosures(groups):
+            self._disclosures.add(canonical({"index": index, **line}) + b"\n")
+
+    @property
+    def members(self) -> dict[str, archive.Drafted]:
+        return {
+            "leaves.ndjson": self._leaves,
+            "proofs.txt": self._proofs,
+            "disclosures.ndjson": self._disclosures,
+        }
+
+
+def _members(content: PackContent, bulk: Bulk) -> dict[str, bytes | archive.Drafted]:
+    if not bulk.leaves:
         raise PackInvalid("A pack holds at least one leaf. Ask for a range of the log instead of an empty selection.")
-    found = _always(content) | _anchors(content.anchors)
+    found: dict[str, bytes | archive.Drafted] = {**_always(content), **bulk.members, **_anchors(content.anchors)}
     if content.earlier is not None:
         found["earlier.note"] = content.earlier
         found["consistency.txt"] = _hash_lines(content.consistency)
@@ -37,7 +94,7 @@ def members(content: PackContent) -> dict[str, bytes]:
         found[f"receipts/{number:06d}.note"] = receipt
     if content.derived is not None:
         found["derived.json"] = canonical(dict(content.derived))
-    return found | {"manifest.json": _manifest(content, found)}
+    return found | {"manifest.json": _manifest(content, bulk, found)}
 
 
 def ranges(selected: Sequence[int]) -> list[tuple[int, int]]:
@@ -53,13 +110,8 @@ def ranges(selected: Sequence[int]) -> list[tuple[int, int]]:
     return found
 
 
-def _manifest(content: PackContent, members: Mapping[str, bytes]) -> bytes:
+def _manifest(content: PackContent, bulk: Bulk, members: Mapping[str, bytes | archive.Drafted]) -> bytes:
     checkpoint = parse_checkpoint(read_note(content.checkpoint).text)
-    groups: dict[str, dict[str, int]] = {}
-    for disclosed in content.disclosures.values():
-        for group, disclosure in disclosed.items():
-            counts = groups.setdefault(group, {})
-            counts[disclosure.state] = counts.get(disclosure.state, 0) + 1
     return canonical(
         {
             "format": FORMAT,
@@ -69,19 +121,23 @@ def _manifest(content: PackContent, members: Mapping[str, bytes]) -> bytes:
             "origin": checkpoint.origin,
             "size": checkpoint.size,
             "selection": content.selection,
-            "first": min(content.leaves),
-            "last": max(content.leaves),
-            "leaves": len(content.leaves),
+            "first": bulk.first,
+            "last": bulk.last,
+            "leaves": bulk.leaves,
             "records": len(content.selected),
             "cited": len(content.cited),
             "anchors": len(content.anchors),
             "query": content.query,
-            "groups": groups,
-            "members": {
-                name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in members.items()
-            },
+            "groups": bulk.groups,
+            "members": {name: _described(data) for name, data in members.items()},
         }
     )
+
+
+def _described(data: bytes | archive.Drafted) -> dict[str, Any]:
+    if isinstance(data, bytes):
+        return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    return {"bytes": data.length, "sha256": data.sha256()}
 
 
 def _always(content: PackContent) -> dict[str, bytes]:
@@ -91,17 +147,7 @@ def _always(content: PackContent) -> dict[str, bytes]:
         "headers": msgspec.to_builtins(content.headers),
         "hidden": content.hidden,
     }
-    return {
-        "query.json": canonical(query),
-        "leaves.ndjson": _text_lines(content.leaves[index] for index in sorted(content.leaves)),
-        "proofs.txt": _text_lines(" ".join(_hex(proof)).encode() for proof in content.proofs),
-        "disclosures.ndjson": _text_lines(
-            canonical({"index": index, **line})
-            for index in content.selected
-            for line in _disclosures(content.disclosures.get(index, {}))
-        ),
-        "checkpoint.note": content.checkpoint,
-    }
+    return {"query.json": canonical(query), "checkpoint.note": content.checkpoint}
 
 
 def _disclosures(groups: Mapping[Group, Disclosure]) -> list[dict[str, Any]]:

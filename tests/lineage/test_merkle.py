@@ -293,6 +293,15 @@ def test_proofs_around_tile_borders_are_the_reference_s_and_are_accepted() -> No
                 agree_on(reference, place, size)
 
 
+def test_proofs_of_many_leaves_at_once_are_those_of_one_by_one() -> None:
+    reference = Reference(66_048)
+    for size in (1, 255, 256, 257, 511, 512, 66_047, 66_048):
+        near = {0, 1, 2, 254, 255, 256, 257, 511, 512, 65_535, 65_536, size // 3, size - 2, size - 1}
+        places = sorted(place for place in near if 0 <= place < size)
+        found = list(merkle.inclusion_paths(places, size, reference.subtree))
+        assert found == [reference.path(place, 0, size) for place in places]
+
+
 @given(size=st.integers(1, 130), data=st.data())
 def test_a_range_proof_accepts_its_range_and_refuses_every_other_claim(size: int, data: st.DataObject) -> None:
     leaves = LEAVES[:size]

@@ -163,6 +163,31 @@ def test_a_named_range_is_held_whole_and_also_an_empty_answer_is_shown(feed: Fee
         packs.collect(ALL, f"kind:session index:>={size}")
 
 
+@pytest.mark.parametrize(
+    ("question", "indexes", "most"), [("kind:change index:>=0", None, 1000), ("", range(1, 40, 3), 5)]
+)
+def test_a_pack_that_is_written_by_and_by_is_the_canonical_one_and_leaves_nothing_behind(
+    feed: Feed, settings: Any, monkeypatch: pytest.MonkeyPatch, question: str, indexes: range | None, most: int
+) -> None:
+    many(feed)
+    monkeypatch.setattr(packs, "HELD_BYTES", 10)
+    monkeypatch.setattr(packs, "RECORDS_AT_ONCE", 2)
+    monkeypatch.setattr(packs, "LEAVES_MOST", most)
+    found = list(packs.parts(ALL, question, indexes=indexes))
+    pack = b"".join(found)
+    assert (len(found) > 10, judged(pack).exit) == (True, 0)
+    assert packfile.write(packfile.read(pack)) == pack
+    assert [path for path in (Path(settings.DATA_DIR) / "spill").iterdir() if path.is_file()] == []
+
+
+def test_a_missing_hash_of_the_tree_stops_a_pack_and_is_named(feed: Feed) -> None:
+    size = many(feed)
+    path = tree.hashes().path
+    path.write_bytes(path.read_bytes()[: (size - 3) * tree.HASH])
+    with pytest.raises(errors.LedgerBroken, match=f"The hash {size - 3} of level 0 is missing"):
+        packs.collect(ALL, "", indexes=[size - 1, 0])
+
+
 def test_the_window_counts_as_part_of_the_question(feed: Feed) -> None:
     many(feed)
     window = Window(events.parse_time("2026-11-17T00:00:00Z"), events.parse_time("2026-11-19T00:00:00Z"))

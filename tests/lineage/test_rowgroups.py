@@ -54,6 +54,21 @@ def test_what_is_written_is_read_again_by_any_reader(name: str, data: st.DataObj
     assert file.rows == len(rows)
 
 
+def test_rows_of_given_records_are_found_also_where_a_record_lies_in_two_row_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rowgroups, "ROWS_MOST", 4)
+    schema, path = pa.schema([("index", pa.int64()), ("group", pa.string())]), tmp_path / "rows.parquet"
+    rows = [{"index": index, "group": group} for index in range(5, 25) if index % 7 for group in "abc"]
+    with Writer(path, schema) as file:
+        for row in rows:
+            file.add(pa.Table.from_pylist([row], schema=schema))
+    assert pq.read_metadata(path).num_row_groups > len(rows) // 5
+    for wanted in ([], [4], [5], [6, 12, 13, 24], list(range(30)), [7, 14, 25]):
+        found = [row for part in rowgroups.holding(path, wanted) for row in part.to_pylist()]
+        assert found == [row for row in rows if row["index"] in wanted]
+
+
 @pytest.mark.parametrize("name", ["leaves", "disclosures", "events"])
 def test_the_files_of_large_segments_are_smaller_and_hold_the_same(name: str, tmp_path: Path) -> None:
     schema = SCHEMAS[name]
