@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime as dt
 import os
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,83 +21,30 @@ import pyarrow as pa
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
 
-from lineage import errors, facts, instance, joining, reported, resolving, snapshots, statements, tagged, tail
+from lineage import errors, facts, instance, joining, reported, resolving, snapshots, tagged, tail
 from lineage.extracts import Extract, Indexes, basis, narrowing, opening, reading, seeing
 from lineage.extracts.looking import Lookup
-from lineage.listening import Heard, Listening
+from lineage.listening import Asking, Heard
+from lineage.process import Process
 from lineage.snapshots import Snapshot, State
 from lineage.spare import Given, Spare
 from lineage.watching import Watch
 
 TEST_MEMORY = "400MB"
-IDLE_SECONDS = 30.0
 Found = TypeVar("Found")
 BATCH_ROWS = 20_000
 
 
-class _Process:
-    """What one process keeps between questions: the DuckDB instance, its joins, and the projected tail."""
-
-    def __init__(self) -> None:
-        self.pid = os.getpid()
-        self.lock = threading.Lock()
-        self.database = instance.connect()
-        self.joins = joining.Joins(self.database, instance.sealed)
-        self.opening = opening.Opening(self.database, self.joins)
-        self.listening = Listening(instance.sealed)
-        self.reported = reported.Reported(self.database, instance.sealed)
-        self.store: str | None = None
-        self.tail = tail.Tail()
-        self.erased_at: dt.datetime | None = None
-        self.newest: tuple[State, Snapshot] | None = None
-        self.asked_at = time.monotonic()
-        self.address: dict[str, Any] = {}
-        threading.Thread(target=_look_when_idle, args=(weakref.ref(self),), name="forgetting", daemon=True).start()
-
-    def forget(self, store: str | None) -> None:
-        """Drops every value that is remembered: of the tail, of joins, of what was heard, and of statements."""
-        self.store, self.newest = store, None
-        self.tail.forget()
-        self.joins.forget()
-        self.opening.forget()
-        self.listening.forget()
-        statements.forget()
-
-    def look_when_idle(self) -> None:
-        if (
-            not (self.tail.parts or self.joins.remembers or self.opening.remembers or self.listening.remembers)
-            or time.monotonic() - self.asked_at < IDLE_SECONDS
-        ):
-            return
-        # A lost database has nothing to tell; the next look will.
-        with contextlib.suppress(psycopg.Error), psycopg.connect(**self.address) as own:
-            if own.execute(snapshots.ERASED_AT).fetchone() != (self.erased_at,):
-                with self.lock:
-                    self.forget(None)
-
-
-def _look_when_idle(process: weakref.ref[_Process]) -> None:
-    """A process that is asked nothing learns of an erasure too; else it would remember the values."""
-    while True:
-        time.sleep(IDLE_SECONDS)
-        here = process()
-        if here is None:
-            return
-        here.look_when_idle()
-        # DuckDB must be let go of at exit, where this thread is only stopped.
-        del here
-
-
-_process: _Process | None = None
+_process: Process | None = None
 _process_lock = threading.Lock()
 
 
-def _here() -> _Process:
+def _here() -> Process:
     """This process's state; made after fork, never before."""
     global _process
     with _process_lock:
         if _process is None or _process.pid != os.getpid():
-            _process = _Process()
+            _process = Process()
         return _process
 
 
@@ -126,7 +71,7 @@ def _state() -> State:
         return snapshots.state(cursor, store)
 
 
-def _known(here: _Process) -> Snapshot | None:
+def _known(here: Process) -> Snapshot | None:
     """The snapshot of the last question, where nothing has changed since."""
     if here.newest is not None:
         state, found = here.newest
@@ -136,7 +81,7 @@ def _known(here: _Process) -> Snapshot | None:
 
 
 @transaction.atomic()
-def _read(here: _Process, unsealed_most: int | None) -> Snapshot:
+def _read(here: Process, unsealed_most: int | None) -> Snapshot:
     connection.ensure_connection()
     with psycopg.Cursor(connection.connection) as cursor:
         if not connection.in_atomic_block or len(connection.savepoint_ids) == 0:
@@ -264,6 +209,8 @@ class Question:
 
     def days(self) -> list[reported.Day]:
         """Where the records of each day lie in sealed files with `heard`. Raises QueryTooLong as `arrow` does."""
+        if (known := self.here.reported.known_days(self.snapshot)) is not None:
+            return known
         with self._limits():
             cursor = self._reporting()
             return self.here.reported.days(cursor, self.reported, self.snapshot) if self.reported else []
@@ -271,8 +218,22 @@ class Question:
     def hear(self) -> Heard:
         """When sources told (`lineage.heard`), of the records below the size."""
         if self.heard is None:
-            self.heard = self.here.listening.hear(self.arrow, self.snapshot, self.size)
+            asking = Asking(self._of(self._files), self._of(self._reporting))
+            self.heard = self.here.listening.hear(asking, self.snapshot, self.size)
         return self.heard
+
+    def _files(self) -> duckdb.DuckDBPyConnection:
+        """A cursor without views: files can be asked of it."""
+        return self._bare().cursor
+
+    def _of(self, cursor: Callable[[], duckdb.DuckDBPyConnection]) -> Callable[[str], pa.Table]:
+        """Asks such a cursor, as `arrow` does."""
+
+        def ask(sql: str) -> pa.Table:
+            with self._limits():
+                return cursor().sql(sql).to_arrow_table()
+
+        return ask
 
     def __enter__(self) -> Question:
         return self

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime as dt
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from lineage.heard import OWN
 from lineage.moments import moment
 
 Numbers = NDArray[np.int64]
@@ -86,12 +90,37 @@ class Ever(NamedTuple):
         return Ever(*self[:3], *spans, self.beats or other.beats)
 
 
-class Rows(NamedTuple):
+def by_source(every: Iterable[Ever]) -> dict[str, Ever]:
+    """All of each source as one; its place and kind say nothing."""
+    found: dict[str, Ever] = {}
+    for one in every:
+        source = str(one.place[2])
+        known = found.get(source)
+        found[source] = one if known is None else known.with_(one)
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
     """What is kept of some part of the log. `told`: rows of `heard` that tell of completeness, by index."""
 
     days: Days
     ever: Sequence[Ever]
     told: Sequence[Mapping[str, Any]]
+
+    @functools.cached_property
+    def by_source(self) -> dict[str, Ever]:
+        return by_source(self.ever)
+
+    @functools.cached_property
+    def reported(self) -> dict[str, Ever]:
+        """The same without the store itself, and what names no source."""
+        return by_source(one for one in self.ever if one.place[2] not in (None, OWN))
+
+    @functools.cached_property
+    def arrived(self) -> dict[str, dt.datetime]:
+        """When the last record of each source came."""
+        return {source: moment(one.arrived) for source, one in self.by_source.items()}
 
 
 def days(rows: pa.Table, places: Places, segment: int) -> Days:

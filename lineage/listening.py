@@ -6,22 +6,32 @@ Forgotten with an erasure. What has none, the newest records and those of a segm
 from __future__ import annotations
 
 import collections
+import datetime as dt
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lineage import heard, listened
-from lineage.listened import Days, Place, Places, Records, Rows, Spans, Tail
+from lineage.listened import Days, Ever, Place, Places, Records, Rows, Spans, Tail
 from lineage.snapshots import Segment, Snapshot
 
 Sealed = Callable[[Sequence[str], str], str]
 """Gives the SQL of a file of some segments."""
 Ask = Callable[[str], pa.Table]
 """Asks the question's cursor, within its limits."""
+
+
+class Asking(NamedTuple):
+    """What asks of files alone, which needs no views, and what asks with the tail beside them."""
+
+    files: Ask
+    reported: Ask
+
+
 PLACE = ", ".join(listened.PLACE)
 FOLDER = "split_part(filename, '/', -2)"
 LOOKED_MOST = 500_000
@@ -41,6 +51,7 @@ class _Kept:
         self.parts: dict[str, Rows] = {}
         self.together: tuple[tuple[str, ...], Rows] = ((), NOTHING)
         self.tail: tuple[tuple[int, int], Tail, list[dict[str, Any]]] | None = None
+        self.newest: tuple[tuple[Any, ...], Rows, Records] | None = None
         self.looked = _Looked()
 
     def number(self, folder: str) -> int:
@@ -75,8 +86,23 @@ class Heard:
 
     def __init__(self, ask: Ask, sealed: Sealed, kept: _Kept, rows: Rows, newest: Records) -> None:
         self.ask, self.sealed, self.kept = ask, sealed, kept
-        self.days, self.ever, self.told = rows
-        self.newest = newest
+        self.days, self.ever, self.told = rows.days, rows.ever, rows.told
+        self.rows, self.newest = rows, newest
+
+    @property
+    def by_source(self) -> dict[str, Ever]:
+        """All of each source as one."""
+        return self.rows.by_source
+
+    @property
+    def reported(self) -> dict[str, Ever]:
+        """The same of what sources reported: without the store itself."""
+        return self.rows.reported
+
+    @property
+    def arrived(self) -> dict[str, dt.datetime]:
+        """When the last record of each source came."""
+        return self.rows.arrived
 
     @property
     def places(self) -> list[Place]:
@@ -138,7 +164,7 @@ class Listening:
 
     @property
     def remembers(self) -> bool:
-        return bool(self.kept.parts or self.kept.tail)
+        return bool(self.kept.parts or self.kept.tail or self.kept.newest)
 
     def now(self, *of: object) -> None:
         """Store and last erasure, as they stand: of no other state anything is kept."""
@@ -147,24 +173,31 @@ class Listening:
                 self.of = of
                 self.forget()
 
-    def hear(self, ask: Ask, snap: Snapshot, size: int) -> Heard:
+    def hear(self, asking: Asking, snap: Snapshot, size: int) -> Heard:
         """What was heard in the first `size` records."""
         with self.lock:
             # A question of a state before an erasure leaves nothing behind.
             kept = self.kept if self.of == (snap.store, snap.erased_at) else _Kept()
+        state = snap.folders, snap.size, size
         with kept.lock:
-            whole = [one for one in snap.segments if one.following <= size]
-            rows = self._sealed(ask, kept, whole, len(whole) == len(snap.segments))
-            if len(whole) < len(snap.segments):
-                rows = listened.together([rows, *self._cut(ask, kept, snap.segments[len(whole)], size)])
-            newest = Records(rows.days.place[:0], rows.days.first[:0])
-            if size > snap.sealed_to:
-                tail, telling = self._tail(ask, kept, snap)
-                newest = tail.records(size)
-                more = [row for row in telling if row["index"] < size]
-                unsealed = Rows(listened.NO_DAYS, tail.ever(size, list(kept.places.met)), more)
-                rows = listened.together([rows, unsealed])
-            return Heard(ask, self.sealed, kept, rows, newest)
+            if kept.newest is None or kept.newest[0] != state:
+                kept.newest = state, *self._of(asking, kept, snap, size)
+            return Heard(asking.files, self.sealed, kept, *kept.newest[1:])
+
+    def _of(self, asking: Asking, kept: _Kept, snap: Snapshot, size: int) -> tuple[Rows, Records]:
+        """The same, and the times of the records that lie in no segment."""
+        whole = [one for one in snap.segments if one.following <= size]
+        rows = self._sealed(asking.files, kept, whole, len(whole) == len(snap.segments))
+        if len(whole) < len(snap.segments):
+            rows = listened.together([rows, *self._cut(asking.files, kept, snap.segments[len(whole)], size)])
+        newest = Records(rows.days.place[:0], rows.days.first[:0])
+        if size > snap.sealed_to:
+            tail, telling = self._tail(asking.reported, kept, snap)
+            newest = tail.records(size)
+            more = [row for row in telling if row["index"] < size]
+            unsealed = Rows(listened.NO_DAYS, tail.ever(size, list(kept.places.met)), more)
+            rows = listened.together([rows, unsealed])
+        return rows, newest
 
     def _sealed(self, ask: Ask, kept: _Kept, segments: Sequence[Segment], is_all: bool) -> Rows:
         folders = tuple(one.folder for one in segments)

@@ -117,6 +117,13 @@ class Snapshot:
 
     def reported_to(self, size: int) -> int:
         """The index of the last record below `size` that a source reported; what the store itself says joins with nothing."""
+        return self._reported_to_all if size == self.size else self._reported_to(size)
+
+    @functools.cached_property
+    def _reported_to_all(self) -> int:
+        return self._reported_to(self.size)
+
+    def _reported_to(self, size: int) -> int:
         if size <= self.sealed_to:
             return size
         index, kind = self.events["index"], self.events["kind"]

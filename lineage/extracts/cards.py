@@ -56,6 +56,11 @@ class Directory(NamedTuple):
     def chosen(self, kept: NDArray[Any]) -> Directory:
         return Directory(*(column[kept] for column in self))
 
+    def between(self, start: int, end: int) -> Directory:
+        """Of those from one index to before another."""
+        first, last = self.indexes.searchsorted((start, end)).tolist()
+        return Directory(*(column[first:last] for column in self))
+
 
 class Block(NamedTuple):
     """Some cards one behind the other, their contents packed."""
@@ -226,6 +231,22 @@ class Cards:
         return Directory(
             indexes, self.times(found), self.numbers[found].astype(np.int64), self.marks[found].astype(np.int64)
         )
+
+    def between(self, start: int, end: int) -> Directory:
+        """Of all records in the file from one index to before another."""
+        first, last = self._place(start), self._place(end)
+        some = slice(first, last)
+        return Directory(
+            self.indexes(first, last), self.times(some), self.numbers[some].astype(np.int64), self.marks[some].astype(np.int64)
+        )  # fmt: skip
+
+    def _place(self, index: int) -> int:
+        """Of the first record that is not below this index."""
+        wanted = max(0, index - self.least)
+        if self.is_whole or wanted >= 1 << 32:
+            return min(wanted, self.count)
+        # Of the same type: else numpy makes another copy of the whole column.
+        return int(self.offsets.searchsorted(np.uint32(wanted)))
 
     def contents(self, indexes: Indexes) -> dict[int, Content]:
         """What those of these records hold that are in the file."""

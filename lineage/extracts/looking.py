@@ -10,6 +10,7 @@ import datetime as dt
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -54,6 +55,9 @@ class Filed:
 
     def directory(self, indexes: Indexes) -> Directory:
         return self.cards.directory(indexes)
+
+    def between(self, start: int, end: int) -> Directory:
+        return self.cards.between(start, end)
 
     def read(self, indexes: Indexes) -> dict[int, Content]:
         """What those of these records hold that are here."""
@@ -103,6 +107,9 @@ class Held:
             return self.all
         found = np.minimum(np.searchsorted(self.all.indexes, indexes), len(self.all.indexes) - 1)
         return self.all.chosen(found[self.all.indexes[found] == indexes])
+
+    def between(self, start: int, end: int) -> Directory:
+        return self.all.between(start, end)
 
     def read(self, cursor: Cursor, indexes: Indexes) -> dict[int, Content]:
         """What those of these records hold that are here."""
@@ -160,6 +167,10 @@ class Seen:
 
     def directory(self, indexes: Indexes) -> Directory:
         return self.of.directory(indexes)
+
+    def between(self, start: int, end: int) -> Directory:
+        """Of all that lie from one index to before another."""
+        return self.of.between(start, end)
 
     def contents(self, indexes: Indexes) -> dict[int, Content]:
         return self.read(indexes[~postings.among(indexes, self.hidden)])
@@ -223,6 +234,10 @@ class Wanted(msgspec.Struct, frozen=True):
         return holds
 
 
+Keys = dict[str, tuple[int, list[dict[str, Any]]]]
+"""By database the keys that the snapshot with this index tells of, which was looked at last: kept between questions."""
+
+
 class Unable(Exception):
     """Look-ups cannot tell, or not sooner than the whole log."""
 
@@ -230,9 +245,9 @@ class Unable(Exception):
 class Lookup:
     """All layers, as of a log size, for one question: what it reads is kept as long."""
 
-    def __init__(self, seen: Sequence[Seen], size: int) -> None:
+    def __init__(self, seen: Sequence[Seen], size: int, keys: Keys | None = None) -> None:
         self.layers = [layer for layer in seen if layer.places]
-        self.size = size
+        self.size, self.keys = size, {} if keys is None else keys
         self.sums: Callable[[Wanted], Totals | None] | None = None
         self.firsts: Callable[[Wanted], int | None] | None = None
         self.texts: Callable[..., Indexes] | None = None
@@ -264,11 +279,11 @@ class Lookup:
 
     def captured(self, datasource: str, relations: Iterable[str], ran: Hashes, wanted: Wanted) -> NDArray[np.bool_]:
         """For each of these transactions (`ran`) whether some change of the table tells of it."""
+        asked = [writings.terms_of(datasource, relation, ran) for relation in relations]
+        told = layers.some(self.layers, BY_TIME, np.concatenate(asked), lambda layer: wanted.mask(layer, self.size))
         found = np.zeros(len(ran), bool)
-        for relation in relations:
-            asked = writings.terms_of(datasource, relation, ran)
-            told = layers.some(self.layers, BY_TIME, asked, lambda layer: wanted.mask(layer, self.size))
-            found |= np.isin(asked, told)
+        for of_table in asked if len(told) else ():
+            found |= np.isin(of_table, told)
         return found
 
     def ran(self, indexes: Indexes) -> Hashes:

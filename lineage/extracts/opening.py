@@ -47,6 +47,8 @@ class Opened(Made):
     stand: Stand | None = None
     told: fresh.Fresh | None = None
     before: Opened | None = None
+    silent: dict[int, bool] = dataclasses.field(default_factory=dict)
+    """By the size of a question: whether what the store itself said last has nothing that anybody looks up."""
 
 
 NEAR = 100_000
@@ -158,7 +160,10 @@ class Opening:
     def look(self, asked: seeing.Asked, opened: Opened) -> looking.Lookup | None:
         """Look-ups in what is open, for one question; None where a file is not what was written."""
         asked, told = asked._replace(told_to=opened.state[-1]), opened.stand or opened.told
-        if not seeing.is_silent(asked):
+        if asked.size not in opened.silent:
+            opened.silent[asked.size] = seeing.is_silent(asked)
+        asked = asked._replace(is_silent=opened.silent[asked.size])
+        if not asked.is_silent:
             # What the store itself said last is asked of a table.
             told = told if self.tables(asked.cursor(), opened) is not None else None
         look = self.seeing.look(asked, opened.name, opened.every, told) if told is not None else None

@@ -31,6 +31,8 @@ NARROW = 1 << 24
 SLICE = 1 << 20
 """Postings that a merge holds at a time, as far as no single term has more."""
 NOTHING: Indexes = np.empty(0, np.int64)
+FEW = 8
+"""So many terms are compared one by one: for fewer the calls of numpy are what costs."""
 
 
 class Damaged(Exception):
@@ -198,18 +200,24 @@ class Postings:
     def _places(self, wanted: Hashes) -> NDArray[np.intp]:
         if not len(self.hashes):
             return np.empty(0, np.intp)
-        places = np.minimum(np.searchsorted(self.hashes, wanted), len(self.hashes) - 1)
+        places = np.minimum(self.hashes.searchsorted(wanted), len(self.hashes) - 1)
         return np.asarray(places[self.hashes[places] == wanted], np.intp)
 
     def spans(self, terms: Hashes) -> list[tuple[int, int, int]]:
         """Of those of these hashes that some record has: the number among them, where its postings begin and end."""
-        places = np.minimum(np.searchsorted(self.hashes, terms), len(self.hashes) - 1) if len(self.hashes) else ()
-        found = np.flatnonzero(self.hashes[places] == terms) if len(places) else NOTHING
-        return [(number, *self._span(int(places[number]))) for number in found.tolist()]
+        places, hashes = self.hashes.searchsorted(terms), self.hashes
+        if len(terms) <= FEW:
+            found = [n for n, at in enumerate(places.tolist()) if at < len(hashes) and hashes[at] == terms[n]]
+        else:
+            places = np.minimum(places, len(hashes) - 1)
+            found = np.flatnonzero(hashes[places] == terms).tolist() if len(hashes) else []
+        return [(number, *self._span(int(places[number]))) for number in found]
 
     def pairs(self, terms: Hashes) -> tuple[Hashes, Indexes]:
         """These hashes and the records that have them, as often as one has one."""
         places = self._places(terms)
+        if not len(places):
+            return np.empty(0, np.uint64), NOTHING
         return np.repeat(self.hashes[places].astype(np.uint64), self._lengths(places)), self._of(places)
 
     def between(self, low: int, high: int) -> tuple[Hashes, Indexes]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from lineage.extracts import Extract, Indexes, reading
 from lineage.extracts.blocks import Content
 from lineage.extracts.fresh import Fresh
-from lineage.extracts.looking import Filed, Held, Lookup, Read, Seen
+from lineage.extracts.looking import Filed, Held, Keys, Lookup, Read, Seen
 from lineage.extracts.postings import NOTHING, Damaged
 from lineage.joining import Cursor
 from lineage.newer import chunks
@@ -29,7 +29,7 @@ class HasCursor(Protocol):
 class Asked(NamedTuple):
     """The question: what gives its cursor with all views and without any, its limits and size.
 
-    Up to `told_to` records are in extracts or newer; then the store's own come.
+    Up to `told_to` records are in extracts or newer; then the store's own come, of which with `is_silent` nothing is looked up.
     """
 
     cursor: Callable[[], Cursor]
@@ -38,6 +38,7 @@ class Asked(NamedTuple):
     snap: Snapshot
     size: int
     told_to: int = 0
+    is_silent: bool = True
 
 
 class Seeing:
@@ -48,10 +49,11 @@ class Seeing:
         self.filed: dict[str, Filed] = {}
         self.newer: tuple[str, Held] | None = None
         self.hidden: tuple[str, list[Indexes]] | None = None
+        self.keys: Keys = {}
 
     def forget(self) -> None:
         """Lets go of every file and every value."""
-        self.filed, self.newer, self.hidden = {}, None, None
+        self.filed, self.newer, self.hidden, self.keys = {}, None, None, {}
 
     def look(self, asked: Asked, state: str, every: Sequence[Extract], told: Fresh | Stand) -> Lookup | None:
         """Look-ups over these extracts and what is newer, which has the name `state`; None where a file is damaged."""
@@ -65,10 +67,10 @@ class Seeing:
         except (Damaged, FileNotFoundError):
             # The keeper makes it anew; the whole log answers meanwhile.
             return None
-        if not is_silent(asked):
+        if not asked.is_silent:
             own = f"from {state}.own where index < {asked.size}"
             layers.append(_seen(asked, Held(asked.cursor(), own, f"from raw_touches where index >= {asked.told_to}")))
-        return Lookup(layers, asked.size)
+        return Lookup(layers, asked.size, self.keys)
 
     def _files(self, asked: Asked, state: str, every: Sequence[Extract], stale: Indexes) -> list[Seen]:
         present = {one.folder for one in asked.snap.extracts}

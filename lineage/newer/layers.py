@@ -72,6 +72,9 @@ class Layer:
         found = np.minimum(np.searchsorted(self.all.indexes, indexes), len(self.all.indexes) - 1)
         return self.all.chosen(found[self.all.indexes[found] == indexes])
 
+    def between(self, start: int, end: int) -> Directory:
+        return self.all.between(start, end)
+
     def under(self, newer: Layer) -> Layer:
         """One layer of this one and a newer one, which has some of its records anew."""
         actors, rows = (

@@ -55,11 +55,10 @@ def key_columns(
     look: Lookup, viewer: Viewer, datasource: str, relations: Sequence[str], of: Callable[[Any], list[str]]
 ) -> list[str]:
     """As `places.key_columns`; `of` finds the relation's among the keys of a snapshot."""
-    state, touches = look.columns.index("state") if look.columns else 0, (KEY_COLUMNS, RELATION, ACCESS)
+    touches = KEY_COLUMNS, RELATION, ACCESS
     before = wanted(dataclasses.replace(viewer, from_at=None), Window())
     for index in look.newest([by_time("state", datasource)], before, 1) if before else ():
-        ((row, _),) = look.contents(np.array([index]))
-        if known := of(msgspec.json.decode(row[state]).get("keys", ())):
+        if known := of(_keys(look, datasource, int(index))):
             return known
     asked = wanted(viewer, Window())
     terms = [by_index("keyed", datasource, relation) for relation in relations]
@@ -68,6 +67,16 @@ def key_columns(
             if relation in relations and access == "changed" and columns:
                 return list(columns)
     return []
+
+
+def _keys(look: Lookup, datasource: str, index: int) -> list[dict[str, Any]]:
+    """The keys that a snapshot of this database tells of, which are many."""
+    known = look.keys.get(datasource)
+    if known is None or known[0] != index:
+        ((row, _),) = look.contents(np.array([index]))
+        told = msgspec.json.decode(row[look.columns.index("state")])
+        known = look.keys[datasource] = index, told.get("keys", [])
+    return known[1]
 
 
 def states(look: Lookup, viewer: Viewer) -> list[dict[str, Any]]:
@@ -134,6 +143,7 @@ class Row:
         self.look, self.viewer, self.window, self.most = look, viewer, window, most
         self.datasource, self.relations = datasource, relations
         self.has_more = False
+        self.uncertain: set[int] = set()
 
     def found(self, key: str, columns: Sequence[str], pairs: Sequence[str], wider: int) -> Indexes:
         """Of each list of `lives.row` at least the newest; of `could_have_read` no more than `wider` where it `has_more`.
@@ -214,7 +224,9 @@ class Row:
         told = by_key[~self.accounted(by_key)]
         if len(told) > RECORDS_MOST:
             raise Unable
-        return np.concatenate([told, self._loose_writes(self._loose("wrote", columns if pairs else ()))])
+        found = np.concatenate([told, self._loose_writes(self._loose("wrote", columns if pairs else ()))])
+        self.uncertain |= set(found.tolist())
+        return found
 
     def _loose_writes(self, terms: Sequence[Term]) -> Indexes:
         most = FIRST
@@ -224,6 +236,11 @@ class Row:
             if len(some) < most or len(kept) >= self.most:
                 return kept[: self.most]
             most *= 4
+
+    def accounted_of(self, written: Iterable[int]) -> set[int]:
+        """Which of these records, that wrote, are `accounted` for: of those that `found` gave as uncertain it is known."""
+        asked = np.array(sorted(set(written) - self.uncertain), np.int64)
+        return set(asked[self.accounted(asked)].tolist()) if len(asked) else set()
 
     def accounted(self, indexes: Indexes) -> NDArray[np.bool_]:
         """For each of these whether nothing that it wrote is uncertain: it was undone, or changes of the table tell of its transaction."""

@@ -71,7 +71,7 @@ def accounted(source_id: int, seen: dict[str, Any]) -> int:
 def coverage(question: Question, viewer: Viewer, window: Window) -> list[Coverage]:
     """How complete each source in scope is within the window and the viewer's own times."""
     seen = extent.extents(question, viewer, window)
-    ever = extent.arrived(question.hear().ever)
+    ever = question.hear().arrived
     now = dt.datetime.now(dt.UTC)
     since = max((t for t in (window.since, viewer.from_at) if t), default=None)
     until = min(t for t in (window.until, viewer.until_at, now) if t)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from lineage.access import Viewer
 from lineage.engine import Question
-from lineage.listened import FAR, Days, Ever, Numbers, Place, Spans
+from lineage.listened import FAR, Days, Numbers, Place, Spans, by_source
 from lineage.listening import Heard
 from lineage.moments import microseconds, moment
 from lineage.queries.ask import OWN, Window
@@ -36,33 +36,22 @@ def telling(question: Question, viewer: Viewer) -> list[Mapping[str, Any]]:
     return [row for row in question.hear().told if among(viewer, row["environment"], row["datasource"])]
 
 
-def by_source(every: Iterable[Ever]) -> dict[str, Ever]:
-    """All of each source as one; its place and kind say nothing."""
-    found: dict[str, Ever] = {}
-    for one in every:
-        source = str(one.place[2])
-        known = found.get(source)
-        found[source] = one if known is None else known.with_(one)
-    return found
-
-
-def arrived(every: Iterable[Ever]) -> dict[str, dt.datetime]:
-    """When the last record of each source came."""
-    return {source: moment(one.arrived) for source, one in by_source(every).items()}
-
-
 def extents(question: Question, viewer: Viewer, window: Window) -> dict[str, Extent]:
     """By source, the store itself left out; those without a record in scope and window are not there."""
     near = question.hear()
     since = max((microseconds(t) for t in (window.since, viewer.from_at) if t), default=-FAR)
     until = min((microseconds(t) for t in (window.until, viewer.until_at) if t), default=FAR)
 
+    is_all = viewer.reads_records and not (window.environment or viewer.environments or viewer.datasources)
+
     def is_asked(place: Place) -> bool:
+        if place[2] is None or place[2] == OWN:
+            return False
         in_window = not window.environment or place[0] == window.environment
-        return in_window and place[2] not in (None, OWN) and among(viewer, *place[:2])
+        return is_all or (in_window and among(viewer, *place[:2]))
 
     if (since, until) == (-FAR, FAR):
-        some = by_source(one for one in near.ever if is_asked(one.place))
+        some = near.reported if is_all else by_source(one for one in near.ever if is_asked(one.place))
         return {source: Extent(moment(one.first), moment(one.last)) for source, one in some.items()}
     spans = list(_spans(near, since, until))
     # Places are numbered while records are looked at.

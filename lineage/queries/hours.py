@@ -14,7 +14,6 @@ from lineage.engine import Question
 from lineage.moments import moment
 from lineage.queries.ask import OWN, Span
 from lineage.queries.covering import WORST, concerning, overlaps, present, source_rows, told
-from lineage.queries.extent import by_source
 
 HOUR = dt.timedelta(hours=1)
 TIME, TEXT, NUMBER = pa.timestamp("us", tz="UTC"), pa.string(), pa.int64()
@@ -57,7 +56,7 @@ def source_hours(
             (row["name"], row["hour"]): row
             for row in question.rows(f"{CAME}{scope}{CAME_END}", [since, until, *values])
         }
-        ever = by_source(question.hear().ever)
+        ever = question.hear().by_source
         spans = told(question, viewer)
     aside = _aside(since, until)
     rows: list[dict[str, Any]] = []

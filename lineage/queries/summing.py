@@ -60,7 +60,7 @@ def newest(question: Question, viewer: Viewer, window: Window, where: Sequence[R
     if look is None or asked_for is None:
         return None
     found: list[int] = []
-    for start, end in walking.steps(where, first=FIRST):
+    for start, end in walking.apart(where, first=FIRST):
         if len(found) >= most:
             break
         here = [_accesses(layer, asked_for, start, min(end, look.size))[-most:] for layer in look.layers]
@@ -69,7 +69,7 @@ def newest(question: Question, viewer: Viewer, window: Window, where: Sequence[R
 
 
 def _accesses(layer: Layer, asked_for: Wanted, start: int, end: int) -> Indexes:
-    there = layer.directory(np.arange(start, end))
+    there = layer.between(start, end)
     others = np.array([place[0] not in (None, OWN) for place in layer.places], bool)
     kept = asked_for.mask(layer, end)(there) & others[there.places] & ~among(there.indexes, layer.hidden)
     return np.asarray(there.indexes[kept])

@@ -158,7 +158,6 @@ class _LookedUp:
         found = row.found(one.key, one.columns, one.pairs, ROW_MOST if wider is None else wider)
         self.has_more = row.has_more
         contents = look.contents(found)
-        self.accounted = set(found[row.accounted(found)].tolist())
         places = [look.columns.index(name) for name in RECORD] if contents else []
         members = [TOUCHED.index(name) for name in TOUCH]
         self.met: list[_Met] = []
@@ -171,6 +170,7 @@ class _LookedUp:
                     self.keys.setdefault(index, []).append(key)
                 if datasource == one.datasource and relation in one.relations:
                     self.met.append(_Met(index, at, is_done, is_refused, call or event_id, access, key, pairs))
+        self.accounted = row.accounted_of(met.record for met in self.met if met.access == "wrote")
 
     def _list(self, holds: Callable[[_Met], bool]) -> Events:
         return self._whole(self._found(holds))

@@ -76,6 +76,12 @@ def steps(some: Sequence[Range], is_up: bool = False, first: int = FIRST) -> Ite
         yield part
 
 
+def apart(some: Sequence[Range], first: int = FIRST) -> Iterator[Range]:
+    """The same, the newest first, of each range by itself: no part holds a gap, of which look-ups would read all."""
+    for one in reversed(some):
+        yield from steps([one], first=first)
+
+
 def rows(
     question: Question, columns: str, relation: str, condition: str, values: Sequence[Any], some: Sequence[Range], most: int,
     is_up: bool = False,

@@ -31,7 +31,7 @@ class Listed(paging.Listed):
     def _walk(self, ranges: Sequence[Range], most: int, is_up: bool = False) -> list[int]:
         if is_up:
             raise Unable
-        found: list[int] = self.look.of_words(self.words, self.wanted, walking.steps(ranges), most)[:most].tolist()
+        found: list[int] = self.look.of_words(self.words, self.wanted, walking.apart(ranges), most)[:most].tolist()
         return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,10 @@ def test_what_was_written_is_read_again(tmp_path: Path, some: dict[int, Any]) ->
     assert there.times.tolist() == [cards.NO_TIME if card.at is None else card.at for card in expected]
     assert [file.places[place] for place in there.places.tolist()] == [card.place for card in expected]
     assert there.marks.tolist() == [card.marks for card in expected]
+    for start, end in itertools.product((0, 990, 1_000, 1_030, 1_130), repeat=2):
+        between = file.directory(np.arange(start, end))
+        assert [column.tolist() for column in file.between(start, end)] == [column.tolist() for column in between]
+        assert [column.tolist() for column in there.between(start, end)] == [column.tolist() for column in between]
 
 
 @FOLDER

@@ -33,6 +33,7 @@ from lineage import (
     notes,
     packfile,
     packs,
+    process,
     queries,
     rights,
     saved,
@@ -516,7 +517,7 @@ def test_what_a_process_remembers_of_the_tail_goes_with_the_next_question_or_wit
     parts = list(here.tail.parts)
     forgetting.locked(erasures.execute, number)
     # As in a process that saw nothing of it and is asked nothing.
-    here.tail.parts, here.erased_at, here.asked_at = parts, None, here.asked_at - 2 * engine.IDLE_SECONDS
+    here.tail.parts, here.erased_at, here.asked_at = parts, None, here.asked_at - 2 * process.IDLE_SECONDS
     here.look_when_idle()
     assert here.tail.parts == []
     assert here.joins.newest is None

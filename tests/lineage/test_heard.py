@@ -122,7 +122,7 @@ def remembered() -> str:
     with Question(joined=False) as question:
         question.hear()
     kept = engine._here().listening.kept
-    return str([kept.parts, kept.together, kept.tail and kept.tail[2]])
+    return str([kept.parts, kept.together, kept.tail and kept.tail[2], kept.newest])
 
 
 def test_what_an_erasure_takes_of_a_record_is_no_longer_told_of_its_source(store: str, settings: Any) -> None:

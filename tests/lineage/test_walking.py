@@ -32,10 +32,12 @@ def test_a_walk_passes_everything_once_in_order_in_parts_that_grow(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(walking, "FIRST", 3)
         parts = list(walking.steps(some, is_up))
+        alone = list(walking.apart(some, first=3))
     passed = [[i for i in every if start <= i < end] for start, end in (parts if is_up else reversed(parts))]
     assert [index for part in passed for index in part] == every
     lengths = [len(part) for part in (passed if is_up else reversed(passed))]
     assert lengths[:-1] == [3 * walking.GROWTH**n for n in range(len(lengths) - 1)]
+    assert [index for start, end in reversed(alone) for index in range(start, end)] == every
     for cut, kept in ((walking.below(some, place), [i for i in every if i < place]),
                       (walking.above(some, place), [i for i in every if i > place])):  # fmt: skip
         assert [index for start, end in cut for index in range(start, end)] == kept
