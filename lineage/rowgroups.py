@@ -57,10 +57,10 @@ def _paths(field: pa.Field, above: str = "") -> list[str]:
     return [here]
 
 
-def batches(path: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+def batches(path: Path, columns: list[str] | None = None, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
     """The rows in their order, a few thousand at a time; the file stays open until the end, also when it is unlinked."""
     with pq.ParquetFile(path) as file:
-        yield from file.iter_batches(BATCH_ROWS, columns=columns)
+        yield from file.iter_batches(rows, columns=columns)
 
 
 def holding(path: Path, indexes: Sequence[int]) -> Iterator[pa.Table]:

@@ -39,33 +39,38 @@ OWN = msgspec.msgpack.Decoder(tuple[list[Any], list[list[Any]]])
 """Of one record the values of these places, and of each of its touches."""
 
 
-def _relations(touches: Sequence[list[Any]]) -> list[Any]:
-    return list(dict.fromkeys(touch[RELATION] for touch in touches))
+def _distinct(names: Sequence[Any]) -> list[Any]:
+    return list(dict.fromkeys(names))
 
 
-def _keys(touches: Sequence[list[Any]]) -> list[Any]:
-    return list(dict.fromkeys(touch[KEY] for touch in touches))
+def _columns(lists: Sequence[Any]) -> list[Any]:
+    return sorted({column for columns in lists for column in columns or ()})
 
 
-def _columns(touches: Sequence[list[Any]]) -> list[Any]:
-    return sorted({column for touch in touches for column in touch[COLUMNS] or ()})
-
-
-FOLLOWING: dict[str, Callable[[Sequence[list[Any]]], list[Any]]] = {
-    "relations": _relations, "keys": _keys, "columns": _columns,
+FOLLOWING: dict[str, tuple[int, Callable[[Sequence[Any]], list[Any]]]] = {
+    "relations": (RELATION, _distinct), "keys": (KEY, _distinct), "columns": (COLUMNS, _columns),
 }  # fmt: skip
-"""Columns that mostly say what the touches say."""
+"""Columns that mostly say what the touches say: what of each touch, and how it is put together."""
 
 
-def _pairs(touch: Sequence[Any]) -> list[str] | None:
-    key, named = touch[KEY], touch[KEY_COLUMNS]
+def pairs_of(key: object, named: Sequence[str] | None) -> list[str] | None:
+    """The conditions that a key says by itself."""
     if not isinstance(key, str) or not named:
         return None
     values = key.split(",") if len(named) > 1 else [key]
     return [f"{name}={value}" for name, value in zip(named, values, strict=True)] if len(named) == len(values) else None
 
 
-def _literals(statement: object, redacted: object) -> object:
+def named_id(name: object, at: int) -> tuple[object, int | None]:
+    """An id without the time in front of it, and by how many milliseconds that is another than the record's; else as it is."""
+    if not isinstance(name, str) or not UUID.fullmatch(name):
+        return name, None
+    # The first six bytes of most are the time.
+    told = bytes.fromhex(name.replace("-", ""))
+    return told[6:], int.from_bytes(told[:6], "big") - at // 1000
+
+
+def literals(statement: object, redacted: object) -> object:
     """What stands in the statement for each `?` of its redacted form; the statement where that is not all."""
     if not isinstance(statement, str) or not isinstance(redacted, str):
         return statement
@@ -107,7 +112,7 @@ class Layout:
         rows = [self._written(row, touches) for row, touches in contents]
         touched = [[*touch] for _, touches in contents for touch in touches]
         for touch in touched:
-            if touch[PAIRS] == _pairs(touch):
+            if touch[PAIRS] == pairs_of(touch[KEY], touch[KEY_COLUMNS]):
                 touch[PAIRS] = SAME
         shared, own = _shared(rows)
         shared_touch, own_touches = _shared(touched)
@@ -120,19 +125,16 @@ class Layout:
 
     def _written(self, content: Sequence[Any], touches: Sequence[list[Any]]) -> list[Any]:
         row = [*content, None]
-        at, name, printed = row[self.at] or 0, row[self.event_id], row[self.fingerprint]
-        if isinstance(name, str) and UUID.fullmatch(name):
-            # The first six bytes of most are the time.
-            told = bytes.fromhex(name.replace("-", ""))
-            row[self.event_id], row[-1] = told[6:], int.from_bytes(told[:6], "big") - at // 1000
+        at, printed = row[self.at] or 0, row[self.fingerprint]
+        row[self.event_id], row[-1] = named_id(row[self.event_id], at)
         for place, base in ((self.received, at), (self.attribution, row[self.index])):
             if row[place] is not None:
                 row[place] -= base
-        row[self.statement] = _literals(row[self.statement], row[self.redacted])
+        row[self.statement] = literals(row[self.statement], row[self.redacted])
         if isinstance(printed, str) and FINGERPRINT.fullmatch(printed):
             row[self.fingerprint] = bytes.fromhex(printed)
-        for place, rule in self.following:
-            if row[place] == rule(touches):
+        for place, (source, rule) in self.following:
+            if row[place] == rule([touch[source] for touch in touches]):
                 row[place] = SAME
         row[self.index] = row[self.at] = row[self.environment] = row[self.datasource] = None
         return row
@@ -163,9 +165,9 @@ class Layout:
         row[self.statement] = _filled(row[self.statement], row[self.redacted])
         if isinstance(row[self.fingerprint], bytes):
             row[self.fingerprint] = row[self.fingerprint].hex()
-        for place, rule in self.following:
+        for place, (source, rule) in self.following:
             if row[place] is SAME:
-                row[place] = rule(touches)
+                row[place] = rule([touch[source] for touch in touches])
         return row, touches
 
 
@@ -184,7 +186,7 @@ def _shared(rows: Sequence[list[Any]]) -> tuple[Shared, list[list[Any]]]:
 def _touch(shared: Shared, own: Sequence[Any]) -> list[Any]:
     touch = _whole(shared, own)
     if touch[PAIRS] is SAME:
-        touch[PAIRS] = _pairs(touch)
+        touch[PAIRS] = pairs_of(touch[KEY], touch[KEY_COLUMNS])
     return touch
 
 

@@ -89,7 +89,12 @@ def write(path: Path, names: Sequence[str], cards: Iterable[Card]) -> None:
     """Writes a new file of these cards, which ascend by index; it is durable at return. `names` are the columns of the contents."""
     layout = Layout(names)
     rest = iter(cards)
-    blocks = (packed(layout, some) for some in iter(lambda: list(itertools.islice(rest, BLOCK)), []))
+    write_packed(path, names, (packed(layout, some) for some in iter(lambda: list(itertools.islice(rest, BLOCK)), [])))
+
+
+def write_packed(path: Path, names: Sequence[str], every: Iterable[Block]) -> None:
+    """As `write`, of blocks that are made."""
+    blocks = iter(every)
     first, size = list[Block](), 0
     for block in blocks:
         first.append(block)

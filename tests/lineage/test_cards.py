@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lineage.extracts import cards, columns, stacks
-from lineage.extracts.blocks import Layout
+from lineage.extracts import cards, columns, packing, stacks
+from lineage.extracts.blocks import TOUCHED, Layout
 from lineage.extracts.cards import Card, Cards
 from lineage.extracts.postings import Damaged
 
@@ -97,6 +98,45 @@ def plain(number: int) -> Card:
         False,
     ]
     return Card(number, at, ("production", "db"), number % 64, (content, touches))
+
+
+NUMBERS = ("index", "occurred_at", "received_at", "attribution_index")
+LISTS = ("relations", "keys", "columns", "key_columns", "pairs", "touch_columns")
+
+
+def table(names: tuple[str, ...], rows: list[list[Any]]) -> pa.Table:
+    kinds = {
+        **dict.fromkeys(NUMBERS, pa.int64()),
+        **dict.fromkeys(LISTS, pa.list_(pa.string())),
+        "claimed": pa.bool_(),
+    }
+    columns = [pa.array([row[n] for row in rows], kinds.get(name, pa.string())) for n, name in enumerate(names)]
+    return pa.Table.from_arrays(columns, list(names))
+
+
+def packed(path: Path, some: list[Card], ends: list[int]) -> bytes:
+    """The file of these cards out of columns; the records come in parts with these ends."""
+    rows = [card.content[0] for card in some]
+    touches = [[card.record, *touch] for card in some for touch in card.content[1]]
+    parts = [table(tuple(NAMES), rows[start:end]) for start, end in itertools.pairwise([0, *sorted(ends), len(rows)])]
+    marks = np.array([card.marks for card in some], np.int64)
+    blocks = packing.packed(Layout(NAMES), parts, table(("index", *TOUCHED), touches), marks)
+    cards.write_packed(path, NAMES, blocks)
+    return path.read_bytes()
+
+
+@FOLDER
+@given(MADE, st.lists(st.integers(0, 12), max_size=2))
+def test_cards_made_of_columns_are_the_same_bytes(tmp_path: Path, some: dict[int, Any], ends: list[int]) -> None:
+    every = made(some)
+    cards.write(tmp_path / "a", NAMES, iter(every))
+    assert packed(tmp_path / "b", every, [min(end, len(every)) for end in ends]) == (tmp_path / "a").read_bytes()
+
+
+def test_many_cards_made_of_columns_are_the_same_bytes(tmp_path: Path) -> None:
+    every = [plain(number) for number in range(packing.PART + 400)]
+    cards.write(tmp_path / "a", NAMES, iter(every))
+    assert packed(tmp_path / "b", every, [5_003, packing.PART + 5]) == (tmp_path / "a").read_bytes()
 
 
 @FOLDER
