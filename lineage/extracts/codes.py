@@ -1,8 +1,8 @@
 """Codes: of each record of an extract, as numbers, who it was, how, what of which tables, and of which session and transaction.
 
 In the order of the cards, so that of the records that some term finds everything that is counted is told without a card or a
-row of Parquet. What a number of an actor, a manner or a shape stands for is kept as text once; sessions, transactions and
-details (`DETAIL`) are hashes, the same in every file.
+row of Parquet. What a number of an actor, a manner or a shape stands for is kept as text once (`meanings`), which columns were
+named as numbers (`picks`); sessions, transactions and details (`DETAIL`) are hashes, the same in every file.
 """
 
 from __future__ import annotations
@@ -20,18 +20,21 @@ import zstandard
 from numpy.typing import NDArray
 
 from lineage import acts, durable
-from lineage.extracts import Cursor, Indexes, Making
+from lineage.extracts import Cursor, Indexes, Making, picks
 from lineage.extracts.blocks import TOUCHED, Content
 from lineage.extracts.cards import Cards
+from lineage.extracts.meanings import MEANT, Meanings
+from lineage.extracts.numbering import distinct
+from lineage.extracts.picks import Picks
 from lineage.extracts.postings import Damaged, Hashes, Postings, among, hash_of, hash_sql, hashes_of, mapped
 from lineage.extracts.sums import CALLS
 from lineage.extracts.terms import CARDS
 
 FILE = "codes.bin"
-VERSION = "1"
+VERSION = "2"
 """Raise it with every change of what is written."""
 FOOT = struct.Struct("<16sQ")
-MAGIC = b"touchstone code1"
+MAGIC = b"touchstone code2"
 
 MINE, STATEMENT, WRITE, CHANGE, REFUSED, QUERY, CALLED = (1 << n for n in range(7))
 BITS = {
@@ -43,37 +46,40 @@ BITS = {
 ACTOR = ("told_id", "told_name", "told_email", "told_type", "told_by", "db_user", "on_behalf_of", "agent_name")
 DETAIL = ("client_app", "client_ip", "ticket", "close_reason")
 _BITS = " + ".join(f"case when {condition} then {bit} else 0 end" for bit, condition in BITS.items())
-TOUCH = tuple(TOUCHED.index(name) for name in ("relation", "touch_op", "access", "touch_columns"))
+TOUCH, PICK = (
+    tuple(TOUCHED.index(name) for name in names)
+    for names in (("relation", "touch_op"), ("relation", "access", "touch_columns"))
+)
 NEEDED = (
     *ACTOR, *DETAIL, "kind", "class", "op", "verdict", "flags", "emitted", "session_phase", "session", "transaction_id", "correlation_id",
     "relations",
 )  # fmt: skip
-TEXTS = ("actors", "manners", "shapes")
+TEXTS = ("actors", "manners", "shapes", "picks")
 HASHES = ("sessions", "transactions", "details", "calls")
 EACH = f"""
 select m.index, json_array({", ".join(ACTOR)})::varchar as actors,
        json_array({_BITS}, kind, verdict, coalesce(session_phase = 'end', false))::varchar as manners,
        json_array(relations, coalesce(t.touches, []))::varchar as shapes,
+       to_json(coalesce(t.picks, []))::varchar as picks,
        case when session is null then 0 else {hash_sql("session", "session")} end as sessions,
        case when transaction_id is null then 0 else {hash_sql("transaction", "transaction_id")} end as transactions,
        md5_number_lower(json_array({", ".join(DETAIL)})::varchar) as details,
        case when {BITS[QUERY]} and correlation_id is not null then {hash_sql("call", "correlation_id")} else 0 end as calls
 from made m left join (
-    select index, list_sort(list(distinct json_array(relation, touch_op, access, touch_columns)::varchar)) as touches
+    select index, list_sort(list(distinct json_array(relation, touch_op)::varchar)) as touches,
+           list_sort(list(distinct json_array(relation, access, touch_columns)::varchar)
+                     filter (where len(touch_columns) > 0 and relation is not null)) as picks
     from made_touches group by index
 ) t using (index) order by m.index
 """  # noqa: S608 - our own columns
-"""`made` and `made_touches` as `lineage.extracts.Making` has them. A shape is what a record names, and its distinct touches."""
+"""`made` and `made_touches` as `lineage.extracts.Making` has them. A shape is what a record names, and what was done to which table."""
 
 Numbers = NDArray[Any]
 NO_HASHES = np.empty(0, np.uint64)
 
 
-class Coded(NamedTuple):
-    """Some records in the order of their indexes: for actors, manners and shapes numbers of `texts`, and hashes (0 for none).
-
-    `calls`: where they are known.
-    """
+class Told(NamedTuple):
+    """Some records in the order of their indexes: numbers of `texts` for each of `TEXTS`, and hashes (0 for none)."""
 
     numbers: Sequence[Numbers]
     texts: Sequence[Sequence[str]]
@@ -81,8 +87,18 @@ class Coded(NamedTuple):
     transactions: Hashes
     details: Hashes
     calls: Hashes
-    parsed: dict[str, Any]
-    """What was made of shapes before, as long as the file is open."""
+
+
+class Coded(NamedTuple):
+    """The same: numbers of `Meanings` for actors, manners and shapes, and of `of_picks`. `calls`: where they are known."""
+
+    numbers: Sequence[Numbers]
+    picks: Numbers
+    of_picks: Picks
+    sessions: Hashes
+    transactions: Hashes
+    details: Hashes
+    calls: Hashes
 
 
 class Whole(NamedTuple):
@@ -91,9 +107,13 @@ class Whole(NamedTuple):
     actors: Numbers
     manners: Numbers
     shapes: Numbers
+    picks: Numbers
     units: Numbers
     unit_sessions: Numbers
     unit_details: Numbers
+    begins: Numbers
+    members: Numbers
+    cells: Hashes
     transactions: Hashes
     sessions: Hashes
     lasts: Indexes
@@ -108,7 +128,7 @@ class Said(msgspec.Struct, array_like=True):
     words: int
 
 
-def coded(cursor: Cursor) -> tuple[Indexes, Coded]:
+def told(cursor: Cursor) -> tuple[Indexes, Told]:
     """Of all records of `made`."""
     found: pa.Table = cursor.sql(EACH).to_arrow_table()
     numbers, texts = [], []
@@ -118,15 +138,19 @@ def coded(cursor: Cursor) -> tuple[Indexes, Coded]:
         numbers.append(column.indices.to_numpy().astype(np.int64))
         texts.append(column.dictionary.to_pylist())
     sessions, transactions, details, calls = (found[name].to_numpy().astype(np.uint64) for name in HASHES)
-    return found["index"].to_numpy(), Coded(numbers, texts, sessions, transactions, details, calls, {})
+    return found["index"].to_numpy(), Told(numbers, texts, sessions, transactions, details, calls)
 
 
-def of_contents(columns: Sequence[str], contents: Sequence[Content]) -> Coded:
+def of_contents(columns: Sequence[str], contents: Sequence[Content]) -> Told:
     """The same of what cards hold; a test compares both."""
     place = {name: number for number, name in enumerate(columns)}
     rows = [{name: row[place[name]] for name in NEEDED} for row, _ in contents]
     bits = [_bits(row) for row in rows]
     touched = [sorted({_text(touch[n] for n in TOUCH) for touch in touches}) for _, touches in contents]
+    picked = [
+        sorted({_text(touch[n] for n in PICK) for touch in touches if touch[PICK[2]] and touch[PICK[0]] is not None})
+        for _, touches in contents
+    ]
     told = (
         [_text(row[name] for name in ACTOR) for row in rows],
         [
@@ -134,6 +158,7 @@ def of_contents(columns: Sequence[str], contents: Sequence[Content]) -> Coded:
             for bit, row in zip(bits, rows, strict=True)
         ],
         [_text((row["relations"], some)) for row, some in zip(rows, touched, strict=True)],
+        [_text(some) for some in picked],
     )
     texts = [list(dict.fromkeys(some)) for some in told]
     numbers = []
@@ -141,11 +166,22 @@ def of_contents(columns: Sequence[str], contents: Sequence[Content]) -> Coded:
         known = {text: number for number, text in enumerate(each)}
         numbers.append(np.array([known[text] for text in some], np.int64))
     calls = [row["correlation_id"] if bit & QUERY else None for bit, row in zip(bits, rows, strict=True)]
-    return Coded(
+    return Told(
         numbers, texts, _hashed("session", [row["session"] for row in rows]),
         _hashed("transaction", [row["transaction_id"] for row in rows]),
-        hashes_of(("detail", _text(row[name] for name in DETAIL)) for row in rows), _hashed("call", calls), {},
+        hashes_of(("detail", _text(row[name] for name in DETAIL)) for row in rows), _hashed("call", calls),
     )  # fmt: skip
+
+
+def known(told: Told, meanings: Meanings) -> Coded:
+    """The same as numbers of these meanings."""
+    numbers = [
+        meanings.numbered(name, texts)[own]
+        for name, own, texts in zip(MEANT, told.numbers[:3], told.texts[:3], strict=True)
+    ]
+    return Coded(
+        numbers, told.numbers[3], picks.made(told.texts[3]), told.sessions, told.transactions, told.details, told.calls
+    )
 
 
 def _text(values: Iterable[Any]) -> str:
@@ -170,14 +206,17 @@ def _bits(row: Mapping[str, Any]) -> int:
 
 def write(making: Making) -> None:
     """Of an extract that is made anew, whose cards and calls are written."""
-    indexes, all_ = coded(making.cursor)
+    indexes, all_ = told(making.cursor)
     calls = np.unique(all_.calls[all_.calls != 0])
     met = [Postings(folder / CALLS).among(calls) for folder in making.earlier]
     crossing = np.unique(np.concatenate([NO_HASHES, *met]))
-    (sessions, transactions, details), units = _distinct([all_.sessions, all_.transactions, all_.details])
+    of_units, units = distinct([all_.sessions, all_.transactions, all_.details])
     lasts = _lasts(all_.sessions, indexes)
-    whole = _whole(all_.numbers, units, (sessions, transactions, details), lasts, crossing)
-    durable.write_from(making.folder / FILE, 0, _content(whole, all_.texts))
+    of_picks, (again,) = picks.together([picks.made(all_.texts[3])])
+    numbers = [*all_.numbers[:3], again[all_.numbers[3]], units]
+    whole = _whole(numbers, of_units, of_picks, lasts, crossing)
+    said = (*all_.texts[:3], of_picks.relations, of_picks.columns)
+    durable.write_from(making.folder / FILE, 0, _content(whole, said))
 
 
 def merge(making: Making) -> None:
@@ -186,36 +225,28 @@ def merge(making: Making) -> None:
     made = Cards(making.folder / CARDS)
     first = np.cumsum([0, *(len(file.whole.transactions) for file in files)])
     columns = [np.concatenate(some) for some in zip(*(file.by_unit() for file in files), strict=True)]
-    of_units, renumbered = _distinct(columns)
-    numbers: tuple[dict[str, int], ...] = ({}, {}, {})
-    told = [np.zeros(made.count, np.uint32) for _ in TEXTS]
-    units = np.zeros(made.count, np.uint32)
-    for part, file, gone, start in zip(making.parts, files, making.dropped, first[:-1].tolist(), strict=True):
+    of_units, renumbered = distinct(columns)
+    of_picks, of_each = picks.together([file.picks for file in files])
+    texts: tuple[dict[str, int], ...] = ({}, {}, {})
+    numbers = [np.zeros(made.count, np.uint32) for _ in range(RECORD)]
+    for number, (part, file, gone) in enumerate(zip(making.parts, files, making.dropped, strict=True)):
         cards = Cards(part / CARDS)
         places = np.flatnonzero(~among(cards.indexes(0, cards.count), gone))
         target = made.positions(cards.indexes(0, cards.count)[places])
-        for column, own, texts, known in zip(told, file.whole[:3], file.texts, numbers, strict=True):
-            again = np.array([known.setdefault(text, len(known)) for text in texts], np.uint32)
-            column[target] = again[wide(own, places)]
-        units[target] = renumbered[start + wide(file.whole.units, places)]
+        again = [
+            np.array([known.setdefault(text, len(known)) for text in some], np.uint32)
+            for some, known in zip(file.texts()[:3], texts, strict=True)
+        ]
+        for column, own, new in zip(
+            numbers, file.whole, (*again, of_each[number], renumbered[first[number] :]), strict=False
+        ):
+            column[target] = new[wide(own, places)]
     sessions = np.concatenate([file.whole.sessions for file in files])
     lasts = _lasts(sessions, np.concatenate([file.whole.lasts for file in files]))
     crossing = np.unique(np.concatenate([file.whole.crossing for file in files]))
-    whole = _whole(told, units, of_units, lasts, crossing)
-    durable.write_from(making.folder / FILE, 0, _content(whole, [list(known) for known in numbers]))
-
-
-def _distinct(columns: Sequence[NDArray[Any]]) -> tuple[list[NDArray[Any]], Numbers]:
-    """The distinct values of these columns together, and of each row the number of its own."""
-    order = np.lexsort(columns)
-    ordered = [column[order] for column in columns]
-    is_new = np.zeros(len(order), bool)
-    is_new[:1] = True
-    for column in ordered:
-        is_new[1:] |= column[1:] != column[:-1]
-    numbers = np.empty(len(order), np.int64)
-    numbers[order] = np.cumsum(is_new) - 1
-    return [column[is_new] for column in ordered], numbers
+    whole = _whole(numbers, of_units, of_picks, lasts, crossing)
+    said = (*(list(known) for known in texts), of_picks.relations, of_picks.columns)
+    durable.write_from(making.folder / FILE, 0, _content(whole, said))
 
 
 def _lasts(sessions: Hashes, indexes: Indexes) -> tuple[Hashes, Indexes]:
@@ -229,22 +260,22 @@ def _lasts(sessions: Hashes, indexes: Indexes) -> tuple[Hashes, Indexes]:
 
 def _whole(
     numbers: Sequence[Numbers],
-    units: Numbers,
     of_units: Sequence[Hashes],
+    of_picks: Picks,
     lasts: tuple[Hashes, Indexes],
     crossing: Hashes,
 ) -> Whole:
     sessions, transactions, details = of_units
     known = np.unique(details)
-    actors, manners, shapes = numbers
+    actors, manners, shapes, picks_, units = numbers
     return Whole(
-        actors, manners, shapes, units, np.searchsorted(lasts[0], sessions),
-        np.searchsorted(known, details), transactions, lasts[0], lasts[1], known, crossing,
+        actors, manners, shapes, picks_, units, np.searchsorted(lasts[0], sessions), np.searchsorted(known, details),
+        of_picks.begins.astype("<u4"), of_picks.members.astype("<u4"), of_picks.cells, transactions, lasts[0], lasts[1], known, crossing,
     )  # fmt: skip
 
 
-NARROW = 6
-"""So many columns, the first, are numbers in as few bytes as they need."""
+RECORD, NARROW = 5, 7
+"""So many columns, the first, have a number for each record; and so many are numbers in as few bytes as they need."""
 
 
 def _narrow(numbers: Numbers) -> NDArray[np.uint8]:
@@ -275,28 +306,50 @@ def _content(whole: Whole, texts: Sequence[Sequence[str]]) -> Iterator[bytes]:
 
 
 class Codes:
-    """One file, mapped, and the calls beside it. Raises FileNotFoundError and Damaged. Nothing that it returns refers to the file."""
+    """One file, mapped, and the calls beside it. Raises FileNotFoundError and Damaged. Nothing that it returns refers to the file.
+
+    Of each text that it has a process keeps but its number of `Meanings`, which are shared by all files.
+    """
 
     def __init__(self, folder: Path) -> None:
-        view = mapped(folder / FILE)
-        self.parsed: dict[str, Any] = {}
+        self.view = mapped(folder / FILE)
         self.calls = Postings(folder / CALLS)
         try:
-            magic, length = FOOT.unpack_from(view, len(view) - FOOT.size)
-            end = len(view) - FOOT.size - length
-            said = msgspec.msgpack.decode(view[end : end + length], type=Said)
+            magic, length = FOOT.unpack_from(self.view, len(self.view) - FOOT.size)
+            end = len(self.view) - FOOT.size - length
+            said = msgspec.msgpack.decode(self.view[end : end + length], type=Said)
             at, columns = 0, []
             for number, (kind, count, width) in enumerate(said.columns):
-                column = np.frombuffer(view, kind, count * width, at)
+                column = np.frombuffer(self.view, kind, count * width, at)
                 columns.append(column.reshape(-1, width) if number < NARROW else column)
                 at += column.nbytes + -column.nbytes % 8
             self.whole = Whole(*columns)
-            words = zstandard.decompress(view[at : at + said.words])
-            self.texts = msgspec.msgpack.decode(words, type=tuple[list[str], list[str], list[str]])
-        except (struct.error, ValueError, TypeError, msgspec.DecodeError, zstandard.ZstdError) as error:
+        except (struct.error, ValueError, TypeError, msgspec.DecodeError) as error:
             raise Damaged(f"{FILE} is not a file of codes.") from error
         if magic != MAGIC or at + said.words != end:
             raise Damaged(f"{FILE} is not a file of codes.")
+        self.words = slice(at, end)
+        self.known: tuple[Meanings, Sequence[Numbers]] | None = None
+
+    def texts(self) -> tuple[list[str], ...]:
+        """What its actors, manners and shapes say; the tables and columns of its picks."""
+        try:
+            words = zstandard.decompress(self.view[self.words])
+            return msgspec.msgpack.decode(words, type=tuple[list[str], list[str], list[str], list[str], list[str]])
+        except (msgspec.DecodeError, zstandard.ZstdError) as error:
+            raise Damaged(f"{FILE} is not a file of codes.") from error
+
+    def meant(self, meanings: Meanings) -> Sequence[Numbers]:
+        """For each text of an actor, a manner or a shape its number there."""
+        if self.known is None or self.known[0] is not meanings:
+            numbers = [meanings.numbered(name, some) for name, some in zip(MEANT, self.texts()[:3], strict=True)]
+            self.known = meanings, numbers
+        return self.known[1]
+
+    @functools.cached_property
+    def picks(self) -> Picks:
+        whole, texts = self.whole, self.texts()
+        return Picks(whole.begins, whole.members, whole.cells, texts[3], texts[4])
 
     def by_unit(self) -> tuple[Hashes, Hashes, Hashes]:
         """Session, transaction and detail of each unit."""
@@ -310,12 +363,13 @@ class Codes:
             whole.details[wide(whole.unit_details, units)],
         )  # fmt: skip
 
-    def coded(self, places: NDArray[np.intp]) -> Coded:
+    def coded(self, places: NDArray[np.intp], meanings: Meanings) -> Coded:
         """Of the records at these places of the cards; which call they are of is not told."""
         whole = self.whole
-        numbers = [wide(column, places) for column in whole[:3]]
+        numbers = [again[wide(own, places)] for own, again in zip(whole[:3], self.meant(meanings), strict=True)]
         calls = np.zeros(len(places), np.uint64)
-        return Coded(numbers, self.texts, *self._of_units(wide(whole.units, places)), calls, self.parsed)
+        units = self._of_units(wide(whole.units, places))
+        return Coded(numbers, wide(whole.picks, places), self.picks, *units, calls)
 
     @functools.cached_property
     def told_together(self) -> tuple[Hashes, Indexes]:

@@ -18,6 +18,7 @@ from lineage.extracts.beginnings import BY_INDEX
 from lineage.extracts.blocks import Content, Place
 from lineage.extracts.cards import Directory
 from lineage.extracts.codes import Coded
+from lineage.extracts.meanings import Meanings
 from lineage.extracts.postings import NOTHING, Damaged, Hashes, Postings, among
 from lineage.extracts.writings import Writings
 
@@ -41,7 +42,7 @@ class Layer(Protocol):
     def directory(self, indexes: Indexes) -> Directory: ...
     def between(self, start: int, end: int) -> Directory: ...
     def contents(self, indexes: Indexes) -> dict[int, Content]: ...
-    def coded(self, indexes: Indexes) -> Coded: ...
+    def coded(self, indexes: Indexes, meanings: Meanings) -> Coded: ...
     @property
     def crossing(self) -> Hashes:
         """Calls of which an earlier extract tells too."""

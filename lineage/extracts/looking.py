@@ -24,6 +24,7 @@ from lineage.extracts.cards import NO_TIME, Cards, Directory
 from lineage.extracts.codes import Coded, Codes
 from lineage.extracts.layers import Layer, Mask, Term
 from lineage.extracts.listing import Range
+from lineage.extracts.meanings import Meanings
 from lineage.extracts.postings import Hashes, Postings
 from lineage.extracts.sums import Totals
 from lineage.extracts.tables import Table, Tables
@@ -70,8 +71,8 @@ class Filed:
         except FileNotFoundError as error:
             raise postings.Damaged(f"{codes.FILE} is not there.") from error
 
-    def coded(self, indexes: Indexes) -> Coded:
-        return self.codes.coded(self.cards.positions(indexes))
+    def coded(self, indexes: Indexes, meanings: Meanings) -> Coded:
+        return self.codes.coded(self.cards.positions(indexes), meanings)
 
 
 class Held:
@@ -175,12 +176,12 @@ class Seen:
     def contents(self, indexes: Indexes) -> dict[int, Content]:
         return self.read(indexes[~postings.among(indexes, self.hidden)])
 
-    def coded(self, indexes: Indexes) -> Coded:
+    def coded(self, indexes: Indexes, meanings: Meanings) -> Coded:
         """Of these records, which ascend and are all here."""
         if isinstance(self.of, Filed):
-            return self.of.coded(indexes)
+            return self.of.coded(indexes, meanings)
         told = self.read(indexes)
-        return codes.of_contents(self.of.columns, [told[index] for index in indexes.tolist()])
+        return codes.known(codes.of_contents(self.of.columns, [told[index] for index in indexes.tolist()]), meanings)
 
     @property
     def crossing(self) -> Hashes:
@@ -245,9 +246,9 @@ class Unable(Exception):
 class Lookup:
     """All layers, as of a log size, for one question: what it reads is kept as long."""
 
-    def __init__(self, seen: Sequence[Seen], size: int, keys: Keys | None = None) -> None:
+    def __init__(self, seen: Sequence[Seen], size: int, meanings: Meanings, keys: Keys | None = None) -> None:
         self.layers = [layer for layer in seen if layer.places]
-        self.size, self.keys = size, {} if keys is None else keys
+        self.size, self.meanings, self.keys = size, meanings, {} if keys is None else keys
         self.sums: Callable[[Wanted], Totals | None] | None = None
         self.firsts: Callable[[Wanted], int | None] | None = None
         self.texts: Callable[..., Indexes] | None = None

@@ -35,3 +35,16 @@ def numbered(columns: Sequence[pa.Array], numbers: Numbers) -> NDArray[np.int64]
     _, first, each = np.unique(code, return_index=True, return_inverse=True)
     rows = zip(*(column.take(pa.array(first)).to_pylist() for column in columns), strict=True)
     return np.array([numbers(row) for row in rows], np.int64)[each]
+
+
+def distinct(columns: Sequence[NDArray[Any]]) -> tuple[list[NDArray[Any]], NDArray[np.int64]]:
+    """The distinct values of these columns together, and of each row the number of its own."""
+    order = np.lexsort(columns)
+    ordered = [column[order] for column in columns]
+    is_new = np.zeros(len(order), bool)
+    is_new[:1] = True
+    for column in ordered:
+        is_new[1:] |= column[1:] != column[:-1]
+    numbers = np.empty(len(order), np.int64)
+    numbers[order] = np.cumsum(is_new) - 1
+    return [column[is_new] for column in ordered], numbers

@@ -11,6 +11,7 @@ from lineage.extracts import Extract, Indexes, reading
 from lineage.extracts.blocks import Content
 from lineage.extracts.fresh import Fresh
 from lineage.extracts.looking import Filed, Held, Keys, Lookup, Read, Seen
+from lineage.extracts.meanings import Meanings
 from lineage.extracts.postings import NOTHING, Damaged
 from lineage.joining import Cursor
 from lineage.newer import chunks
@@ -47,13 +48,14 @@ class Seeing:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.filed: dict[str, Filed] = {}
+        self.meanings = Meanings()
         self.newer: tuple[str, Held] | None = None
         self.hidden: tuple[str, list[Indexes]] | None = None
         self.keys: Keys = {}
 
     def forget(self) -> None:
         """Lets go of every file and every value."""
-        self.filed, self.newer, self.hidden, self.keys = {}, None, None, {}
+        self.filed, self.meanings, self.newer, self.hidden, self.keys = {}, Meanings(), None, None, {}
 
     def look(self, asked: Asked, state: str, every: Sequence[Extract], told: Fresh | Stand) -> Lookup | None:
         """Look-ups over these extracts and what is newer, which has the name `state`; None where a file is damaged."""
@@ -70,7 +72,7 @@ class Seeing:
         if not asked.is_silent:
             own = f"from {state}.own where index < {asked.size}"
             layers.append(_seen(asked, Held(asked.cursor(), own, f"from raw_touches where index >= {asked.told_to}")))
-        return Lookup(layers, asked.size, self.keys)
+        return Lookup(layers, asked.size, self.meanings, self.keys)
 
     def _files(self, asked: Asked, state: str, every: Sequence[Extract], stale: Indexes) -> list[Seen]:
         present = {one.folder for one in asked.snap.extracts}

@@ -12,8 +12,9 @@ from lineage.access import Viewer
 from lineage.engine import Question
 from lineage.extracts import tables
 from lineage.extracts.beginnings import BY_INDEX
-from lineage.extracts.coding import Coding, Rows, Shape
+from lineage.extracts.coding import Coding, Rows
 from lineage.extracts.looking import Lookup, Wanted
+from lineage.extracts.picks import READ, READ_BY_NAME, WROTE, WROTE_BY_NAME
 from lineage.extracts.postings import hashes_of
 from lineage.extracts.terms import REAL
 from lineage.queries import candidates, tallies
@@ -21,7 +22,15 @@ from lineage.queries.ask import Window
 from lineage.queries.tallies import Acts
 
 MOST = 200
-ACCESSES = ("read", "wrote", "changed")
+WAYS = [
+    [
+        2 * is_read + (not ways & by_name)
+        for is_read, way, by_name in ((False, WROTE, WROTE_BY_NAME), (True, READ, READ_BY_NAME))
+        if ways & way
+    ]
+    for ways in range(16)
+]
+"""For each `ways` of a record: twice whether it read, and whether it named all columns alone."""
 
 
 def found(
@@ -40,8 +49,7 @@ class _Readers:
     def __init__(
         self, question: Question, look: Lookup, wanted: Wanted, datasource: str, relations: Sequence[str], column: str
     ) -> None:
-        self.relations, self.column = relations, column
-        self.coding = coding = Coding(look, question.snapshot.logins)
+        self.coding = coding = Coding(look, question.snapshot.logins, (relations, column))
         terms = hashes_of(
             ("table", how, datasource, relation, bit)
             for how in (tables.BOTH, tables.TOUCHED)
@@ -50,12 +58,12 @@ class _Readers:
         )
         met = coding.rows(lambda layer: [layer.postings[BY_INDEX].find_all(terms)], wanted)
         is_here = np.array([place[1] == datasource for place in coding.places], bool)
-        self.met = met.chosen(is_here[met.places]) if len(met.places) else met
+        self.met = met.chosen(is_here[met.places] & (met.ways != 0)) if len(met.places) else met
 
     def rows(self) -> list[dict[str, Any]]:
         """Of each reading and writing identity how often, those that did it most first."""
         coding, met = self.coding, self.met
-        values, at = tallies.spread([self._told(shape) for shape in coding.shapes], met.shapes)
+        values, at = tallies.spread(WAYS, met.ways)
         ids = {name: number for number, name in enumerate(dict.fromkeys(one.id for one in coding.people))}
         of_who = np.array([ids[one.id] for one in coding.people], np.int64)
         groups = (values >> 1) * max(len(ids), 1) + (of_who[met.who[at]] if len(at) else at)
@@ -75,16 +83,6 @@ class _Readers:
             }
             for number in sorted(range(len(tally.groups)), key=order)[:MOST]
         ]  # fmt: skip
-
-    def _told(self, shape: Shape) -> list[int]:
-        """Of each way in which such a record met the column: twice whether it read, and whether it named all columns alone."""
-        by_way: dict[bool, bool] = {}
-        for touch in shape.touches:
-            columns = touch.columns or ()
-            if touch.relation in self.relations and touch.access in ACCESSES and {self.column, "*"} & {*columns}:
-                is_read = touch.access == "read"
-                by_way[is_read] = by_way.get(is_read, True) and self.column not in columns
-        return [2 * is_read + by_star for is_read, by_star in by_way.items()]
 
     def _beside(self, group: int, groups: NDArray[Any], values: NDArray[Any], at: NDArray[Any]) -> dict[str, Any]:
         """What one group, of all in their order, says of itself; the first record that says it."""

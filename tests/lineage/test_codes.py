@@ -66,17 +66,18 @@ def told_twice() -> list[list[Any]]:
     """What is said of each record by SQL and in Python, as values instead of numbers."""
     with Question() as question:
         held = Held(question.cursor, "from resolved", "from raw_touches")
-        indexes, by_sql = codes.coded(question.cursor)
+        indexes, by_sql = codes.told(question.cursor)
         contents = held.read(question.cursor, indexes)
         in_python = codes.of_contents(held.columns, [contents[index] for index in indexes.tolist()])
     found = []
     for each in (by_sql, in_python):
-        actors, manners, shapes = (
+        actors, manners, shapes, picked = (
             [json.loads(texts[number]) for number in numbers.tolist()]
             for numbers, texts in zip(each.numbers, each.texts, strict=True)
         )
         touched = [(relations, sorted(map(str, map(json.loads, touches)))) for relations, touches in shapes]
-        found.append([actors, manners, touched, *(each[place].tolist() for place in (2, 3, 5))])
+        picked = [sorted(some) for some in picked]
+        found.append([actors, manners, touched, picked, *(each[place].tolist() for place in (2, 3, 5))])
     return found
 
 

@@ -16,6 +16,7 @@ from lineage.access import Viewer
 from lineage.engine import Question
 from lineage.extracts import Indexes, Making, naming, reading, storing, terms
 from lineage.extracts.looking import Filed, Held, Lookup, Seen
+from lineage.extracts.meanings import Meanings
 from lineage.extracts.postings import NOTHING
 from lineage.models import Identity
 from lineage.queries import Subject, Window, places, touching
@@ -75,18 +76,18 @@ def lies(question: Question, folder: Path) -> Iterator[Lookup]:
     """The same records in one file, in two and memory with some of them again in the later ones, and merged."""
     size = question.size
     third, most = size // 3, 2 * size // 3
-    yield Lookup([seen(Filed(filed(question, folder / "whole", "true")))], size)
+    yield Lookup([seen(Filed(filed(question, folder / "whole", "true")))], size, Meanings())
     early = filed(question, folder / "early", f"index < {third}")
     late = filed(question, folder / "late", f"(index >= {third} and index < {most}) or index in (2, 5, 9)")
     last = f"index >= {most} or index in (5, 11, {third + 3})"
     newest = Held(question.cursor, f"from resolved where {last}", f"from raw_touches where {last}")
     held = Seen(newest, NOTHING, lambda indexes: newest.read(question.cursor, indexes))
     again, fresh = np.array([2, 5, 9]), np.array([5, 11, third + 3])
-    yield Lookup([seen(Filed(early), np.union1d(again, fresh)), seen(Filed(late), fresh), held], size)
+    yield Lookup([seen(Filed(early), np.union1d(again, fresh)), seen(Filed(late), fresh), held], size, Meanings())
     merged = folder / "merged"
     merged.mkdir()
     terms.merge(Making(merged, 0, 0, question.cursor, merged, None, (early, late), (again, NOTHING)))
-    yield Lookup([seen(Filed(merged), fresh), held], size)
+    yield Lookup([seen(Filed(merged), fresh), held], size, Meanings())
 
 
 def test_a_card_shows_every_column_as_the_joined_views_do(asked: Question, tmp_path: Path) -> None:
@@ -198,7 +199,7 @@ def test_questions_about_a_row_a_person_and_a_session_are_answered_as_over_the_w
 ) -> None:
     expected = {name: plain(ask()) for name, ask in QUESTIONS.items()}
     for lookup in lies(asked, tmp_path):
-        monkeypatch.setattr(Question, "look", lambda _, found=lookup: Lookup(found.layers, found.size))
+        monkeypatch.setattr(Question, "look", lambda _, found=lookup: Lookup(found.layers, found.size, found.meanings))
         for name, ask in QUESTIONS.items():
             assert plain(ask()) == expected[name], name
 

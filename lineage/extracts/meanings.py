@@ -1,0 +1,126 @@
+"""What the texts of codes mean: actors, manners and shapes, each with a number for all files that a process has open. Pure.
+
+A text is read once, whatever file has it first. They are as many as there are people with their agents and logins, and kinds of
+statements by the tables that they name; not as records.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from lineage.extracts import naming
+from lineage.extracts.numbering import Numbers
+from lineage.moments import microseconds
+
+MEANT = ("actors", "manners", "shapes")
+
+
+class Actor(NamedTuple):
+    """Who it was as records tell it."""
+
+    told_id: str | None
+    told_name: str | None
+    told_email: str | None
+    told_type: str | None
+    told_by: str | None
+    db_user: str | None
+    on_behalf_of: str | None
+    agent_name: str | None
+
+
+class Manner(NamedTuple):
+    bits: int
+    kind: str
+    verdict: str | None
+    is_end: bool
+
+
+class Shape(NamedTuple):
+    """What a record names, and what it did to which table, each once; and those tables, each once."""
+
+    relations: list[str | None]
+    ops: list[tuple[str | None, str | None]]
+    tables: list[str | None]
+
+
+class Who(NamedTuple):
+    """Who it was, as `activity` says it."""
+
+    id: str | None
+    name: str | None
+    email: str | None
+    type: str | None
+    attribution: str | None
+
+
+ACTORS = msgspec.json.Decoder(list[str | None])
+MANNERS = msgspec.json.Decoder(tuple[int, str, str | None, bool])
+SHAPES = msgspec.json.Decoder(tuple[list[str | None] | None, list[str]])
+OP = msgspec.json.Decoder(tuple[str | None, str | None])
+
+
+class Meanings:
+    """Each list only grows: what a question has seen of it stays. `named` is who each actor is without imported logins."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.actors: list[Actor] = []
+        self.manners: list[Manner] = []
+        self.shapes: list[Shape] = []
+        self.named: list[int] = []
+        self.of_who = Numbers()
+        self.people: list[Who] = []
+        self.texts: dict[str, Numbers] = {name: Numbers() for name in MEANT}
+        self.told: dict[str, Callable[[str], None]] = {
+            "actors": self._actor, "manners": self._manner, "shapes": self._shape,
+        }  # fmt: skip
+
+    def numbered(self, kind: str, texts: Sequence[str]) -> NDArray[np.int64]:
+        """The numbers of these."""
+        known, told = self.texts[kind], self.told[kind]
+        with self.lock:
+            for text in texts:
+                if text not in known.of:
+                    told(text)
+                    known(text)
+            return np.fromiter((known.of[text] for text in texts), np.int64, len(texts))
+
+    def person(self, who: Who) -> int:
+        """The number of one of `people`, who is one from now on."""
+        with self.lock:
+            return self._person(who)
+
+    def _person(self, who: Who) -> int:
+        number = self.of_who(who)
+        if number == len(self.people):
+            self.people.append(who)
+        return number
+
+    def _actor(self, text: str) -> None:
+        actor = Actor(*ACTORS.decode(text))
+        self.named.append(self._person(named(actor)))
+        self.actors.append(actor)
+
+    def _manner(self, text: str) -> None:
+        self.manners.append(Manner(*MANNERS.decode(text)))
+
+    def _shape(self, text: str) -> None:
+        relations, told = SHAPES.decode(text)
+        ops = [OP.decode(each) for each in told]
+        self.shapes.append(Shape(relations or [], ops, list(dict.fromkeys(relation for relation, _ in ops))))
+
+
+def named(actor: Actor, login: Mapping[str, Any] | None = None) -> Who:
+    """Through this login's row, or without one."""
+    row = actor._asdict() | {"occurred_at": None, "datasource": None}
+    people = {}
+    if login is not None:
+        row |= {"occurred_at": microseconds(login["from_at"]), "datasource": login["datasource"]}
+        people = {(login["datasource"], login["db_user"]): [login]}
+    return Who(*naming.named_as(row, people))

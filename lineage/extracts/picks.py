@@ -1,0 +1,129 @@
+"""Picks: which columns of which tables the accesses of a record name, as numbers. Pure.
+
+Statements that read the same tables name many different sets of columns; the columns themselves are as many as databases have.
+So each set (a *pick*) stands in a file once, as numbers of its *cells*: a table, whether it was read, and a column of it. A set
+is compared as numbers; texts there are only of tables and columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from lineage.extracts.numbering import Numbers, distinct
+
+ACCESSES = ("read", "wrote", "changed")
+ALL = "*"
+READ, READ_BY_NAME, WROTE, WROTE_BY_NAME = (1 << n for n in range(4))
+PICK = msgspec.json.Decoder(list[str])
+NAMED = msgspec.json.Decoder(tuple[str | None, str | None, list[str | None] | None])
+TABLE, WAY = np.uint64(33), np.uint64(32)
+"""A cell: its table from this bit on, whether it was read, and its column."""
+Column = NDArray[Any]
+
+
+class Picks(NamedTuple):
+    """Where each begins among the members, and ends; which cells these are; the cells, ascending; names by number."""
+
+    begins: Column
+    members: Column
+    cells: NDArray[np.uint64]
+    relations: Sequence[str]
+    columns: Sequence[str]
+
+    def ways(self, numbers: Column, relations: Iterable[str], column: str) -> Column:
+        """For each of these picks how it met the column of these tables: `READ` and the others, together."""
+        each, again = np.unique(numbers, return_inverse=True)
+        members, owners = self._members(each)
+        found = np.zeros(len(each), np.int64)
+        tables = {name: number for number, name in enumerate(self.relations)}
+        names = {name: number for number, name in enumerate(self.columns)}
+        for relation in {*relations} & {*tables}:
+            for name in {column, ALL} & {*names}:
+                for is_read in (False, True):
+                    way = READ if is_read else WROTE
+                    bits = way | way << 1 if name == column else way
+                    found[owners[members == self._place(tables[relation], is_read, names[name])]] |= bits
+        return found[again]
+
+    def _members(self, each: Column) -> tuple[Column, Column]:
+        begins = self.begins[each].astype(np.int64)
+        lengths = self.begins[each + 1].astype(np.int64) - begins
+        ends = np.cumsum(lengths)
+        total = int(ends[-1]) if len(ends) else 0
+        places = np.repeat(begins - (ends - lengths), lengths) + np.arange(total)
+        return self.members[places], np.repeat(np.arange(len(each)), lengths)
+
+    def _place(self, table: int, is_read: bool, column: int) -> int:
+        """The number of a cell; -1 where there is none."""
+        cell = np.uint64(table << int(TABLE) | is_read << int(WAY) | column)
+        place = int(np.searchsorted(self.cells, cell))
+        return place if place < len(self.cells) and self.cells[place] == cell else -1
+
+
+def made(texts: Iterable[str]) -> Picks:
+    """Of texts, each a list of texts of a table, an access and columns; in their order."""
+    tables, names = Numbers(), Numbers()
+    lengths, cells = [0], list[int]()
+    for text in texts:
+        told = (NAMED.decode(each) for each in PICK.decode(text))
+        own = {
+            tables(relation) << int(TABLE) | (access == "read") << int(WAY) | names(column)
+            for relation, access, columns in told
+            for column in columns or ()
+            if relation is not None and column is not None and access in ACCESSES
+        }
+        cells += sorted(own)
+        lengths.append(len(own))
+    known, members = np.unique(np.array(cells, np.uint64), return_inverse=True)
+    return Picks(np.cumsum(lengths), members, known, list(tables.of), list(names.of))
+
+
+def together(some: Sequence[Picks]) -> tuple[Picks, list[Column]]:
+    """Those of several as one, each set once, and for each of them which number each of its own has now."""
+    tables, names = Numbers(), Numbers()
+    again = [_again(each, tables, names) for each in some]
+    cells = np.unique(np.concatenate([np.empty(0, np.uint64), *again]))
+    begins, members, count = [np.zeros(1, np.int64)], [np.empty(0, np.int64)], 0
+    for each, own in zip(some, again, strict=True):
+        begins.append(count + each.begins[1:].astype(np.int64))
+        count += len(each.members)
+        members.append(np.searchsorted(cells, own)[each.members])
+    # In each of them the members ascend in another order.
+    every = _each_once(np.concatenate(begins), np.concatenate(members))
+    whole = Picks(every[0], every[1], cells, list(tables.of), list(names.of))
+    ends = np.cumsum([len(each.begins) - 1 for each in some])
+    return whole, np.split(every[2], ends[:-1])
+
+
+def _again(some: Picks, tables: Numbers, names: Numbers) -> NDArray[np.uint64]:
+    """Its cells with the numbers that tables and columns have there."""
+    of_tables = np.array([tables(name) for name in some.relations], np.uint64)
+    of_names = np.array([names(name) for name in some.columns], np.uint64)
+    if not len(some.cells):
+        return np.empty(0, np.uint64)
+    ways = (some.cells >> WAY) & np.uint64(1)
+    columns = some.cells & np.uint64((1 << int(WAY)) - 1)
+    return np.asarray((of_tables[some.cells >> TABLE] << TABLE) | (ways << WAY) | of_names[columns], np.uint64)
+
+
+def _each_once(begins: Column, members: Column) -> tuple[Column, Column, Column]:
+    """Where each distinct set begins and ends, its members, and the number of each that is given."""
+    lengths = np.diff(begins)
+    members = members[np.lexsort((members, np.repeat(np.arange(len(lengths)), lengths)))]
+    order = np.argsort(lengths, kind="stable")
+    each, starts = np.unique(lengths[order], return_index=True)
+    numbers, kept, sizes, count = np.zeros(len(lengths), np.int64), [np.empty(0, np.int64)], [np.zeros(1, np.int64)], 0
+    for length, which in zip(each.tolist(), np.split(order, starts[1:]), strict=True):
+        rows = members[begins[which][:, None] + np.arange(length)]
+        own, again = distinct(list(rows.T)) if length else ([], np.zeros(len(which), np.int64))
+        found = len(own[0]) if length else 1
+        numbers[which] = count + again
+        kept.append(np.stack(own, axis=1).ravel() if length else kept[0])
+        sizes.append(np.full(found, length))
+        count += found
+    return np.cumsum(np.concatenate(sizes)), np.concatenate(kept), numbers
