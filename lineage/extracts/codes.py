@@ -23,6 +23,7 @@ from lineage import acts, durable
 from lineage.extracts import Cursor, Indexes, Making, picks
 from lineage.extracts.blocks import TOUCHED, Content
 from lineage.extracts.cards import Cards
+from lineage.extracts.columns import cut, wide
 from lineage.extracts.meanings import MEANT, Meanings
 from lineage.extracts.numbering import distinct
 from lineage.extracts.picks import Picks
@@ -111,9 +112,10 @@ class Whole(NamedTuple):
     units: Numbers
     unit_sessions: Numbers
     unit_details: Numbers
-    begins: Numbers
+    lengths: Numbers
     members: Numbers
-    cells: Hashes
+    tables: Numbers
+    columns: Numbers
     transactions: Hashes
     sessions: Hashes
     lasts: Indexes
@@ -270,32 +272,18 @@ def _whole(
     actors, manners, shapes, picks_, units = numbers
     return Whole(
         actors, manners, shapes, picks_, units, np.searchsorted(lasts[0], sessions), np.searchsorted(known, details),
-        of_picks.begins.astype("<u4"), of_picks.members.astype("<u4"), of_picks.cells, transactions, lasts[0], lasts[1], known, crossing,
+        *of_picks.written(), transactions, lasts[0], lasts[1], known, crossing,
     )  # fmt: skip
 
 
-RECORD, NARROW = 5, 7
+RECORD, NARROW = 5, 11
 """So many columns, the first, have a number for each record; and so many are numbers in as few bytes as they need."""
-
-
-def _narrow(numbers: Numbers) -> NDArray[np.uint8]:
-    most = int(numbers.max(initial=0))
-    width = 1 if most < 1 << 8 else 2 if most < 1 << 16 else 3 if most < 1 << 24 else 4
-    return np.ascontiguousarray(numbers.astype("<u4").view("u1").reshape(-1, 4)[:, :width])
-
-
-def wide(column: NDArray[np.uint8], places: NDArray[Any] | slice) -> NDArray[np.int64]:
-    """The numbers at these places."""
-    written = column[places]
-    whole = np.zeros((len(written), 4), np.uint8)
-    whole[:, : column.shape[1]] = written
-    return whole.view("<u4").ravel().astype(np.int64)
 
 
 def _content(whole: Whole, texts: Sequence[Sequence[str]]) -> Iterator[bytes]:
     told = []
     for number, column in enumerate(whole):
-        column = _narrow(column) if number < NARROW else column.astype(column.dtype.newbyteorder("<"))
+        column = cut(column) if number < NARROW else column.astype(column.dtype.newbyteorder("<"))
         told.append((column.dtype.str, len(column), column.shape[1] if number < NARROW else 1))
         yield (data := column.tobytes())
         yield bytes(-len(data) % 8)
@@ -349,7 +337,7 @@ class Codes:
     @functools.cached_property
     def picks(self) -> Picks:
         whole, texts = self.whole, self.texts()
-        return Picks(whole.begins, whole.members, whole.cells, texts[3], texts[4])
+        return picks.read((whole.lengths, whole.members, whole.tables, whole.columns), texts[3], texts[4])
 
     def by_unit(self) -> tuple[Hashes, Hashes, Hashes]:
         """Session, transaction and detail of each unit."""

@@ -17,7 +17,7 @@ from lineage.extracts.cards import Directory
 from lineage.extracts.codes import CALLED, NO_HASHES, QUERY, Coded
 from lineage.extracts.layers import Layer
 from lineage.extracts.looking import Lookup, Unable, Wanted
-from lineage.extracts.meanings import Actor, Manner, Shape, Who, named
+from lineage.extracts.meanings import Actor, Manner, Who, named
 from lineage.extracts.numbering import Numbers
 from lineage.extracts.postings import Hashes, among
 from lineage.moments import microseconds
@@ -48,7 +48,7 @@ class Rows(NamedTuple):
     ways: Numbered
     """How each met the column that is asked for (`picks`)."""
 
-    def chosen(self, kept: NDArray[Any]) -> Rows:
+    def chosen(self, kept: Any) -> Rows:
         return Rows(*(column[kept] for column in self))
 
 
@@ -77,10 +77,6 @@ class Coding:
         return self.meanings.manners
 
     @property
-    def shapes(self) -> list[Shape]:
-        return self.meanings.shapes
-
-    @property
     def people(self) -> list[Who]:
         return self.meanings.people
 
@@ -102,7 +98,9 @@ class Coding:
         crossing = np.union1d(newer, self.crossing)
         rows = [self._numbered(layer, there, each, crossing) for layer, there, each in parts]
         together = Rows(*(np.concatenate(column) for column in zip(*rows, strict=True))) if rows else _nothing()
-        return self._named(together.chosen(np.argsort(together.indexes)))
+        if (np.diff(together.indexes) < 0).any():
+            together = together.chosen(np.argsort(together.indexes))
+        return self._named(together)
 
     def _numbered(self, layer: Layer, there: Directory, each: Coded, crossing: Hashes) -> Rows:
         place = np.array([self.of_places(one) for one in layer.places], np.int64)

@@ -20,6 +20,21 @@ def narrow(numbers: NDArray[np.uint32]) -> NDArray[Any]:
     return numbers.astype("<u1" if most < 1 << 8 else "<u2" if most < 1 << 16 else "<u4")
 
 
+def cut(numbers: NDArray[Any]) -> NDArray[np.uint8]:
+    """Numbers below 2^32 in as many bytes as the greatest needs, a line for each."""
+    most = int(numbers.max(initial=0))
+    width = 1 if most < 1 << 8 else 2 if most < 1 << 16 else 3 if most < 1 << 24 else 4
+    return np.ascontiguousarray(numbers.astype("<u4").view("u1").reshape(-1, 4)[:, :width])
+
+
+def wide(column: NDArray[np.uint8], places: NDArray[Any] | slice) -> NDArray[np.int64]:
+    """The numbers at these places of what was `cut`."""
+    written = column[places]
+    whole = np.zeros((len(written), 4), np.uint8)
+    whole[:, : column.shape[1]] = written
+    return whole.view("<u4").ravel().astype(np.int64)
+
+
 def ascending(indexes: Indexes) -> tuple[int, NDArray[Any]]:
     """The least, and how much greater each is; nothing where each is one more than the one before."""
     if not len(indexes):

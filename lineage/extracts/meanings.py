@@ -7,7 +7,8 @@ statements by the tables that they name; not as records.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -19,6 +20,8 @@ from lineage.extracts.numbering import Numbers
 from lineage.moments import microseconds
 
 MEANT = ("actors", "manners", "shapes")
+Column = NDArray[Any]
+NONE: Column = np.empty(0, np.int64)
 
 
 class Actor(NamedTuple):
@@ -41,14 +44,6 @@ class Manner(NamedTuple):
     is_end: bool
 
 
-class Shape(NamedTuple):
-    """What a record names, and what it did to which table, each once; and those tables, each once."""
-
-    relations: list[str | None]
-    ops: list[tuple[str | None, str | None]]
-    tables: list[str | None]
-
-
 class Who(NamedTuple):
     """Who it was, as `activity` says it."""
 
@@ -65,14 +60,67 @@ SHAPES = msgspec.json.Decoder(tuple[list[str | None] | None, list[str]])
 OP = msgspec.json.Decoder(tuple[str | None, str | None])
 
 
+class Held(NamedTuple):
+    """What is known of shapes: the numbers of the values of each, one behind the other, and where those of each begin and end.
+
+    `ranks` are of each number the place of its value in the order of `values`, what is not known last.
+    """
+
+    numbers: Column
+    ends: Column
+    values: list[Any]
+    ranks: Column
+
+    def spread(self, shapes: Column) -> tuple[Column, Column]:
+        """Of records with these shapes: all numbers, and which record has each."""
+        begins = self.ends[shapes]
+        counts = self.ends[shapes + 1] - begins
+        last = np.cumsum(counts)
+        places = np.repeat(begins - (last - counts), counts) + np.arange(last[-1] if len(last) else 0)
+        return self.numbers[places], np.repeat(np.arange(len(shapes)), counts)
+
+    def named(self, shapes: Column) -> list[Any]:
+        """The values that any of these shapes has."""
+        return [self.values[number] for number in np.unique(self.spread(np.unique(shapes))[0]).tolist()]
+
+
+class Several:
+    """Of each shape several values, each once; a value has its number once."""
+
+    def __init__(self) -> None:
+        self.of = Numbers()
+        self.numbers, self.ends = array("q"), array("q", [0])
+        self.held = Held(NONE, np.zeros(1, np.int64), [], NONE)
+
+    def add(self, values: Iterable[Any]) -> None:
+        self.numbers.extend(map(self.of, dict.fromkeys(values)))
+        self.ends.append(len(self.numbers))
+
+    def hold(self) -> None:
+        """Makes arrays of what was added since."""
+        if len(self.held.ends) < len(self.ends):
+            values = list(self.of.of)
+            order = sorted(range(len(values)), key=[_order(value) for value in values].__getitem__)
+            ranks = np.empty(len(values), np.int64)
+            ranks[order] = np.arange(len(values))
+            self.held = Held(np.array(self.numbers), np.array(self.ends), values, ranks)
+
+
+def _order(value: Any) -> list[tuple[bool, str]]:
+    return [(one is None, one or "") for one in (value if isinstance(value, tuple) else (value,))]
+
+
 class Meanings:
-    """Each list only grows: what a question has seen of it stays. `named` is who each actor is without imported logins."""
+    """Each list only grows: what a question has seen of it stays. `named` is who each actor is without imported logins.
+
+    Of shapes: the tables that a record names, those that it touched, and what it did there.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.actors: list[Actor] = []
         self.manners: list[Manner] = []
-        self.shapes: list[Shape] = []
+        self.relations, self.tables, self.ops = Several(), Several(), Several()
         self.named: list[int] = []
         self.of_who = Numbers()
         self.people: list[Who] = []
@@ -89,6 +137,8 @@ class Meanings:
                 if text not in known.of:
                     told(text)
                     known(text)
+            for several in (self.relations, self.tables, self.ops):
+                several.hold()
             return np.fromiter((known.of[text] for text in texts), np.int64, len(texts))
 
     def person(self, who: Who) -> int:
@@ -113,7 +163,9 @@ class Meanings:
     def _shape(self, text: str) -> None:
         relations, told = SHAPES.decode(text)
         ops = [OP.decode(each) for each in told]
-        self.shapes.append(Shape(relations or [], ops, list(dict.fromkeys(relation for relation, _ in ops))))
+        self.relations.add(relations or [])
+        self.tables.add(relation for relation, _ in ops)
+        self.ops.add(ops)
 
 
 def named(actor: Actor, login: Mapping[str, Any] | None = None) -> Who:

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from lineage.extracts.columns import cut, wide
 from lineage.extracts.numbering import Numbers, distinct
 
 ACCESSES = ("read", "wrote", "changed")
@@ -27,10 +28,10 @@ Column = NDArray[Any]
 
 
 class Picks(NamedTuple):
-    """Where each begins among the members, and ends; which cells these are; the cells, ascending; names by number."""
+    """Where each begins among the members, and ends; which cells these are (`cut`); the cells, ascending; names by number."""
 
     begins: Column
-    members: Column
+    members: NDArray[np.uint8]
     cells: NDArray[np.uint64]
     relations: Sequence[str]
     columns: Sequence[str]
@@ -50,19 +51,38 @@ class Picks(NamedTuple):
                     found[owners[members == self._place(tables[relation], is_read, names[name])]] |= bits
         return found[again]
 
+    def written(self) -> tuple[Column, Column, Column, Column]:
+        """The columns that a file has: how many members each has, the members, and table and column with way of the cells."""
+        columns = self.cells & np.uint64((1 << int(WAY)) - 1)
+        ways = (self.cells >> WAY) & np.uint64(1)
+        return (
+            np.diff(self.begins),
+            wide(self.members, slice(None)),
+            self.cells >> TABLE,
+            columns << np.uint64(1) | ways,
+        )
+
     def _members(self, each: Column) -> tuple[Column, Column]:
         begins = self.begins[each].astype(np.int64)
         lengths = self.begins[each + 1].astype(np.int64) - begins
         ends = np.cumsum(lengths)
         total = int(ends[-1]) if len(ends) else 0
         places = np.repeat(begins - (ends - lengths), lengths) + np.arange(total)
-        return self.members[places], np.repeat(np.arange(len(each)), lengths)
+        return wide(self.members, places), np.repeat(np.arange(len(each)), lengths)
 
     def _place(self, table: int, is_read: bool, column: int) -> int:
         """The number of a cell; -1 where there is none."""
         cell = np.uint64(table << int(TABLE) | is_read << int(WAY) | column)
         place = int(np.searchsorted(self.cells, cell))
         return place if place < len(self.cells) and self.cells[place] == cell else -1
+
+
+def read(written: Sequence[NDArray[np.uint8]], relations: Sequence[str], columns: Sequence[str]) -> Picks:
+    """Of columns that are `written`, cut, in a file."""
+    lengths, tables, named = (wide(written[number], slice(None)) for number in (0, 2, 3))
+    begins = np.concatenate(([0], np.cumsum(lengths))).astype("<u4")
+    cells = tables << int(TABLE) | (named & 1) << int(WAY) | named >> 1
+    return Picks(begins, written[1], cells.astype(np.uint64), relations, columns)
 
 
 def made(texts: Iterable[str]) -> Picks:
@@ -80,7 +100,7 @@ def made(texts: Iterable[str]) -> Picks:
         cells += sorted(own)
         lengths.append(len(own))
     known, members = np.unique(np.array(cells, np.uint64), return_inverse=True)
-    return Picks(np.cumsum(lengths), members, known, list(tables.of), list(names.of))
+    return Picks(np.cumsum(lengths), cut(members), known, list(tables.of), list(names.of))
 
 
 def together(some: Sequence[Picks]) -> tuple[Picks, list[Column]]:
@@ -92,10 +112,10 @@ def together(some: Sequence[Picks]) -> tuple[Picks, list[Column]]:
     for each, own in zip(some, again, strict=True):
         begins.append(count + each.begins[1:].astype(np.int64))
         count += len(each.members)
-        members.append(np.searchsorted(cells, own)[each.members])
+        members.append(np.searchsorted(cells, own)[wide(each.members, slice(None))])
     # In each of them the members ascend in another order.
     every = _each_once(np.concatenate(begins), np.concatenate(members))
-    whole = Picks(every[0], every[1], cells, list(tables.of), list(names.of))
+    whole = Picks(every[0], cut(every[1]), cells, list(tables.of), list(names.of))
     ends = np.cumsum([len(each.begins) - 1 for each in some])
     return whole, np.split(every[2], ends[:-1])
 

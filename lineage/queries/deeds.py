@@ -25,6 +25,7 @@ DAY = 86_400_000_000
 WEEK = 7 * DAY
 MONDAY = 3 * DAY
 """From a Monday to the first of January 1970."""
+NO_WEEK = 1 << 30
 RECENT = 50
 
 
@@ -62,52 +63,57 @@ class _Deeds:
         actors = [coding.actors[number] for number in tallies.firsts_of(rows.actors, rows.indexes)]
         people = [coding.people[number] for number in tallies.firsts_of(rows.who, rows.indexes)]
         best = tallies.strongest(coding, rows)
-        shapes = np.unique(rows.shapes).tolist()
+        relations = coding.meanings.relations.held.named(rows.shapes)
         counts = tallies.done(self.acts)
         first_at, last_at = tallies.spans(rows)
         return {
             "id": self.identity, "name": best["name"], "type": best["type"], "email": tallies.any_of(one.email for one in people),
             "logins": tallies.listed(one.db_user for one in actors), "first_at": first_at, "last_at": last_at,
             "accesses": counts.pop("statements"), **counts,
-            "relations": len({name for shape in shapes for name in coding.shapes[shape].relations} - {None}),
+            "relations": len({*relations} - {None}),
             "worked_for": tallies.listed(one.on_behalf_of for one in actors),
             "agents": tallies.listed(one.agent_name for one in actors),
             "attributions": tallies.listed(one.attribution for one in people), "last_index": int(rows.indexes[-1]),
         }  # fmt: skip
 
     def _tables(self) -> list[dict[str, Any]]:
-        rows, shapes = self.mine, self.coding.shapes
-        places = self.coding.places
-        datasources = {name: number for number, name in enumerate(dict.fromkeys(place[1] for place in places))}
-        of_place = np.array([datasources[place[1]] for place in places], np.int64)
-        known: dict[tuple[str | None, str | None], int] = {}
-        touched = [[known.setdefault(each, len(known)) for each in shape.ops] for shape in shapes]
-        values, at = tallies.spread(touched, rows.shapes)
-        tally = self.acts.tally(of_place[rows.places[at]] * max(len(known), 1) + values, at)
-        names, ops = list(datasources), list(known)
-        found = [
+        places, several = self.coding.places, self.coding.meanings.ops.held
+        names = sorted({place[1] for place in places}, key=lambda name: (name is None, name))
+        numbers = {name: number for number, name in enumerate(names)}
+        of_place = np.array([numbers[place[1]] for place in places], np.int64)
+        values, at = several.spread(self.mine.shapes)
+        ops, ranks = several.values, several.ranks
+        # The groups ascend as the rows that are shown.
+        tally = self.acts.tally(ranks[values] * len(names) + of_place[self.mine.places[at]], at)
+        by_rank = np.argsort(ranks)[tally.groups // len(names)].tolist()
+        found = zip(
+            by_rank, (tally.groups % len(names)).tolist(), tally.times.tolist(), tallies.moments_of(tally.first_at),
+            tallies.moments_of(tally.last_at), strict=True,
+        )  # fmt: skip
+        return [
             {
-                "datasource": names[group // len(ops)], "relation": ops[group % len(ops)][0], "op": ops[group % len(ops)][1],
-                "count": count, "first_at": first_at, "last_at": last_at,
+                "datasource": names[place], "relation": ops[op][0], "op": ops[op][1], "count": count,
+                "first_at": first_at, "last_at": last_at,
             }
-            for group, count, first_at, last_at in zip(*tally, strict=True)
+            for op, place, count, first_at, last_at in found
         ]  # fmt: skip
-        return tallies.named(found, "relation", "op", "datasource")
 
     def _weeks(self) -> list[dict[str, Any]]:
-        rows = self.mine
-        known: dict[str | None, int] = {}
-        touched = [[known.setdefault(each, len(known)) for each in shape.tables] for shape in self.coding.shapes]
-        values, at = tallies.spread(touched, rows.shapes)
-        week = np.where(rows.times == NO_TIME, -(1 << 30), (rows.times + MONDAY) // WEEK)[at]
-        tally = self.acts.tally(week * max(len(known), 1) + values, at)
-        relations = list(known)
-        found = []
-        for group, count in zip(tally.groups, tally.times, strict=True):
-            number, relation = divmod(group, len(relations))
-            begin = None if number == -(1 << 30) else moment(number * WEEK - MONDAY)
-            found.append({"relation": relations[relation], "week": begin, "count": count})
-        return tallies.named(found, "week", "relation")
+        several, times = self.coding.meanings.tables.held, self.mine.times
+        values, at = several.spread(self.mine.shapes)
+        relations, ranks = several.values, several.ranks
+        # What is not known comes last.
+        week = np.where(times == NO_TIME, NO_WEEK, (times + MONDAY) // WEEK)[at]
+        tally = self.acts.tally(week * len(relations) + ranks[values], at)
+        weeks, by_rank = tally.groups // max(len(relations), 1), np.argsort(ranks)
+        begins = {
+            number: None if number == NO_WEEK else moment(number * WEEK - MONDAY)
+            for number in np.unique(weeks).tolist()
+        }
+        found = zip(
+            weeks.tolist(), by_rank[tally.groups % max(len(relations), 1)].tolist(), tally.times.tolist(), strict=True
+        )
+        return [{"relation": relations[number], "week": begins[week], "count": count} for week, number, count in found]
 
     def _worked_for(self) -> list[dict[str, Any]]:
         return _people(self.coding, self.mine, [one.on_behalf_of for one in self.coding.actors])
@@ -150,6 +156,9 @@ def _people(coding: Coding, rows: Rows, names: list[str | None] | None) -> list[
             "name": written[group], "count": count, "first_at": first_at, "last_at": last_at,
             "who_id": tallies.any_of(people[who].id for who in tallies.firsts_of(rows.who[number == group], rows.indexes[number == group])),
         }
-        for group, count, first_at, last_at in zip(*tally, strict=True)
+        for group, count, first_at, last_at in zip(
+            tally.groups.tolist(), tally.times.tolist(), tallies.moments_of(tally.first_at),
+            tallies.moments_of(tally.last_at), strict=True,
+        )
     ]  # fmt: skip
     return sorted(found, key=lambda row: (-row["count"], row["name"]))

@@ -22,15 +22,6 @@ from lineage.queries.ask import Window
 from lineage.queries.tallies import Acts
 
 MOST = 200
-WAYS = [
-    [
-        2 * is_read + (not ways & by_name)
-        for is_read, way, by_name in ((False, WROTE, WROTE_BY_NAME), (True, READ, READ_BY_NAME))
-        if ways & way
-    ]
-    for ways in range(16)
-]
-"""For each `ways` of a record: twice whether it read, and whether it named all columns alone."""
 
 
 def found(
@@ -63,25 +54,32 @@ class _Readers:
     def rows(self) -> list[dict[str, Any]]:
         """Of each reading and writing identity how often, those that did it most first."""
         coding, met = self.coding, self.met
-        values, at = tallies.spread(WAYS, met.ways)
+        parts = [
+            (np.flatnonzero(met.ways & way), 2 * is_read, by_name)
+            for is_read, way, by_name in ((False, WROTE, WROTE_BY_NAME), (True, READ, READ_BY_NAME))
+        ]
+        at = np.concatenate([some for some, _, _ in parts])
+        # Twice whether it read, and whether it named all columns alone.
+        values = np.concatenate([is_read + (met.ways[some] & by_name == 0) for some, is_read, by_name in parts])
         ids = {name: number for number, name in enumerate(dict.fromkeys(one.id for one in coding.people))}
         of_who = np.array([ids[one.id] for one in coding.people], np.int64)
         groups = (values >> 1) * max(len(ids), 1) + (of_who[met.who[at]] if len(at) else at)
         tally = Acts(met).tally(groups, at)
-        names = list(ids)
+        names, each = list(ids), tally.groups.tolist()
+        times, last_at = tally.times.tolist(), tallies.moments_of(tally.last_at)
 
         def order(number: int) -> tuple[int, bool, str]:
-            who = names[tally.groups[number] % len(names)]
-            return -tally.times[number], who is None, who or ""
+            who = names[each[number] % len(names)]
+            return -times[number], who is None, who or ""
 
         by_group = np.argsort(groups, kind="stable")
         kept = groups[by_group], values[by_group], at[by_group]
         return [
             {
-                "reading": bool(tally.groups[number] // len(names)), "who_id": names[tally.groups[number] % len(names)],
-                "count": tally.times[number], "last_at": tally.last_at[number], **self._beside(tally.groups[number], *kept),
+                "reading": bool(each[number] // len(names)), "who_id": names[each[number] % len(names)],
+                "count": times[number], "last_at": last_at[number], **self._beside(each[number], *kept),
             }
-            for number in sorted(range(len(tally.groups)), key=order)[:MOST]
+            for number in sorted(range(len(each)), key=order)[:MOST]
         ]  # fmt: skip
 
     def _beside(self, group: int, groups: NDArray[Any], values: NDArray[Any], at: NDArray[Any]) -> dict[str, Any]:

@@ -26,7 +26,14 @@ def sessions(coding: Coding, mine: Rows, wanted: Wanted) -> list[dict[str, Any]]
     rows = coding.rows(lambda layer: [layer.postings[BY_TIME].find_all(chosen)], wanted) if len(chosen) else None
     if rows is None:
         return []
-    found = [_session(coding, rows.chosen(rows.sessions == session)) for session in chosen.tolist()]
+    order = np.argsort(rows.sessions, kind="stable")
+    rows = rows.chosen(order)
+    ends = np.searchsorted(rows.sessions, chosen, side="right").tolist()
+    starts = np.searchsorted(rows.sessions, chosen).tolist()
+    each = [rows.chosen(slice(start, end)) for start, end in zip(starts, ends, strict=True)]
+    # All that is read of cards at once.
+    coding.look.contents(np.concatenate([_telling(one) for one in each]))
+    found = [_session(coding, one) for one in each]
     return sorted(found, key=lambda row: -row["last_index"])
 
 
@@ -41,21 +48,27 @@ def _latest(coding: Coding, of: Hashes, wanted: Wanted) -> Hashes:
         some = order[start : start + MOST]
         if len(chosen) == MOST and chosen[-1][0] >= lasts[some[0]]:
             break
-        ends = ((_last(coding, session, wanted), session) for session in of[some].tolist())
+        ends = zip(_last(coding, of[some], wanted).tolist(), of[some].tolist(), strict=True)
         chosen = sorted([*chosen, *ends], reverse=True)[:MOST]
     return np.sort(np.array([session for _, session in chosen], np.uint64))
 
 
-def _last(coding: Coding, session: int, wanted: Wanted) -> int:
-    """The greatest index of the session's records that are wanted."""
-    last = -1
+def _last(coding: Coding, some: Hashes, wanted: Wanted) -> Indexes:
+    """The greatest index of each of these sessions' records that are wanted; -1 where none is."""
+    ascending, again = np.unique(some, return_inverse=True)
+    last = np.full(len(ascending), -1)
     for layer in coding.look.layers:
-        found: Indexes = layer.postings[BY_TIME].find(session)
-        if len(found):
-            there = layer.directory(np.sort(found[~among(found, layer.hidden)]))
-            kept = there.indexes[wanted.mask(layer, coding.look.size)(there)]
-            last = max(last, int(kept[-1]) if len(kept) else -1)
-    return last
+        sessions, found = layer.postings[BY_TIME].pairs(ascending)
+        there = layer.directory(np.unique(found[~among(found, layer.hidden)]))
+        is_kept = among(found, there.indexes[wanted.mask(layer, coding.look.size)(there)])
+        np.maximum.at(last, np.searchsorted(ascending, sessions[is_kept]), found[is_kept])
+    return last[again]
+
+
+def _telling(rows: Rows) -> Indexes:
+    """The first record of each kind of detail."""
+    _, first = np.unique(rows.details, return_index=True)
+    return rows.indexes[np.sort(first)]
 
 
 def _session(coding: Coding, rows: Rows) -> dict[str, Any]:
@@ -70,7 +83,7 @@ def _session(coding: Coding, rows: Rows) -> dict[str, Any]:
     _, ended_at = tallies.spans(rows.chosen(is_end))
     started_at, last_at = tallies.spans(rows)
     details = _details(coding, rows)
-    shapes = np.unique(rows.shapes).tolist()
+    relations = coding.meanings.relations.held.named(rows.shapes)
     return {
         "session": details.pop("session"), "datasource": tallies.any_of(place[1] for place in places),
         "environment": tallies.any_of(place[0] for place in places), "who_id": best["id"], "who_name": best["name"],
@@ -81,7 +94,7 @@ def _session(coding: Coding, rows: Rows) -> dict[str, Any]:
             name: sum(n for manner, n in counted.items() if verdicts[manner] == name)
             for name in ("approved", "pending", "masked")
         },
-        "relations": tallies.listed(name for shape in shapes for name in coding.shapes[shape].relations) or [],
+        "relations": tallies.listed(relations) or [],
         "verdicts": (tallies.listed(one.verdict for one in acted) or []) if acted else None,
         **details, "last_index": int(rows.indexes[-1]),
     }  # fmt: skip
@@ -89,9 +102,8 @@ def _session(coding: Coding, rows: Rows) -> dict[str, Any]:
 
 def _details(coding: Coding, rows: Rows) -> dict[str, Any]:
     """What is written but on cards, of which one of each kind is read."""
-    _, first = np.unique(rows.details, return_index=True)
     look = coding.look
-    cards = [content[0] for content in look.contents(rows.indexes[np.sort(first)])]
+    cards = [content[0] for content in look.contents(_telling(rows))]
     told: dict[str, Sequence[Any]] = {
         name: [card[look.columns.index(name)] for card in cards] for name in (*DETAILED, "session")
     }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,12 +22,15 @@ LATE = (1 << 63) - 1
 
 
 class Tally(NamedTuple):
-    """Of each group how often something was done (`ask.TIMES`), and when first and last."""
+    """Of each group how often something was done (`ask.TIMES`), and when first and last (`NO_TIME` where it is not known)."""
 
-    groups: list[int]
-    times: list[int]
-    first_at: list[dt.datetime | None]
-    last_at: list[dt.datetime | None]
+    groups: Numbered
+    times: Numbered
+    first_at: Numbered
+    last_at: Numbered
+
+    def chosen(self, order: Numbered) -> Tally:
+        return Tally(*(column[order] for column in self))
 
 
 class Acts:
@@ -41,21 +45,21 @@ class Acts:
 
     def tally(self, groups: Numbered, at: Numbered) -> Tally:
         """Of records (`at`: which, each once in a group) in groups."""
-        named, group = np.unique(groups, return_inverse=True)
+        named, group = dense(groups)
         count = len(named)
         times = self._calls(group, at, count)
-        without = np.flatnonzero(times == 0)
-        if len(without):
-            times[without] = self._transactions(group, at, count)[without]
+        is_without = times == 0
+        if is_without.any():
+            some = is_without[group]
+            times += self._transactions(group[some], at[some], count)
         moments = self.rows.times[at]
         first, last = np.full(count, LATE), np.full(count, NO_TIME)
         known = moments != NO_TIME
-        np.minimum.at(first, group[known], moments[known])
-        np.maximum.at(last, group[known], moments[known])
-        return Tally(
-            named.tolist(), times.tolist(), [None if each == LATE else moment(each) for each in first.tolist()],
-            [time_of(each) for each in last.tolist()],
-        )  # fmt: skip
+        if not known.all():
+            group, moments = group[known], moments[known]
+        np.minimum.at(first, group, moments)
+        np.maximum.at(last, group, moments)
+        return Tally(named, times, np.where(first == LATE, NO_TIME, first), last)
 
     def _calls(self, group: Numbered, at: Numbered, count: int) -> Numbered:
         asked = (self.rows.bits[at] & QUERY) != 0
@@ -66,7 +70,11 @@ class Acts:
         return alone + _distinct(group[shared], self.calls[at[shared]], count, len(self.calls))
 
     def _transactions(self, group: Numbered, at: Numbered, count: int) -> Numbered:
-        return _distinct(group, coding.transactions(self.rows)[at], count, len(self.calls))
+        return _distinct(group, self.transactions[at], count, len(self.calls))
+
+    @functools.cached_property
+    def transactions(self) -> Numbered:
+        return coding.transactions(self.rows)
 
     def distinct(self, bit: int, kept: Numbered | None = None) -> tuple[int, int]:
         """How many calls some records with this bit are of, and how many such records are of none."""
@@ -80,21 +88,29 @@ def _distinct(group: Numbered, number: Numbered, count: int, most: int) -> Numbe
     return np.bincount(np.unique(group * max(most, 1) + number) // max(most, 1), minlength=count)
 
 
+DENSE = 1 << 20
+
+
+def dense(numbers: Numbered) -> tuple[Numbered, Numbered]:
+    """These numbers, each once and ascending, and which of them each is."""
+    least = int(numbers.min(initial=0))
+    most = int(numbers.max(initial=0)) - least
+    if most > len(numbers) * 4 + DENSE:
+        named, again = np.unique(numbers, return_inverse=True)
+        return named, again
+    is_there = np.zeros(most + 1, bool)
+    is_there[numbers - least] = True
+    return np.flatnonzero(is_there) + least, (np.cumsum(is_there) - 1)[numbers - least]
+
+
+def moments_of(times: Numbered) -> list[dt.datetime | None]:
+    """As `time_of`, of many."""
+    known: list[dt.datetime | None] = times.astype("M8[us]").tolist()
+    return [each if each is None else each.replace(tzinfo=dt.UTC) for each in known]
+
+
 def time_of(at: int) -> dt.datetime | None:
     return None if at == NO_TIME else moment(at)
-
-
-def spread(of_number: Sequence[Sequence[int]], numbers: Numbered) -> tuple[Numbered, Numbered]:
-    """Of records with these numbers, each of which stands for some values: all values, and which record has each."""
-    lengths = np.array([len(each) for each in of_number], np.int64)
-    values = np.array([value for each in of_number for value in each], np.int64)
-    if not len(numbers) or not len(values):
-        return np.empty(0, np.int64), np.empty(0, np.int64)
-    starts = np.concatenate(([0], np.cumsum(lengths)))[numbers]
-    counts = lengths[numbers]
-    ends = np.cumsum(counts)
-    places = np.repeat(starts - (ends - counts), counts) + np.arange(ends[-1])
-    return values[places], np.repeat(np.arange(len(numbers)), counts)
 
 
 def done(acts: Acts) -> dict[str, int]:
@@ -139,8 +155,3 @@ def any_of(values: Iterable[Any]) -> Any:
 def listed(values: Iterable[str | None]) -> list[str] | None:
     """Each once, in order; None where there are none, as DuckDB has it."""
     return sorted({value for value in values if value is not None}) or None
-
-
-def named(rows: Sequence[Mapping[str, Any]], *names: str) -> list[dict[str, Any]]:
-    """In the order of these columns, what is not known last."""
-    return sorted((dict(row) for row in rows), key=lambda row: [(row[name] is None, row[name]) for name in names])
