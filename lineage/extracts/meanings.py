@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineage.extracts import naming
-from lineage.extracts.numbering import Numbers
+from lineage.extracts.numbering import Numbers, dense
 from lineage.moments import microseconds
 
 MEANT = ("actors", "manners", "shapes")
@@ -81,7 +81,7 @@ class Held(NamedTuple):
 
     def named(self, shapes: Column) -> list[Any]:
         """The values that any of these shapes has."""
-        return [self.values[number] for number in np.unique(self.spread(np.unique(shapes))[0]).tolist()]
+        return [self.values[number] for number in dense(self.spread(dense(shapes)[0])[0])[0].tolist()]
 
 
 class Several:

@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 DENSE = 1 << 40
+NEAR = 1 << 14
 
 
 class Numbers:
@@ -48,3 +49,15 @@ def distinct(columns: Sequence[NDArray[Any]]) -> tuple[list[NDArray[Any]], NDArr
     numbers = np.empty(len(order), np.int64)
     numbers[order] = np.cumsum(is_new) - 1
     return [column[is_new] for column in ordered], numbers
+
+
+def dense(numbers: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """These numbers, each once and ascending, and which of them each is. They are not sorted where they lie near each other."""
+    least = int(numbers.min()) if len(numbers) else 0
+    reach = int(numbers.max()) - least + 1 if len(numbers) else 0
+    if reach > 4 * len(numbers) + NEAR:
+        named, again = np.unique(numbers, return_inverse=True)
+        return named, again
+    is_there = np.zeros(reach, bool)
+    is_there[numbers - least] = True
+    return np.flatnonzero(is_there) + least, (np.cumsum(is_there) - 1)[numbers - least]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineage.extracts.columns import cut, wide
-from lineage.extracts.numbering import Numbers, distinct
+from lineage.extracts.numbering import Numbers, dense, distinct
 
 ACCESSES = ("read", "wrote", "changed")
 ALL = "*"
@@ -38,7 +38,7 @@ class Picks(NamedTuple):
 
     def ways(self, numbers: Column, relations: Iterable[str], column: str) -> Column:
         """For each of these picks how it met the column of these tables: `READ` and the others, together."""
-        each, again = np.unique(numbers, return_inverse=True)
+        each, again = dense(numbers)
         members, owners = self._members(each)
         found = np.zeros(len(each), np.int64)
         tables = {name: number for number, name in enumerate(self.relations)}

@@ -14,6 +14,7 @@ from lineage.extracts import coding
 from lineage.extracts.cards import NO_TIME
 from lineage.extracts.codes import CALLED, CHANGE, QUERY, REFUSED, STATEMENT, WRITE
 from lineage.extracts.coding import Coding, Rows
+from lineage.extracts.numbering import dense
 from lineage.moments import moment
 from lineage.queries.heads import STRENGTHS
 
@@ -28,9 +29,6 @@ class Tally(NamedTuple):
     times: Numbered
     first_at: Numbered
     last_at: Numbered
-
-    def chosen(self, order: Numbered) -> Tally:
-        return Tally(*(column[order] for column in self))
 
 
 class Acts:
@@ -80,27 +78,14 @@ class Acts:
         """How many calls some records with this bit are of, and how many such records are of none."""
         asked = (self.rows.bits & bit) != 0 if kept is None else ((self.rows.bits & bit) != 0) & kept
         called = asked & ((self.rows.bits & CALLED) != 0)
-        return len(np.unique(self.calls[called])), int(asked.sum() - called.sum())
+        shared = called & self.is_shared
+        count = int(called.sum())
+        return count - int(shared.sum()) + len(np.unique(self.calls[shared])), int(asked.sum()) - count
 
 
 def _distinct(group: Numbered, number: Numbered, count: int, most: int) -> Numbered:
     """How many different numbers, all smaller than `most`, each group has."""
     return np.bincount(np.unique(group * max(most, 1) + number) // max(most, 1), minlength=count)
-
-
-DENSE = 1 << 20
-
-
-def dense(numbers: Numbered) -> tuple[Numbered, Numbered]:
-    """These numbers, each once and ascending, and which of them each is."""
-    least = int(numbers.min(initial=0))
-    most = int(numbers.max(initial=0)) - least
-    if most > len(numbers) * 4 + DENSE:
-        named, again = np.unique(numbers, return_inverse=True)
-        return named, again
-    is_there = np.zeros(most + 1, bool)
-    is_there[numbers - least] = True
-    return np.flatnonzero(is_there) + least, (np.cumsum(is_there) - 1)[numbers - least]
 
 
 def moments_of(times: Numbered) -> list[dt.datetime | None]:
@@ -142,7 +127,10 @@ def strongest(coding_: Coding, rows: Rows) -> dict[str, Any]:
 
 def firsts_of(numbers: Numbered, indexes: Numbered) -> dict[int, int]:
     """Each of these numbers with the least index that has it, in the order of these; the indexes ascend."""
-    named, first = np.unique(numbers, return_index=True)
+    named, again = dense(numbers)
+    first = np.empty(len(named), np.int64)
+    # Of several the last one written stays, which is the first of them.
+    first[again[::-1]] = np.arange(len(numbers))[::-1]
     order = np.argsort(first)
     return dict(zip(named[order].tolist(), indexes[first[order]].tolist(), strict=True))
 
