@@ -171,6 +171,7 @@ class Cards:
         self.starts, self.begins, self.offsets, low, high, self.numbers, self.marks, dictionary = sections
         self.coded = low, high
         self.is_whole = not len(self.offsets)
+        self.last = self.least + (self.count - 1 if self.is_whole else int(self.offsets[-1]))
         self.columns = self.said.columns
         self.dictionary = zstandard.ZstdCompressionDict(dictionary.tobytes()) if len(dictionary) else None
         self._decompressor()
@@ -236,6 +237,10 @@ class Cards:
         return Directory(
             indexes, self.times(found), self.numbers[found].astype(np.int64), self.marks[found].astype(np.int64)
         )
+
+    def reaches(self, indexes: Indexes) -> bool:
+        """Whether one of these may be in the file."""
+        return bool(len(indexes) and indexes.max() >= self.least and indexes.min() <= self.last)
 
     def between(self, start: int, end: int) -> Directory:
         """Of all records in the file from one index to before another."""

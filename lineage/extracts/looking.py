@@ -62,7 +62,7 @@ class Filed:
 
     def read(self, indexes: Indexes) -> dict[int, Content]:
         """What those of these records hold that are here."""
-        return self.cards.contents(indexes)
+        return self.cards.contents(indexes) if self.cards.reaches(indexes) else {}
 
     @functools.cached_property
     def codes(self) -> Codes:
@@ -297,8 +297,12 @@ class Lookup:
         missing = np.array(
             [index for index in asked.tolist() if index not in self.read and index < self.size], np.int64
         )
-        for layer in self.layers if len(missing) else ():
-            self.read |= layer.contents(missing)
+        for layer in self.layers:
+            if not len(missing):
+                break
+            if found := layer.contents(missing):
+                self.read |= found
+                missing = np.array([index for index in missing.tolist() if index not in found], np.int64)
         return [self.read[index] for index in asked.tolist() if index in self.read]
 
     def totals(self, wanted: Wanted) -> Totals | None:
@@ -358,6 +362,10 @@ def person(who: str, logins: Sequence[Login], datasources: Iterable[str | None],
             spans += _between([_span(row) for row in periods])
         found.append(dataclasses.replace(by_index(f"{before}login", datasource, login), spans=tuple(spans)))
     return found
+
+
+ALWAYS = ((NO_TIME, -NO_TIME - 1),)
+"""At all times."""
 
 
 def _span(row: Login) -> tuple[int, int]:

@@ -71,11 +71,16 @@ def records(
     derived = [(name, DERIVED.index(name)) for name in wanted if name in DERIVED]
     moments = [name for name in ("occurred_at", "received_at") if name in wanted]
     index, flags, refused, has_flags = place["index"], place["flags"], place["refused"], "flags" in wanted
-    found = []
+    found, known = [], dict[tuple[Any, ...], tuple[str | None, ...]]()
     for row, _ in contents:
         record = dict(zip(told, values(row), strict=True))
         if derived:
-            who_ = named_as(dict(zip(NEEDED, needed(row), strict=True)), people)
+            said = needed(row)
+            # When it was matters where a login was somebody's alone.
+            key = said if said[LOGIN] in people else said[:-1]
+            who_ = known.get(key)
+            if who_ is None:
+                who_ = known[key] = named_as(dict(zip(NEEDED, said, strict=True)), people)
             for name, number in derived:
                 record[name] = who_[number]
         for name in moments:
@@ -104,7 +109,9 @@ def by_login(logins: Iterable[Login]) -> dict[tuple[str, str], list[Login]]:
     return people
 
 
-NEEDED = ("told_id", "told_name", "told_email", "told_type", "told_by", "db_user", "datasource", "occurred_at")
+NEEDED = ("told_id", "told_name", "told_email", "told_type", "told_by", "datasource", "db_user", "occurred_at")
+LOGIN = slice(5, 7)
+"""Database and user, as `by_login` has them."""
 
 
 def named_as(row: Mapping[str, Any], people: Mapping[tuple[str, str], Sequence[Login]]) -> tuple[str | None, ...]:

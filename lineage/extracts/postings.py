@@ -220,6 +220,14 @@ class Postings:
             return np.empty(0, np.uint64), NOTHING
         return np.repeat(self.hashes[places].astype(np.uint64), self._lengths(places)), self._of(places)
 
+    def numbered(self, terms: Hashes) -> tuple[Indexes, Indexes]:
+        """The number among these hashes, and the record, of each record that has one, as often as it has one."""
+        if not len(self.hashes):
+            return NOTHING, NOTHING
+        places = np.minimum(self.hashes.searchsorted(terms), len(self.hashes) - 1)
+        found = np.flatnonzero(self.hashes[places] == terms)
+        return np.repeat(found, self._lengths(places[found])), self._of(places[found])
+
     def between(self, low: int, high: int) -> tuple[Hashes, Indexes]:
         """All pairs whose hash is at least `low` and below `high`, in the order of the file."""
         first = int(np.searchsorted(self.hashes, np.uint64(low)))

@@ -153,8 +153,7 @@ def _acts(rows: Iterable[Mapping[str, Any]]) -> set[str]:
 def _masked(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """How many values of each type were masked, the most first."""
     counts: Counter[str] = Counter()
-    for row in rows:
-        masked = msgspec.json.decode(row["masked"] or "{}")
+    for masked in (msgspec.json.decode(row["masked"]) for row in rows if row["masked"]):
         counts.update({kind["name"]: kind["count"] for kind in masked.get("types", ())})
     return [{"name": name, "count": count} for name, count in counts.most_common()]
 
@@ -181,7 +180,9 @@ def _steps(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         else:
             unplaced.append(change | {"changes": [], "records": [change["index"]]})
     ordered = sorted([*steps.values(), *unplaced], key=lambda r: (r["occurred_at"], r["index"]))
-    return [step | {"place": place} for place, step in enumerate(ordered, 1)]
+    for place, step in enumerate(ordered, 1):
+        step["place"] = place
+    return ordered
 
 
 def _whole(

@@ -13,7 +13,7 @@ from lineage.access import Viewer
 from lineage.extracts import Indexes, beginnings, naming
 from lineage.extracts.beginnings import BY_INDEX
 from lineage.extracts.layers import Term
-from lineage.extracts.looking import Login, Lookup, Seen, Wanted, by_index, person
+from lineage.extracts.looking import ALWAYS, Login, Lookup, Seen, Wanted, by_index, person
 from lineage.extracts.postings import among
 from lineage.extracts.terms import ACT, BY_TIME
 from lineage.moments import microseconds
@@ -47,27 +47,26 @@ def around(look: Lookup, viewer: Viewer, logins: Sequence[Login], head: Mapping[
     if begins is None:
         return None
     place = microseconds(head["started_at"]), head["session"]
-    return {
-        f"{name}_{owner}": _nearest(look, begins, kept, place, is_next)
+    asked_for = {
+        f"{name}_{owner}": (kept, is_next)
         for name, is_next in (("previous", False), ("next", True))
         for owner, kept in (("own", begins.own), ("same", begins.same))
     }
+    # Mostly the nearest of each is it: all are read together.
+    look.contents(np.concatenate([_at_nearest(begins, *_left(begins, each, place))[1] for each in asked_for.values()]))
+    return {name: _nearest(look, begins, each, place) for name, each in asked_for.items()}
 
 
 def _together(look: Lookup, asked: Wanted, logins: Sequence[Login], who: str | None, datasource: str) -> _Begins | None:
-    terms = [(by_index("begin", datasource), False)]
+    # The first is the database's, the others the identity's: a login by that name in each database, of which there mostly is none.
+    terms = [by_index("begin", datasource)]
     if who is not None:
-        terms += [(term, True) for term in person(who, logins, look.datasources(), "begin ")]
-    hashes = np.array([term.hash for term, _ in terms], np.uint64)
+        terms += person(who, logins, look.datasources(), "begin ")
     parts: list[tuple[Any, ...]] = [_columns([])]
     for layer in look.layers:
-        doubtful: set[int] = set()
-        # Of a login by that name in each database there mostly is none.
-        for term, is_own in (terms[number] for number, _, _ in layer.postings[BY_INDEX].spans(hashes)):
-            sessions, times, places, records, doubt = _begun(look, layer, asked, term)
-            doubtful |= doubt
-            here = np.array([place[1] == datasource for place in layer.places], bool)
-            parts.append((sessions, times, np.full(len(times), is_own), here[places], records))
+        sessions, times, places, numbers, records, doubtful = _begun(look, layer, asked, terms)
+        here = np.array([place[1] == datasource for place in layer.places], bool)
+        parts.append((sessions, times, numbers > 0, here[places], records))
         if len(doubtful) > READ_MOST:
             return None
         parts.append(_columns(_read(look, layer, asked, doubtful, _Whose(who, logins, datasource))))
@@ -91,16 +90,23 @@ def _grouped(*columns: Any) -> _Begins:
     return _Begins(sessions[first], times[first], own, same, records[first])
 
 
-def _begun(look: Lookup, layer: Seen, asked: Wanted, term: Term) -> tuple[Any, Any, Any, Any, set[int]]:
-    """Session, time, place and record of the beginnings with this term; and sessions of which it cannot be told from them."""
-    found = layer.postings[term.kind].find(term.hash)
+def _begun(look: Lookup, layer: Seen, asked: Wanted, terms: Sequence[Term]) -> tuple[Any, Any, Any, Any, Any, set[int]]:
+    """Session, time, place, number of the term and record of the beginnings with one of these terms.
+
+    And sessions of which it cannot be told from them.
+    """
+    numbers, found = layer.postings[BY_INDEX].numbered(np.array([term.hash for term in terms], np.uint64))
     sessions, there = layer.of.begun.of(found), layer.directory(found)
     doubt = among(found, layer.hidden) | (found >= look.size)
-    if term.spans is not None:
-        # A session may go on when a login becomes somebody's, or is no longer.
-        doubt |= ~term.holds(there.times) | any(end < naming.FAR for _, end in term.spans)
+    for number in np.unique(numbers).tolist():
+        term = terms[number]
+        if term.spans is not None and term.spans != ALWAYS:
+            # A session may go on when a login becomes somebody's, or is no longer.
+            is_cut = any(end < naming.FAR for _, end in term.spans)
+            doubt |= (numbers == number) & (~term.holds(there.times) | is_cut)
     sure = ~doubt & asked.mask(layer, look.size)(there)
-    return sessions[sure], there.times[sure], there.places[sure], found[sure], set(sessions[doubt].tolist())
+    told = (sessions, there.times, there.places, numbers, found)
+    return *(column[sure] for column in told), set(sessions[doubt].tolist())  # type: ignore[return-value]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,18 +136,33 @@ def _read(look: Lookup, layer: Seen, asked: Wanted, sessions: set[int], whose: _
     return found
 
 
-def _nearest(
-    look: Lookup, begins: _Begins, kept: NDArray[np.bool_], place: tuple[int, str], is_next: bool
-) -> str | None:
+Side = tuple[NDArray[np.bool_], bool]
+"""Which beginnings are asked for, and whether the next ones or the previous."""
+
+
+def _left(begins: _Begins, asked: Side, place: tuple[int, str]) -> Side:
+    """Those that are not on the other side."""
+    kept, is_next = asked
+    return kept & ((begins.times >= place[0]) if is_next else (begins.times <= place[0])), is_next
+
+
+def _at_nearest(begins: _Begins, left: NDArray[np.bool_], is_next: bool) -> tuple[int, Indexes]:
+    """When the nearest of these began, and one record of each that began then."""
+    times = begins.times[left]
+    if not len(times):
+        return 0, begins.records[:0]
+    moment = int(times.min() if is_next else times.max())
+    return moment, begins.records[left & (begins.times == moment)]
+
+
+def _nearest(look: Lookup, begins: _Begins, asked: Side, place: tuple[int, str]) -> str | None:
     """The session that began last before this place, or first after it, in order by time and name."""
     at, name = place
     times = begins.times
-    pick: Callable[..., Any] = np.min if is_next else np.max
+    left, is_next = _left(begins, asked, place)
     best: Callable[..., str] = min if is_next else max
-    left = kept & ((times >= at) if is_next else (times <= at))
     while left.any():
-        moment = int(pick(times[left]))
-        records = begins.records[left & (times == moment)]
+        moment, records = _at_nearest(begins, left, is_next)
         column = look.columns.index("session")
         named = [row[column] for row, _ in look.contents(records)]
         beyond = [one for one in named if moment != at or (one > name if is_next else one < name)]

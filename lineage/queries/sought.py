@@ -7,6 +7,7 @@ that are shown are asked the whole condition all the same.
 from __future__ import annotations
 
 import contextlib
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from lineage import search
 from lineage.access import Viewer
 from lineage.engine import Question
 from lineage.extracts import Indexes, terms
+from lineage.extracts.blocks import TOUCHED
 from lineage.extracts.layers import Term
 from lineage.extracts.looking import Lookup, Unable, Wanted, by_index, by_time
 from lineage.extracts.tables import Table, Tables
@@ -24,6 +26,8 @@ from lineage.queries import candidates, paging, walking
 from lineage.queries.ask import Window, left_out
 from lineage.queries.walking import Range
 
+ORDERED = ("relation", "key", "touch_op", "access", "provenance", "columns")
+"""In what order the accesses of one record are (`paging.ORDERS`)."""
 CARDS_MOST, NAMED_MOST = 500, 2_000
 """So many records are read one by one, and so many are named in a statement; more are asked for from the first one on."""
 
@@ -105,10 +109,36 @@ class Listed(paging.Listed):
         return self.relation == "touches" or all(self.sought.names(row["relations"] or ()) for row in rows)
 
     def _rows(self, columns: str, indexes: list[int], before: int) -> list[dict[str, Any]]:
-        found = super()._rows(columns, indexes, before)
+        if columns == "index" or not indexes:
+            return super()._rows(columns, indexes, before)
+        found = self._touches(columns.split(", "), np.unique(indexes))[before : before + len(indexes)]
         if len(found) < len(indexes):
             raise Unable
         return found
+
+    def _touches(self, names: Sequence[str], some: Indexes) -> list[dict[str, Any]]:
+        """These columns of the accesses of these records to the tables that are asked for, in the order of the list. Raises Unable.
+
+        What is asked of records marks, times and places told already.
+        """
+        of_touch = {
+            name: TOUCHED.index("touch_columns" if name == "columns" else name) for name in (*ORDERED, "key_columns")
+        }
+        records = self.question.records(
+            some, ["index", "datasource", *(name for name in names if name not in of_touch)]
+        )
+        if records is None:
+            raise Unable
+        known = {one[:2] for layer in self.look.layers for one in self.sought.tables(layer.of.tables)}
+        place, found = self.look.columns.index("index"), list[tuple[list[Any], dict[str, Any]]]()
+        for row, touches in self.look.contents(some):
+            record = records[row[place]]
+            for touch in touches:
+                if (record["datasource"], touch[of_touch["relation"]]) in known:
+                    told = {name: touch[of_touch[name]] if name in of_touch else record[name] for name in names}
+                    order = [(touch[of_touch[name]] is None, touch[of_touch[name]]) for name in ORDERED]
+                    found.append(([-record["index"], *order], told))
+        return [told for _, told in sorted(found, key=operator.itemgetter(0))]
 
 
 def listed(of: paging.Listed, look: Lookup, viewer: Viewer, q: str, window: Window) -> Listed | None:

@@ -42,6 +42,12 @@ def test_each_term_finds_its_records_once_and_no_others(tmp_path: Path, pairs: l
     found = [column.tolist() for column in file.pairs(np.array([1, 3, 7], np.uint64))]
     assert list(zip(*found, strict=True)) == sorted({pair for pair in pairs if pair[0] in (1, 7)})
     wanted = [7, 2**63, 3]
+    numbers, records = file.numbered(np.array(wanted, np.uint64))
+    assert list(zip(numbers.tolist(), records.tolist(), strict=True)) == [
+        (number, index) for number, term in enumerate(wanted) for index in file.find(term).tolist()
+    ]
+    many = np.arange(20, dtype=np.uint64)
+    assert file.spans(many) == [(n, *file.span(n)) for n in range(20) if file.count(n)]
     assert file.find_all(np.array(wanted, np.uint64)).tolist() == sorted({i for h, i in pairs if h in wanted})
 
 
