@@ -86,6 +86,8 @@ def children() -> list[Child]:
         "-m",
         "gunicorn",
         "config.wsgi",
+        "--config",
+        "python:config.workers",
         "--bind",
         bind,
         "--workers",

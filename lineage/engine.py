@@ -23,7 +23,7 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 
 from lineage import errors, facts, instance, joining, reported, resolving, snapshots, tagged, tail
 from lineage.extracts import Extract, Indexes, basis, narrowing, opening, reading, seeing
-from lineage.extracts.looking import Lookup
+from lineage.extracts.looking import Lookup, Wanted
 from lineage.listening import Asking, Heard
 from lineage.process import Process
 from lineage.snapshots import Snapshot, State
@@ -317,6 +317,17 @@ class Question:
             answer = self._asked(lambda cursor: cursor.execute(sql, list(values)))
             names = [column[0] for column in answer.description]
             return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
+
+
+def warm() -> None:
+    """Opens what look-ups are made in, so that the first question of a process finds it open; nothing where the store cannot answer."""
+    with contextlib.suppress(errors.StoreUnavailable, errors.QueryTooLong), Question() as question:
+        question.hear()
+        question.days()
+        if look := question.look():
+            # Of no time: what counts is opened, and nothing counted.
+            look.totals(Wanted(since=0, until=0))
+            look.first_accesses(Wanted(since=0, until=0))
 
 
 _apart = Spare(lambda: instance.connect(TEST_MEMORY)).over

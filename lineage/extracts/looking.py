@@ -8,6 +8,8 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import functools
+import itertools
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,7 +48,7 @@ class Filed:
         self.columns = self.cards.columns
         self.places: list[Place] = self.cards.places
         self.postings = {name: Postings(folder / name) for name in (BY_INDEX, BY_TIME, BEGUN)}
-        self.shapes = _by_table(terms.read_shapes(folder))
+        self.shapes = _in_order(terms.read_shapes(folder))
         self.tables = Tables(tables.read(folder))
         self.writings = writings.read(folder)
 
@@ -141,6 +143,12 @@ def _by_table(shapes: terms.Shapes) -> Shapes:
     return found
 
 
+def _in_order(shapes: Iterable[tuple[str, str, str]]) -> Mapping[tuple[str, str], Sequence[str]]:
+    """The same of many that are by table, as texts alone: Python's search for garbage leaves those out."""
+    return {table: tuple(shape[2] for shape in some) for table, some in itertools.groupby(shapes, _TABLE)}
+
+
+_TABLE = operator.itemgetter(0, 1)
 Read = Callable[[Indexes], dict[int, Content]]
 
 

@@ -184,9 +184,11 @@ def _write_shapes(folder: Path, every: Shapes) -> None:
     durable.write_from(folder / SHAPES, 0, iter([zstandard.compress(msgspec.json.encode(sorted(every)), 9)]))
 
 
-def read_shapes(folder: Path) -> Shapes:
-    """Raises Damaged."""
+def read_shapes(folder: Path) -> list[tuple[str, str, str]]:
+    """By database and relation. Raises Damaged."""
     try:
-        return msgspec.json.decode(zstandard.decompress((folder / SHAPES).read_bytes()), type=Shapes)
+        return msgspec.json.decode(
+            zstandard.decompress((folder / SHAPES).read_bytes()), type=list[tuple[str, str, str]]
+        )
     except (ValueError, zstandard.ZstdError, msgspec.DecodeError) as error:
         raise postings.Damaged(f"{SHAPES} is not what was written.") from error

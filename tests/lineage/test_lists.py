@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from lineage import checkpoints, queries, segments
+from config import workers
+from lineage import checkpoints, engine, queries, segments
+from lineage.extracts import looking, sums
 from lineage.queries import Window, walking
 from tests import extracts
 from tests.lineage.test_queries import ALL, STRANGER, Feed
@@ -86,3 +89,25 @@ def test_a_table_is_found_as_over_the_whole_log_however_its_records_lie(
     assert [list(pages(ask)) for ask in (queries.events, queries.touches)] == [
         expected["events paged"], expected["touches paged"]
     ]  # fmt: skip
+
+
+def test_a_process_that_opened_before_it_was_asked_opens_nothing_when_it_is(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell(Feed())
+    checkpoints.checkpoint()
+    assert segments.seal()
+    assert extracts.everything() == 1
+
+    def told() -> list[Any]:
+        row = queries.row(ALL, "orders", "public.customers", "4711")
+        return [row, queries.touches(ALL, SEARCHES[0]), queries.overview(ALL)]
+
+    expected = told()
+    engine._here().forget(None)
+    workers.post_worker_init(None)
+    (warming,) = [one for one in threading.enumerate() if one.name == "warming"]
+    warming.join()
+    monkeypatch.delattr(looking.Filed, "__init__")
+    monkeypatch.delattr(sums.Sums, "__init__")
+    assert told() == expected
