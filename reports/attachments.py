@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from lineage import engine, packs, queries
 from lineage.access import Viewer
 from lineage.events import GROUPS
-from reports import archives, controls, evidence, frozen, sampling, signing
+from reports import archives, controls, evidence, frozen, items, sampling, signing
 from reports.controls import Test
 from reports.evidence import Evidence
 from reports.models import Report
@@ -69,9 +69,7 @@ def write(report: Report, found: Evidence, result: Result, viewer: Viewer) -> li
     for table in controls.tables_of(_tests(result)):
         (folder / f"{table.id}.sql").write_text(table.sql, encoding="utf-8")
     for outcome in result.outcomes:
-        stem = outcome.test.stem
-        evidence.write_table(outcome.table, folder / f"{stem}.items.parquet")
-        (folder / f"{stem}.sql").write_text(outcome.test.sql, encoding="utf-8")
+        (folder / f"{outcome.test.stem}.sql").write_text(outcome.test.sql, encoding="utf-8")
     (folder / "completeness.json").write_bytes(msgspec.json.format(msgspec.json.encode(found.completeness)))
     (folder / "report-certificate.pem").write_bytes(signing.certificate_pem())
     write_sample(folder, result)
@@ -161,12 +159,11 @@ def pack_indexes(found: Sequence[Outcome], most: int) -> list[int]:
     first: set[int] = set()
     rest: set[int] = set()
     for outcome in found:
-        table = outcome.table
+        table = outcome.answer.columns("approval_index", "deviations", "indexes")
         if "approval_index" in table.column_names:
             first |= set(pc.drop_null(table["approval_index"]).to_pylist())
-        deviates = pc.greater(pc.list_value_length(table["deviations"]), 0)
-        first |= set(pc.list_flatten(table.filter(deviates)["indexes"]).to_pylist())
-        first |= {index for row in sampling.rows(table, outcome.sample) for index in row["indexes"]}
+        first |= set(pc.list_flatten(table.filter(items.deviate(table))["indexes"]).to_pylist())
+        first |= {index for row in sampling.rows(outcome.answer, outcome.sample) for index in row["indexes"]}
         rest |= set(pc.list_flatten(table["indexes"].slice(0, most)).to_pylist())
     chosen = sorted(first)[:most]
     return sorted({*chosen, *sorted(rest - first)[: most - len(chosen)]})

@@ -12,10 +12,23 @@ from django.template.loader import render_to_string
 from django.utils.text import capfirst
 
 from lineage import engine
-from reports import charts, completing, controls, exceptions, markers, outcomes, render, sampling, supplements, unshown
+from reports import (
+    charts,
+    completing,
+    controls,
+    exceptions,
+    items,
+    markers,
+    outcomes,
+    render,
+    sampling,
+    supplements,
+    unshown,
+)
 from reports.controls import Test
 from reports.evidence import Evidence, Request, accesses
-from reports.outcomes import Item, Outcome, Result
+from reports.items import Item
+from reports.outcomes import Outcome, Result
 from reports.printed import DASH, counted, listed, moment, short, were_tested
 
 ITEMS_MOST = 100
@@ -194,12 +207,12 @@ def _test(number: int, outcome: Outcome, evidence: Evidence) -> dict[str, Any]:
         "is_of_acts": _is_of_acts(outcome),
         "actors": [_actor(line, actors[0]["items"]) for line in actors],
         "actors_more": max(0, outcome.actors - PEOPLE_MOST),
-        "deviations": [_item(item, test) for item in outcome.deviating_items(DEVIATIONS_MOST)],
+        "deviations": [_item(item, test) for item in outcome.answer.deviating(DEVIATIONS_MOST)],
         "deviations_more": max(0, outcome.deviating - DEVIATIONS_MOST),
         "markers": [marker.words for marker in outcome.markers],
         "proposal": markers.proposal(outcome.markers),
         "sample": _sample(outcome),
-        "entries": [_item(item, test) for item in outcome.first(ITEMS_MOST)],
+        "entries": [_item(item, test) for item in outcome.answer.first(ITEMS_MOST)],
         "entries_more": max(0, outcome.items - ITEMS_MOST),
     }
 
@@ -218,7 +231,7 @@ def _counted(outcome: Outcome) -> dict[str, str]:
 
 def _sample(outcome: Outcome) -> dict[str, Any]:
     """What was drawn, each pick with its item as it is printed elsewhere."""
-    found = sampling.rows(outcome.table, outcome.sample)[:SAMPLE_MOST]
+    found = sampling.rows(outcome.answer, outcome.sample)[:SAMPLE_MOST]
     lines = [
         {"run": pick.run, "name": short(pick.item, 60), **_item(item, outcome.test)}
         for pick, item in zip(outcome.sample.picks, found, strict=False)
@@ -232,13 +245,13 @@ def _sample(outcome: Outcome) -> dict[str, Any]:
 
 
 def _is_of_acts(outcome: Outcome) -> bool:
-    return "who_id" in outcome.table.column_names
+    return "who_id" in outcome.answer.schema.names
 
 
 def _assumed(outcome: Outcome) -> int:
-    if "assumed_state" not in outcome.table.column_names:
+    if "assumed_state" not in outcome.answer.schema.names:
         return 0
-    return int(pc.sum(outcome.table["assumed_state"]).as_py() or 0)
+    return int(pc.sum(outcome.answer.columns("assumed_state")["assumed_state"]).as_py() or 0)
 
 
 def _breakdown(outcome: Outcome, breakdown: controls.Breakdown) -> dict[str, Any]:
@@ -254,8 +267,8 @@ def _breakdown(outcome: Outcome, breakdown: controls.Breakdown) -> dict[str, Any
 
 def _chart(evidence: Evidence, outcome: Outcome) -> dict[str, Any]:
     request = evidence.request
-    deviates = pc.greater(pc.list_value_length(outcome.table["deviations"]), 0).to_pylist()
-    pairs = zip(outcome.table["occurred_at"].to_pylist(), deviates, strict=True)
+    told = outcome.answer.columns("occurred_at", "deviations")
+    pairs = zip(told["occurred_at"].to_pylist(), items.deviate(told).to_pylist(), strict=True)
     bars = charts.buckets(pairs, request.since, request.until)
     words = charts.in_words(bars)
     return {

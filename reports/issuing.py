@@ -18,7 +18,7 @@ import msgspec
 from django.conf import settings
 from django.db import transaction
 
-from lineage import access, errors, ledger
+from lineage import access, errors, ledger, spare
 from lineage.access import Viewer
 from lineage.models import Role, User
 from reports import (
@@ -79,7 +79,8 @@ def issue(report: Report) -> Report:
 
 
 def _begin(report: Report, phase: str) -> None:
-    """Tells those who wait on the report's page what is being done."""
+    """Tells those who wait on the report's page what is being done; what DuckDB keeps of the phase before is given back."""
+    spare.release()
     report.phase = phase
     Report.objects.filter(pk=report.pk).update(phase=phase)
 
@@ -139,7 +140,10 @@ def _issue(report: Report, viewer: Viewer) -> Report:
     unsigned = folder / "unsigned.pdf"
     _begin(report, "printing")
     carried = attachments.embedded(folder, result, lines)
-    render.pdf(document.html(heading, found, result), carried, report.issued_at, unsigned)
+    page = document.html(heading, found, result)
+    # What prints it takes as much memory again, in a process of its own.
+    spare.release()
+    render.pdf(page, carried, report.issued_at, unsigned)
     _begin(report, "signing")
     signed = signing.sign(unsigned.read_bytes())
     attachments.archive(folder, lines, path.with_suffix(".zip"))
@@ -239,7 +243,7 @@ def _archive(path: Path) -> dict[str, Any] | None:
 def _test(outcome: Outcome) -> dict[str, Any]:
     """One test of the JSON: what it is, its counts and its deviations, without statements and lists of records."""
     test = outcome.test
-    deviating = outcome.deviating_items(DEVIATIONS_MOST)
+    deviating = outcome.answer.deviating(DEVIATIONS_MOST)
     return {
         **{name: getattr(test, name) for name in ("id", "version", "title", "question", "item", "items", "sha256")},
         "conclusion": outcome.conclusion,

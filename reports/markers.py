@@ -24,6 +24,8 @@ PARTS, PARTS_PERSISTING = 4, 3
 SHARE_PERCENT = 80
 GROUPS = (("who_id", "who_name", "person"), ("subject", "subject", "subject"), ("datasource", "datasource", "database"))
 """Column, column with its name, and the word for it, by which deviations may be concentrated."""
+COLUMNS = ("tested", "deviations", "occurred_at", *dict.fromkeys(name for group in GROUPS for name in group[:2]))
+"""What it takes of a test's answer to find them."""
 
 
 @dataclasses.dataclass(frozen=True)

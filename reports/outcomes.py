@@ -1,6 +1,6 @@
 """Runs the tests of a kind over frozen evidence and says what came out, in counts and in fixed words.
 
-The answers stay Arrow tables, because a population can have half a million items; what is counted of them is asked with SQL.
+The answers are files, because a test can find half a million items; what is counted of them is asked with SQL.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,6 +17,7 @@ from reports import controls, hearing, markers, sampling
 from reports.controls import Attribute, Breakdown, Table, Test
 from reports.evidence import Evidence, Request, accesses, write_batches
 from reports.hearing import ALL_HEARD, Limits
+from reports.items import Item, Items
 from reports.markers import Marker
 from reports.sampling import Plan, Sample
 
@@ -28,8 +28,6 @@ NOT_TESTED = "could not be tested"
 POPULATION = """select count(*) as population, count(*) filter (kind = 'query') as statements,
     count(*) filter (kind = 'change') as row_changes from population"""
 WORST = (NOT_TESTED, DEVIATED, OPERATED, NOT_OCCURRED)
-
-Item = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +46,8 @@ class Outcome:
     """What one test found. `items` were found, `tested` of them apply, `deviating` of those deviate."""
 
     test: Test
-    table: pa.Table
+    answer: Items
+    items: int
     tested: int
     deviating: int
     deviations: int
@@ -60,21 +59,8 @@ class Outcome:
     limits: Limits = ALL_HEARD
 
     @property
-    def items(self) -> int:
-        return int(self.table.num_rows)
-
-    @property
     def excluded(self) -> int:
         return self.items - self.tested
-
-    def first(self, most: int) -> list[Item]:
-        """The first items in order of time, as rows."""
-        return list(self.table.slice(0, most).to_pylist())
-
-    def deviating_items(self, most: int | None = None) -> list[Item]:
-        """The items that deviate, in order of time."""
-        found = self.table.filter(pc.greater(pc.list_value_length(self.table["deviations"]), 0))
-        return list((found if most is None else found.slice(0, most)).to_pylist())
 
     def counts(self) -> dict[str, int]:
         return {
@@ -108,9 +94,7 @@ def evaluate(evidence: Evidence) -> Result:
     tests = evidence.request.tests
     derived = {one.id: _derived(one, evidence) for one in controls.tables_of(tests)}
     asked = evidence.request
-    outcomes = [
-        _outcome(test, evidence.tables | derived, hearing.limits(test.needs, evidence), asked) for test in tests
-    ]
+    outcomes = [_outcome(test, evidence, derived, hearing.limits(test.needs, evidence), asked) for test in tests]
     (population,) = engine.over(evidence.tables, POPULATION).to_pylist()
     population |= {"accesses": sum(each["n"] for each in accesses(evidence))}
     worst = min((outcome.conclusion for outcome in outcomes), key=WORST.index)
@@ -124,29 +108,32 @@ def _derived(file: Table, evidence: Evidence) -> Path:
     return path
 
 
-def _outcome(test: Test, tables: Mapping[str, pa.Table | Path], limits: Limits, asked: Request) -> Outcome:
-    table = engine.over({name: tables[name] for name in test.tables}, test.sql)
-    _expect_words(test, table)
-    counted = _counted(test, table)
+def _outcome(test: Test, evidence: Evidence, derived: Mapping[str, Path], limits: Limits, asked: Request) -> Outcome:
+    tables, path = {**evidence.tables, **derived}, evidence.folder / f"{test.stem}.items.parquet"
+    write_batches(engine.batches_over({name: tables[name] for name in test.tables}, test.sql), path)
+    answer = Items(path)
+    _expect_words(test, answer)
+    counted = _counted(test, answer)
     return Outcome(
         test,
-        table,
+        answer,
+        counted["items"],
         counted["tested"],
         counted["deviating"],
         counted["deviations"],
         counted["actors"],
         [_tested(attribute, counted, limits) for attribute in test.attributes],
         conclude(counted["tested"], counted["deviating"], limits),
-        sampling.drawn(test.id, table, Plan(asked.engagement, asked.nonce, asked.sample)),
-        markers.found(table, asked.since, asked.until),
+        sampling.drawn(test.id, answer.columns(*sampling.COLUMNS), Plan(asked.engagement, asked.nonce, asked.sample)),
+        markers.found(answer.columns(*markers.COLUMNS), asked.since, asked.until),
         limits,
     )
 
 
-def _expect_words(test: Test, table: pa.Table) -> None:
+def _expect_words(test: Test, answer: Items) -> None:
     """Raises ReportFailed for an answer that the test's head does not tell of: it would stand in no count."""
     for one in test.attributes:
-        strange = set(pc.unique(table[one.letter]).to_pylist()) - {None, "pass", *one.deviations}
+        strange = set(pc.unique(answer.columns(one.letter)[one.letter]).to_pylist()) - {None, "pass", *one.deviations}
         if strange:
             words = ", ".join(sorted(strange))[:200]
             raise errors.ReportFailed(
@@ -154,17 +141,18 @@ def _expect_words(test: Test, table: pa.Table) -> None:
             )
 
 
-def _counted(test: Test, table: pa.Table) -> dict[str, int]:
+def _counted(test: Test, answer: Items) -> dict[str, int]:
     letters = "".join(
         f", count({one.letter}) as {one.letter}, count(*) filter ({one.letter} <> 'pass') as {one.letter}_failed"
         for one in test.attributes
     )
-    actors = "count(distinct coalesce(who_id, db_user, 'unknown'))" if "who_id" in table.column_names else "0"
+    actors = "count(distinct coalesce(who_id, db_user, 'unknown'))" if "who_id" in answer.schema.names else "0"
     sql = (
-        f"select count(*) filter (tested) as tested, count(*) filter (len(deviations) > 0) as deviating, {actors} as actors, "  # noqa: S608 - letters of ours
+        "select count(*) as items, count(*) filter (tested) as tested, count(*) filter (len(deviations) > 0) as deviating, "  # noqa: S608 - letters of ours
+        f"{actors} as actors, "
         f"coalesce(sum(len(deviations)), 0)::bigint as deviations{letters} from items"
     )
-    row: dict[str, int] = engine.over({"items": table}, sql).to_pylist()[0]
+    row: dict[str, int] = engine.over({"items": answer.path}, sql).to_pylist()[0]
     return row
 
 
@@ -186,10 +174,10 @@ def conclude(tested: int, deviations: int, limits: Limits) -> str:
 
 def broken_down(outcome: Outcome, breakdown: Breakdown) -> list[tuple[str, int]]:
     """(words, items) for each value of a column, most first; an item counts once for each value of a list."""
-    is_list = pa.types.is_list(outcome.table.schema.field(breakdown.column).type)
+    is_list = pa.types.is_list(outcome.answer.schema.field(breakdown.column).type)
     value = f"unnest({breakdown.column})" if is_list else breakdown.column
     sql = f"select value, count(*) as n from (select {value} as value from items) group by value order by n desc, value"  # noqa: S608
-    rows = engine.over({"items": outcome.table}, sql).to_pylist()
+    rows = engine.over({"items": outcome.answer.path}, sql).to_pylist()
     return [(breakdown.words.get(row["value"], str(row["value"])), row["n"]) for row in rows]
 
 
@@ -200,4 +188,4 @@ def by_actor(outcome: Outcome, most: int) -> list[Item]:
         list_sort(list_distinct(list(db_user))) as logins, list_sort(list_distinct(list(attribution))) as attribution,
         count(*) as items, count(*) filter (len(deviations) > 0) as deviating
         from items group by 1 order by items desc, id limit {most}"""  # noqa: S608 - a number
-    return list(engine.over({"items": outcome.table}, sql).to_pylist())
+    return list(engine.over({"items": outcome.answer.path}, sql).to_pylist())

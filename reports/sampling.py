@@ -15,7 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lineage import errors
+from reports.items import Item, Items
 
+COLUMNS = ("item", "occurred_at", "tested")
+"""What it takes of a test's answer to draw from it."""
 SIZE_MOST = 1_000
 ENGAGEMENT_CHARACTERS, NONCE_CHARACTERS = 100, 200
 DEFAULT = "by-population"
@@ -108,7 +111,7 @@ def _banded(preset: str, population: int) -> int:
 
 def drawn(test: str, table: pa.Table, plan: Plan) -> Sample:
     """The sample of a test's answer: of its tested items, in order of time."""
-    tested = table.select(["item", "occurred_at", "tested"]).filter(pc.equal(table["tested"], pa.scalar(True)))
+    tested = table.select(COLUMNS).filter(pc.equal(table["tested"], pa.scalar(True)))
     ordered = tested.sort_by([("occurred_at", "ascending"), ("item", "ascending")])
     return draw(test, ordered["item"].to_pylist(), plan)
 
@@ -139,8 +142,7 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def rows(table: pa.Table, sample: Sample) -> list[dict[str, Any]]:
+def rows(answer: Items, sample: Sample) -> list[Item]:
     """The items drawn, as rows of the test's answer, in the order of the picks."""
-    found = table.filter(pc.is_in(table["item"], pa.array(sample.items, pa.string()))).to_pylist()
-    by_item = {row["item"]: row for row in reversed(found)}
+    by_item = {row["item"]: row for row in reversed(answer.named(sample.items))}
     return [by_item[item] for item in sample.items]

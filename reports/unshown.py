@@ -69,7 +69,7 @@ def _items(evidence: Evidence, outcome: Outcome, asked: Mapping[str, str]) -> di
         f"select {counts} from (select item, unnest(indexes) as index from items where tested) i "  # noqa: S608 - our own words
         "join population p on p.index = i.index"
     )
-    return _count(evidence, sql, {"items": outcome.table})
+    return _count(evidence, sql, {"items": outcome.answer.path})
 
 
 def _count(evidence: Evidence, sql: str, more: Mapping[str, Any] | None = None) -> dict[str, int]:

@@ -10,7 +10,7 @@ import duckdb  # noqa: TID251 - its errors are expected
 import pyarrow as pa
 import pytest
 
-from lineage import engine
+from lineage import engine, spare
 
 EARLIER = pa.table({"one": [1, 2]})
 
@@ -48,6 +48,16 @@ def test_what_spilled_lies_below_the_folder_of_the_store_that_asked(settings: An
     settings.DATA_DIR = tmp_path / "other"
     told = engine.over({}, "select current_setting('temp_directory') as place").to_pylist()
     assert told == [{"place": str(tmp_path / "other" / "spill")}]
+
+
+def test_what_an_idle_instance_keeps_is_given_back_and_the_next_use_makes_another() -> None:
+    engine.over({}, "select 1 as one")
+    with engine._apart({"given": EARLIER}) as used:
+        spare.release()
+        assert used.sql("from given").to_arrow_table().equals(EARLIER)
+    spare.release()
+    assert not any(os.getpid() in each.idle for each in spare._made)
+    assert engine.over({"given": EARLIER}, "from given").equals(EARLIER)
 
 
 def test_a_forked_process_makes_its_own() -> None:

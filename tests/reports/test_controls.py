@@ -25,7 +25,7 @@ def result(tmp_path: Path, population: list[dict[str, Any]], **more: Any) -> Out
 
 
 def items(tmp_path: Path, population: list[dict[str, Any]], **more: Any) -> list[dict[str, Any]]:
-    return result(tmp_path, population, **more).first(10_000)
+    return result(tmp_path, population, **more).answer.first(10_000)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_an_act_on_an_owned_table_is_privileged_and_on_another_is_not(tmp_path: 
 def test_a_bulk_update_is_one_act_with_the_rows_that_were_captured(tmp_path: Path) -> None:
     population = [write(1, transaction_id="T", rows_affected=5000), *(change(2 + n, "T") for n in range(5000))]
     found = outcomes.evaluate(evidence_of(tmp_path / "inputs", population))
-    acts = found.outcomes[0].first(10)
+    acts = found.outcomes[0].answer.first(10)
     assert [(a["records"], a["rows_reported"], a["rows_captured"]) for a in acts] == [(1, 5000, 5000)]
     assert (found.counts["population"], found.counts["statements"], found.counts["row_changes"]) == (5001, 1, 5000)
 
@@ -138,7 +138,7 @@ def test_an_act_that_waited_and_was_let_through_is_tested_once_it_ran(tmp_path: 
     told = [write(1, correlation_id="c", verdict="pending"), write(2, correlation_id="c", verdict="approved")]
     held = write(3, correlation_id="d", verdict="pending")
     found = result(tmp_path, [*told, held])
-    assert [(a["records"], a["verdict"], a["deviations"]) for a in found.first(10)] == [
+    assert [(a["records"], a["verdict"], a["deviations"]) for a in found.answer.first(10)] == [
         (2, "approved", ["no ticket"]),
         (1, "pending", []),
     ]

@@ -65,11 +65,11 @@ def test_each_planted_deviation_is_found_by_its_tests_and_nothing_else_is(store:
     for outcome in results(tmp_path):
         if outcome.test.id != "source-hours":
             seen[outcome.test.id] = outcome.tested
-            found[outcome.test.id] = sorted(map(_told, outcome.deviating_items()))
+            found[outcome.test.id] = sorted(map(_told, outcome.answer.deviating(100_000)))
         else:
             silent = [
                 item["occurred_at"]
-                for item in outcome.deviating_items()
+                for item in outcome.answer.deviating(100_000)
                 if item["occurred_at"].date() in map(day, DAYS)
             ]
             assert silent == [at(planted.SILENT_DAY) + dt.timedelta(hours=hour) for hour in planted.SILENT_HOURS]

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineage import errors
-from reports import attachments, evidence, outcomes, sampling
+from reports import attachments, outcomes, sampling
 from reports.evidence import Evidence, Request
 from reports.sampling import Plan
 from tests.reports import made
@@ -109,8 +109,6 @@ def kept(tmp_path: Path, population: list[dict[str, Any]], **asked: str) -> Evid
     found = made.made(tmp_path / "inputs", population, request=request)
     result = outcomes.evaluate(found)
     attachments.write_sample(found.folder, result)
-    for outcome in result.outcomes:
-        evidence.write_table(outcome.table, found.folder / f"{outcome.test.stem}.items.parquet")
     return found
 
 

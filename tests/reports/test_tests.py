@@ -28,7 +28,7 @@ def found(tmp_path: Path, kind: str, test: str, population: list[dict[str, Any]]
 
 
 def deviations(outcome: Outcome) -> list[list[str]]:
-    return [item["deviations"] for item in outcome.first(100)]
+    return [item["deviations"] for item in outcome.answer.first(100)]
 
 
 APPROVALS: list[tuple[dict[str, Any], list[dict[str, Any]], list[str]]] = [
@@ -57,7 +57,7 @@ def test_a_change_of_schema_or_rights_deviates_as_its_approval_says(
     outcome = found(tmp_path, "change-management", "schema-and-rights-changes", population, decisions=decisions)
     assert deviations(outcome) == [words, words, []]
     assert (outcome.items, outcome.tested, outcome.excluded) == (3, 2, 1)
-    assert [item["reasons"] for item in outcome.first(2)] == [["ddl"], ["privilege"]]
+    assert [item["reasons"] for item in outcome.answer.first(2)] == [["ddl"], ["privilege"]]
 
 
 @pytest.mark.parametrize(("fields", "decisions", "words"), APPROVALS)
@@ -86,7 +86,7 @@ def test_only_what_a_known_service_does_is_no_direct_change(
     tmp_path: Path, population: list[dict[str, Any]], who: list[str] | None
 ) -> None:
     outcome = found(tmp_path, "change-management", "direct-data-changes", population)
-    assert [item["reasons"] for item in outcome.first(10)] == ([who] if who else [])
+    assert [item["reasons"] for item in outcome.answer.first(10)] == ([who] if who else [])
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_a_ticket_deviates_as_it_was_asked_for_decided_and_used(
     answers: list[tuple[bool, str, list[str]]],
 ) -> None:
     outcome = found(tmp_path, "approvals", "approvals", population, decisions=decisions)
-    assert [(item["tested"], item["state"], item["deviations"]) for item in outcome.first(10)] == answers
+    assert [(item["tested"], item["state"], item["deviations"]) for item in outcome.answer.first(10)] == answers
 
 
 HELD = {"attribution": "gateway", "approval": '{"request_id": "R-9", "state": "approved"}'}
@@ -225,7 +225,7 @@ def test_access_to_a_classified_column_deviates_without_a_reason_or_an_approved_
 ) -> None:
     more = {"tags": table(registers.TAGS, *tags)}
     outcome = found(tmp_path, "sensitive-data", "sensitive-data-access", [act], decisions=[decision(1, "T")], more=more)
-    assert [(item["shown"], item["deviations"]) for item in outcome.first(9)] == answers
+    assert [(item["shown"], item["deviations"]) for item in outcome.answer.first(9)] == answers
 
 
 SOON = made.START + dt.timedelta(seconds=60)
@@ -263,7 +263,7 @@ def test_a_non_human_identity_deviates_unregistered_or_with_nobody_who_answers_f
 ) -> None:
     more = {"identities": table(registers.IDENTITIES, *known)}
     outcome = found(tmp_path, "agents", "non-human-identities", acts, more=more)
-    assert [(item["item"], item["deviations"]) for item in outcome.first(9)] == answers
+    assert [(item["item"], item["deviations"]) for item in outcome.answer.first(9)] == answers
 
 
 def right(login: str, through: str = "its own grant", **more: Any) -> dict[str, Any]:
@@ -281,7 +281,7 @@ def test_a_right_on_a_classified_table_deviates_of_nobody_and_of_everybody(tmp_p
         ),
     }
     outcome = found(tmp_path, "sensitive-data", "sensitive-data-rights", [access(1)], more=more)
-    assert [(item["login"], item["used"], item["deviations"]) for item in outcome.first(9)] == [
+    assert [(item["login"], item["used"], item["deviations"]) for item in outcome.answer.first(9)] == [
         ("dana", "not used", ["open to everybody"]),
         ("ghost", "not used", ["login of nobody"]),
         ("orders_api", "used", []),
