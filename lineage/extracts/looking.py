@@ -7,11 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import functools
-import itertools
-import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,62 +15,35 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lineage.extracts import Cursor, Indexes, codes, layers, listing, postings, tables, terms, writings
+from lineage.extracts import (
+    Cursor,
+    Indexes,
+    codes,
+    layers,
+    listing,
+    postings,
+    tables,
+    terms,
+    writings,
+)
 from lineage.extracts.beginnings import BEGUN, BY_INDEX, Begun
 from lineage.extracts.blocks import Content, Place
-from lineage.extracts.cards import NO_TIME, Cards, Directory
-from lineage.extracts.codes import Coded, Codes
+from lineage.extracts.cards import NO_TIME, Directory
+from lineage.extracts.codes import Coded
+from lineage.extracts.filed import Filed
 from lineage.extracts.layers import Layer, Mask, Term
 from lineage.extracts.listing import Range
 from lineage.extracts.meanings import Meanings
 from lineage.extracts.postings import Hashes, Postings
 from lineage.extracts.sums import Totals
 from lineage.extracts.tables import Table, Tables
-from lineage.extracts.terms import BY_TIME, CARDS
+from lineage.extracts.terms import BY_TIME
 from lineage.extracts.writings import Writings
 from lineage.moments import microseconds
 from lineage.newer.layers import Layer as Newer
 
 Shapes = dict[tuple[str, str], set[str]]
 """For a database and a relation the columns that accesses fix, joined."""
-
-
-class Filed:
-    """The files of one extract, mapped. Raises FileNotFoundError and Damaged."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.cards = Cards(folder / CARDS)
-        self.columns = self.cards.columns
-        self.places: list[Place] = self.cards.places
-        self.postings = {name: Postings(folder / name) for name in (BY_INDEX, BY_TIME, BEGUN)}
-        self.shapes = _in_order(terms.read_shapes(folder))
-        self.tables = Tables(tables.read(folder))
-        self.writings = writings.read(folder)
-
-    @functools.cached_property
-    def begun(self) -> Begun:
-        return Begun(self.postings[BEGUN])
-
-    def directory(self, indexes: Indexes) -> Directory:
-        return self.cards.directory(indexes)
-
-    def between(self, start: int, end: int) -> Directory:
-        return self.cards.between(start, end)
-
-    def read(self, indexes: Indexes) -> dict[int, Content]:
-        """What those of these records hold that are here."""
-        return self.cards.contents(indexes) if self.cards.reaches(indexes) else {}
-
-    @functools.cached_property
-    def codes(self) -> Codes:
-        try:
-            return Codes(self.folder)
-        except FileNotFoundError as error:
-            raise postings.Damaged(f"{codes.FILE} is not there.") from error
-
-    def coded(self, indexes: Indexes, meanings: Meanings) -> Coded:
-        return self.codes.coded(self.cards.positions(indexes), meanings)
 
 
 class Held:
@@ -143,12 +112,6 @@ def _by_table(shapes: terms.Shapes) -> Shapes:
     return found
 
 
-def _in_order(shapes: Iterable[tuple[str, str, str]]) -> Mapping[tuple[str, str], Sequence[str]]:
-    """The same of many that are by table, as texts alone: Python's search for garbage leaves those out."""
-    return {table: tuple(shape[2] for shape in some) for table, some in itertools.groupby(shapes, _TABLE)}
-
-
-_TABLE = operator.itemgetter(0, 1)
 Read = Callable[[Indexes], dict[int, Content]]
 
 

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple, Protocol
 
 from lineage.extracts import Extract, Indexes, reading
 from lineage.extracts.blocks import Content
+from lineage.extracts.filed import Filed
 from lineage.extracts.fresh import Fresh
-from lineage.extracts.looking import Filed, Held, Keys, Lookup, Read, Seen
+from lineage.extracts.looking import Held, Keys, Lookup, Read, Seen
 from lineage.extracts.meanings import Meanings
 from lineage.extracts.postings import NOTHING, Damaged
 from lineage.joining import Cursor

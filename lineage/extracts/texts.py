@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from lineage.extracts import OVERRIDES, RECORDS, Cursor, Indexes
+from lineage.extracts import Cursor, Indexes
+from lineage.extracts.filed import Filed
 from lineage.extracts.layers import Mask
 from lineage.extracts.listing import Range
-from lineage.extracts.looking import Filed, Held, Seen
+from lineage.extracts.looking import Held, Seen
 from lineage.extracts.postings import NOTHING, among
 
 HAS = "contains(lower(statement), lower(?))"
@@ -54,14 +55,10 @@ def _relations(cursor: Cursor, layer: Seen, within: Range) -> Iterator[str]:
     if isinstance(of, Held):
         yield f"({of.rows})"
     elif not isinstance(of, Filed):
-        if layer.statements is not None:
+        if layer.statements is not None and len(layer.between(*within).indexes):
             cursor.register("given_statements", layer.statements())
             yield "given_statements"
-    elif (
-        of.cards.count
-        and of.cards.least < within[1]
-        and of.cards.indexes(of.cards.count - 1, of.cards.count)[0] >= within[0]
-    ):
-        for name in (RECORDS, OVERRIDES):
-            if (of.folder / name).exists():
-                yield f"read_parquet('{of.folder / name}')"
+    else:
+        for path, first, last in of.spans:
+            if first < within[1] and last >= within[0]:
+                yield f"read_parquet('{path}')"

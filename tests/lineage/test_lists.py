@@ -11,7 +11,7 @@ import pytest
 
 from config import workers
 from lineage import checkpoints, engine, queries, segments
-from lineage.extracts import looking, sums
+from lineage.extracts import filed, sums
 from lineage.queries import Window, walking
 from tests import extracts
 from tests.lineage.test_queries import ALL, STRANGER, Feed
@@ -108,6 +108,6 @@ def test_a_process_that_opened_before_it_was_asked_opens_nothing_when_it_is(
     workers.post_worker_init(None)
     (warming,) = [one for one in threading.enumerate() if one.name == "warming"]
     warming.join()
-    monkeypatch.delattr(looking.Filed, "__init__")
+    monkeypatch.delattr(filed.Filed, "__init__")
     monkeypatch.delattr(sums.Sums, "__init__")
     assert told() == expected

@@ -15,7 +15,8 @@ from lineage import checkpoints, engine, queries, segments
 from lineage.access import Viewer
 from lineage.engine import Question
 from lineage.extracts import Indexes, Making, naming, reading, storing, terms
-from lineage.extracts.looking import Filed, Held, Lookup, Seen
+from lineage.extracts.filed import Filed
+from lineage.extracts.looking import Held, Lookup, Seen
 from lineage.extracts.meanings import Meanings
 from lineage.extracts.postings import NOTHING
 from lineage.models import Identity

@@ -1,0 +1,77 @@
+"""The files of one extract, as look-ups read them."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from lineage.extracts import OVERRIDES, RECORDS, Indexes, codes, postings, tables, terms, writings
+from lineage.extracts.beginnings import BEGUN, BY_INDEX, Begun
+from lineage.extracts.blocks import Content, Place
+from lineage.extracts.cards import Cards, Directory
+from lineage.extracts.codes import Coded, Codes
+from lineage.extracts.meanings import Meanings
+from lineage.extracts.postings import Postings
+from lineage.extracts.tables import Tables
+from lineage.extracts.terms import BY_TIME, CARDS
+
+
+class Filed:
+    """The files of one extract, mapped. Raises FileNotFoundError and Damaged."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.cards = Cards(folder / CARDS)
+        self.columns = self.cards.columns
+        self.places: list[Place] = self.cards.places
+        self.postings = {name: Postings(folder / name) for name in (BY_INDEX, BY_TIME, BEGUN)}
+        self.shapes = _in_order(terms.read_shapes(folder))
+        self.tables = Tables(tables.read(folder))
+        self.writings = writings.read(folder)
+
+    @functools.cached_property
+    def begun(self) -> Begun:
+        return Begun(self.postings[BEGUN])
+
+    def directory(self, indexes: Indexes) -> Directory:
+        return self.cards.directory(indexes)
+
+    def between(self, start: int, end: int) -> Directory:
+        return self.cards.between(start, end)
+
+    def read(self, indexes: Indexes) -> dict[int, Content]:
+        """What those of these records hold that are here."""
+        return self.cards.contents(indexes) if self.cards.reaches(indexes) else {}
+
+    @functools.cached_property
+    def spans(self) -> list[tuple[Path, int, int]]:
+        """The files of records that are there, each with its least and its greatest index: what is told anew lies before the others."""
+        again, records = self.folder / OVERRIDES, self.folder / RECORDS
+        count = pq.read_metadata(again).num_rows if again.exists() else 0
+        parts = (again, 0, count), (records, count, self.cards.count if records.exists() else count)
+        return [
+            (path, int(self.cards.indexes(first, first + 1)[0]), int(self.cards.indexes(end - 1, end)[0]))
+            for path, first, end in parts if first < end
+        ]  # fmt: skip
+
+    @functools.cached_property
+    def codes(self) -> Codes:
+        try:
+            return Codes(self.folder)
+        except FileNotFoundError as error:
+            raise postings.Damaged(f"{codes.FILE} is not there.") from error
+
+    def coded(self, indexes: Indexes, meanings: Meanings) -> Coded:
+        return self.codes.coded(self.cards.positions(indexes), meanings)
+
+
+def _in_order(shapes: Iterable[tuple[str, str, str]]) -> Mapping[tuple[str, str], Sequence[str]]:
+    """The same of many that are by table, as texts alone: Python's search for garbage leaves those out."""
+    return {
+        table: tuple(shape[2] for shape in some) for table, some in itertools.groupby(shapes, operator.itemgetter(0, 1))
+    }
