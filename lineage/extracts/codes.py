@@ -26,6 +26,7 @@ from lineage.extracts.cards import Cards
 from lineage.extracts.columns import cut, wide
 from lineage.extracts.meanings import MEANT, Meanings
 from lineage.extracts.numbering import distinct
+from lineage.extracts.persons import Person
 from lineage.extracts.picks import Picks
 from lineage.extracts.postings import Damaged, Hashes, Postings, among, hash_of, hash_sql, hashes_of, mapped
 from lineage.extracts.sums import CALLS
@@ -338,6 +339,12 @@ class Codes:
     def picks(self) -> Picks:
         whole, texts = self.whole, self.texts()
         return picks.read((whole.lengths, whole.members, whole.tables, whole.columns), texts[3], texts[4])
+
+    def persons(self) -> set[Person]:
+        """Whom the records here name."""
+        places = [ACTOR.index(name) for name in Person._fields]
+        told = (msgspec.json.decode(text, type=list[str | None]) for text in self.texts()[0])
+        return {Person(*(each[place] for place in places)) for each in told}
 
     def by_unit(self) -> tuple[Hashes, Hashes, Hashes]:
         """Session, transaction and detail of each unit."""

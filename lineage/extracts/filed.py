@@ -16,6 +16,7 @@ from lineage.extracts.blocks import Content, Place
 from lineage.extracts.cards import Cards, Directory
 from lineage.extracts.codes import Coded, Codes
 from lineage.extracts.meanings import Meanings
+from lineage.extracts.persons import Persons
 from lineage.extracts.postings import Postings
 from lineage.extracts.tables import Tables
 from lineage.extracts.terms import BY_TIME, CARDS
@@ -65,6 +66,10 @@ class Filed:
             return Codes(self.folder)
         except FileNotFoundError as error:
             raise postings.Damaged(f"{codes.FILE} is not there.") from error
+
+    @functools.cached_property
+    def persons(self) -> Persons:
+        return Persons(self.codes.persons())
 
     def coded(self, indexes: Indexes, meanings: Meanings) -> Coded:
         return self.codes.coded(self.cards.positions(indexes), meanings)

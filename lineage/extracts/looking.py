@@ -21,6 +21,7 @@ from lineage.extracts import (
     codes,
     layers,
     listing,
+    persons,
     postings,
     tables,
     terms,
@@ -34,6 +35,7 @@ from lineage.extracts.filed import Filed
 from lineage.extracts.layers import Layer, Mask, Term
 from lineage.extracts.listing import Range
 from lineage.extracts.meanings import Meanings
+from lineage.extracts.persons import Person, Persons
 from lineage.extracts.postings import Hashes, Postings
 from lineage.extracts.sums import Totals
 from lineage.extracts.tables import Table, Tables
@@ -66,6 +68,7 @@ class Held:
         self.shapes = _by_table(terms.shapes(cursor))
         self.tables = Tables(tables.names(cursor))
         self.writings = writings.held(cursor)
+        self.persons = Persons(Person(*row) for row in cursor.execute(persons.SQL).fetchall())
 
     def _made(self, cursor: Cursor, condition: str) -> None:
         for name, sql in (("made", self.rows), ("made_touches", self.touches)):
@@ -293,6 +296,10 @@ class Lookup:
     @property
     def columns(self) -> list[str]:
         return self.layers[0].of.columns if self.layers else []
+
+    def persons(self, value: str, is_prefix: bool) -> set[Person]:
+        """Whom a search for this may mean, as records tell of them."""
+        return {one for layer in self.layers for one in layer.of.persons.of(value, is_prefix)}
 
     def datasources(self) -> set[str | None]:
         return {place[1] for layer in self.layers for place in layer.places}

@@ -9,6 +9,7 @@ import msgspec
 
 from lineage import acts
 from lineage.extracts import terms, writings
+from lineage.extracts.persons import Person
 from lineage.extracts.postings import hash_of
 from lineage.extracts.tables import BITS, BOTH, NAMED, Table
 from lineage.extracts.tables import TOUCHED as ONLY_TOUCHED
@@ -23,13 +24,14 @@ QUIET = frozenset({"snapshot", "other"})
 
 
 class Found(NamedTuple):
-    """Terms by index and by time; the tables and shapes of its touches; whose beginning it may be, and of which session."""
+    """Terms by index and by time; the tables and shapes of its touches; whose beginning it may be, of which session; whom it names."""
 
     actors: list[int]
     rows: list[int]
     tables: list[Table]
     shapes: list[tuple[str, str, str]]
     begins: list[tuple[str | None, ...]]
+    person: Person
     marks: int
     ran: int
     """Of a record that wrote to a table, its transaction, as `writings` has it."""
@@ -50,6 +52,7 @@ def found(row: Resolved, touches: Sequence[Touch]) -> Found:
         told,
         list(_shapes(touches)),
         list(_begins(row)),
+        Person(*(row[name] for name in Person._fields)),
         marks(row),
         ran(row, touches),
     )

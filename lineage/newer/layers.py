@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from lineage.extracts import Indexes, postings, tables, writings
 from lineage.extracts.beginnings import BEGUN, BY_INDEX, Begun
 from lineage.extracts.blocks import Place
 from lineage.extracts.cards import NO_TIME, Directory
+from lineage.extracts.persons import Person, Persons
 from lineage.extracts.postings import Hashes, Postings, among, hash_of
 from lineage.extracts.tables import Table, Tables
 from lineage.extracts.terms import BY_TIME
@@ -33,10 +35,11 @@ class Entry(NamedTuple):
 
 
 class Named(NamedTuple):
-    """Tables and shapes that some record of a layer has, or had before it was told anew."""
+    """Tables, shapes and persons that some record of a layer has, or had before it was told anew."""
 
     tables: frozenset[Table]
     shapes: frozenset[tuple[str, str, str]]
+    persons: frozenset[Person]
 
 
 class Layer:
@@ -66,6 +69,10 @@ class Layer:
         for datasource, relation, shape in named.shapes:
             self.shapes.setdefault((datasource, relation), set()).add(shape)
 
+    @functools.cached_property
+    def persons(self) -> Persons:
+        return Persons(self.named.persons)
+
     def directory(self, indexes: Indexes) -> Directory:
         if not len(self.all.indexes):
             return self.all
@@ -81,7 +88,7 @@ class Layer:
             tuple(np.concatenate(columns) for columns in zip(_without(old, newer.all.indexes), new, strict=True))
             for old, new in ((self.actors, newer.actors), (self.rows, newer.rows))
         )
-        named = Named(self.named.tables | newer.named.tables, self.named.shapes | newer.named.shapes)
+        named = Named(*(frozenset[Any](own | new) for own, new in zip(self.named, newer.named, strict=True)))
         return Layer(self.entries | newer.entries, (actors[0], actors[1]), (rows[0], rows[1]), named)
 
 
@@ -95,7 +102,8 @@ def made(every: Mapping[int, tuple[int | None, Place, Found]]) -> Layer:
     rows = _pairs((term, index) for index, (_, _, found) in every.items() for term in found.rows)
     tables = frozenset(table for _, _, found in every.values() for table in found.tables)
     shapes = frozenset(shape for _, _, found in every.values() for shape in found.shapes)
-    return Layer(entries, actors, rows, Named(tables, shapes))
+    persons = frozenset(found.person for _, _, found in every.values())
+    return Layer(entries, actors, rows, Named(tables, shapes, persons))
 
 
 def _pairs(some: Iterable[tuple[int, int]]) -> Pairs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -18,7 +18,7 @@ from lineage.queries.places import relation_rows
 from lineage.queries.records import TOUCH_COLUMNS
 
 PIECE = 5_000
-GROUPED = {
+GROUPED: Mapping[str, tuple[Callable[..., tuple[str, list[Any]]], str]] = {
     "session": (session_rows, "-last_index"),
     "identity": (identity_rows, "-last_index"),
     "relation": (relation_rows, "-last_index, datasource, relation"),

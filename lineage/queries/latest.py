@@ -10,12 +10,18 @@ import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from lineage.access import Viewer
 from lineage.engine import Question
-from lineage.extracts.looking import Lookup, by_time
+from lineage.extracts import Indexes
+from lineage.extracts.looking import Lookup, Wanted, by_time
+from lineage.extracts.postings import NOTHING, among
 from lineage.queries import candidates, walking
 from lineage.queries.ask import COUNT_MOST, Total, Window, scoped
 
+NAMES_MOST = 2_000
+"""Of more sessions the log is asked which were active last."""
 STEPS = 3
 """After so many growing steps from the newest record on the whole log is asked."""
 SQL = "session is not null and kind in ('session', 'query', 'change')"
@@ -23,15 +29,22 @@ SQL = "session is not null and kind in ('session', 'query', 'change')"
 
 
 class Few(NamedTuple):
-    """Some sessions, those that were active last, and an index below which they have no record."""
+    """Some sessions, those that were active last, and a condition that all their records meet."""
 
     names: list[str]
-    low: int
+    where: str
     is_all: bool
 
     @property
     def condition(self) -> str:
-        return f"index >= {self.low} and session in (select unnest(?))"
+        return f"{self.where} and session in (select unnest(?))"
+
+
+class Found(NamedTuple):
+    """Some sessions and all their records, beside some that a hash brings."""
+
+    names: list[str]
+    indexes: Indexes
 
 
 def few(question: Question, viewer: Viewer, window: Window, before: int | None, most: int) -> Few | None:
@@ -54,8 +67,36 @@ def few(question: Question, viewer: Viewer, window: Window, before: int | None, 
         if len(found) > most or start == 0:
             names = [row["session"] for row in found[:most]]
             low = candidates.told(question, functools.partial(_least, names)) if names else None
-            return Few(names, low, len(found) <= most) if low is not None else None
+            return Few(names, f"index >= {low}", len(found) <= most) if low is not None else None
     return None
+
+
+def newest(
+    question: Question, viewer: Viewer, window: Window, names: Sequence[str], before: int | None, most: int
+) -> Found | None:
+    """Of these sessions those whose last record in scope and window is the newest (and lies `before`); None where that cannot be told."""
+    asked = candidates.wanted(viewer, window)
+    if asked is None or len(names) > NAMES_MOST:
+        return None
+    top = question.size if before is None else before
+
+    def tell(look: Lookup) -> Found:
+        records = {name: _records(look, name, asked) for name in names}
+        lasts = {name: int(some[-1]) for name, some in records.items() if len(some) and some[-1] < top}
+        chosen = sorted(lasts, key=lambda name: -lasts[name])[:most]
+        return Found(chosen, np.concatenate([NOTHING, *(records[name] for name in chosen)]))
+
+    return candidates.told(question, tell)
+
+
+def _records(look: Lookup, name: str, asked: Wanted) -> Indexes:
+    """Those of one session that are wanted, ascending."""
+    term, found = by_time("session", name), [NOTHING]
+    for layer in look.layers:
+        some = layer.postings[term.kind].find(term.hash)
+        there = layer.directory(np.sort(some[~among(some, layer.hidden)]))
+        found.append(there.indexes[asked.mask(layer, look.size)(there)])
+    return np.sort(np.concatenate(found))
 
 
 def _least(names: Sequence[str], look: Lookup) -> int:

@@ -15,6 +15,7 @@ from lineage.engine import Question
 from lineage.queries import candidates, deeds, latest, paging, sought, stretches
 from lineage.queries.ask import (
     ACCESSES,
+    COUNT_MOST,
     REFUSED_COUNT,
     STATEMENT_COUNT,
     TIMES,
@@ -70,7 +71,9 @@ def sessions(
     as_of, place, is_back = paging.asked(cursor, tuple[Place])
     count = limited(limit)
     with Question(as_of=as_of) as question:
-        page = None if is_back or state else _latest(question, viewer, q, window, place, count)
+        page = None if is_back or state else _sought(question, viewer, q, window, place, count)
+        if page is None and not (is_back or state):
+            page = _latest(question, viewer, q, window, place, count)
         if page is None:
             inner, values = session_rows(viewer, q, window, state=state)
             page = paging.keyset(question, inner, values, (), place, is_back, count)
@@ -79,6 +82,24 @@ def sessions(
 
 
 Page = tuple[list[dict[str, Any]], str | None, str | None, Total]
+
+
+def _sought(question: Question, viewer: Viewer, q: str, window: Window, place: Any, count: int) -> Page | None:
+    """The same page of the sessions that few records match."""
+    condition, values = searched(viewer, q, window, "event")
+    with sought.matching(question, viewer, q, window, "event") as few:
+        if few == "true":
+            return None
+        asked = f"select distinct session from activity where {few} and {latest.SQL} and {condition}"  # noqa: S608
+        names = [row["session"] for row in question.rows(asked, values)]
+    found = latest.newest(question, viewer, window, names, -place[0] if place else None, count + 1)
+    if found is None:
+        return None
+    with sought.among(question, found.indexes) as some:
+        inner, values = session_rows(viewer, q, window, few=latest.Few(found.names, some, True))
+        rows = question.rows(f"select * from ({inner}) order by last_index desc", values)  # noqa: S608
+    whole = Total(min(len(names), COUNT_MOST), len(names) <= COUNT_MOST)
+    return *paging.cut(question, rows, (), place, False, count), whole
 
 
 def _latest(question: Question, viewer: Viewer, q: str, window: Window, place: Any, count: int) -> Page | None:
@@ -160,12 +181,16 @@ IDENTITY_COLUMNS = f"""who_id as id, arg_max(who_name, {STRENGTH}) as name, arg_
 
 def identity_rows(
     viewer: Viewer, q: str, window: Window, now: dt.datetime | None = None, columns: str = IDENTITY_COLUMNS,
-    only: Sequence[str] | None = None,
+    only: Sequence[str] | None = None, few: str = "true",
 ) -> tuple[str, list[Any]]:  # fmt: skip
-    """The rows of `identities` as SQL, and its values. Relative times in `q` count from `now`; with `only` of these alone."""
+    """The rows of `identities` as SQL, and its values. Relative times in `q` count from `now`; with `only` of these alone.
+
+    `few`: a condition that all matching records meet.
+    """
     condition, values = searched(viewer, q, window, "event", now)
     those = "" if only is None else " and who_id in (select unnest(?))"
-    inner = f"select {columns} from activity where {condition} and who_id is not null and kind <> 'decision'{those} group by who_id"  # noqa: S608
+    where = f"{few} and {condition} and who_id is not null and kind <> 'decision'{those}"
+    inner = f"select {columns} from activity where {where} group by who_id"  # noqa: S608
     return inner, values if only is None else [*values, list(only)]
 
 
@@ -175,14 +200,14 @@ def identities(
     """Identity rows: everyone behind a matching record, the most recently active first."""
     as_of, place, is_back = paging.asked(cursor, tuple[Place])
     now = dt.datetime.now(dt.UTC)
-    inner, values = identity_rows(viewer, q, window, now, "who_id as id, max(index) as last_index")
     with Question(as_of=as_of) as question:
-        with sought.few(question, viewer, window, sought.pointed(q)):
+        with sought.matching(question, viewer, q, window, "event") as few:
+            inner, values = identity_rows(viewer, q, window, now, "who_id as id, max(index) as last_index", few=few)
             # Who is on the page is asked of all; what they did, of them alone.
             found, following, previous, whole = paging.keyset(
                 question, inner, values, (), place, is_back, limited(limit)
             )
-            inner, values = identity_rows(viewer, q, window, now, only=[row["id"] for row in found])
+            inner, values = identity_rows(viewer, q, window, now, only=[row["id"] for row in found], few=few)
             rows = {row["id"]: row for row in question.rows(inner, values)} if found else {}
         shown = [rows[row["id"]] for row in found]
         return Answer(shown, following, whole, question.size, coverage(question, viewer, window), previous)

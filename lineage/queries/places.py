@@ -10,7 +10,7 @@ from lineage import errors
 from lineage.access import Viewer
 from lineage.acts import REAL
 from lineage.engine import Question
-from lineage.queries import candidates, paging, readers, short
+from lineage.queries import candidates, paging, readers, short, sought
 from lineage.queries.ask import (
     ACCESSES,
     LIMIT_MOST,
@@ -54,12 +54,15 @@ RELATION_COLUMNS = """datasource, relation, max(index) as last_index, any_value(
 
 def relation_rows(
     viewer: Viewer, q: str, window: Window, now: dt.datetime | None = None, columns: str = RELATION_COLUMNS,
-    only: Sequence[str] | None = None,
+    only: Sequence[str] | None = None, few: str = "true",
 ) -> tuple[str, list[Any]]:  # fmt: skip
-    """The rows of `relations` as SQL, and its values. Relative times in `q` count from `now`; with `only` of tables so named."""
+    """The rows of `relations` as SQL, and its values. Relative times in `q` count from `now`; with `only` of tables so named.
+
+    `few`: a condition that all matching accesses meet.
+    """
     condition, values = searched(viewer, q, window, "touch", now)
     those = "relation is not null" if only is None else "relation in (select unnest(?))"
-    inner = f"select {columns} from touches where {condition} and {REAL} and {those} group by datasource, relation"  # noqa: S608
+    inner = f"select {columns} from touches where {few} and {condition} and {REAL} and {those} group by datasource, relation"  # noqa: S608
     return inner, values if only is None else [*values, list(only)]
 
 
@@ -69,15 +72,15 @@ def relations(
     """Relation rows: every table that a matching record touches, most recently touched first."""
     as_of, place, is_back = paging.asked(cursor, tuple[Place, str, str])
     now = dt.datetime.now(dt.UTC)
-    inner, values = relation_rows(viewer, q, window, now, "datasource, relation, max(index) as last_index")
     # One record may be the last of several tables: index, database and name order them wholly.
-    names = ("datasource", "relation")
-    with Question(as_of=as_of) as question:
+    names, last = ("datasource", "relation"), "datasource, relation, max(index) as last_index"
+    with Question(as_of=as_of) as question, sought.matching(question, viewer, q, window, "touch") as few:
+        inner, values = relation_rows(viewer, q, window, now, last, few=few)
         # Which tables are on the page is asked of all; what was done there, of them alone.
         found, following, previous, whole = paging.keyset(
             question, inner, values, names, place, is_back, limited(limit)
         )
-        inner, values = relation_rows(viewer, q, window, now, only=sorted({row["relation"] for row in found}))
+        inner, values = relation_rows(viewer, q, window, now, only=sorted({row["relation"] for row in found}), few=few)
         rows = {_named(row): row for row in question.rows(inner, values)} if found else {}
         shown = [rows[_named(row)] for row in found]
         return Answer(shown, following, whole, question.size, coverage(question, viewer, window), previous)

@@ -14,10 +14,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from lineage import search
+from lineage import search, snapshots
 from lineage.access import Viewer
 from lineage.engine import Question
-from lineage.extracts import Indexes, terms
+from lineage.extracts import Indexes, persons, terms
 from lineage.extracts.blocks import TOUCHED
 from lineage.extracts.layers import Term
 from lineage.extracts.looking import Lookup, Unable, Wanted, by_index, by_time
@@ -28,7 +28,7 @@ from lineage.queries.walking import Range
 
 ORDERED = ("relation", "key", "touch_op", "access", "provenance", "columns")
 """In what order the accesses of one record are (`paging.ORDERS`)."""
-CARDS_MOST, NAMED_MOST = 500, 2_000
+CARDS_MOST, NAMED_MOST = 2_000, 20_000
 """So many records are read one by one, and so many are named in a statement; more are asked for from the first one on."""
 
 
@@ -160,15 +160,21 @@ def newest(question: Question, viewer: Viewer, q: str, window: Window, by: str, 
         return np.array(by_table.newest_of(most), np.int64) if by_table is not None else None
 
     told = candidates.told(question, tell)
-    own = pointed(q) if told is None else None
+    own = pointed(question, q) if told is None else None
     # These may be more than match; who asks has the whole condition.
     return found(question, viewer, window, own) if own is not None else told
 
 
-POINTING: Mapping[str, Callable[[Lookup, str], list[Term]]] = {
-    "session": lambda look, name: [by_time("session", each) for each in _spelled(look, name)],
-    "run": lambda look, name: [by_index("run", name)],
-    "transaction": lambda look, name: [by_time("acted", place, name) for place in look.datasources() if place],
+Snapshot = snapshots.Snapshot
+Own = Callable[[Lookup], list[Term]]
+"""Gives the terms of what is asked for."""
+
+POINTING: Mapping[str, Callable[[Lookup, Snapshot, search.Term], list[Term]]] = {
+    "session": lambda look, _, asked: [by_time("session", each) for each in _spelled(look, asked.value)],
+    "run": lambda look, _, asked: [by_index("run", asked.value)],
+    "transaction": lambda look, _, asked: [
+        by_time("acted", place, asked.value) for place in look.datasources() if place
+    ],
 }
 """Fields of which a value is compared as it stands, and by which records with it are found."""
 
@@ -178,22 +184,48 @@ def _spelled(look: Lookup, name: str) -> list[str]:
     return [name, *{f"{place.partition('~')[0]}~{name}" for place in look.datasources() if place}]
 
 
-def pointed(q: str) -> Callable[[Lookup], list[Term]] | None:
-    """By what the records of a search are found that names a session, a run or transactions; None for others."""
-    root = search.parse(q).root
+def _of_person(look: Lookup, snap: Snapshot, asked: search.Term) -> list[Term]:
+    """Of those whose id, name, address or login it may be, imported ones too. Raises Unable for a name that stands for no name."""
+    wanted, is_prefix = persons.folded(asked.value), asked.prefix
+    if NAMELESS.startswith(wanted) if is_prefix else wanted == NAMELESS:
+        raise Unable
+    told = look.persons(asked.value, is_prefix)
+    logins = {
+        (place, one.db_user) for one in told if one.told_id is None and one.db_user for place in look.datasources()
+    }
+    for row in snap.identities.to_pylist():
+        words = persons.words(row[name] for name in ("person_id", "name", "email"))
+        if any(word.startswith(wanted) if is_prefix else word == wanted for word in words):
+            logins.add((row["datasource"], row["db_user"]))
+    ids = {one.told_id for one in told if one.told_id is not None}
+    return [*(by_index("told", each) for each in ids), *(by_index("login", *each) for each in logins)]
+
+
+NAMELESS = "unknown"
+"""The name of whom records give none."""
+
+
+def pointed(question: Question, q: str) -> Own | None:
+    """By what the records of a search are found that names a person, a session, a run or transactions; None for others."""
+    root, snap = search.parse(q).root, question.snapshot
     parts = root.parts if isinstance(root, search.And) else (root,)
     # A transaction without a database has no term.
     is_placed = any(isinstance(one, search.Term) and one.name == "datasource" and not one.prefix for one in parts)
     fields = set(POINTING) if is_placed else set(POINTING) - {"transaction"}
+    found: list[list[search.Term]] = []
     for part in parts:
         either = part.parts if isinstance(part, search.Or) else (part,)
         named = [one for one in either if isinstance(one, search.Term) and one.name in fields and not one.prefix]
         if named and len(named) == len(either):
-            return lambda look: [term for one in named for term in POINTING[one.name](look, one.value)]
-    return None
+            return lambda look: [term for one in named for term in POINTING[one.name](look, snap, one)]
+        whom = [one for one in either if isinstance(one, search.Term) and one.name == "actor" and one.value]
+        if whom and len(whom) == len(either):
+            found.append(whom)
+    # Whom it names tells less than what they were part of.
+    return (lambda look: [term for one in found[0] for term in _of_person(look, snap, one)]) if found else None
 
 
-def found(question: Question, viewer: Viewer, window: Window, own: Callable[[Lookup], list[Term]]) -> Indexes | None:
+def found(question: Question, viewer: Viewer, window: Window, own: Own) -> Indexes | None:
     """The records in scope and window that have one of these terms, beside some that a hash brings; None where they are many."""
     asked = candidates.wanted(viewer, window)
 
@@ -205,13 +237,20 @@ def found(question: Question, viewer: Viewer, window: Window, own: Callable[[Loo
 
 
 @contextlib.contextmanager
-def few(
-    question: Question, viewer: Viewer, window: Window, own: Callable[[Lookup], list[Term]] | None
-) -> Iterator[str]:
+def few(question: Question, viewer: Viewer, window: Window, own: Own | None) -> Iterator[str]:
     """Within it a question is asked of these records alone, with this condition more; of all where they are many, or not looked up."""
     some = found(question, viewer, window, own) if own is not None else None
     with among(question, some) if some is not None else contextlib.nullcontext("true") as condition:
         yield condition
+
+
+def matching(
+    question: Question, viewer: Viewer, q: str, window: Window, by: str
+) -> contextlib.AbstractContextManager[str]:
+    """The same of the records, or by touch the accesses, that a search may find."""
+    some = newest(question, viewer, q, window, by, NAMED_MOST + 1) if q else None
+    is_few = some is not None and len(some) <= NAMED_MOST
+    return among(question, some) if some is not None and is_few else contextlib.nullcontext("true")
 
 
 @contextlib.contextmanager
