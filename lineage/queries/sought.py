@@ -51,13 +51,18 @@ class Sought(msgspec.Struct, frozen=True):
 
     def wanted(self, look: Lookup, scope: Wanted) -> Wanted:
         """Scope and window, narrowed to the places. Raises Unable."""
-        environments, datasources = zip(*(place for layer in look.layers for place in layer.places), strict=True)
-        return msgspec.structs.replace(
-            scope,
-            marked=scope.marked | (terms.LISTED if self.is_listed else 0),
-            environments=_among(environments, self.environment, scope.environments),
-            datasources=_among(datasources, self.datasource, scope.datasources),
-        )
+        return placed(look, scope, self.environment, self.datasource, terms.LISTED if self.is_listed else 0)
+
+
+def placed(look: Lookup, scope: Wanted, environment: Sequence[str], datasource: Sequence[str], marked: int) -> Wanted:
+    """Scope and window, narrowed to records with these marks of these places (folded). Raises Unable."""
+    environments, datasources = zip(*(place for layer in look.layers for place in layer.places), strict=True)
+    return msgspec.structs.replace(
+        scope,
+        marked=scope.marked | marked,
+        environments=_among(environments, environment, scope.environments),
+        datasources=_among(datasources, datasource, scope.datasources),
+    )
 
 
 def _among(names: Iterable[str | None], folded: Sequence[str], scope: frozenset[str] | None) -> frozenset[str] | None:
@@ -184,7 +189,7 @@ def _spelled(look: Lookup, name: str) -> list[str]:
     return [name, *{f"{place.partition('~')[0]}~{name}" for place in look.datasources() if place}]
 
 
-def _of_person(look: Lookup, snap: Snapshot, asked: search.Term) -> list[Term]:
+def of_person(look: Lookup, snap: Snapshot, asked: search.Term) -> list[Term]:
     """Of those whose id, name, address or login it may be, imported ones too. Raises Unable for a name that stands for no name."""
     wanted, is_prefix = persons.folded(asked.value), asked.prefix
     if NAMELESS.startswith(wanted) if is_prefix else wanted == NAMELESS:
@@ -222,7 +227,7 @@ def pointed(question: Question, q: str) -> Own | None:
         if whom and len(whom) == len(either):
             found.append(whom)
     # Whom it names tells less than what they were part of.
-    return (lambda look: [term for one in found[0] for term in _of_person(look, snap, one)]) if found else None
+    return (lambda look: [term for one in found[0] for term in of_person(look, snap, one)]) if found else None
 
 
 def found(question: Question, viewer: Viewer, window: Window, own: Own) -> Indexes | None:

@@ -1,0 +1,78 @@
+"""Searches for persons and tables, looked up: lists, values and counts are those of the whole log, however it lies in files."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from lineage import checkpoints, queries, segments
+from lineage.access import Viewer
+from lineage.engine import Question
+from lineage.queries import Window, figures, sought
+from tests import extracts
+from tests.lineage.test_lookups import NOON, logins_of
+from tests.lineage.test_queries import ALL
+from tests.lineage.test_same_answers import Unproxied, plain
+
+pytestmark = pytest.mark.slow
+
+SEARCHES = (
+    "actor:report-bot", "actor:b*", "actor:bob relation:customers", "relation:public.customers environment:prod",
+    "(actor:omar@x or actor:lea) op:update",
+)  # fmt: skip
+SCOPED = dataclasses.replace(ALL, from_at=NOON)
+ASKED: tuple[tuple[Viewer, Window, tuple[str, ...]], ...] = (
+    (ALL, Window(), SEARCHES), (SCOPED, Window(environment="prod"), SEARCHES[1:2]),
+)  # fmt: skip
+
+
+def answers() -> dict[str, Any]:
+    asks: dict[str, Callable[[Viewer, str, Window], Any]] = {
+        "sessions": queries.sessions, "identities": queries.identities, "relations": queries.relations,
+        "kinds": queries.kinds_counted, "values": queries.search_counts,
+    }  # fmt: skip
+    return {
+        f"{name} of {q} {number}": plain(ask(viewer, q, window))
+        for number, (viewer, window, searches) in enumerate(ASKED)
+        for q in searches
+        for name, ask in asks.items()
+    }
+
+
+def test_searches_for_persons_and_tables_are_answered_as_over_the_whole_log(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = Unproxied()
+    logins_of("orders")
+    with Question() as question:
+        assert question.look() is None
+    expected = answers()
+    assert sum(one["total"].value > 0 for name, one in expected.items() if name.startswith("sessions of")) > 4
+    checkpoints.checkpoint()
+    for end in (told.cuts[1], None):
+        monkeypatch.setattr(segments, "SEGMENT_MOST", end - segments.sealed_to() if end else 1000)
+        assert segments.seal()
+        assert extracts.everything() == 1
+        assert answers() == expected
+    # As where the records are too many to be read one by one, and to be named.
+    assert extracts.merged()
+    monkeypatch.setattr(sought, "CARDS_MOST", 0)
+    assert answers() == expected
+
+
+def test_counts_of_each_kind_are_told_out_of_codes(store: str) -> None:
+    Unproxied()
+    checkpoints.checkpoint()
+    assert segments.seal()
+    extracts.everything()
+    with Question() as question:
+        told = figures.kinds(question, ALL, "actor:report-bot", Window())
+        assert told is not None
+        assert told["event"] > 0
+        # Everybody whom records do not name is called so.
+        assert figures.kinds(question, ALL, "actor:unknown", Window()) is None
+        assert queries.kinds_counted(ALL, "actor:unknown", Window())["event"].value
+        assert figures.kinds(question, ALL, "op:read", Window()) is None
