@@ -16,7 +16,7 @@ from lineage.events import shifted
 from lineage.queries.ask import ACCESSES, Window, one, scoped
 from lineage.queries.facts import memberships
 from lineage.queries.people import bare, latest_states
-from lineage.queries.subjects import REAL, Subject, theirs
+from lineage.queries.subjects import REAL, Subject, few, theirs
 
 PRIVILEGES = {
     "read": "SELECT", "export": "SELECT", "insert": "INSERT", "import": "INSERT", "update": "UPDATE", "delete": "DELETE",
@@ -33,38 +33,49 @@ USUAL_SHARE = 10
 TIMES_ROWS = 10
 ROWS_BASE = 5
 ITEMS_MOST = 20
+RUNS = (
+    "agent_run as run, any_value(agent_name) as agent, any_value(on_behalf_of) as on_behalf_of, count(*) as records, "
+    "min(occurred_at) as first_at, max(occurred_at) as last_at"
+)
 DONE = "coalesce(verdict, 'allowed') not in ('blocked', 'error', 'pending')"
 
 
 def conduct(viewer: Viewer, identity_id: str, window: Window = Window()) -> dict[str, Any]:
     """`rights` (docs/identities.md), `unusual`, `hours` (accesses by hour and verdict), and the `runs` of an agent. Raises NotFound."""
     subject = Subject(identity=identity_id)
-    mine, values = theirs(viewer, subject, window)
+    condition, values = theirs(viewer, subject, window)
     with Question() as question:
-        head = one(
-            question,
-            "select count(*) as n, max(occurred_at) as last_at, "  # noqa: S608
-            "list_sort(list_distinct(list(distinct datasource) filter (datasource is not null))) as places, "
-            f"list_sort(list_distinct(list(distinct db_user) filter (db_user is not null))) as logins from activity where {mine}",
-            values,
-        )
-        if not head["n"]:
-            raise errors.NotFound
-        return {
-            "rights": _rights(question, viewer, window, head, _used(question, mine, values)),
-            "unusual": _unusual(question, viewer, subject, window, head["last_at"]),
-            "hours": question.rows(
-                f"select date_trunc('hour', occurred_at) as hour, verdict, count(*) as count from activity where {mine} and {ACCESSES} "  # noqa: S608
-                "group by all order by 1",
+        with few(question, viewer, subject, _looked_at(window)) as some:
+            mine = f"{some} and {condition}"
+            head = one(
+                question,
+                "select count(*) as n, max(occurred_at) as last_at, "  # noqa: S608
+                "list_sort(list_distinct(list(distinct datasource) filter (datasource is not null))) as places, "
+                f"list_sort(list_distinct(list(distinct db_user) filter (db_user is not null))) as logins from activity where {mine}",
                 values,
-            ),
-            "runs": question.rows(
-                "select agent_run as run, any_value(agent_name) as agent, any_value(on_behalf_of) as on_behalf_of, count(*) as records, "  # noqa: S608
-                f"min(occurred_at) as first_at, max(occurred_at) as last_at from activity where {mine} and agent_run is not null "
-                "group by 1 order by max(index) desc limit 20",
-                values,
-            ),
-        }
+            )
+            if not head["n"]:
+                raise errors.NotFound
+            used = _used(question, mine, values)
+            answer = {
+                "unusual": _unusual(question, viewer, subject, window, head["last_at"], some),
+                "hours": question.rows(
+                    f"select date_trunc('hour', occurred_at) as hour, verdict, count(*) as count from activity where {mine} and {ACCESSES} "  # noqa: S608
+                    "group by all order by 1",
+                    values,
+                ),
+                "runs": question.rows(
+                    f"select {RUNS} from activity where {mine} and agent_run is not null group by 1 order by max(index) desc limit 20",  # noqa: S608
+                    values,
+                ),
+            }
+        return {"rights": _rights(question, viewer, window, head, used)} | answer
+
+
+def _looked_at(window: Window) -> Window:
+    """The window, with the time before it that its acts are held against."""
+    since = shifted(window.since, -BASE) if window.since else None
+    return Window(since, window.until, window.environment)
 
 
 def _used(question: Question, mine: str, values: list[Any]) -> list[dict[str, Any]]:
@@ -175,14 +186,14 @@ places as (select * exclude (relations), case when contains(relation, '.') then 
 
 
 def _unusual(
-    question: Question, viewer: Viewer, subject: Subject, window: Window, last_at: dt.datetime
+    question: Question, viewer: Viewer, subject: Subject, window: Window, last_at: dt.datetime, some: str
 ) -> dict[str, Any]:
     """Acts of the window (without a beginning: the seven days up to its last act) unlike those of the 90 days before it."""
     end = window.until or shifted(last_at, dt.timedelta(microseconds=1))
     start = window.since or shifted(end, -JUDGED)
     mine, own = subject.condition()
     scope, values = scoped(viewer, Window(environment=window.environment))
-    base = f"with {MINE.format(condition=f'{mine} and {scope} and {REAL}')}"
+    base = f"with {MINE.format(condition=f'{some} and {mine} and {scope} and {REAL}')}"
     began = shifted(start, -BASE)
     given = [start, *own, *values, began, end]
     hours = question.rows(
