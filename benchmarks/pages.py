@@ -4,6 +4,9 @@ DIR is the data folder of any store, one that `bin/bench generate` filled for on
 records is made. What is asked for are the addresses of the product (tests/addresses.py), by an administrator, in this
 process and without the network: time is that of the program. Rows, people, sessions and texts are drawn from the store, as
 often as they occur there. Reading is recorded, as always. The seat that reads is closed at the end.
+
+The steward judges records by the rules of findings as they come; a made store has none judged, so that findings and the first
+page judge 20,000 at each look. `--judge` does that before anything is asked, and writes what is found into the store.
 """
 
 from __future__ import annotations
@@ -80,15 +83,19 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="the data folder of a store")
     parser.add_argument("--turns", type=int, default=TURNS)
     parser.add_argument("--seconds", type=float, default=SECONDS, help="for one page; at least three turns")
+    parser.add_argument("--judge", action="store_true", help="judge all records by the rules of findings first")
     parser.add_argument("--only", default="", help="only addresses that hold this text")
     options = parser.parse_args()
     os.environ["TOUCHSTONE_QUERY_SECONDS"] = QUERY_SECONDS
     with opened(options.data) as size:
+        if options.judge:
+            judge()
+        waiting = unjudged()
         paths = [path for path in asked() if options.only in path]
         with reader() as client:
             drawn = draw(size, options.turns)
             found = {path: measured(client, path, drawn, options.seconds) for path in paths}
-        print(f"{machine()}; {size:,} records; milliseconds until the first byte\n")
+        print(f"{machine()}; {size:,} records, {waiting:,} of them not judged; milliseconds until the first byte\n")
         print("| page | p95 | p50 | first | CPU, p50 | turns |")
         print("|---|---|---|---|---|---|")
         for path, taken in sorted(found.items(), key=lambda each: -each[1].p95 if each[1].seconds else 0):
@@ -109,6 +116,23 @@ def opened(folder: Path | None) -> Iterator[int]:
         from lineage import tree
 
         yield tree.head()
+
+
+def judge() -> None:
+    """As the steward does it, look by look, until nothing waits."""
+    from lineage.findings import judging
+
+    while judging.judge(again=False) < 0:
+        time.sleep(0.1)
+
+
+def unjudged() -> int:
+    """How many records wait to be judged."""
+    from lineage import tree
+    from lineage.finding_models import FindingProgress
+
+    progress = FindingProgress.objects.filter(pk=1).first()
+    return max(0, tree.head() - (progress.judged_to if progress else 0))
 
 
 def asked() -> list[str]:

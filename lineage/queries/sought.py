@@ -18,9 +18,11 @@ from lineage import search, snapshots
 from lineage.access import Viewer
 from lineage.engine import Question
 from lineage.extracts import Indexes, persons, terms
+from lineage.extracts.beginnings import BY_INDEX
 from lineage.extracts.blocks import TOUCHED
 from lineage.extracts.layers import Term
 from lineage.extracts.looking import Lookup, Unable, Wanted, by_index, by_time
+from lineage.extracts.postings import NOTHING
 from lineage.extracts.tables import Table, Tables
 from lineage.queries import candidates, paging, walking
 from lineage.queries.ask import Window, left_out
@@ -217,17 +219,33 @@ def pointed(question: Question, q: str) -> Own | None:
     # A transaction without a database has no term.
     is_placed = any(isinstance(one, search.Term) and one.name == "datasource" and not one.prefix for one in parts)
     fields = set(POINTING) if is_placed else set(POINTING) - {"transaction"}
-    found: list[list[search.Term]] = []
+    those: dict[str, list[search.Term]] = {}
     for part in parts:
         either = part.parts if isinstance(part, search.Or) else (part,)
         named = [one for one in either if isinstance(one, search.Term) and one.name in fields and not one.prefix]
         if named and len(named) == len(either):
             return lambda look: [term for one in named for term in POINTING[one.name](look, snap, one)]
-        whom = [one for one in either if isinstance(one, search.Term) and one.name == "actor" and one.value]
-        if whom and len(whom) == len(either):
-            found.append(whom)
-    # Whom it names tells less than what they were part of.
-    return (lambda look: [term for one in found[0] for term in of_person(look, snap, one)]) if found else None
+        for name in ("actor", "relation"):
+            of = [one for one in either if isinstance(one, search.Term) and one.name == name and one.value]
+            if len(of) == len(either) and not (name == "relation" and any(one.prefix for one in of)):
+                those.setdefault(name, of)
+    # Whom it names tells less than what they were part of, and more than tables do.
+    if "actor" in those:
+        return lambda look: [term for one in those["actor"] for term in of_person(look, snap, one)]
+    if "relation" in those:
+        places = [one for one in parts if isinstance(one, search.Term) and one.name == "datasource" and not one.prefix]
+        return lambda look: [term for one in those["relation"] for term in _of_table(look, one, places)]
+    return None
+
+
+def _of_table(look: Lookup, asked: search.Term, places: Sequence[search.Term]) -> list[Term]:
+    """Of the tables of this name, in these databases where some are named."""
+    if not asked.value.isascii():
+        raise Unable
+    wanted = {persons.folded(place.value) for place in places}
+    tables = {one for layer in look.layers for one in layer.of.tables.of(asked.value.lower())}
+    here = [one for one in tables if not wanted or persons.folded(one.datasource or "") in wanted]
+    return [Term(BY_INDEX, term) for term in sorted({term for one in here for term, _ in one.terms("")})]
 
 
 def found(question: Question, viewer: Viewer, window: Window, own: Own) -> Indexes | None:
@@ -235,8 +253,11 @@ def found(question: Question, viewer: Viewer, window: Window, own: Own) -> Index
     asked = candidates.wanted(viewer, window)
 
     def tell(look: Lookup) -> Indexes | None:
-        some = look.newest(own(look), asked, NAMED_MOST + 1) if asked is not None else None
-        return some if some is not None and len(some) <= NAMED_MOST else None
+        by_kind: dict[str, list[Term]] = {}
+        for term in own(look) if asked is not None else ():
+            by_kind.setdefault(term.kind, []).append(term)
+        some = [look.newest(terms, asked, NAMED_MOST + 1) for terms in by_kind.values()] if asked is not None else None
+        return np.concatenate([NOTHING, *some]) if some is not None and sum(map(len, some)) <= NAMED_MOST else None
 
     return candidates.told(question, tell)
 
