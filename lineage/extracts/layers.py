@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lineage.extracts import Indexes, writings
 from lineage.extracts.beginnings import BY_INDEX
 from lineage.extracts.blocks import Content, Place
-from lineage.extracts.cards import Directory
+from lineage.extracts.cards import NO_TIME, Directory
 from lineage.extracts.codes import Coded
 from lineage.extracts.meanings import Meanings
 from lineage.extracts.postings import NOTHING, Damaged, Hashes, Postings, among
@@ -174,6 +174,26 @@ def _ordered(indexes: Indexes, by: Indexes) -> Indexes:
     """Each once, the newest first."""
     indexes, places = np.unique(indexes, return_index=True)
     return np.asarray(indexes[np.lexsort((indexes, by[places]))][::-1])
+
+
+def last_of_each(layers: Sequence[Layer], terms: Sequence[Term], masks: Callable[[Layer], Mask]) -> Indexes:
+    """For each of these terms, all by time and at any, the newest record of which the layer's mask holds; -1 where there is none."""
+    hashes = np.array([term.hash for term in terms], np.uint64)
+    found, times, is_open = (np.full(len(terms), -1), np.full(len(terms), NO_TIME), np.zeros(len(terms), bool))
+    for layer in layers if len(terms) else ():
+        numbers, indexes = layer.postings[terms[0].kind].lasts(hashes)
+        there = layer.directory(indexes)
+        if len(there.indexes) != len(indexes):
+            raise Damaged("Postings tell of records that have no card.")
+        holds = masks(layer)(there) & ~among(indexes, layer.hidden)
+        is_open[numbers[~holds]] = True
+        numbers, indexes, at = numbers[holds], indexes[holds], there.times[holds]
+        is_newer = (at > times[numbers]) | ((at == times[numbers]) & (indexes > found[numbers]))
+        found[numbers[is_newer]], times[numbers[is_newer]] = indexes[is_newer], at[is_newer]
+    for number in np.flatnonzero(is_open).tolist():
+        # The last one counts elsewhere, or is not meant: one before it may be.
+        found[number] = next(iter(newest(layers, [terms[number]], masks, 1).tolist()), -1)
+    return found
 
 
 def some(layers: Sequence[Layer], kind: str, hashes: Hashes, masks: Callable[[Layer], Mask]) -> Hashes:

@@ -232,6 +232,10 @@ class Lookup:
         """As `layers.newest`. Raises Unable, as the others do, where a file is damaged."""
         return layers.newest(self.layers, some, lambda layer: wanted.mask(layer, self.size), most, upto)
 
+    def last_of_each(self, some: Sequence[Term], wanted: Wanted) -> Indexes:
+        """As `layers.last_of_each`."""
+        return layers.last_of_each(self.layers, some, lambda layer: wanted.mask(layer, self.size))
+
     def of_tables(
         self,
         chosen: Callable[[Tables], Iterable[Table]],

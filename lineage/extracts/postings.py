@@ -213,6 +213,13 @@ class Postings:
             found = np.flatnonzero(hashes[places] == terms).tolist() if len(hashes) else []
         return [(number, *self._span(int(places[number]))) for number in found]
 
+    def lasts(self, terms: Hashes) -> tuple[Indexes, Indexes]:
+        """Of those of these hashes that some record has: their number among them, and the last of its records in the order of the file."""
+        places = np.minimum(np.searchsorted(self.hashes, terms), len(self.hashes) - 1) if len(self.hashes) else NOTHING
+        found = np.flatnonzero(self.hashes[places] == terms) if len(places) else NOTHING
+        places = places[found]
+        return found, self._indexes(self.lengths.begins(places) + self._lengths(places) - 1)
+
     def pairs(self, terms: Hashes) -> tuple[Hashes, Indexes]:
         """These hashes and the records that have them, as often as one has one."""
         places = self._places(terms)

@@ -82,14 +82,13 @@ def _keys(look: Lookup, datasource: str, index: int) -> list[dict[str, Any]]:
 def states(look: Lookup, viewer: Viewer) -> list[dict[str, Any]]:
     """As `people.latest_states` has them now, each with its index and `state` as text."""
     before = wanted(dataclasses.replace(viewer, from_at=None), Window())
-    indexes = [
-        index
-        for datasource in look.datasources()
-        if before is not None
-        for index in look.newest([by_time("state", datasource)], before, 1).tolist()
-    ]
-    places = [look.columns.index(name) for name in ("index", "datasource", "occurred_at", "state")] if indexes else []
-    rows = [[row[place] for place in places] for row, _ in look.contents(np.array(indexes, np.int64))]
+    terms = [by_time("state", datasource) for datasource in look.datasources()]
+    found = look.last_of_each(terms, before) if before is not None else NOTHING
+    indexes = found[found >= 0]
+    places = (
+        [look.columns.index(name) for name in ("index", "datasource", "occurred_at", "state")] if len(indexes) else []
+    )
+    rows = [[row[place] for place in places] for row, _ in look.contents(indexes)]
     return [
         {"index": index, "datasource": datasource, "occurred_at": moment(at), "state": state}
         for index, datasource, at, state in rows

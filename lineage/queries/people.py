@@ -278,9 +278,9 @@ def _people(question: Question, column: str, condition: str, values: list[Any]) 
 def _roles(question: Question, viewer: Viewer, logins: list[str]) -> list[dict[str, Any]]:
     """What the newest snapshot of each database says of these logins."""
     roles = []
-    for snapshot in latest_states(question, viewer):
+    for snapshot in latest_states(question, viewer) if logins else ():
         for role in snapshot["state"].get("roles", ()):
-            if role["name"] in (logins or ()):
+            if role["name"] in logins:
                 roles.append({"datasource": snapshot["datasource"], "at": snapshot["occurred_at"], **role})
     return roles
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from lineage import checkpoints, engine, queries, segments
@@ -65,7 +66,9 @@ def over(question: Question, condition: str) -> None:
 def filed(question: Question, folder: Path, condition: str) -> Path:
     folder.mkdir()
     over(question, condition)
-    terms.write(Making(folder, 0, 0, question.cursor, folder, None))
+    records = folder / "records.parquet"
+    pq.write_table(question.cursor.sql("from made order by index").to_arrow_table(), records)
+    terms.write(Making(folder, 0, 0, question.cursor, records, None))
     return folder
 
 
