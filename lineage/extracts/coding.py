@@ -141,9 +141,10 @@ def _calls(layer: Layer, indexes: Indexes, crossing: Hashes) -> Hashes:
     """The calls of those records of which another record tells too, as far as files say it."""
     found = np.zeros(len(indexes), np.uint64)
     for hashes, records in layer.several(crossing):
-        places = np.minimum(np.searchsorted(records, indexes), max(len(records) - 1, 0))
-        if len(records):
-            found = np.where(records[places] == indexes, hashes[places], found)
+        # They are few among those that a large question finds.
+        places = np.minimum(np.searchsorted(indexes, records), max(len(indexes) - 1, 0))
+        is_there = indexes[places] == records if len(indexes) else np.zeros(len(records), bool)
+        found[places[is_there]] = hashes[is_there]
     return found
 
 

@@ -29,9 +29,12 @@ def cut(numbers: NDArray[Any]) -> NDArray[np.uint8]:
 
 def wide(column: NDArray[np.uint8], places: NDArray[Any] | slice) -> NDArray[np.int64]:
     """The numbers at these places of what was `cut`."""
+    width = column.shape[1]
+    if width != 3:
+        return np.asarray(column.view(f"<u{width}").reshape(-1)[places], np.int64)
     written = column[places]
     whole = np.zeros((len(written), 4), np.uint8)
-    whole[:, : column.shape[1]] = written
+    whole[:, :3] = written
     return whole.view("<u4").ravel().astype(np.int64)
 
 
