@@ -24,6 +24,7 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from lineage import errors, facts, instance, joining, reported, resolving, snapshots, tagged, tail
 from lineage.extracts import Extract, Indexes, basis, narrowing, opening, reading, seeing
 from lineage.extracts.looking import Lookup, Wanted
+from lineage.extracts.postings import Damaged
 from lineage.listening import Asking, Heard
 from lineage.process import Process
 from lineage.snapshots import Snapshot, State
@@ -328,6 +329,8 @@ def warm() -> None:
             # Of no time: what counts is opened, and nothing counted.
             look.totals(Wanted(since=0, until=0))
             look.first_accesses(Wanted(since=0, until=0))
+            with contextlib.suppress(Damaged):
+                look.open_codes()
 
 
 _apart = Spare(lambda: instance.connect(TEST_MEMORY)).over

@@ -346,6 +346,10 @@ class Codes:
         told = (msgspec.json.decode(text, type=list[str | None]) for text in self.texts()[0])
         return {Person(*(each[place] for place in places)) for each in told}
 
+    def read(self, meanings: Meanings) -> None:
+        """All that is kept of it, at once."""
+        _ = self.meant(meanings), self.picks, self.told_together
+
     def by_unit(self) -> tuple[Hashes, Hashes, Hashes]:
         """Session, transaction and detail of each unit."""
         whole = self.whole

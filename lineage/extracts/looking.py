@@ -228,6 +228,12 @@ class Lookup:
         self.texts: Callable[..., Indexes] | None = None
         self.read: dict[int, Content] = {}
 
+    def open_codes(self) -> None:
+        """Reads what the texts of all codes mean, as the first that counts by them would."""
+        for layer in self.layers:
+            if isinstance(layer.of, Filed):
+                layer.of.codes.read(self.meanings)
+
     def newest(self, some: Sequence[Term], wanted: Wanted, most: int, upto: int | None = None) -> Indexes:
         """As `layers.newest`. Raises Unable, as the others do, where a file is damaged."""
         return layers.newest(self.layers, some, lambda layer: wanted.mask(layer, self.size), most, upto)

@@ -11,7 +11,7 @@ import pytest
 
 from config import workers
 from lineage import checkpoints, engine, queries, segments
-from lineage.extracts import filed, sums
+from lineage.extracts import codes, filed, sums
 from lineage.queries import Window, walking
 from tests import extracts
 from tests.lineage.test_queries import ALL, STRANGER, Feed
@@ -101,7 +101,8 @@ def test_a_process_that_opened_before_it_was_asked_opens_nothing_when_it_is(
 
     def told() -> list[Any]:
         row = queries.row(ALL, "orders", "public.customers", "4711")
-        return [row, queries.touches(ALL, SEARCHES[0]), queries.overview(ALL)]
+        column = queries.column(ALL, "orders", "public.customers", "id")
+        return [row, column, queries.touches(ALL, SEARCHES[0]), queries.overview(ALL)]
 
     expected = told()
     engine._here().forget(None)
@@ -110,4 +111,5 @@ def test_a_process_that_opened_before_it_was_asked_opens_nothing_when_it_is(
     warming.join()
     monkeypatch.delattr(filed.Filed, "__init__")
     monkeypatch.delattr(sums.Sums, "__init__")
+    monkeypatch.delattr(codes.Codes, "texts")
     assert told() == expected
