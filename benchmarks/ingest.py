@@ -3,8 +3,9 @@
 The product runs as `bin/serve` runs it (two web workers, keeper, steward, embedded PostgreSQL); a client process keeps 64
 connections busy with single events, 8 with batches. COPY fills a table of the same columns with the same unique key
 from rows that are ready-made, one durable transaction a batch. Rounds are interleaved; the median is printed. CPU is
-what the kernel charged to each part. With `--minutes` one long run of each shape follows, in which seal and checkpoint
-must keep up; `--shape` and `--only-long` leave the rest out.
+what the kernel charged to each part. With `--minutes` one long run of each shape follows, as fast as the store takes it (a
+burst where it is short), in batches of `--batch`; it says what waits, until all have caught up, and the most that journal and
+processes took at any time. `--shape` and `--only-long` leave the rest out.
 """
 
 from __future__ import annotations
@@ -25,11 +26,9 @@ from typing import Any
 
 import django
 import msgspec
-import psycopg
 
-from benchmarks import _feeding
-from benchmarks._running import Product, machine, pids, wait_for
-from config import embedded
+from benchmarks import _feeding, _taken
+from benchmarks._running import Product, machine, wait_for
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django.setup()
@@ -42,20 +41,22 @@ LEFT_MOST = 30_000
 """In the long run seal, extracts and findings have caught up when no more waits for each than is left at rest."""
 WAITING = ("unsigned", "unsealed", "unextracted", "unjudged")
 CONNECTIONS = {1: 64, 100: 8, 1_000: 8}
-TICK = os.sysconf("SC_CLK_TCK")
-PARTS = ("client", "web", "postgres", "keeper", "steward")
+PARTS = ("client", *_taken.PARTS)
 
 
 def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("--minutes", type=float, default=0.0, help="length of the long run of each shape (0: none)")
     asked.add_argument("--shape", choices=_feeding.SHAPES, help="this shape only")
+    asked.add_argument(
+        "--batch", type=int, choices=list(CONNECTIONS), default=1_000, help="events a request of the long run"
+    )
     asked.add_argument("--only-long", action="store_true", help="nothing but the long run")
     options = asked.parse_args()
     shapes = [options.shape] if options.shape else list(_feeding.SHAPES)
     for work in (() if options.only_long else (rates,)) + ((long,) if options.minutes else ()):
         for shape in shapes:
-            with_product(functools.partial(work, shape=shape, minutes=options.minutes))
+            with_product(functools.partial(work, shape=shape, options=options))
     if not options.only_long:
         for shape in shapes:
             stages(shape)
@@ -73,7 +74,7 @@ def with_product(work: Callable[[Product], None]) -> None:
         shutil.rmtree(data, ignore_errors=True)
 
 
-def rates(product: Product, shape: str, minutes: float) -> None:
+def rates(product: Product, shape: str, options: argparse.Namespace) -> None:
     token = product.add_source("bench")
     sizes = {size: count for (its, size), count in EVENTS.items() if its == shape}
     warm = _feeding.Feed(shape, "warm", 100)
@@ -82,11 +83,11 @@ def rates(product: Product, shape: str, minutes: float) -> None:
     ready = Copied(product, shape)
     for turn in range(ROUNDS):
         for size, count in sizes.items():
-            before = charged(product)
+            before = _taken.charged(product)
             told = in_child(
                 product, token, _feeding.Feed(shape, f"{turn}x{size}", size), CONNECTIONS[size], events=count
             )
-            used = {part: value - before.get(part, 0.0) for part, value in charged(product).items()}
+            used = {part: value - before.get(part, 0.0) for part, value in _taken.charged(product).items()}
             told["cpu"] = {part: value * 1e6 / count for part, value in {**used, "client": told["client"]}.items()}
             told["copy"] = ready.rate(count, size)
             found[size].append(told)
@@ -116,12 +117,15 @@ def quantiles(waits: list[float]) -> str:
     return f"{middle(waits) * 1e3:,.1f} ms | {statistics.quantiles(waits, n=100)[98] * 1e3:,.1f} ms"
 
 
-def long(product: Product, shape: str, minutes: float) -> None:
+def long(product: Product, shape: str, options: argparse.Namespace) -> None:
     """As fast as the store takes it for so long; then until the last record is sealed."""
-    token, feed = product.add_source("bench"), _feeding.Feed(shape, "long", 1_000)
+    minutes, size = options.minutes, options.batch
+    token, feed = product.add_source("bench"), _feeding.Feed(shape, "long", size)
+    peaks = _taken.Peaks(product)
     events, seconds, waits, put_off = 0, 0.0, [], 0
     print(
-        f"\n{machine()}; {minutes:g} minutes of {shape} events of {feed.event_bytes:,.0f} bytes in batches of 1,000\n"
+        f"\n{machine()}; {minutes:g} minutes of {shape} events of {feed.event_bytes:,.0f} bytes in batches of {size:,} "
+        f"over {CONNECTIONS[size]} connections\n"
     )
     print(
         f"| minute | events/s | {' | '.join(WAITING)} | journal MB | batches MB | {' | '.join(f'{part} MB' for part in PARTS[1:])} "
@@ -129,18 +133,19 @@ def long(product: Product, shape: str, minutes: float) -> None:
     )
     print("|" + "---|" * (6 + len(WAITING) + len(PARTS)))
     step = 60 * min(1.0, minutes)
-    before, lags = charged(product), []
+    before, lags = _taken.charged(product), []
     for turn in range(max(1, round(minutes * 60 / step))):
         feed.name, feed.sent = b"long%04d" % turn, 0
-        told = in_child(product, token, feed, CONNECTIONS[1_000], seconds=step)
+        told = in_child(product, token, feed, CONNECTIONS[size], seconds=step)
         events, seconds, put_off = events + told["events"], seconds + told["seconds"], put_off + told["put_off"]
         waits += told["waits"]
         lags.append(lag(product))
         print(
             f"| {(turn + 1) * step / 60:g} | {told['events'] / told['seconds']:,.0f} | "
             + " | ".join(f"{lags[-1][name]:,}" for name in WAITING)
-            + f" | {journal_bytes(product) / 1e6:,.0f} | {batch_bytes(product) / 1e6:,.1f} | {memory(product)} "
-            f"| {quantiles(told['waits'])} | {told['put_off']} |",
+            + f" | {_taken.journal_bytes(product) / 1e6:,.0f} | {_taken.batch_bytes(product) / 1e6:,.1f} | "
+            + " | ".join(f"{taken:,.0f}" for taken in _taken.memory(product).values())
+            + f" | {quantiles(told['waits'])} | {told['put_off']} |",
             flush=True,
         )
     used = spent(product, before, events)
@@ -151,13 +156,14 @@ def long(product: Product, shape: str, minutes: float) -> None:
         f"(**{events / (seconds + rests['unsealed']):,.0f}/s with seals keeping up**), in extracts {rests['unextracted']:,.0f} s "
         f"and judged {rests['unjudged']:,.0f} s (**{events / (seconds + max(rests.values())):,.0f}/s with everything**). "
         f"CPU in us an event while they came: {used}; until all had caught up: {spent(product, before, events)}; "
-        f"unsealed from the first minute to the last: {growth([one['unsealed'] for one in lags])}."
+        f"unsealed from the first minute to the last: {growth([one['unsealed'] for one in lags])}. "
+        f"The most at any time, in MB: {', '.join(f'{name} {taken:,.0f}' for name, taken in peaks.end().items())}."
     )
 
 
 def spent(product: Product, before: dict[str, float], events: int) -> str:
     """CPU of each part since `before`, in us an event."""
-    every = charged(product).items()
+    every = _taken.charged(product).items()
     return ", ".join(f"{part} {(value - before.get(part, 0.0)) * 1e6 / events:,.0f}" for part, value in every)
 
 
@@ -192,6 +198,8 @@ def in_child(product: Product, token: str, feed: _feeding.Feed, connections: int
     receiving, sending = multiprocessing.Pipe(duplex=False)
     child = multiprocessing.Process(target=_send, args=(sending, product.port, token, feed, connections, amount))
     child.start()
+    # Else a child that fails would be waited for without end.
+    sending.close()
     told: dict[str, Any] = receiving.recv()
     child.join()
     return told
@@ -203,46 +211,9 @@ def _send(out: Any, port: int, token: str, feed: _feeding.Feed, connections: int
     out.send(told | {"client": time.process_time() - before, "events": feed.sent})
 
 
-def charged(product: Product) -> dict[str, float]:
-    """CPU seconds so far of web, keeper, steward and all of PostgreSQL."""
-    return {part: sum(_stat(pid)[1] for pid in members) for part, members in parts_of(product).items()}
-
-
-def parts_of(product: Product) -> dict[str, list[int]]:
-    postmaster = product.pids("postgres")[0]
-    children = [pid for pid in pids() if _stat(pid)[0] == postmaster]
-    return {part: [postmaster, *children] if part == "postgres" else product.pids(part) for part in PARTS[1:]}
-
-
-def memory(product: Product) -> str:
-    """Megabytes of each part that are its own alone (proportional set size)."""
-    return " | ".join(f"{sum(map(_own_bytes, members)) / 1e6:,.0f}" for members in parts_of(product).values())
-
-
-def _own_bytes(pid: int) -> int:
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0
-    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
-
-
-def _stat(pid: int) -> tuple[int, float]:
-    """Parent, and CPU seconds with those of ended children."""
-    try:
-        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0, 0.0
-    return int(words[1]), sum(map(int, words[11:15])) / TICK
-
-
-def owner(product: Product) -> psycopg.Connection[tuple[Any, ...]]:
-    return psycopg.connect(embedded.Embedded(product.data / "postgres").dsn("owner"))
-
-
 def lag(product: Product) -> dict[str, int]:
     """How many records no checkpoint covers, are not sealed, are in no extract, and were not looked at for findings."""
-    with owner(product) as connection:
+    with _taken.owner(product) as connection:
         row = connection.execute(
             "select size - (select coalesce(max(size), 0) from ledger_checkpoint), size - ledger_sealed_to(), "
             "size - (select coalesce(max(next_index), 0) from ledger_extract), "
@@ -251,30 +222,13 @@ def lag(product: Product) -> dict[str, int]:
     return dict(zip(WAITING, map(int, row or ()), strict=True))
 
 
-def journal_bytes(product: Product) -> int:
-    return _bytes(product, "select inhrelid from pg_inherits where inhparent = 'ledger_journal'::regclass")
-
-
-def batch_bytes(product: Product) -> int:
-    """Of the rows that stay for ever: one for each source in each transaction."""
-    return _bytes(product, "select 'ledger_batch'::regclass")
-
-
-def _bytes(product: Product, tables: str) -> int:
-    with owner(product) as connection:
-        row = connection.execute(
-            f"select coalesce(sum(pg_total_relation_size(named)), 0) from ({tables}) as t (named)"
-        ).fetchone()
-    return int(row[0]) if row else 0
-
-
 class Copied:
     """Binary COPY into the journal's columns with the dedupe table's key and content, unique as there."""
 
     def __init__(self, product: Product, shape: str) -> None:
         self.product, self.taken = product, 0
         self.rows = [row.body for row in journal.rows([one.event for one in admitted(shape)[1].entries])]
-        with owner(product) as connection:
+        with _taken.owner(product) as connection:
             connection.execute(
                 "create table bench_copy (like ledger_journal, key bytea not null, content bytea not null)"
             )
@@ -283,7 +237,7 @@ class Copied:
     def rate(self, count: int, size: int) -> float:
         """Rows a second from one connection, the rows ready-made. The time to make their keys is left out."""
         took = 0.0
-        with owner(self.product) as connection:
+        with _taken.owner(self.product) as connection:
             connection.execute("truncate bench_copy")
             connection.commit()
             for batch in range(count // size):
