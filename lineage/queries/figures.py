@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,19 +16,15 @@ from lineage.extracts.coding import Coding, Rows
 from lineage.extracts.looking import Lookup, Unable, Wanted
 from lineage.extracts.meanings import Who
 from lineage.extracts.postings import among, hash_of
-from lineage.extracts.terms import ACT, LISTED, REAL
+from lineage.extracts.terms import ACT, REAL
 from lineage.queries import candidates, sought
-from lineage.queries.ask import COUNT_MOST, Window, left_out
+from lineage.queries.ask import COUNT_MOST, Window
 
 
-class Asked(msgspec.Struct, frozen=True):
-    """Persons, tables and places that a search names, each with all others; `is_listed`: what a list leaves out is."""
+class Asked(sought.Sought, frozen=True):
+    """The same of searches that may name persons too, or instead: each of them with all others."""
 
     actor: tuple[search.Term, ...]
-    relation: tuple[str, ...]
-    environment: tuple[str, ...]
-    datasource: tuple[str, ...]
-    is_listed: bool
 
     def means(self, who: Who) -> bool:
         """Whether it is each of these persons."""
@@ -56,24 +51,10 @@ def _chosen(names: Sequence[str | None], numbers: NDArray[np.int64], wanted: str
 
 def read(q: str) -> Asked | None:
     """None where the search asks for something else too."""
-    query = search.parse(q)
-    parts = query.root.parts if isinstance(query.root, search.And) else (query.root,)
-    texts: dict[str, list[str]] = {"relation": [], "environment": [], "datasource": []}
-    actors: list[search.Term] = []
-    for part in parts:
-        if not isinstance(part, search.Term) or not part.value.isascii() or not part.value:
-            return None
-        if part.name == "actor":
-            actors.append(part)
-        elif part.name in texts and not part.prefix:
-            texts[part.name].append(part.value.lower())
-        else:
-            return None
-    if not actors and not texts["relation"]:
+    told = sought.named(q, "actor")
+    if told is None or not (told[1] or told[0]["relation"]):
         return None
-    kinds, _ = left_out(query)
-    places = {name: tuple(values) for name, values in texts.items()}
-    return Asked(actor=tuple(actors), **places, is_listed="custody" in kinds)
+    return Asked(**told[0], actor=tuple(told[1]))
 
 
 def kinds(question: Question, viewer: Viewer, q: str, window: Window) -> dict[str, int] | None:
@@ -88,7 +69,7 @@ class _Figures:
     def __init__(self, question: Question, look: Lookup, asked: Asked, scope: Wanted) -> None:
         self.look, self.asked = look, asked
         self.coding = coding = Coding(look, question.snapshot.logins)
-        wanted = sought.placed(look, scope, asked.environment, asked.datasource, LISTED if asked.is_listed else 0)
+        wanted = asked.wanted(look, scope)
         hashes = np.unique(np.array([*self._terms(question)], np.uint64))
         found = coding.rows(lambda layer: [layer.postings[BY_INDEX].find_all(hashes)], wanted)
         meant = [who for who in np.unique(found.who).tolist() if asked.means(coding.people[who])]

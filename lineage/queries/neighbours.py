@@ -64,7 +64,7 @@ def _together(look: Lookup, asked: Wanted, logins: Sequence[Login], who: str | N
         terms += person(who, logins, look.datasources(), "begin ")
     parts: list[tuple[Any, ...]] = [_columns([])]
     for layer in look.layers:
-        sessions, times, places, numbers, records, doubtful = _begun(look, layer, asked, terms)
+        (sessions, times, places, numbers, records), doubtful = _begun(look, layer, asked, terms)
         here = np.array([place[1] == datasource for place in layer.places], bool)
         parts.append((sessions, times, numbers > 0, here[places], records))
         if len(doubtful) > READ_MOST:
@@ -90,7 +90,7 @@ def _grouped(*columns: Any) -> _Begins:
     return _Begins(sessions[first], times[first], own, same, records[first])
 
 
-def _begun(look: Lookup, layer: Seen, asked: Wanted, terms: Sequence[Term]) -> tuple[Any, Any, Any, Any, Any, set[int]]:
+def _begun(look: Lookup, layer: Seen, asked: Wanted, terms: Sequence[Term]) -> tuple[list[NDArray[Any]], set[int]]:
     """Session, time, place, number of the term and record of the beginnings with one of these terms.
 
     And sessions of which it cannot be told from them.
@@ -106,7 +106,7 @@ def _begun(look: Lookup, layer: Seen, asked: Wanted, terms: Sequence[Term]) -> t
             doubt |= (numbers == number) & (~term.holds(there.times) | is_cut)
     sure = ~doubt & asked.mask(layer, look.size)(there)
     told = (sessions, there.times, there.places, numbers, found)
-    return *(column[sure] for column in told), set(sessions[doubt].tolist())  # type: ignore[return-value]
+    return [column[sure] for column in told], set(sessions[doubt].tolist())
 
 
 @dataclasses.dataclass(frozen=True)

@@ -88,7 +88,7 @@ def _sought(question: Question, viewer: Viewer, q: str, window: Window, place: A
     """The same page of the sessions that few records match."""
     condition, values = searched(viewer, q, window, "event")
     with sought.matching(question, viewer, q, window, "event") as few:
-        if few == "true":
+        if few == sought.ALL:
             return None
         asked = f"select distinct session from activity where {few} and {latest.SQL} and {condition}"  # noqa: S608
         names = [row["session"] for row in question.rows(asked, values)]

@@ -30,6 +30,8 @@ from lineage.queries.walking import Range
 
 ORDERED = ("relation", "key", "touch_op", "access", "provenance", "columns")
 """In what order the accesses of one record are (`paging.ORDERS`)."""
+ALL = "true"
+"""The condition that every record meets."""
 CARDS_MOST, NAMED_MOST = 2_000, 20_000
 """So many records are read one by one, and so many are named in a statement; more are asked for from the first one on."""
 
@@ -52,19 +54,14 @@ class Sought(msgspec.Struct, frozen=True):
         return any(self.relation[0] in (name, name.partition(".")[2]) for name in map(str.lower, relations))
 
     def wanted(self, look: Lookup, scope: Wanted) -> Wanted:
-        """Scope and window, narrowed to the places. Raises Unable."""
-        return placed(look, scope, self.environment, self.datasource, terms.LISTED if self.is_listed else 0)
-
-
-def placed(look: Lookup, scope: Wanted, environment: Sequence[str], datasource: Sequence[str], marked: int) -> Wanted:
-    """Scope and window, narrowed to records with these marks of these places (folded). Raises Unable."""
-    environments, datasources = zip(*(place for layer in look.layers for place in layer.places), strict=True)
-    return msgspec.structs.replace(
-        scope,
-        marked=scope.marked | marked,
-        environments=_among(environments, environment, scope.environments),
-        datasources=_among(datasources, datasource, scope.datasources),
-    )
+        """Scope and window, narrowed to records of the places, marked so. Raises Unable."""
+        places = [place for layer in look.layers for place in layer.places]
+        return msgspec.structs.replace(
+            scope,
+            marked=scope.marked | (terms.LISTED if self.is_listed else 0),
+            environments=_among((place[0] for place in places), self.environment, scope.environments),
+            datasources=_among((place[1] for place in places), self.datasource, scope.datasources),
+        )
 
 
 def _among(names: Iterable[str | None], folded: Sequence[str], scope: frozenset[str] | None) -> frozenset[str] | None:
@@ -80,17 +77,32 @@ def _among(names: Iterable[str | None], folded: Sequence[str], scope: frozenset[
 
 def read(q: str, by: str) -> Sought | None:
     """None where the search asks for something else too, or where its words are not compared by their ASCII letters."""
+    told = named(q)
+    if told is None or not told[0]["relation"] or (by == "event" and len(told[0]["relation"]) > 1):
+        return None
+    return Sought(**told[0])
+
+
+def named(q: str, *others: str) -> tuple[dict[str, Any], list[search.Term]] | None:
+    """What such a search asks for, by the members of `Sought`, and its terms of these other fields; None as `read` says it."""
     query = search.parse(q)
     parts = query.root.parts if isinstance(query.root, search.And) else (query.root,)
-    asked: dict[str, list[str]] = {"relation": [], "environment": [], "datasource": []}
+    texts: dict[str, list[str]] = {"relation": [], "environment": [], "datasource": []}
+    rest: list[search.Term] = []
     for part in parts:
-        if not isinstance(part, search.Term) or part.name not in asked or part.prefix or not part.value.isascii():
+        if not isinstance(part, search.Term) or not part.value.isascii() or not part.value:
             return None
-        asked[part.name].append(part.value.lower())
-    if not asked["relation"] or (by == "event" and len(asked["relation"]) > 1):
-        return None
+        if part.name in others:
+            rest.append(part)
+        elif part.name in texts and not part.prefix:
+            texts[part.name].append(part.value.lower())
+        else:
+            return None
     kinds, _ = left_out(query)
-    return Sought(**{name: tuple(values) for name, values in asked.items()}, is_listed="custody" in kinds)
+    return {
+        **{name: tuple(values) for name, values in texts.items()},
+        "is_listed": "custody" in kinds,
+    }, rest
 
 
 class Listed(paging.Listed):
@@ -266,7 +278,7 @@ def found(question: Question, viewer: Viewer, window: Window, own: Own) -> Index
 def few(question: Question, viewer: Viewer, window: Window, own: Own | None) -> Iterator[str]:
     """Within it a question is asked of these records alone, with this condition more; of all where they are many, or not looked up."""
     some = found(question, viewer, window, own) if own is not None else None
-    with among(question, some) if some is not None else contextlib.nullcontext("true") as condition:
+    with among(question, some) if some is not None else contextlib.nullcontext(ALL) as condition:
         yield condition
 
 
@@ -276,7 +288,7 @@ def matching(
     """The same of the records, or by touch the accesses, that a search may find."""
     some = newest(question, viewer, q, window, by, NAMED_MOST + 1) if q else None
     is_few = some is not None and len(some) <= NAMED_MOST
-    return among(question, some) if some is not None and is_few else contextlib.nullcontext("true")
+    return among(question, some) if some is not None and is_few else contextlib.nullcontext(ALL)
 
 
 @contextlib.contextmanager
