@@ -59,15 +59,21 @@ def folder(data: Path) -> Path:
 
 
 def export(data: Path) -> int:
-    """Writes the joined records as Parquet for the peers, unless this log size is there already; returns the size."""
-    from lineage.engine import Question as Asked
+    """Writes the joined records as Parquet for the peers, unless all but the store's own are there; returns the log's size then.
 
-    with Asked(joined=False) as asked:
-        size = asked.size
+    What a store records of itself (that it was read, say) is in no lookup's answer.
+    """
+    from lineage.engine import Question as Asked
+    from lineage.snapshots import OWN
+
     place = folder(data)
     done = place / "exported.json"
-    if done.exists() and msgspec.json.decode(done.read_bytes()) == size:
-        return size
+    held = int(msgspec.json.decode(done.read_bytes())) if done.exists() else 0
+    with Asked(joined=False) as asked:
+        size = asked.size
+        newer = asked.rows("select count(*) as n from raw_events where index >= ? and source <> ?", [held, OWN])[0]["n"]
+    if held and not newer:
+        return held
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(mode=0o711)
     with contextlib.ExitStack() as files:

@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from benchmarks import _history, _questions, generate
+from benchmarks import _history, _peers, _questions, generate
 from benchmarks._history import Plan
 from benchmarks._questions import Drawn
-from lineage import commitment, queries, segments, tree
+from lineage import commitment, ledger, queries, segments, tree
 from lineage.access import Viewer
 from lineage.events import Event
 
@@ -94,7 +94,7 @@ def test_a_folder_takes_one_history_and_only_where_it_has_room(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("plan", [PLAN, FULL], ids=["lean", "full"])
-def test_what_lookups_count_is_what_the_history_holds(plan: Plan, store: str) -> None:
+def test_what_lookups_count_is_what_the_history_holds(plan: Plan, store: str, tmp_path: Path) -> None:
     for _ in generate.appended(plan):
         pass
     generate.tidy(generate.Stages(), lambda: True)
@@ -103,6 +103,16 @@ def test_what_lookups_count_is_what_the_history_holds(plan: Plan, store: str) ->
         counted = {name: lookups[name](drawn) for name in truth.counts(drawn)}
         assert counted == truth.counts(drawn)
         assert min(counted.values()) > 0
+    if plan.shape == "lean":
+        peers_are_loaded_anew_when_sources_told_more(plan.events, tmp_path)
+
+
+def peers_are_loaded_anew_when_sources_told_more(size: int, folder: Path) -> None:
+    assert _peers.export(folder) == size
+    ledger.record_decision("evidence_read", decided_by=AUDITOR.email, subject="/search")
+    assert _peers.export(folder) == size, "what the store says of itself is in no lookup"
+    (folder / "peers/exported.json").write_text(str(size - 1))
+    assert _peers.export(folder) == size + 1
 
 
 class Truth:
