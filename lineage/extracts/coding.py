@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from lineage.extracts import Indexes
 from lineage.extracts.blocks import Place
 from lineage.extracts.cards import Directory
-from lineage.extracts.codes import CALLED, NO_HASHES, QUERY, Coded
+from lineage.extracts.codes import NO_HASHES, Coded
+from lineage.extracts.codified import CALLED, CHANGE, QUERY
 from lineage.extracts.layers import Layer
 from lineage.extracts.looking import Lookup, Unable, Wanted
 from lineage.extracts.meanings import Actor, Manner, Who, named
@@ -107,7 +108,7 @@ class Coding:
         actors, manners, shapes = each.numbers
         bits = np.array([one.bits for one in self.manners], np.int64)[manners]
         calls = each.calls | _calls(layer, there.indexes, crossing)
-        calls[(bits & (QUERY | CALLED)) != QUERY | CALLED] = 0
+        calls[((bits & CALLED) == 0) | ((bits & (QUERY | CHANGE)) == 0)] = 0
         ways = (
             each.of_picks.ways(each.picks, *self.column) if self.column is not None else np.zeros(len(bits), np.int64)
         )

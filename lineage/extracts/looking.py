@@ -19,6 +19,7 @@ from lineage.extracts import (
     Cursor,
     Indexes,
     codes,
+    codified,
     layers,
     listing,
     persons,
@@ -155,7 +156,7 @@ class Seen:
         if isinstance(self.of, Filed):
             return self.of.coded(indexes, meanings)
         told = self.read(indexes)
-        return codes.known(codes.of_contents(self.of.columns, [told[index] for index in indexes.tolist()]), meanings)
+        return codes.known(codified.of_contents(self.of.columns, [told[index] for index in indexes.tolist()]), meanings)
 
     @property
     def crossing(self) -> Hashes:

@@ -24,6 +24,12 @@ Column = NDArray[Any]
 NONE: Column = np.empty(0, np.int64)
 
 
+NAMED, READ, WROTE, MET = (1 << n for n in range(4))
+CHANGED = 4
+"""How a table was met: named, read, written, touched in another way; from this bit on how many of its rows were changed."""
+WAYS = {"read": MET | READ, "wrote": MET | WROTE, "changed": MET | WROTE}
+
+
 class Actor(NamedTuple):
     """Who it was as records tell it."""
 
@@ -42,6 +48,7 @@ class Manner(NamedTuple):
     kind: str
     verdict: str | None
     is_end: bool
+    op: str | None
 
 
 class Who(NamedTuple):
@@ -55,9 +62,9 @@ class Who(NamedTuple):
 
 
 ACTORS = msgspec.json.Decoder(list[str | None])
-MANNERS = msgspec.json.Decoder(tuple[int, str, str | None, bool])
+MANNERS = msgspec.json.Decoder(tuple[int, str, str | None, bool, str | None])
 SHAPES = msgspec.json.Decoder(tuple[list[str | None] | None, list[str]])
-OP = msgspec.json.Decoder(tuple[str | None, str | None])
+TOUCH = msgspec.json.Decoder(tuple[str | None, str | None, str | None, int])
 
 
 class Held(NamedTuple):
@@ -106,21 +113,21 @@ class Several:
             self.held = Held(np.array(self.numbers), np.array(self.ends), values, ranks)
 
 
-def _order(value: Any) -> list[tuple[bool, str]]:
+def _order(value: Any) -> list[tuple[bool, Any]]:
     return [(one is None, one or "") for one in (value if isinstance(value, tuple) else (value,))]
 
 
 class Meanings:
     """Each list only grows: what a question has seen of it stays. `named` is who each actor is without imported logins.
 
-    Of shapes: the tables that a record names, those that it touched, and what it did there.
+    Of shapes: the tables that a record names, those that it touched, what it did there, and how each table was met (`ways`).
     """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.actors: list[Actor] = []
         self.manners: list[Manner] = []
-        self.relations, self.tables, self.ops = Several(), Several(), Several()
+        self.relations, self.tables, self.ops, self.ways = Several(), Several(), Several(), Several()
         self.named: list[int] = []
         self.of_who = Numbers()
         self.people: list[Who] = []
@@ -137,7 +144,7 @@ class Meanings:
                 if text not in known.of:
                     told(text)
                     known(text)
-            for several in (self.relations, self.tables, self.ops):
+            for several in (self.relations, self.tables, self.ops, self.ways):
                 several.hold()
             return np.fromiter((known.of[text] for text in texts), np.int64, len(texts))
 
@@ -162,10 +169,23 @@ class Meanings:
 
     def _shape(self, text: str) -> None:
         relations, told = SHAPES.decode(text)
-        ops = [OP.decode(each) for each in told]
+        touches = [TOUCH.decode(each) for each in told]
         self.relations.add(relations or [])
-        self.tables.add(relation for relation, _ in ops)
-        self.ops.add(ops)
+        self.tables.add(relation for relation, *_ in touches)
+        self.ops.add((relation, op) for relation, op, *_ in touches)
+        self.ways.add(_ways(relations or (), touches))
+
+
+def _ways(
+    relations: Iterable[str | None], touches: Iterable[tuple[str | None, str | None, str | None, int]]
+) -> Iterable[tuple[str, int]]:
+    """Each table that such a record names or touches, with how it did."""
+    found = {relation: NAMED for relation in relations if relation is not None}
+    for relation, _, access, changed in touches:
+        if relation is not None:
+            found[relation] = found.get(relation, 0) | WAYS.get(access or "", MET)
+            found[relation] += changed << CHANGED
+    return found.items()
 
 
 def named(actor: Actor, login: Mapping[str, Any] | None = None) -> Who:

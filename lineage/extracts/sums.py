@@ -29,7 +29,7 @@ from lineage.extracts.postings import Damaged, Postings, hash_sql, mapped
 
 FILE, CALLS = "sums.bin", "calls.post"
 FILES = (FILE, CALLS, singles.FILE)
-VERSION = "3"
+VERSION = "4"
 """Raise it with every change of what is written."""
 NO_HOUR = -(1 << 31)
 """Of records without a time."""
@@ -94,9 +94,10 @@ SPREAD = """
 select call, moment, environment, datasource, is_statement, is_write from each semi join (from calls where not is_one) c using (call)
 where is_statement or is_write
 """
+OF_CALLS = f"kind = 'change' or (kind = 'query' and not {acts.TWICE})"
 POSTED = (
     f"select {hash_sql('call', 'correlation_id')} as term, index from made "  # noqa: S608 - our own columns
-    f"where correlation_id is not null and kind = 'query' and not {acts.TWICE}"
+    f"where correlation_id is not null and ({OF_CALLS})"
 )
 """All that tell of a call: what is counted here (`each`), and what `codes` count beside that."""
 CROSSING = f"""

@@ -11,7 +11,7 @@ from lineage.engine import Question
 from lineage.extracts import Indexes
 from lineage.extracts.beginnings import BY_INDEX
 from lineage.extracts.cards import NO_TIME
-from lineage.extracts.codes import MINE
+from lineage.extracts.codified import MINE
 from lineage.extracts.coding import Coding, Rows
 from lineage.extracts.looking import Lookup, Wanted, by_index, person
 from lineage.extracts.postings import Hashes, Postings

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lineage.extracts import coding
 from lineage.extracts.cards import NO_TIME
-from lineage.extracts.codes import CALLED, CHANGE, QUERY, REFUSED, STATEMENT, WRITE
+from lineage.extracts.codified import CALLED, CHANGE, QUERY, REFUSED, STATEMENT, WRITE
 from lineage.extracts.coding import Coding, Rows
 from lineage.extracts.numbering import dense
 from lineage.moments import moment

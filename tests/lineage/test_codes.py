@@ -11,7 +11,7 @@ import pytest
 from lineage import checkpoints, engine, errors, queries, segments
 from lineage.access import Viewer
 from lineage.engine import Question
-from lineage.extracts import codes, coding, reading, storing
+from lineage.extracts import codes, codified, coding, reading, storing
 from lineage.extracts.looking import Held
 from lineage.queries import Window, deeds, readers
 from tests import extracts
@@ -66,9 +66,9 @@ def told_twice() -> list[list[Any]]:
     """What is said of each record by SQL and in Python, as values instead of numbers."""
     with Question() as question:
         held = Held(question.cursor, "from resolved", "from raw_touches")
-        indexes, by_sql = codes.told(question.cursor)
+        indexes, by_sql = codified.told(question.cursor)
         contents = held.read(question.cursor, indexes)
-        in_python = codes.of_contents(held.columns, [contents[index] for index in indexes.tolist()])
+        in_python = codified.of_contents(held.columns, [contents[index] for index in indexes.tolist()])
     found = []
     for each in (by_sql, in_python):
         actors, manners, shapes, picked = (
