@@ -210,11 +210,11 @@ class Cards:
         if self.is_whole:
             return np.asarray(np.where((wanted >= 0) & (wanted < self.count), wanted, -1), np.intp)
         # Mostly nothing is missing before them.
-        guess = np.clip(wanted, 0, self.count - 1)
+        guess = np.minimum(np.maximum(wanted, 0), self.count - 1)
         if (self.offsets[guess] == wanted).all():
             return np.asarray(guess, np.intp)
         # Of the same type: else numpy makes another copy of the whole column.
-        sought = np.clip(wanted, 0, (1 << 32) - 1).astype("<u4")
+        sought = np.minimum(np.maximum(wanted, 0), (1 << 32) - 1).astype("<u4")
         found = np.minimum(np.searchsorted(self.offsets, sought), self.count - 1)
         return np.asarray(np.where(self.offsets[found] == wanted, found, -1), np.intp)
 

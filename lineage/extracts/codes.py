@@ -233,7 +233,7 @@ class Codes:
 
     def read(self, meanings: Meanings) -> None:
         """All that is kept of it, at once."""
-        _ = self.meant(meanings), self.picks, self.told_together
+        _ = self.meant(meanings), self.picks.holders, self.told_together
 
     def by_unit(self) -> tuple[Hashes, Hashes, Hashes]:
         """Session, transaction and detail of each unit."""
@@ -255,6 +255,10 @@ class Codes:
         units = self._of_units(wide(whole.units, places))
         return Coded(numbers, wide(whole.picks, places), self.picks, *units, calls)
 
+    def picked(self, places: NDArray[np.intp]) -> Numbers:
+        """The picks of the records at these places of the cards."""
+        return wide(self.whole.picks, places)
+
     @functools.cached_property
     def told_together(self) -> tuple[Hashes, Indexes]:
         """Of the calls that several records here tell of, each record, in order of indexes, with its call."""
@@ -262,7 +266,8 @@ class Codes:
 
     def several(self, crossing: Hashes) -> list[tuple[Hashes, Indexes]]:
         """The same with that of these calls, which other files tell of."""
-        return [self.told_together, _by_index(*self.calls.pairs(crossing))]
+        own = [self.told_together] if len(self.told_together[1]) else []
+        return [*own, _by_index(*self.calls.pairs(crossing))] if len(crossing) else own
 
     def lasts(self, sessions: Hashes) -> Indexes:
         """The greatest index that some record here of each of these sessions has; -1 where none is of it."""

@@ -20,6 +20,7 @@ from lineage.extracts.layers import Layer
 from lineage.extracts.looking import Lookup, Unable, Wanted
 from lineage.extracts.meanings import Actor, Manner, Who, named
 from lineage.extracts.numbering import Numbers
+from lineage.extracts.picks import Picks
 from lineage.extracts.postings import Hashes, among
 from lineage.moments import microseconds
 
@@ -64,6 +65,7 @@ class Coding:
         self.crossing = np.unique(np.concatenate([NO_HASHES, *(layer.crossing for layer in look.layers)]))
         self.of_places = Numbers()
         self.meanings = look.meanings
+        self.ways: dict[Picks, Numbered] = {}
 
     @property
     def places(self) -> list[Place]:
@@ -85,37 +87,54 @@ class Coding:
         """Those that are found in some layer, count there and are wanted. Raises Unable and Damaged."""
         parts: list[tuple[Layer, Directory, Coded]] = []
         for layer in self.look.layers:
-            some = find(layer)
-            found = some[0] if len(some) == 1 else np.unique(np.concatenate([np.empty(0, np.int64), *some]))
-            if sum(map(len, some)) > ROWS_MOST:
-                raise Unable
-            there = layer.directory(np.sort(found[~among(found, layer.hidden)]))
-            there = there.chosen(wanted.mask(layer, self.look.size)(there))
-            if len(there.indexes):
+            there = self._there(layer, find(layer), wanted)
+            if there is not None and len(there.indexes):
                 parts.append((layer, there, layer.coded(there.indexes, self.meanings)))
+        if not parts:
+            return _nothing()
         if sum(len(there.indexes) for _, there, _ in parts) > ROWS_MOST:
             raise Unable
-        newer = np.unique(np.concatenate([NO_HASHES, *(each.calls for _, _, each in parts)]))
-        crossing = np.union1d(newer, self.crossing)
+        newer = np.unique(np.concatenate([each.calls for _, _, each in parts]))
+        crossing = np.union1d(newer[newer != 0], self.crossing)
         rows = [self._numbered(layer, there, each, crossing) for layer, there, each in parts]
-        together = Rows(*(np.concatenate(column) for column in zip(*rows, strict=True))) if rows else _nothing()
+        together = Rows(*(np.concatenate(column) for column in zip(*rows, strict=True)))
         if (np.diff(together.indexes) < 0).any():
             together = together.chosen(np.argsort(together.indexes))
         return self._named(together)
 
+    def _there(self, layer: Layer, some: Sequence[Indexes], wanted: Wanted) -> Directory | None:
+        """What counts and is wanted of these, by index; nothing where there are none."""
+        some = [each for each in some if len(each)]
+        if sum(map(len, some)) > ROWS_MOST:
+            raise Unable
+        if not some:
+            return None
+        found = some[0] if len(some) == 1 else np.concatenate(some)
+        if self.column is not None:
+            # Few of them, as a rule.
+            found = layer.meeting(found, self._ways)
+        found = np.sort(found) if len(some) == 1 else np.unique(found)
+        there = layer.directory(found[~among(found, layer.hidden)] if len(layer.hidden) else found)
+        kept = wanted.mask(layer, self.look.size)(there)
+        return there if kept.all() else there.chosen(kept)
+
     def _numbered(self, layer: Layer, there: Directory, each: Coded, crossing: Hashes) -> Rows:
         place = np.array([self.of_places(one) for one in layer.places], np.int64)
         actors, manners, shapes = each.numbers
-        bits = np.array([one.bits for one in self.manners], np.int64)[manners]
+        bits = self.meanings.bits[manners]
         calls = each.calls | _calls(layer, there.indexes, crossing)
         calls[((bits & CALLED) == 0) | ((bits & (QUERY | CHANGE)) == 0)] = 0
-        ways = (
-            each.of_picks.ways(each.picks, *self.column) if self.column is not None else np.zeros(len(bits), np.int64)
-        )
+        ways = self._ways(each.of_picks)[each.picks] if self.column is not None else np.zeros(len(bits), np.uint8)
         return Rows(
             there.indexes, there.times, place[there.places], there.marks, actors, manners, bits, shapes, each.sessions,
-            each.transactions, each.details, calls, np.array(self.meanings.named, np.int64)[actors], ways,
+            each.transactions, each.details, calls, self.meanings.who[actors], ways,
         )  # fmt: skip
+
+    def _ways(self, some: Picks) -> Numbered:
+        """How each of these met the column; found once."""
+        if some not in self.ways and self.column is not None:
+            self.ways[some] = some.ways(*self.column)
+        return self.ways[some]
 
     def _named(self, rows: Rows) -> Rows:
         """With those whom imported logins make of actors."""

@@ -17,6 +17,7 @@ from lineage.extracts.cards import Cards, Directory
 from lineage.extracts.codes import Coded, Codes
 from lineage.extracts.meanings import Meanings
 from lineage.extracts.persons import Persons
+from lineage.extracts.picks import Ways
 from lineage.extracts.postings import Postings
 from lineage.extracts.tables import Tables
 from lineage.extracts.terms import BY_TIME, CARDS
@@ -70,6 +71,11 @@ class Filed:
     @functools.cached_property
     def persons(self) -> Persons:
         return Persons(self.codes.persons())
+
+    def meeting(self, indexes: Indexes, ways: Ways) -> Indexes:
+        """Those of these records, which are all here, whose pick has a way."""
+        found: Indexes = indexes[ways(self.codes.picks)[self.codes.picked(self.cards.positions(indexes))] != 0]
+        return found
 
     def coded(self, indexes: Indexes, meanings: Meanings) -> Coded:
         return self.codes.coded(self.cards.positions(indexes), meanings)

@@ -19,6 +19,7 @@ from lineage.extracts.blocks import Content, Place
 from lineage.extracts.cards import NO_TIME, Directory
 from lineage.extracts.codes import Coded
 from lineage.extracts.meanings import Meanings
+from lineage.extracts.picks import Ways
 from lineage.extracts.postings import NOTHING, Damaged, Hashes, Postings, among
 from lineage.extracts.writings import Writings
 
@@ -43,6 +44,7 @@ class Layer(Protocol):
     def between(self, start: int, end: int) -> Directory: ...
     def contents(self, indexes: Indexes) -> dict[int, Content]: ...
     def coded(self, indexes: Indexes, meanings: Meanings) -> Coded: ...
+    def meeting(self, indexes: Indexes, ways: Ways) -> Indexes: ...
     @property
     def crossing(self) -> Hashes:
         """Calls of which an earlier extract tells too."""

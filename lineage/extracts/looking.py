@@ -37,6 +37,7 @@ from lineage.extracts.layers import Layer, Mask, Term
 from lineage.extracts.listing import Range
 from lineage.extracts.meanings import Meanings
 from lineage.extracts.persons import Person, Persons
+from lineage.extracts.picks import Ways
 from lineage.extracts.postings import Hashes, Postings
 from lineage.extracts.sums import Totals
 from lineage.extracts.tables import Table, Tables
@@ -157,6 +158,10 @@ class Seen:
             return self.of.coded(indexes, meanings)
         told = self.read(indexes)
         return codes.known(codified.of_contents(self.of.columns, [told[index] for index in indexes.tolist()]), meanings)
+
+    def meeting(self, indexes: Indexes, ways: Ways) -> Indexes:
+        """Those of these records, which are all here, whose pick may have a way."""
+        return self.of.meeting(indexes, ways) if isinstance(self.of, Filed) else indexes
 
     @property
     def crossing(self) -> Hashes:

@@ -120,6 +120,8 @@ def _order(value: Any) -> list[tuple[bool, Any]]:
 class Meanings:
     """Each list only grows: what a question has seen of it stays. `named` is who each actor is without imported logins.
 
+    `who` and `bits` are arrays of that, and of the bits of manners.
+
     Of shapes: the tables that a record names, those that it touched, what it did there, and how each table was met (`ways`).
     """
 
@@ -129,6 +131,7 @@ class Meanings:
         self.manners: list[Manner] = []
         self.relations, self.tables, self.ops, self.ways = Several(), Several(), Several(), Several()
         self.named: list[int] = []
+        self.who, self.bits = NONE, NONE
         self.of_who = Numbers()
         self.people: list[Who] = []
         self.texts: dict[str, Numbers] = {name: Numbers() for name in MEANT}
@@ -144,9 +147,17 @@ class Meanings:
                 if text not in known.of:
                     told(text)
                     known(text)
-            for several in (self.relations, self.tables, self.ops, self.ways):
-                several.hold()
+            self._hold()
             return np.fromiter((known.of[text] for text in texts), np.int64, len(texts))
+
+    def _hold(self) -> None:
+        """Makes arrays of what was added since."""
+        for several in (self.relations, self.tables, self.ops, self.ways):
+            several.hold()
+        if len(self.who) < len(self.named):
+            self.who = np.array(self.named, np.int64)
+        if len(self.bits) < len(self.manners):
+            self.bits = np.array([one.bits for one in self.manners], np.int64)
 
     def person(self, who: Who) -> int:
         """The number of one of `people`, who is one from now on."""

@@ -7,15 +7,17 @@ is compared as numbers; texts there are only of tables and columns.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from lineage.extracts.columns import cut, wide
-from lineage.extracts.numbering import Numbers, dense, distinct
+from lineage.extracts.numbering import Numbers, distinct
 
 ACCESSES = ("read", "wrote", "changed")
 ALL = "*"
@@ -27,7 +29,8 @@ TABLE, WAY = np.uint64(33), np.uint64(32)
 Column = NDArray[Any]
 
 
-class Picks(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Picks:
     """Where each begins among the members, and ends; which cells these are (`cut`); the cells, ascending; names by number."""
 
     begins: Column
@@ -36,20 +39,40 @@ class Picks(NamedTuple):
     relations: Sequence[str]
     columns: Sequence[str]
 
-    def ways(self, numbers: Column, relations: Iterable[str], column: str) -> Column:
-        """For each of these picks how it met the column of these tables: `READ` and the others, together."""
-        each, again = dense(numbers)
-        members, owners = self._members(each)
-        found = np.zeros(len(each), np.int64)
-        tables = {name: number for number, name in enumerate(self.relations)}
-        names = {name: number for number, name in enumerate(self.columns)}
+    def ways(self, relations: Iterable[str], column: str) -> Column:
+        """For each pick how it met the column of these tables: `READ` and the others, together."""
+        found = np.zeros(len(self.begins) - 1, np.uint8)
+        tables, names = self._numbers
         for relation in {*relations} & {*tables}:
             for name in {column, ALL} & {*names}:
                 for is_read in (False, True):
                     way = READ if is_read else WROTE
                     bits = way | way << 1 if name == column else way
-                    found[owners[members == self._place(tables[relation], is_read, names[name])]] |= bits
-        return found[again]
+                    found[self._having(tables[relation], is_read, names[name])] |= bits
+        return found
+
+    @functools.cached_property
+    def _numbers(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Those of tables and of columns by name."""
+        tables, names = ({name: number for number, name in enumerate(some)} for some in (self.relations, self.columns))
+        return tables, names
+
+    @functools.cached_property
+    def holders(self) -> tuple[Column, Column]:
+        """Where the picks that have each cell begin, and end; all of these, one behind the other."""
+        members = wide(self.members, slice(None))
+        ends = np.cumsum(np.bincount(members, minlength=len(self.cells)))
+        owners = np.repeat(np.arange(len(self.begins) - 1, dtype="<u4"), np.diff(self.begins))
+        return np.concatenate(([0], ends)), owners[np.argsort(members, kind="stable")]
+
+    def _having(self, table: int, is_read: bool, column: int) -> Column:
+        """The picks that have a cell."""
+        cell = np.uint64(table << int(TABLE) | is_read << int(WAY) | column)
+        place = int(np.searchsorted(self.cells, cell))
+        if place == len(self.cells) or self.cells[place] != cell:
+            return self.begins[:0]
+        begins, owners = self.holders
+        return owners[begins[place] : begins[place + 1]]
 
     def written(self) -> tuple[Column, Column, Column, Column]:
         """The columns that a file has: how many members each has, the members, and table and column with way of the cells."""
@@ -62,19 +85,9 @@ class Picks(NamedTuple):
             columns << np.uint64(1) | ways,
         )
 
-    def _members(self, each: Column) -> tuple[Column, Column]:
-        begins = self.begins[each].astype(np.int64)
-        lengths = self.begins[each + 1].astype(np.int64) - begins
-        ends = np.cumsum(lengths)
-        total = int(ends[-1]) if len(ends) else 0
-        places = np.repeat(begins - (ends - lengths), lengths) + np.arange(total)
-        return wide(self.members, places), np.repeat(np.arange(len(each)), lengths)
 
-    def _place(self, table: int, is_read: bool, column: int) -> int:
-        """The number of a cell; -1 where there is none."""
-        cell = np.uint64(table << int(TABLE) | is_read << int(WAY) | column)
-        place = int(np.searchsorted(self.cells, cell))
-        return place if place < len(self.cells) and self.cells[place] == cell else -1
+Ways = Callable[[Picks], Column]
+"""For each pick how it met what is asked for."""
 
 
 def read(written: Sequence[NDArray[np.uint8]], relations: Sequence[str], columns: Sequence[str]) -> Picks:

@@ -189,6 +189,10 @@ class Postings:
         """The records that have any of these hashes, each once, ascending."""
         return np.unique(self._of(self._places(np.unique(np.asarray(terms, np.uint64)))))
 
+    def each(self, terms: Hashes) -> list[Indexes]:
+        """The records of each of these hashes that some record has, in the order of the file."""
+        return [self.at(begin, end) for _, begin, end in self.spans(terms)]
+
     def among(self, terms: Hashes) -> Hashes:
         """Those of these hashes that some record has."""
         return self.hashes[self._places(terms)].astype(np.uint64)

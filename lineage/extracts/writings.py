@@ -52,7 +52,7 @@ class Writings:
         found = np.full(len(indexes), ALONE, np.uint64)
         if len(self.offsets) and len(indexes):
             # Of the same type: else numpy makes another copy of the whole column.
-            sought = np.clip(indexes - self.least, 0, (1 << 32) - 1).astype("<u4")
+            sought = np.minimum(np.maximum(indexes - self.least, 0), (1 << 32) - 1).astype("<u4")
             places = np.minimum(np.searchsorted(self.offsets, sought), len(self.offsets) - 1)
             here = self.offsets[places] == indexes - self.least
             found[here] = self.hashes[places[here]]

@@ -8,13 +8,11 @@ import numpy as np
 
 from lineage.access import Viewer
 from lineage.engine import Question
-from lineage.extracts import Indexes
 from lineage.extracts.beginnings import BY_INDEX
 from lineage.extracts.cards import NO_TIME
 from lineage.extracts.codified import MINE
 from lineage.extracts.coding import Coding, Rows
 from lineage.extracts.looking import Lookup, Wanted, by_index, person
-from lineage.extracts.postings import Hashes, Postings
 from lineage.extracts.terms import ACCESS
 from lineage.moments import moment
 from lineage.queries import candidates, stretches, tallies
@@ -44,7 +42,7 @@ class _Deeds:
         self.coding = Coding(look, snap.logins)
         terms = [term for term in person(identity, snap.identities.to_pylist(), look.datasources()) if term.spans != ()]
         hashes = np.array([term.hash for term in terms], np.uint64)
-        rows = self.coding.rows(lambda layer: _found(layer.postings[BY_INDEX], hashes), wanted)
+        rows = self.coding.rows(lambda layer: layer.postings[BY_INDEX].each(hashes), wanted)
         is_own = np.array([one.id == identity for one in self.coding.people], bool)
         self.mine = rows.chosen(((rows.bits & MINE) != 0) & is_own[rows.who]) if len(rows.who) else rows
         self.acts = Acts(self.mine)
@@ -130,10 +128,6 @@ class _Deeds:
     def _recent(self) -> list[dict[str, int]]:
         newest = self.mine.indexes[(self.mine.marks & ACCESS) != 0][::-1][:RECENT]
         return [{"index": index} for index in newest.tolist()]
-
-
-def _found(posted: Postings, terms: Hashes) -> list[Indexes]:
-    return [posted.at(begin, end) for _, begin, end in posted.spans(terms)]
 
 
 def _people(coding: Coding, rows: Rows, names: list[str | None] | None) -> list[dict[str, Any]]:

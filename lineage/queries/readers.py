@@ -12,8 +12,9 @@ from lineage.access import Viewer
 from lineage.engine import Question
 from lineage.extracts import tables
 from lineage.extracts.beginnings import BY_INDEX
-from lineage.extracts.coding import Coding, Rows
+from lineage.extracts.coding import Coding
 from lineage.extracts.looking import Lookup, Wanted
+from lineage.extracts.numbering import Numbers, dense
 from lineage.extracts.picks import READ, READ_BY_NAME, WROTE, WROTE_BY_NAME
 from lineage.extracts.postings import hashes_of
 from lineage.extracts.terms import REAL
@@ -41,13 +42,14 @@ class _Readers:
         self, question: Question, look: Lookup, wanted: Wanted, datasource: str, relations: Sequence[str], column: str
     ) -> None:
         self.coding = coding = Coding(look, question.snapshot.logins, (relations, column))
-        terms = hashes_of(
+        every = (
             ("table", how, datasource, relation, bit)
             for how in (tables.BOTH, tables.TOUCHED)
             for relation in relations
             for bit in range(tables.BITS)
         )
-        met = coding.rows(lambda layer: [layer.postings[BY_INDEX].find_all(terms)], wanted)
+        terms = np.sort(hashes_of(every))
+        met = coding.rows(lambda layer: layer.postings[BY_INDEX].each(terms), wanted)
         is_here = np.array([place[1] == datasource for place in coding.places], bool)
         self.met = met.chosen(is_here[met.places] & (met.ways != 0)) if len(met.places) else met
 
@@ -61,34 +63,36 @@ class _Readers:
         at = np.concatenate([some for some, _, _ in parts])
         # Twice whether it read, and whether it named all columns alone.
         values = np.concatenate([is_read + (met.ways[some] & by_name == 0) for some, is_read, by_name in parts])
-        ids = {name: number for number, name in enumerate(dict.fromkeys(one.id for one in coding.people))}
-        of_who = np.array([ids[one.id] for one in coding.people], np.int64)
-        groups = (values >> 1) * max(len(ids), 1) + (of_who[met.who[at]] if len(at) else at)
+        people, who = dense(met.who[at])
+        ids = Numbers()
+        of_who = np.array([ids(coding.people[number].id) for number in people.tolist()], np.int64)
+        groups = (values >> 1) * max(len(ids.of), 1) + of_who[who]
         tally = Acts(met).tally(groups, at)
-        names, each = list(ids), tally.groups.tolist()
-        times, last_at = tally.times.tolist(), tallies.moments_of(tally.last_at)
-
-        def order(number: int) -> tuple[int, bool, str]:
-            who = names[each[number] % len(names)]
-            return -times[number], who is None, who or ""
-
-        by_group = np.argsort(groups, kind="stable")
-        kept = groups[by_group], values[by_group], at[by_group]
+        names, times = list(ids.of), tally.times.tolist()
+        told = [(bool(group // len(names)), names[group % len(names)]) for group in tally.groups.tolist()]
+        chosen = sorted(range(len(told)), key=lambda number: (-times[number], _order(told[number][1])))[:MOST]
+        beside, last_at = self._beside(groups, values, at), tallies.moments_of(tally.last_at)
         return [
             {
-                "reading": bool(each[number] // len(names)), "who_id": names[each[number] % len(names)],
-                "count": times[number], "last_at": last_at[number], **self._beside(each[number], *kept),
+                "reading": told[number][0], "who_id": told[number][1], "count": times[number], "last_at": last_at[number],
+                **{name: each[number] for name, each in beside.items()},
             }
-            for number in sorted(range(len(each)), key=order)[:MOST]
+            for number in chosen
         ]  # fmt: skip
 
-    def _beside(self, group: int, groups: NDArray[Any], values: NDArray[Any], at: NDArray[Any]) -> dict[str, Any]:
-        """What one group, of all in their order, says of itself; the first record that says it."""
-        here = slice(*np.searchsorted(groups, [group, group + 1]).tolist())
-        rows: Rows = self.met.chosen(at[here])
-        people = [self.coding.people[number] for number in tallies.firsts_of(rows.who, rows.indexes)]
-        actors = [self.coding.actors[number] for number in tallies.firsts_of(rows.actors, rows.indexes)]
+    def _beside(self, groups: NDArray[Any], values: NDArray[Any], at: NDArray[Any]) -> dict[str, list[Any]]:
+        """What each group says of itself besides, those of all one behind the other; the first record that says it."""
+        coding, order = self.coding, np.argsort(groups, kind="stable")
+        starts = tallies.starts_of(groups[order])
+        who, actors = self.met.who[at[order]], self.met.actors[at[order]]
+        by_star = np.logical_and.reduceat(values[order] & 1, starts).tolist() if len(starts) else []
         return {
-            "who_name": tallies.any_of(one.name for one in people), "who_type": tallies.any_of(one.type for one in people),
-            "on_behalf_of": tallies.any_of(one.on_behalf_of for one in actors), "by_star": bool((values[here] & 1).all()),
+            "who_name": tallies.firsts_in(starts, who, lambda number: coding.people[number].name),
+            "who_type": tallies.firsts_in(starts, who, lambda number: coding.people[number].type),
+            "on_behalf_of": tallies.firsts_in(starts, actors, lambda number: coding.actors[number].on_behalf_of),
+            "by_star": by_star,
         }  # fmt: skip
+
+
+def _order(name: str | None) -> tuple[bool, str]:
+    return name is None, name or ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from lineage.extracts.cards import NO_TIME
 from lineage.extracts.codified import CALLED, CHANGE, QUERY, REFUSED, STATEMENT, WRITE
 from lineage.extracts.coding import Coding, Rows
 from lineage.extracts.numbering import dense
-from lineage.moments import moment
+from lineage.moments import EPOCH, moment
 from lineage.queries.heads import STRENGTHS
 
 Numbered = NDArray[Any]
@@ -90,8 +90,8 @@ def _distinct(group: Numbered, number: Numbered, count: int, most: int) -> Numbe
 
 def moments_of(times: Numbered) -> list[dt.datetime | None]:
     """As `time_of`, of many."""
-    known: list[dt.datetime | None] = times.astype("M8[us]").tolist()
-    return [each if each is None else each.replace(tzinfo=dt.UTC) for each in known]
+    since: list[dt.timedelta | None] = times.astype("m8[us]").tolist()
+    return [each if each is None else EPOCH + each for each in since]
 
 
 def time_of(at: int) -> dt.datetime | None:
@@ -133,6 +133,22 @@ def firsts_of(numbers: Numbered, indexes: Numbered) -> dict[int, int]:
     first[again[::-1]] = np.arange(len(numbers))[::-1]
     order = np.argsort(first)
     return dict(zip(named[order].tolist(), indexes[first[order]].tolist(), strict=True))
+
+
+def starts_of(ordered: Numbered) -> Numbered:
+    """Where each number begins among those that are in order."""
+    return np.flatnonzero(np.diff(ordered, prepend=ordered[:1] - 1))
+
+
+def firsts_in(starts: Numbered, numbers: Numbered, of: Callable[[int], Any]) -> list[Any]:
+    """Of each group (`starts`: where it begins, of all one behind the other) the first that is known of what numbers stand for."""
+    named, again = dense(numbers)
+    told = [of(number) for number in named.tolist()]
+    known = np.flatnonzero(np.array([one is not None for one in told], bool)[again])
+    places = np.append(known, len(numbers))[np.searchsorted(known, starts)]
+    is_there = places < np.append(starts[1:], len(numbers))
+    firsts = again[np.where(is_there, places, 0)].tolist() if len(starts) else []
+    return [told[first] if there else None for first, there in zip(firsts, is_there.tolist(), strict=True)]
 
 
 def any_of(values: Iterable[Any]) -> Any:
