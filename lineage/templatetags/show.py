@@ -8,10 +8,9 @@ from urllib.parse import urlencode
 
 from django import template
 from django.urls import NoReverseMatch, reverse
-from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from lineage import citations, highlighting, words, zones
+from lineage import citations, highlighting, pieces, words
 
 register = template.Library()
 LONG_VALUE = 200
@@ -92,59 +91,29 @@ def known(attribution: str | None) -> str:
     return words.STRENGTHS.get(attribution or "none", "not attributed")
 
 
+register.simple_tag(pieces.icon, name="icon")
+register.simple_tag(pieces.verdict, name="verdict")
+register.simple_tag(pieces.op, name="op")
+register.filter("cells", pieces.cells)
+
+
 @register.simple_tag
-def icon(name: str) -> SafeString:
-    return format_html('<svg class="icon" aria-hidden="true"><use href="#i-{}"></use></svg>', name)
+def moment(at: dt.datetime | None, form: str = "full") -> SafeString:
+    return pieces.moment(at, form)
 
 
-@register.inclusion_tag("components/_time.html")
-def moment(at: dt.datetime | None, form: str = "full") -> dict[str, Any]:
-    """A time in the reader's zone to the second; the exact UTC and how long ago on hover. `form` is full, clock or ago."""
-    if at is None:
-        return {"at": None}
-    at, now = at.astimezone(dt.UTC), dt.datetime.now(dt.UTC)
-    since, here = words.ago(at, now), zones.shown(at)
-    day = f"{here:%-d %b} " if here.year == now.year else f"{here:%-d %b %Y} "
-    text = {"clock": f"{here:%H:%M:%S}", "ago": since}.get(form, f"{day}{here:%H:%M:%S}")
-    return {"at": at, "text": text, "iso": at.isoformat(), "exact": f"{at:%Y-%m-%d %H:%M:%S.%f} UTC", "ago": since}
-
-
-@register.inclusion_tag("components/_verdict.html")
-def verdict(value: str | None) -> dict[str, Any]:
-    return {"verdict": value if value in words.VERDICTS else "unknown"}
-
-
-@register.inclusion_tag("components/_op.html")
-def op(value: str | None) -> dict[str, Any]:
-    letter, word = words.OPS.get(value or "", ("?", value or "unknown operation"))
-    tone = "write" if value in words.WRITES else "export" if value == "export" else "read"
-    return {"letter": letter, "word": word, "tone": tone}
-
-
-@register.inclusion_tag("components/_identity.html", takes_context=True)
-def who(context: template.Context, row: dict[str, Any], why: bool = False) -> dict[str, Any]:
+@register.simple_tag(takes_context=True)
+def who(context: template.Context, row: dict[str, Any], why: bool = False) -> SafeString:
     """The identity chip of a row with `who_*` members; `why` adds what the name rests on."""
-    kind = row.get("who_type") if row.get("who_type") in words.ACTORS else "unknown"
-    agent = kind == "agent" or bool(row.get("agent_name"))
-    attribution = row.get("attribution")
-    viewer = context.get("viewer")
-    return {
-        "carried": carried(context),
-        "is_linked": viewer is None or viewer.reads_records,
-        "id": row.get("who_id"),
-        "name": row.get("who_name") or "unknown",
-        "kind": kind,
-        "kind_word": words.ACTORS[kind or "unknown"],
-        "is_agent": agent,
-        "via": row.get("agent_name") if kind != "agent" else None,
-        "behalf": row.get("on_behalf_of"),
-        "claimed": row.get("claimed"),
-        "reason": words.CLAIMED if row.get("claimed") else words.ATTRIBUTIONS.get(attribution or ""),
-        "joined": attribution == "context_message" or row.get("attribution_index") not in (None, row.get("index")),
-        "attribution_index": row.get("attribution_index"),
-        "index": row.get("index"),
-        "why": why,
-    }
+    viewer, named = context.get("viewer"), row.get("attribution_index")
+    is_linked = viewer is None or viewer.reads_records
+    address, behind = (
+        link(context, "identity", one) if one and is_linked else ""
+        for one in (row.get("who_id"), row.get("on_behalf_of"))
+    )
+    is_joined = row.get("attribution") == "context_message" or named not in (None, row.get("index"))
+    joined = link(context, "event", named) if why and is_joined and named is not None else ""
+    return pieces.who(row, address, behind, joined, why)
 
 
 @register.inclusion_tag("components/_ticket.html", takes_context=True)
@@ -171,14 +140,11 @@ def ticket(
     }  # fmt: skip
 
 
-@register.inclusion_tag("components/_resource.html", takes_context=True)
-def resource(context: template.Context, datasource: str | None, relation: str, provenance: str = "") -> dict[str, Any]:
-    return {
-        "carried": carried(context),
-        "datasource": datasource,
-        "relation": relation,
-        "parsed": provenance == "parsed",
-    }
+@register.simple_tag(takes_context=True)
+def resource(context: template.Context, datasource: str | None, relation: str, provenance: str = "") -> SafeString:
+    return pieces.resource(
+        datasource, relation, link(context, "table", datasource or "", relation), provenance == "parsed"
+    )
 
 
 @register.inclusion_tag("components/_sql.html")
