@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from lineage.extracts import Making, codes, firsts, keys, sums, terms
+from lineage.extracts import Making, codes, firsts, folded, keys, sums, terms
 
 
 class Companion(NamedTuple):
@@ -26,4 +26,5 @@ COMPANIONS: tuple[Companion, ...] = (
     Companion(sums.VERSION, sums.FILES, sums.write, sums.merge),
     Companion(firsts.VERSION, (firsts.FILE,), firsts.write, firsts.write),
     Companion(codes.VERSION, (codes.FILE,), codes.write, codes.merge),
+    Companion(folded.VERSION, (folded.FILE,), folded.write, folded.merge),
 )

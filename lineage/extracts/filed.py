@@ -8,13 +8,12 @@ import operator
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
-from lineage.extracts import OVERRIDES, RECORDS, Indexes, codes, postings, tables, terms, writings
+from lineage.extracts import Indexes, codes, folded, postings, tables, terms, writings
 from lineage.extracts.beginnings import BEGUN, BY_INDEX, Begun
 from lineage.extracts.blocks import Content, Place
 from lineage.extracts.cards import Cards, Directory
 from lineage.extracts.codes import Coded, Codes
+from lineage.extracts.folded import Folded
 from lineage.extracts.meanings import Meanings
 from lineage.extracts.persons import Persons
 from lineage.extracts.picks import Ways
@@ -51,22 +50,18 @@ class Filed:
         return self.cards.contents(indexes) if self.cards.reaches(indexes) else {}
 
     @functools.cached_property
-    def spans(self) -> list[tuple[Path, int, int]]:
-        """The files of records that are there, each with its least and its greatest index: what is told anew lies before the others."""
-        again, records = self.folder / OVERRIDES, self.folder / RECORDS
-        count = pq.read_metadata(again).num_rows if again.exists() else 0
-        parts = (again, 0, count), (records, count, self.cards.count if records.exists() else count)
-        return [
-            (path, int(self.cards.indexes(first, first + 1)[0]), int(self.cards.indexes(end - 1, end)[0]))
-            for path, first, end in parts if first < end
-        ]  # fmt: skip
-
-    @functools.cached_property
     def codes(self) -> Codes:
         try:
             return Codes(self.folder)
         except FileNotFoundError as error:
             raise postings.Damaged(f"{codes.FILE} is not there.") from error
+
+    @functools.cached_property
+    def folded(self) -> Folded:
+        try:
+            return Folded(self.folder / folded.FILE)
+        except FileNotFoundError as error:
+            raise postings.Damaged(f"{folded.FILE} is not there.") from error
 
     @functools.cached_property
     def persons(self) -> Persons:

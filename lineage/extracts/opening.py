@@ -307,7 +307,7 @@ class Opening:
 
 def _of_words(asked: seeing.Asked, *of: Any) -> Indexes:
     with asked.limits():
-        return texts.newest(asked.bare().cursor, *of)
+        return texts.newest(lambda: asked.bare().cursor, *of)
 
 
 def newer(

@@ -1,4 +1,4 @@
-"""Words in statements: the same records whether the column of extracts is looked through or the whole log is asked."""
+"""Words in statements: the same records whether the statements of extracts are looked through or the whole log is asked."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from lineage import checkpoints, queries, segments
+from lineage import checkpoints, engine, queries, segments
 from lineage.access import Viewer
 from lineage.engine import Question
-from lineage.extracts import OVERRIDES, storing
+from lineage.extracts import OVERRIDES, folded, reading, storing
+from lineage.extracts.postings import Damaged
 from lineage.queries import Window, worded
 from tests import extracts
 from tests.lineage.test_queries import ALL, STRANGER
@@ -48,7 +49,7 @@ def by_log(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def looked_through() -> bool:
-    """Whether the words are looked for in the column alone."""
+    """Whether the words are looked for in the statements of extracts."""
     with Question() as question:
         look = question.look()
         of = worded.paging.Listed(question, "activity", "", [], [(0, question.size)])
@@ -76,8 +77,16 @@ def test_words_are_found_in_the_tail_in_extracts_overridden_and_merged(
     assert lists() == expected
     told.feed.statement("update customers set b = 'ähre'", op="update")
     assert looked_through()
-    assert lists() == by_log(monkeypatch)
-    assert lists() != expected
+    again = lists()
+    assert again == by_log(monkeypatch) != expected
+    few = [plain(queries.events(ALL, q)) for q in SEARCHES]
+    (one,) = storing.manifest()
+    file = reading.folder(one.folder) / folded.FILE
+    file.write_bytes(file.read_bytes()[:-1])
+    engine._here().forget(None)
+    with pytest.raises(Damaged):
+        looked_through()
+    assert [plain(queries.events(ALL, q)) for q in SEARCHES] == few
 
 
 @pytest.mark.parametrize("q", ["text:a or text:b", "-text:a", "text:a relation:customers", "text:*", "", "a"])
