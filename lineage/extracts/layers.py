@@ -184,6 +184,8 @@ def last_of_each(layers: Sequence[Layer], terms: Sequence[Term], masks: Callable
     found, times, is_open = (np.full(len(terms), -1), np.full(len(terms), NO_TIME), np.zeros(len(terms), bool))
     for layer in layers if len(terms) else ():
         numbers, indexes = layer.postings[terms[0].kind].lasts(hashes)
+        if not len(numbers):
+            continue
         there = layer.directory(indexes)
         if len(there.indexes) != len(indexes):
             raise Damaged("Postings tell of records that have no card.")
@@ -203,6 +205,8 @@ def some(layers: Sequence[Layer], kind: str, hashes: Hashes, masks: Callable[[La
     found, wanted = [np.empty(0, np.uint64)], np.unique(hashes)
     for layer in layers if len(wanted) else ():
         own, indexes = layer.postings[kind].pairs(wanted)
+        if not len(own):
+            continue
         counting = ~among(indexes, layer.hidden)
         own, there = own[counting], layer.directory(indexes[counting])
         if len(there.indexes) != len(own):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,12 @@ from lineage.extracts.cards import NO_TIME
 from lineage.extracts.codified import MINE
 from lineage.extracts.coding import Coding, Rows
 from lineage.extracts.looking import Lookup, Wanted, by_index, person
+from lineage.extracts.numbering import Numbers
 from lineage.extracts.terms import ACCESS
 from lineage.moments import moment
 from lineage.queries import candidates, stretches, tallies
 from lineage.queries.ask import Window
-from lineage.queries.tallies import Acts
+from lineage.queries.tallies import Acts, Numbered
 
 DAY = 86_400_000_000
 WEEK = 7 * DAY
@@ -43,8 +45,8 @@ class _Deeds:
         terms = [term for term in person(identity, snap.identities.to_pylist(), look.datasources()) if term.spans != ()]
         hashes = np.array([term.hash for term in terms], np.uint64)
         rows = self.coding.rows(lambda layer: layer.postings[BY_INDEX].each(hashes), wanted)
-        is_own = np.array([one.id == identity for one in self.coding.people], bool)
-        self.mine = rows.chosen(((rows.bits & MINE) != 0) & is_own[rows.who]) if len(rows.who) else rows
+        is_own, who = tallies.told_of(rows.who, lambda number: self.coding.people[number].id == identity)
+        self.mine = rows.chosen(((rows.bits & MINE) != 0) & np.array(is_own, bool)[who])
         self.acts = Acts(self.mine)
 
     def summary(self) -> dict[str, Any]:
@@ -62,7 +64,8 @@ class _Deeds:
         people = [coding.people[number] for number in tallies.firsts_of(rows.who, rows.indexes)]
         best = tallies.strongest(coding, rows)
         relations = coding.meanings.relations.held.named(rows.shapes)
-        counts = tallies.done(self.acts)
+        done = tallies.done(self.acts, np.zeros(len(rows.indexes), np.int64), 1)
+        counts = {name: each[0] for name, each in done.items()}
         first_at, last_at = tallies.spans(rows)
         return {
             "id": self.identity, "name": best["name"], "type": best["type"], "email": tallies.any_of(one.email for one in people),
@@ -114,45 +117,48 @@ class _Deeds:
         return [{"relation": relations[number], "week": begins[week], "count": count} for week, number, count in found]
 
     def _worked_for(self) -> list[dict[str, Any]]:
-        return _people(self.coding, self.mine, [one.on_behalf_of for one in self.coding.actors])
+        actors = self.coding.actors
+        return _people(
+            self.coding, self.mine, *tallies.told_of(self.mine.actors, lambda number: actors[number].on_behalf_of)
+        )
 
     def _worked_through(self) -> list[dict[str, Any]]:
         term, coding = by_index("behalf", self.identity), self.coding
         rows = coding.rows(lambda layer: [layer.postings[term.kind].find(term.hash)], self.wanted)
-        is_meant = np.array([one.id not in (None, self.identity) for one in coding.people], bool)
-        is_for = np.array([one.on_behalf_of == self.identity for one in coding.actors], bool)
-        if not len(rows.who):
-            return []
-        return _people(coding, rows.chosen(is_meant[rows.who] & is_for[rows.actors]), None)
+        people, actors = coding.people, coding.actors
+        # Actor and person together.
+        count = max(len(people), 1)
+
+        def through(pair: int) -> str | None:
+            actor, who = actors[pair // count], people[pair % count].id
+            is_meant = who not in (None, self.identity) and actor.on_behalf_of == self.identity
+            return (actor.agent_name if actor.agent_name is not None else who) if is_meant else None
+
+        return _people(coding, rows, *tallies.told_of(rows.actors * count + rows.who, through))
 
     def _recent(self) -> list[dict[str, int]]:
         newest = self.mine.indexes[(self.mine.marks & ACCESS) != 0][::-1][:RECENT]
         return [{"index": index} for index in newest.tolist()]
 
 
-def _people(coding: Coding, rows: Rows, names: list[str | None] | None) -> list[dict[str, Any]]:
-    """How often each of these names has to do with records: by actors, or else the agent or who it was."""
-    known: dict[str | None, int] = {None: 0}
-    people = coding.people
-    if names is not None:
-        number = np.array([known.setdefault(name, len(known)) for name in names], np.int64)[rows.actors]
-    else:
-        agents = [one.agent_name for one in coding.actors]
-        pairs, which = np.unique(rows.actors * len(people) + rows.who, return_inverse=True)
-        told = [(agents[pair // len(people)], people[pair % len(people)].id) for pair in pairs.tolist()]
-        through = [agent if agent is not None else who for agent, who in told]
-        number = np.array([known.setdefault(name, len(known)) for name in through], np.int64)[which]
+def _people(coding: Coding, rows: Rows, told: Sequence[str | None], of: Numbered) -> list[dict[str, Any]]:
+    """How often each of the names that are told has to do with records (`of`: which is each one's); None is none."""
+    known = Numbers()
+    # None is the first.
+    named = [known(name) for name in (None, *told)][1:]
+    number = np.array(named, np.int64)[of]
+    if not number.any():
+        return []
     rows, number = rows.chosen(number > 0), number[number > 0]
     tally = Acts(rows).tally(number, np.arange(len(number)))
-    written = list(known)
+    order = np.argsort(number, kind="stable")
+    who = tallies.firsts_in(tallies.starts_of(number[order]), rows.who[order], lambda each: coding.people[each].id)
+    names = list(known.of)
     found = [
-        {
-            "name": written[group], "count": count, "first_at": first_at, "last_at": last_at,
-            "who_id": tallies.any_of(people[who].id for who in tallies.firsts_of(rows.who[number == group], rows.indexes[number == group])),
-        }
-        for group, count, first_at, last_at in zip(
+        {"name": names[group], "count": count, "first_at": first_at, "last_at": last_at, "who_id": who_id}
+        for group, count, first_at, last_at, who_id in zip(
             tally.groups.tolist(), tally.times.tolist(), tallies.moments_of(tally.first_at),
-            tallies.moments_of(tally.last_at), strict=True,
+            tallies.moments_of(tally.last_at), who, strict=True,
         )
     ]  # fmt: skip
     return sorted(found, key=lambda row: (-row["count"], row["name"]))

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from lineage.extracts import Indexes
+from lineage.extracts.cards import NO_TIME
 from lineage.extracts.coding import Coding, Rows
 from lineage.extracts.looking import Wanted
+from lineage.extracts.numbering import dense
 from lineage.extracts.postings import Hashes, among
 from lineage.extracts.terms import BY_TIME
 from lineage.queries import tallies
-from lineage.queries.tallies import Acts
+from lineage.queries.heads import STRENGTHS
+from lineage.queries.tallies import LATE, Acts
 
 MOST = 20
 DETAILED = ("client_app", "client_ip", "ticket", "close_reason")
@@ -21,19 +25,11 @@ DETAILED = ("client_app", "client_ip", "ticket", "close_reason")
 
 def sessions(coding: Coding, mine: Rows, wanted: Wanted) -> list[dict[str, Any]]:
     """The rows of those of which some record is wanted last; the newest first."""
-    of = np.unique(mine.sessions[mine.sessions != 0])
-    chosen = _latest(coding, of, wanted)
-    rows = coding.rows(lambda layer: [layer.postings[BY_TIME].find_all(chosen)], wanted) if len(chosen) else None
-    if rows is None:
+    chosen = _latest(coding, np.unique(mine.sessions[mine.sessions != 0]), wanted)
+    if not len(chosen):
         return []
-    order = np.argsort(rows.sessions, kind="stable")
-    rows = rows.chosen(order)
-    ends = np.searchsorted(rows.sessions, chosen, side="right").tolist()
-    starts = np.searchsorted(rows.sessions, chosen).tolist()
-    each = [rows.chosen(slice(start, end)) for start, end in zip(starts, ends, strict=True)]
-    # All that is read of cards at once.
-    coding.look.contents(np.concatenate([_telling(one) for one in each]))
-    found = [_session(coding, one) for one in each]
+    rows = coding.rows(lambda layer: [layer.postings[BY_TIME].find_all(chosen)], wanted)
+    found = _Sessions(coding, rows.chosen(np.argsort(rows.sessions, kind="stable"))).told()
     return sorted(found, key=lambda row: -row["last_index"])
 
 
@@ -65,50 +61,98 @@ def _last(coding: Coding, some: Hashes, wanted: Wanted) -> Indexes:
     return last[again]
 
 
-def _telling(rows: Rows) -> Indexes:
-    """The first record of each kind of detail."""
-    _, first = np.unique(rows.details, return_index=True)
-    return rows.indexes[np.sort(first)]
+class _Sessions:
+    """All at once: records of one behind those of another, each's by index."""
 
+    def __init__(self, coding: Coding, rows: Rows) -> None:
+        self.coding, self.rows = coding, rows
+        self.starts = tallies.starts_of(rows.sessions)
+        self.count = len(self.starts)
+        self.of = np.repeat(np.arange(self.count), np.diff(self.starts, append=len(rows.sessions)))
 
-def _session(coding: Coding, rows: Rows) -> dict[str, Any]:
-    acts, best = Acts(rows), tallies.strongest(coding, rows)
-    actors = [coding.actors[number] for number in tallies.firsts_of(rows.actors, rows.indexes)]
-    places = [coding.places[number] for number in tallies.firsts_of(rows.places, rows.indexes)]
-    manners = [coding.manners[number] for number in np.unique(rows.manners).tolist()]
-    verdicts = [one.verdict for one in coding.manners]
-    counted = dict(zip(*(each.tolist() for each in np.unique(rows.manners, return_counts=True)), strict=True))
-    is_end = np.array([one.is_end for one in coding.manners], bool)[rows.manners]
-    acted = [one for one in manners if one.kind in ("query", "change")]
-    _, ended_at = tallies.spans(rows.chosen(is_end))
-    started_at, last_at = tallies.spans(rows)
-    details = _details(coding, rows)
-    relations = coding.meanings.relations.held.named(rows.shapes)
-    return {
-        "session": details.pop("session"), "datasource": tallies.any_of(place[1] for place in places),
-        "environment": tallies.any_of(place[0] for place in places), "who_id": best["id"], "who_name": best["name"],
-        "who_type": best["type"], "attribution": best["attribution"],
-        **{name: tallies.any_of(getattr(one, name) for one in actors) for name in ("on_behalf_of", "agent_name", "db_user")},
-        "started_at": started_at, "ended_at": ended_at, "last_at": last_at, **tallies.done(acts),
-        **{
-            name: sum(n for manner, n in counted.items() if verdicts[manner] == name)
-            for name in ("approved", "pending", "masked")
-        },
-        "relations": tallies.listed(relations) or [],
-        "verdicts": (tallies.listed(one.verdict for one in acted) or []) if acted else None,
-        **details, "last_index": int(rows.indexes[-1]),
-    }  # fmt: skip
+    def told(self) -> list[dict[str, Any]]:
+        coding, rows, starts = self.coding, self.rows, self.starts
+        details, places = self._details(), coding.places
+        members: dict[str, Sequence[Any]] = {
+            "session": details.pop("session"),
+            "datasource": tallies.firsts_in(starts, rows.places, lambda number: places[number][1]),
+            "environment": tallies.firsts_in(starts, rows.places, lambda number: places[number][0]),
+            **self._who(),
+            **{
+                name: tallies.firsts_in(starts, rows.actors, tallies.member_of(coding.actors, name))
+                for name in ("on_behalf_of", "agent_name", "db_user")
+            },
+            **self._times(), **tallies.done(Acts(rows), self.of, self.count), **self._verdicts(), **details,
+            "last_index": np.maximum.reduceat(rows.indexes, starts).tolist(),
+        }  # fmt: skip
+        return [dict(zip(members, row, strict=True)) for row in zip(*members.values(), strict=True)]
 
+    def _who(self) -> dict[str, list[Any]]:
+        """Who it was by what tells it best, the earliest of these; each member for itself, as `heads.STRENGTH` says."""
+        people, rows = self.coding.people, self.rows
+        strengths, again = tallies.told_of(rows.who, lambda number: STRENGTHS.get(people[number].attribution or "", 0))
+        best = np.lexsort((-np.array(strengths, np.int64)[again], self.of))
+        names = {"who_id": "id", "who_name": "name", "who_type": "type", "attribution": "attribution"}
+        return {
+            name: tallies.firsts_in(self.starts, rows.who[best], tallies.member_of(people, own))
+            for name, own in names.items()
+        }
 
-def _details(coding: Coding, rows: Rows) -> dict[str, Any]:
-    """What is written but on cards, of which one of each kind is read."""
-    look = coding.look
-    cards = [content[0] for content in look.contents(_telling(rows))]
-    told: dict[str, Sequence[Any]] = {
-        name: [card[look.columns.index(name)] for card in cards] for name in (*DETAILED, "session")
-    }
-    return {
-        "session": told["session"][0], "client_app": tallies.any_of(told["client_app"]),
-        "client_ip": tallies.any_of(told["client_ip"]), "tickets": tallies.listed(told["ticket"]),
-        "close_reason": tallies.any_of(told["close_reason"]),
-    }  # fmt: skip
+    def _times(self) -> dict[str, list[dt.datetime | None]]:
+        times, starts = self.rows.times, self.starts
+        is_end, again = tallies.told_of(self.rows.manners, lambda number: self.coding.manners[number].is_end)
+        first = np.minimum.reduceat(np.where(times == NO_TIME, LATE, times), starts)
+        ended = np.maximum.reduceat(np.where(np.array(is_end, bool)[again], times, NO_TIME), starts)
+        return {
+            "started_at": tallies.moments_of(np.where(first == LATE, NO_TIME, first)),
+            "ended_at": tallies.moments_of(ended), "last_at": tallies.moments_of(np.maximum.reduceat(times, starts)),
+        }  # fmt: skip
+
+    def _verdicts(self) -> dict[str, list[Any]]:
+        manners, again = tallies.told_of(self.rows.manners, self.coding.manners.__getitem__)
+        counts = np.bincount(self.of * len(manners) + again, minlength=self.count * len(manners))
+        found = counts.reshape(self.count, len(manners)).tolist()
+        acted = [
+            [one.verdict for one, times in zip(manners, each, strict=True) if times and one.kind in ("query", "change")]
+            for each in found
+        ]
+        return {
+            **{
+                name: [sum(times for one, times in zip(manners, each, strict=True) if one.verdict == name) for each in found]
+                for name in ("approved", "pending", "masked")
+            },
+            "relations": self._relations(),
+            "verdicts": [(tallies.listed(each) or []) if each else None for each in acted],
+        }  # fmt: skip
+
+    def _relations(self) -> list[list[str]]:
+        held = self.coding.meanings.relations.held
+        shapes, again = dense(self.rows.shapes)
+        pairs = np.unique(self.of * len(shapes) + again)
+        numbers, at = held.spread(shapes[pairs % len(shapes)])
+        found: list[list[str | None]] = [[] for _ in range(self.count)]
+        for number, of in zip(numbers.tolist(), (pairs // len(shapes))[at].tolist(), strict=True):
+            found[of].append(held.values[number])
+        return [tallies.listed(each) or [] for each in found]
+
+    def _details(self) -> dict[str, list[Any]]:
+        """What is written but on cards, of which the first of each kind of detail is read."""
+        rows, look = self.rows, self.coding.look
+        order = np.lexsort((rows.details, self.of))
+        is_new = np.ones(len(order), bool)
+        is_new[1:] = (np.diff(rows.details[order]) != 0) | (np.diff(self.of[order]) != 0)
+        telling = np.sort(order[is_new])
+        by_index = {card[look.columns.index("index")]: card for card, _ in look.contents(rows.indexes[telling])}
+        cards: list[list[list[Any]]] = [[] for _ in range(self.count)]
+        for index, of in zip(rows.indexes[telling].tolist(), self.of[telling].tolist(), strict=True):
+            cards[of].append(by_index[index])
+        told = {
+            name: [[card[look.columns.index(name)] for card in each] for each in cards]
+            for name in (*DETAILED, "session")
+        }
+        return {
+            "session": [each[0] for each in told["session"]],
+            **{name: [tallies.any_of(each) for each in told[name]] for name in ("client_app", "client_ip")},
+            "tickets": [tallies.listed(each) for each in told["ticket"]],
+            "close_reason": [tallies.any_of(each) for each in told["close_reason"]],
+        }

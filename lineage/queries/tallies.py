@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from lineage.queries.heads import STRENGTHS
 
 Numbered = NDArray[Any]
 LATE = (1 << 63) - 1
+T = TypeVar("T")
 
 
 class Tally(NamedTuple):
@@ -74,13 +75,15 @@ class Acts:
     def transactions(self) -> Numbered:
         return coding.transactions(self.rows)
 
-    def distinct(self, bit: int, kept: Numbered | None = None) -> tuple[int, int]:
-        """How many calls some records with this bit are of, and how many such records are of none."""
-        asked = (self.rows.bits & bit) != 0 if kept is None else ((self.rows.bits & bit) != 0) & kept
+    def distinct(self, bit: int, groups: Numbered, count: int) -> tuple[Numbered, Numbered]:
+        """Of each of so many groups: how many calls its records with this bit are of, and how many such records are of none."""
+        asked = (self.rows.bits & bit) != 0
         called = asked & ((self.rows.bits & CALLED) != 0)
         shared = called & self.is_shared
-        count = int(called.sum())
-        return count - int(shared.sum()) + len(np.unique(self.calls[shared])), int(asked.sum()) - count
+        calls = np.bincount(groups[called & ~shared], minlength=count)
+        if shared.any():
+            calls = calls + _distinct(groups[shared], self.calls[shared], count, len(self.calls))
+        return calls, np.bincount(groups[asked & ~called], minlength=count)
 
 
 def _distinct(group: Numbered, number: Numbered, count: int, most: int) -> Numbered:
@@ -98,13 +101,18 @@ def time_of(at: int) -> dt.datetime | None:
     return None if at == NO_TIME else moment(at)
 
 
-def done(acts: Acts) -> dict[str, int]:
-    """Counts of statements, writes, changed rows and refusals, as `ask` has them; statements without a call count each."""
+def done(acts: Acts, groups: Numbered, count: int) -> dict[str, list[int]]:
+    """Of each of so many groups the counts of statements, writes, changed rows and refusals, as `ask` has them; statements without a
+    call count each."""
     bits = acts.rows.bits
     return {
-        "statements": sum(acts.distinct(STATEMENT)), "writes": acts.distinct(WRITE)[0],
-        "rows_changed": int(((bits & CHANGE) != 0).sum()), "refused": int(((bits & REFUSED) != 0).sum()),
-    }  # fmt: skip
+        "statements": np.add(*acts.distinct(STATEMENT, groups, count)).tolist(),
+        "writes": acts.distinct(WRITE, groups, count)[0].tolist(),
+        **{
+            name: np.bincount(groups[(bits & bit) != 0], minlength=count).tolist()
+            for name, bit in (("rows_changed", CHANGE), ("refused", REFUSED))
+        },
+    }
 
 
 def spans(rows: Rows) -> tuple[dt.datetime | None, dt.datetime | None]:
@@ -135,6 +143,17 @@ def firsts_of(numbers: Numbered, indexes: Numbered) -> dict[int, int]:
     return dict(zip(named[order].tolist(), indexes[first[order]].tolist(), strict=True))
 
 
+def told_of(numbers: Numbered, of: Callable[[int], T]) -> tuple[list[T], Numbered]:
+    """What these numbers stand for, each once, and which of these each is."""
+    named, again = dense(numbers)
+    return [of(number) for number in named.tolist()], again
+
+
+def member_of(values: Sequence[Any], name: str) -> Callable[[int], Any]:
+    """What gives this member of a value by its number."""
+    return lambda number: getattr(values[number], name)
+
+
 def starts_of(ordered: Numbered) -> Numbered:
     """Where each number begins among those that are in order."""
     return np.flatnonzero(np.diff(ordered, prepend=ordered[:1] - 1))
@@ -142,8 +161,7 @@ def starts_of(ordered: Numbered) -> Numbered:
 
 def firsts_in(starts: Numbered, numbers: Numbered, of: Callable[[int], Any]) -> list[Any]:
     """Of each group (`starts`: where it begins, of all one behind the other) the first that is known of what numbers stand for."""
-    named, again = dense(numbers)
-    told = [of(number) for number in named.tolist()]
+    told, again = told_of(numbers, of)
     known = np.flatnonzero(np.array([one is not None for one in told], bool)[again])
     places = np.append(known, len(numbers))[np.searchsorted(known, starts)]
     is_there = places < np.append(starts[1:], len(numbers))
