@@ -44,6 +44,8 @@ def _distinct(names: Sequence[Any]) -> list[Any]:
 
 
 def _columns(lists: Sequence[Any]) -> list[Any]:
+    if len(lists) == 1 and len(lists[0] or ()) < 2:
+        return [*(lists[0] or ())]
     return sorted({column for columns in lists for column in columns or ()})
 
 
@@ -90,8 +92,11 @@ def literals(statement: object, redacted: object) -> object:
 def _filled(literals: object, redacted: object) -> object:
     if not isinstance(literals, list) or not isinstance(redacted, str):
         return literals
-    first, *rest = redacted.split("?")
-    return first + "".join(literal + part for literal, part in zip(literals, rest, strict=True))
+    parts = redacted.split("?")
+    whole = [parts[0]]
+    for literal, part in zip(literals, parts[1:], strict=True):
+        whole += literal, part
+    return "".join(whole)
 
 
 class Layout:
@@ -159,10 +164,12 @@ class Layout:
         if begun is not None:
             told = ((begun + at // 1000).to_bytes(6, "big") + row[self.event_id]).hex()
             row[self.event_id] = f"{told[:8]}-{told[8:12]}-{told[12:16]}-{told[16:20]}-{told[20:]}"
-        for place, base in ((self.received, at), (self.attribution, known[0])):
-            if row[place] is not None:
-                row[place] += base
-        row[self.statement] = _filled(row[self.statement], row[self.redacted])
+        if row[self.received] is not None:
+            row[self.received] += at
+        if row[self.attribution] is not None:
+            row[self.attribution] += known[0]
+        if isinstance(row[self.statement], list):
+            row[self.statement] = _filled(row[self.statement], row[self.redacted])
         if isinstance(row[self.fingerprint], bytes):
             row[self.fingerprint] = row[self.fingerprint].hex()
         for place, (source, rule) in self.following:

@@ -348,13 +348,16 @@ def person(who: str, logins: Sequence[Login], datasources: Iterable[str | None],
     `before` stands before the kinds of terms.
     """
     found = [by_index(f"{before}told", who)]
-    named = {(row["datasource"], row["db_user"]) for row in logins if row["person_id"] == who}
+    by_login: dict[tuple[Any, Any], list[Login]] = {}
+    for row in logins:
+        by_login.setdefault((row["datasource"], row["db_user"]), []).append(row)
+    named = {key for key, periods in by_login.items() if any(row["person_id"] == who for row in periods)}
     for datasource, login in named | {(datasource, who) for datasource in datasources}:
-        periods = [row for row in logins if (row["datasource"], row["db_user"]) == (datasource, login)]
+        periods = by_login.get((datasource, login), [])
         spans = [_span(row) for row in periods if row["person_id"] == who]
         if login == who:
             spans += _between([_span(row) for row in periods])
-        found.append(dataclasses.replace(by_index(f"{before}login", datasource, login), spans=tuple(spans)))
+        found.append(Term(BY_INDEX, postings.hash_of(f"{before}login", datasource, login), tuple(spans)))
     return found
 
 

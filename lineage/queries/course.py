@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import operator
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -29,6 +30,7 @@ LIGHT = (
     "claimed", "who_id", "who_name", "who_type", "on_behalf_of", "agent_id", "agent_name", "agent_run", "purpose", "ticket",
     "approval_request", "masked",
 )  # fmt: skip
+_light = operator.itemgetter(*LIGHT)
 UNREAL = frozenset({"claim", "canary"})
 REAL = f"not list_has_any(flags, {sorted(UNREAL)})"
 LAST = dt.datetime.max.replace(tzinfo=dt.UTC)
@@ -109,7 +111,7 @@ class _LookedUp(_Asked):
         real = [row for row in self.every if UNREAL.isdisjoint(row["flags"])]
         # What has no time comes last.
         real.sort(key=lambda row: (row["occurred_at"] or LAST, row["index"]))
-        return [{name: row[name] for name in LIGHT} for row in real]
+        return [dict(zip(LIGHT, _light(row), strict=True)) for row in real]
 
     def met(self, q: str) -> set[int]:
         with self.question.narrowed(self.look, self.found):

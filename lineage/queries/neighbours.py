@@ -62,15 +62,21 @@ def _together(look: Lookup, asked: Wanted, logins: Sequence[Login], who: str | N
     terms = [by_index("begin", datasource)]
     if who is not None:
         terms += person(who, logins, look.datasources(), "begin ")
-    parts: list[tuple[Any, ...]] = [_columns([])]
+    hashes = np.array([term.hash for term in terms], np.uint64)
+    parts: list[tuple[Any, ...]] = []
     for layer in look.layers:
-        (sessions, times, places, numbers, records), doubtful = _begun(look, layer, asked, terms)
-        here = np.array([place[1] == datasource for place in layer.places], bool)
-        parts.append((sessions, times, numbers > 0, here[places], records))
+        posted = layer.postings[BY_INDEX]
+        found = [(terms[number], posted.at(begin, end)) for number, begin, end in posted.spans(hashes)]
+        if not found:
+            continue
+        (sessions, times, places, is_own, records), doubtful = _begun(look, layer, asked, found, terms[0])
+        here = [number for number, place in enumerate(layer.places) if place[1] == datasource]
+        parts.append((sessions, times, is_own, np.isin(places, here), records))
         if len(doubtful) > READ_MOST:
             return None
-        parts.append(_columns(_read(look, layer, asked, doubtful, _Whose(who, logins, datasource))))
-    return _grouped(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        if doubtful:
+            parts.append(_columns(_read(look, layer, asked, doubtful, _Whose(who, logins, datasource))))
+    return _grouped(*(np.concatenate(column) for column in zip(*(parts or [_columns([])]), strict=True)))
 
 
 def _columns(some: Sequence[Some]) -> tuple[Any, ...]:
@@ -90,22 +96,26 @@ def _grouped(*columns: Any) -> _Begins:
     return _Begins(sessions[first], times[first], own, same, records[first])
 
 
-def _begun(look: Lookup, layer: Seen, asked: Wanted, terms: Sequence[Term]) -> tuple[list[NDArray[Any]], set[int]]:
-    """Session, time, place, number of the term and record of the beginnings with one of these terms.
+def _begun(
+    look: Lookup, layer: Seen, asked: Wanted, some: Sequence[tuple[Term, Indexes]], of_database: Term
+) -> tuple[list[NDArray[Any]], set[int]]:
+    """Session, time, place, whether it has one of the identity's terms, and record of these beginnings by their term.
 
     And sessions of which it cannot be told from them.
     """
-    numbers, found = layer.postings[BY_INDEX].numbered(np.array([term.hash for term in terms], np.uint64))
+    found = np.concatenate([records for _, records in some])
     sessions, there = layer.of.begun.of(found), layer.directory(found)
     doubt = among(found, layer.hidden) | (found >= look.size)
-    for number in np.unique(numbers).tolist():
-        term = terms[number]
+    at, is_own = 0, np.ones(len(found), bool)
+    for term, records in some:
+        here = slice(at, at := at + len(records))
+        is_own[here] = term is not of_database
         if term.spans is not None and term.spans != ALWAYS:
             # A session may go on when a login becomes somebody's, or is no longer.
             is_cut = any(end < naming.FAR for _, end in term.spans)
-            doubt |= (numbers == number) & (~term.holds(there.times) | is_cut)
+            doubt[here] |= ~term.holds(there.times[here]) | is_cut
     sure = ~doubt & asked.mask(layer, look.size)(there)
-    told = (sessions, there.times, there.places, numbers, found)
+    told = (sessions, there.times, there.places, is_own, found)
     return [column[sure] for column in told], set(sessions[doubt].tolist())
 
 
