@@ -7,8 +7,8 @@ and the file identifier is derived from the content. `python -m reports.render S
 from __future__ import annotations
 
 import datetime as dt
+import gc
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -92,7 +92,8 @@ def _fallback_fonts(folder: Path) -> None:
 
 def _environment(folder: str, epoch: int) -> dict[str, str]:
     return {
-        "PATH": os.environ.get("PATH", ""),
+        # Without programs: WeasyPrint would look for each of its libraries with a compiler and a linker.
+        "PATH": "/nonexistent",
         "HOME": folder,
         "FONTCONFIG_FILE": f"{folder}/fonts.conf",
         "SOURCE_DATE_EPOCH": str(epoch),
@@ -145,6 +146,9 @@ def _render(spec: Spec) -> None:
                 raise FatalURLFetchingError(f"refused {parts.scheme}")
             return super().fetch(url, headers)
 
+    # What was imported stays; of what pages are laid out with little is garbage, and looking for it is a tenth of the work.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
     at = dt.datetime.fromtimestamp(spec.epoch, dt.UTC).replace(tzinfo=None)
     fetcher = Closed(allowed_protocols=["data", "file"], allow_redirects=False, fail_on_errors=True)
     attachments = [
