@@ -19,12 +19,14 @@ OF_EVENTS = ("facts", "heard")
 IN_ORDER = " order by what, day, index"
 FACTS_MOST = 1_000_000
 """So many facts are brought together at a time, or of so many rows of events or facts."""
+FEW = 50_000
+"""Up to so many rows the facts of `few` cost no more than those of many."""
 
 
 def write_facts(path: Path, events: Sequence[Path] = (), told: Sequence[Path] = ()) -> None:
     """Writes, durably, what these files of events and of facts say that others are joined with, each content once."""
     tables = {name: files for name, files in (("events", events), ("told", told)) if files}
-    parts = {"events": f"from ({facts.made_of('events')})", "told": "from told"}
+    parts = {"events": f"from ({_made(tables)})", "told": "from told"}
     with rowgroups.Writer(path, facts.SCHEMA) as file:
         for share in _shares(tables):
             for part in engine.batches_over(
@@ -36,15 +38,24 @@ def write_facts(path: Path, events: Sequence[Path] = (), told: Sequence[Path] = 
 def facts_agree(events: Path, stored: Path) -> bool:
     """Whether the facts in one file are those of the events in the other."""
     tables = {"events": [events], "told": [stored]}
+    made = f"from ({_made(tables)})"
     return all(
-        engine.agree(tables, facts.agree(f"from ({facts.made_of('events')}) where {share}", f"from told where {share}"))
+        engine.agree(tables, facts.agree(f"{made} where {share}", f"from told where {share}"))
         for share in _shares(tables)
     )
 
 
+def _made(tables: Mapping[str, Sequence[Path]]) -> str:
+    return facts.made_of("events", few=_rows(tables) <= FEW)
+
+
+def _rows(tables: Mapping[str, Sequence[Path]]) -> int:
+    return sum(pq.read_metadata(path).num_rows for files in tables.values() for path in files)
+
+
 def _shares(tables: Mapping[str, Sequence[Path]]) -> Iterator[str]:
     """Conditions of which each fact meets one, and none is met by many more than `FACTS_MOST`; neighbours stay neighbours."""
-    if sum(pq.read_metadata(path).num_rows for files in tables.values() for path in files) <= FACTS_MOST:
+    if _rows(tables) <= FACTS_MOST:
         yield "true"
         return
     counts = {
@@ -91,7 +102,7 @@ def write_heard(path: Path, events: Path) -> None:
 
 def write_sealed(folder: Path) -> None:
     """Both of the same, of what one seal takes: so few records need no shares, and planning them apart would cost as much again."""
-    asked = (facts.made_of("events"), heard.made_of("events") + IN_ORDER)
+    asked = (facts.made_of("events", few=True), heard.made_of("events") + IN_ORDER)
     parts = engine.each_over({"events": folder / "events.parquet"}, asked)
     for (name, schema), rows in zip((("facts", facts.SCHEMA), ("heard", heard.SCHEMA)), parts, strict=True):
         with rowgroups.Writer(folder / f"{name}.parquet", schema) as file:

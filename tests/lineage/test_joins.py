@@ -210,6 +210,14 @@ def test_what_many_records_say_alike_is_one_fact_of_the_first() -> None:
     assert made.num_rows == len(found)
 
 
+def test_facts_of_few_records_are_those_that_many_would_have() -> None:
+    for seed in range(3):
+        events = Log(seed).table()
+        found = engine.over({"events": events}, facts.made_of("events", few=True)).cast(facts.SCHEMA)
+        assert found.equals(engine.facts_of(events))
+        assert found.num_rows > 50
+
+
 def test_facts_made_in_shares_are_those_made_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     events = Log(1).table()
     whole, parts, all_events = tmp_path / "whole", tmp_path / "parts", tmp_path / "events"
