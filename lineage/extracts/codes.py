@@ -250,10 +250,13 @@ class Codes:
     def coded(self, places: NDArray[np.intp], meanings: Meanings) -> Coded:
         """Of the records at these places of the cards; which call they are of is not told."""
         whole = self.whole
-        numbers = [again[wide(own, places)] for own, again in zip(whole[:3], self.meant(meanings), strict=True)]
         calls = np.zeros(len(places), np.uint64)
         units = self._of_units(wide(whole.units, places))
-        return Coded(numbers, wide(whole.picks, places), self.picks, *units, calls)
+        return Coded(self.numbers(places, meanings), wide(whole.picks, places), self.picks, *units, calls)
+
+    def numbers(self, places: NDArray[np.intp] | slice, meanings: Meanings) -> list[Numbers]:
+        """Their actors, manners and shapes alone."""
+        return [again[wide(own, places)] for own, again in zip(self.whole[:3], self.meant(meanings), strict=True)]
 
     def picked(self, places: NDArray[np.intp]) -> Numbers:
         """The picks of the records at these places of the cards."""

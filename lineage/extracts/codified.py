@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lineage import acts, snapshots
 from lineage.extracts import Cursor, Indexes
 from lineage.extracts.blocks import TOUCHED, Content
-from lineage.extracts.postings import Hashes, hash_of, hash_sql, hashes_of
+from lineage.extracts.postings import Hashes, hash_of, hash_sql
 from lineage.extracts.sums import OF_CALLS
 
 MINE, STATEMENT, WRITE, CHANGE, REFUSED, QUERY, CALLED, IMAGED, APPROVED, GAP, OWN = (1 << n for n in range(11))
@@ -89,36 +89,43 @@ def told(cursor: Cursor) -> tuple[Indexes, Told]:
     return found["index"].to_numpy(), Told(numbers, texts, sessions, transactions, details, calls)
 
 
-def of_contents(columns: Sequence[str], contents: Sequence[Content]) -> Told:
-    """The same of what cards hold; a test compares both."""
-    place = {name: number for number, name in enumerate(columns)}
-    rows = [{name: row[place[name]] for name in NEEDED} for row, _ in contents]
-    bits = [_bits(row) for row in rows]
-    touched = [_touched(touches) for _, touches in contents]
-    picked = [
-        sorted({_text(touch[n] for n in PICK) for touch in touches if touch[PICK[2]] and touch[PICK[0]] is not None})
-        for _, touches in contents
-    ]
-    told = (
-        [_text(row[name] for name in ACTOR) for row in rows],
-        [
-            _text((bit, row["kind"], row["verdict"], row["session_phase"] == "end", row["op"]))
-            for bit, row in zip(bits, rows, strict=True)
-        ],
-        [_text((row["relations"], some)) for row, some in zip(rows, touched, strict=True)],
-        [_text(some) for some in picked],
-    )
-    texts = [list(dict.fromkeys(some)) for some in told]
-    numbers = []
-    for some, each in zip(told, texts, strict=True):
-        known = {text: number for number, text in enumerate(each)}
-        numbers.append(np.array([known[text] for text in some], np.int64))
-    calls = [row["correlation_id"] if bit & (QUERY | CHANGE) else None for bit, row in zip(bits, rows, strict=True)]
-    return Told(
-        numbers, texts, _hashed("session", [row["session"] for row in rows]),
-        _hashed("transaction", [row["transaction_id"] for row in rows]),
-        hashes_of(("detail", _text(row[name] for name in DETAIL)) for row in rows), _hashed("call", calls),
-    )  # fmt: skip
+class One(NamedTuple):
+    """The same of one record."""
+
+    texts: tuple[str, str, str, str]
+    hashes: tuple[int, int, int, int]
+
+
+def each(columns: Sequence[str], contents: Iterable[Content]) -> Iterator[One]:
+    """Of what cards hold; a test compares it with `told`."""
+    place = {name: columns.index(name) for name in NEEDED}
+    for values, touches in contents:
+        row = {name: values[number] for name, number in place.items()}
+        bits = _bits(row)
+        picks = {_text(touch[n] for n in PICK) for touch in touches if touch[PICK[2]] and touch[PICK[0]] is not None}
+        texts = (
+            _text(row[name] for name in ACTOR),
+            _text((bits, row["kind"], row["verdict"], row["session_phase"] == "end", row["op"])),
+            _text((row["relations"], _touched(touches))), _text(sorted(picks)),
+        )  # fmt: skip
+        call = row["correlation_id"] if bits & (QUERY | CHANGE) else None
+        detail = hash_of("detail", _text(row[name] for name in DETAIL))
+        named = (("session", row["session"]), ("transaction", row["transaction_id"]), ("call", call))
+        session, transaction, of_call = (0 if name is None else hash_of(kind, name) for kind, name in named)
+        yield One(texts, (session, transaction, detail, of_call))
+
+
+def together(some: Sequence[One]) -> Told:
+    """These as `told` gives all."""
+    texts, numbers = [], []
+    for column in range(len(TEXTS)):
+        known: dict[str, int] = {}
+        numbers.append(
+            np.fromiter((known.setdefault(one.texts[column], len(known)) for one in some), np.int64, len(some))
+        )
+        texts.append(list(known))
+    hashes = np.array([one.hashes for one in some], np.uint64).reshape(-1, len(HASHES))
+    return Told(numbers, texts, *hashes.T)
 
 
 def _touched(touches: Sequence[Sequence[Any]]) -> list[str]:
@@ -132,10 +139,6 @@ def _touched(touches: Sequence[Sequence[Any]]) -> list[str]:
 
 def _text(values: Iterable[Any]) -> str:
     return msgspec.json.encode(list(values)).decode()
-
-
-def _hashed(kind: str, names: Iterable[str | None]) -> Hashes:
-    return np.array([0 if name is None else hash_of(kind, name) for name in names], np.uint64)
 
 
 def _bits(row: Mapping[str, Any]) -> int:

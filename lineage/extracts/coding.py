@@ -5,6 +5,7 @@ Of a record only what `codes` says is read, and what the directory says of many.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -94,8 +95,7 @@ class Coding:
             return _nothing()
         if sum(len(there.indexes) for _, there, _ in parts) > ROWS_MOST:
             raise Unable
-        newer = np.unique(np.concatenate([each.calls for _, _, each in parts]))
-        crossing = np.union1d(newer[newer != 0], self.crossing)
+        crossing = self.met([each.calls for _, _, each in parts])
         rows = [self._numbered(layer, there, each, crossing) for layer, there, each in parts]
         together = Rows(*(np.concatenate(column) for column in zip(*rows, strict=True)))
         if (np.diff(together.indexes) < 0).any():
@@ -118,6 +118,11 @@ class Coding:
         kept = wanted.mask(layer, self.look.size)(there)
         return there if kept.all() else there.chosen(kept)
 
+    def met(self, newer: Sequence[Hashes]) -> Hashes:
+        """The calls that several files tell of, or one and what is newer."""
+        found = np.unique(np.concatenate([NO_HASHES, *newer]))
+        return np.union1d(found[found != 0], self.crossing)
+
     def _numbered(self, layer: Layer, there: Directory, each: Coded, crossing: Hashes) -> Rows:
         place = np.array([self.of_places(one) for one in layer.places], np.int64)
         actors, manners, shapes = each.numbers
@@ -138,18 +143,29 @@ class Coding:
 
     def _named(self, rows: Rows) -> Rows:
         """With those whom imported logins make of actors."""
-        who = rows.who
-        datasources = np.array([place[1] for place in self.places], object)
-        for number in np.unique(rows.actors).tolist() if self.logins else ():
-            actor = self.actors[number]
+        who, _ = self.whose(rows.actors, rows.places, self.places, rows.times, rows.times)
+        return rows._replace(who=who)
+
+    def whose(
+        self, actors: Numbered, places: Numbered, of_places: Sequence[Place], since: Indexes, until: Indexes
+    ) -> tuple[Numbered, NDArray[np.bool_]]:
+        """Who the actors were between these times there, and for which of them a login changed hands in between."""
+        who, is_torn = self.meanings.who[actors], np.zeros(len(actors), bool)
+        if not self.logins or not len(actors):
+            return who, is_torn
+        order = np.argsort(actors, kind="stable")
+        ends = np.flatnonzero(np.diff(actors[order], append=-1)) + 1
+        for start, end in itertools.pairwise([0, *ends.tolist()]):
+            actor = self.actors[actors[order[start]]]
             for login in self.logins.get(actor.db_user or "", ()):
-                here = np.flatnonzero(datasources == login["datasource"])
-                since, until = microseconds(login["from_at"]), microseconds(login["to_at"])
-                meant = (rows.actors == number) & np.isin(rows.places, here)
-                meant &= (rows.times >= since) & (rows.times < until)
-                if meant.any():
-                    who[meant] = self.meanings.person(named(actor, login))
-        return rows
+                here = [number for number, place in enumerate(of_places) if place[1] == login["datasource"]]
+                some = order[start:end][np.isin(places[order[start:end]], here)]
+                first, following = microseconds(login["from_at"]), microseconds(login["to_at"])
+                is_in = (since[some] >= first) & (until[some] < following)
+                is_torn[some] |= ~is_in & (until[some] >= first) & (since[some] < following)
+                if is_in.any():
+                    who[some[is_in]] = self.meanings.person(named(actor, login))
+        return who, is_torn
 
 
 def _nothing() -> Rows:

@@ -5,21 +5,26 @@ from __future__ import annotations
 import functools
 import itertools
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from lineage.extracts import Indexes, codes, folded, postings, tables, terms, writings
+from lineage.extracts import Indexes, codes, folded, groups, postings, tables, terms, writings
 from lineage.extracts.beginnings import BEGUN, BY_INDEX, Begun
 from lineage.extracts.blocks import Content, Place
 from lineage.extracts.cards import Cards, Directory
-from lineage.extracts.codes import Coded, Codes
+from lineage.extracts.codes import Coded, Codes, Numbers
 from lineage.extracts.folded import Folded
+from lineage.extracts.groups import Alike, Groups
 from lineage.extracts.meanings import Meanings
 from lineage.extracts.persons import Persons
 from lineage.extracts.picks import Ways
 from lineage.extracts.postings import Postings
 from lineage.extracts.tables import Tables
 from lineage.extracts.terms import BY_TIME, CARDS
+
+CHUNK = 1 << 18
+"""So many records are grouped at a time."""
 
 
 class Filed:
@@ -34,6 +39,9 @@ class Filed:
         self.shapes = _in_order(terms.read_shapes(folder))
         self.tables = Tables(tables.read(folder))
         self.writings = writings.read(folder)
+        self.grouped: tuple[Meanings, Groups] | None = None
+        self.regrouped: tuple[Any, ...] | None = None
+        """What `lineage.extracts.grouping` made of it last, and of what."""
 
     @functools.cached_property
     def begun(self) -> Begun:
@@ -74,6 +82,33 @@ class Filed:
 
     def coded(self, indexes: Indexes, meanings: Meanings) -> Coded:
         return self.codes.coded(self.cards.positions(indexes), meanings)
+
+    def numbers(self, indexes: Indexes, meanings: Meanings) -> Sequence[Numbers]:
+        return self.codes.numbers(self.cards.positions(indexes), meanings)
+
+    @functools.cached_property
+    def reach(self) -> tuple[int, int]:
+        """The first time and the last; the first is `NO_TIME` where some record has none."""
+        times = self.cards.times(slice(None))
+        return int(times.min()), int(times.max())
+
+    def spans_by(self, size: int) -> Iterator[tuple[int, int]]:
+        """From which index to before which lie so many of its records after the other."""
+        starts = [int(self.cards.indexes(place, place + 1)[0]) for place in range(0, self.cards.count, size)]
+        return itertools.pairwise([*starts, self.cards.last + 1])
+
+    def groups(self, meanings: Meanings) -> Groups:
+        """All its records, as if no login were imported; made once."""
+        if self.grouped is None or self.grouped[0] is not meanings:
+            parts = [self._groups(meanings, *span) for span in self.spans_by(CHUNK)]
+            self.grouped = meanings, groups.together(parts).narrow()
+        return self.grouped[1]
+
+    def _groups(self, meanings: Meanings, start: int, end: int) -> Groups:
+        there = self.cards.between(start, end)
+        actors, manners, shapes = self.numbers(there.indexes, meanings)
+        alike = Alike(meanings.who[actors], actors, there.places, manners, there.marks)
+        return groups.of_records(alike, there.indexes, there.times, shapes, meanings.ways.held)
 
 
 def _in_order(shapes: Iterable[tuple[str, str, str]]) -> Mapping[tuple[str, str], Sequence[str]]:

@@ -71,6 +71,8 @@ class Held:
         self.tables = Tables(tables.names(cursor))
         self.writings = writings.held(cursor)
         self.persons = Persons(Person(*row) for row in cursor.execute(persons.SQL).fetchall())
+        self.said: dict[int, codified.One] = {}
+        """What codes say of those of these records that somebody counted."""
 
     def _made(self, cursor: Cursor, condition: str) -> None:
         for name, sql in (("made", self.rows), ("made_touches", self.touches)):
@@ -156,8 +158,19 @@ class Seen:
         """Of these records, which ascend and are all here."""
         if isinstance(self.of, Filed):
             return self.of.coded(indexes, meanings)
-        told = self.read(indexes)
-        return codes.known(codified.of_contents(self.of.columns, [told[index] for index in indexes.tolist()]), meanings)
+        said, asked = self.of.said, indexes.tolist()
+        missing = np.array([index for index in asked if index not in said], np.int64)
+        if len(missing):
+            told = self.read(missing)
+            every = codified.each(self.of.columns, (told[index] for index in missing.tolist()))
+            said.update(zip(missing.tolist(), every, strict=True))
+        return codes.known(codified.together([said[index] for index in asked]), meanings)
+
+    def numbers(self, indexes: Indexes, meanings: Meanings) -> Sequence[NDArray[Any]]:
+        """Actors, manners and shapes alone."""
+        return (
+            self.of.numbers(indexes, meanings) if isinstance(self.of, Filed) else self.coded(indexes, meanings).numbers
+        )
 
     def meeting(self, indexes: Indexes, ways: Ways) -> Indexes:
         """Those of these records, which are all here, whose pick may have a way."""
@@ -235,10 +248,11 @@ class Lookup:
         self.read: dict[int, Content] = {}
 
     def open_codes(self) -> None:
-        """Reads what the texts of all codes mean, as the first that counts by them would."""
+        """Reads what the texts of all codes mean, and makes groups, as the first that counts by them would."""
         for layer in self.layers:
             if isinstance(layer.of, Filed):
                 layer.of.codes.read(self.meanings)
+                layer.of.groups(self.meanings)
 
     def newest(self, some: Sequence[Term], wanted: Wanted, most: int, upto: int | None = None) -> Indexes:
         """As `layers.newest`. Raises Unable, as the others do, where a file is damaged."""

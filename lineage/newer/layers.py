@@ -12,6 +12,7 @@ from lineage.extracts import Indexes, postings, tables, writings
 from lineage.extracts.beginnings import BEGUN, BY_INDEX, Begun
 from lineage.extracts.blocks import Place
 from lineage.extracts.cards import NO_TIME, Directory
+from lineage.extracts.codified import One
 from lineage.extracts.persons import Person, Persons
 from lineage.extracts.postings import Hashes, Postings, among, hash_of
 from lineage.extracts.tables import Table, Tables
@@ -68,6 +69,8 @@ class Layer:
         self.shapes: dict[tuple[str, str], set[str]] = {}
         for datasource, relation, shape in named.shapes:
             self.shapes.setdefault((datasource, relation), set()).add(shape)
+        self.said: dict[int, One] = {}
+        """As of `looking.Held`."""
 
     @functools.cached_property
     def persons(self) -> Persons:
@@ -89,7 +92,9 @@ class Layer:
             for old, new in ((self.actors, newer.actors), (self.rows, newer.rows))
         )
         named = Named(*(frozenset[Any](own | new) for own, new in zip(self.named, newer.named, strict=True)))
-        return Layer(self.entries | newer.entries, (actors[0], actors[1]), (rows[0], rows[1]), named)
+        found = Layer(self.entries | newer.entries, (actors[0], actors[1]), (rows[0], rows[1]), named)
+        found.said = {index: one for index, one in self.said.items() if index not in newer.entries} | newer.said
+        return found
 
 
 def made(every: Mapping[int, tuple[int | None, Place, Found]]) -> Layer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable
 from typing import Any
 
 from django.utils import timezone
@@ -35,3 +36,20 @@ def owners(viewer: Viewer, datasource: str, relation: str | None = None) -> list
             rows = said.filter(as_of=newest.as_of).order_by("name")
             return [dict(row) for row in rows.values("person_id", "name", "email", "relation", "as_of")]
     return []
+
+
+def owners_of(viewer: Viewer, datasources: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
+    """The same of several databases themselves."""
+    asked = [name for name in datasources if not viewer.datasources or name in viewer.datasources]
+    if not viewer.reads_records:
+        return {}
+    said = Owner.objects.filter(datasource__in=asked, relation="", as_of__lte=timezone.now()).order_by("name")
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in said.values("datasource", "person_id", "name", "email", "relation", "as_of"):
+        found.setdefault(row["datasource"], []).append(
+            {name: value for name, value in row.items() if name != "datasource"}
+        )
+    return {
+        name: [row for row in rows if row["as_of"] == max(each["as_of"] for each in rows)]
+        for name, rows in found.items()
+    }

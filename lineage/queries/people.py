@@ -12,7 +12,7 @@ import msgspec
 from lineage import errors
 from lineage.access import Viewer
 from lineage.engine import Question
-from lineage.queries import candidates, deeds, latest, paging, sought, stretches
+from lineage.queries import candidates, deeds, everyone, latest, paging, sought, stretches
 from lineage.queries.ask import (
     ACCESSES,
     COUNT_MOST,
@@ -81,10 +81,7 @@ def sessions(
         return Answer(rows, following, whole, question.size, coverage(question, viewer, window), previous)
 
 
-Page = tuple[list[dict[str, Any]], str | None, str | None, Total]
-
-
-def _sought(question: Question, viewer: Viewer, q: str, window: Window, place: Any, count: int) -> Page | None:
+def _sought(question: Question, viewer: Viewer, q: str, window: Window, place: Any, count: int) -> paging.Page | None:
     """The same page of the sessions that few records match."""
     condition, values = searched(viewer, q, window, "event")
     with sought.matching(question, viewer, q, window, "event") as few:
@@ -102,7 +99,7 @@ def _sought(question: Question, viewer: Viewer, q: str, window: Window, place: A
     return *paging.cut(question, rows, (), place, False, count), whole
 
 
-def _latest(question: Question, viewer: Viewer, q: str, window: Window, place: Any, count: int) -> Page | None:
+def _latest(question: Question, viewer: Viewer, q: str, window: Window, place: Any, count: int) -> paging.Page | None:
     """The same page as `paging.keyset` makes of all sessions, of those that were active last before the place."""
     few = latest.few(question, viewer, window, -place[0] if place else None, count + count // 2 + 10)
     if few is None:
@@ -199,18 +196,26 @@ def identities(
 ) -> Answer:
     """Identity rows: everyone behind a matching record, the most recently active first."""
     as_of, place, is_back = paging.asked(cursor, tuple[Place])
-    now = dt.datetime.now(dt.UTC)
     with Question(as_of=as_of) as question:
-        with sought.matching(question, viewer, q, window, "event") as few:
-            inner, values = identity_rows(viewer, q, window, now, "who_id as id, max(index) as last_index", few=few)
-            # Who is on the page is asked of all; what they did, of them alone.
-            found, following, previous, whole = paging.keyset(
-                question, inner, values, (), place, is_back, limited(limit)
-            )
-            inner, values = identity_rows(viewer, q, window, now, only=[row["id"] for row in found], few=few)
-            rows = {row["id"]: row for row in question.rows(inner, values)} if found else {}
-        shown = [rows[row["id"]] for row in found]
+        page = everyone.page(question, viewer, q, window, place, is_back, limited(limit))
+        if page is None:
+            page = _everyone(question, viewer, q, window, place, is_back, limited(limit))
+        shown, following, previous, whole = page
         return Answer(shown, following, whole, question.size, coverage(question, viewer, window), previous)
+
+
+def _everyone(
+    question: Question, viewer: Viewer, q: str, window: Window, place: Any, is_back: bool, count: int
+) -> paging.Page:
+    """The page of identities, of records."""
+    now = dt.datetime.now(dt.UTC)
+    with sought.matching(question, viewer, q, window, "event") as few:
+        inner, values = identity_rows(viewer, q, window, now, "who_id as id, max(index) as last_index", few=few)
+        # Who is on the page is asked of all; what they did, of them alone.
+        found, following, previous, whole = paging.keyset(question, inner, values, (), place, is_back, count)
+        inner, values = identity_rows(viewer, q, window, now, only=[row["id"] for row in found], few=few)
+        rows = {row["id"]: row for row in question.rows(inner, values)} if found else {}
+    return [rows[row["id"]] for row in found], following, previous, whole
 
 
 def identity(viewer: Viewer, identity_id: str, window: Window = Window()) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from lineage import errors
 from lineage.access import Viewer
 from lineage.acts import REAL
 from lineage.engine import Question
-from lineage.queries import candidates, paging, readers, short, sought
+from lineage.queries import candidates, databases, met, paging, readers, short, sought
 from lineage.queries.ask import (
     ACCESSES,
     LIMIT_MOST,
@@ -26,7 +26,7 @@ from lineage.queries.ask import (
 )
 from lineage.queries.covering import coverage, source_rows
 from lineage.queries.holding import held
-from lineage.queries.inventory import inventory, owners
+from lineage.queries.inventory import inventory, owners_of
 from lineage.queries.people import latest_states
 
 PEOPLE = (
@@ -71,19 +71,28 @@ def relations(
 ) -> Answer:
     """Relation rows: every table that a matching record touches, most recently touched first."""
     as_of, place, is_back = paging.asked(cursor, tuple[Place, str, str])
+    with Question(as_of=as_of) as question:
+        page = met.page(question, viewer, q, window, place, is_back, limited(limit))
+        if page is None:
+            page = _page(question, viewer, q, window, place, is_back, limited(limit))
+        shown, following, previous, whole = page
+        return Answer(shown, following, whole, question.size, coverage(question, viewer, window), previous)
+
+
+def _page(
+    question: Question, viewer: Viewer, q: str, window: Window, place: Any, is_back: bool, count: int
+) -> paging.Page:
+    """The same of records."""
     now = dt.datetime.now(dt.UTC)
     # One record may be the last of several tables: index, database and name order them wholly.
     names, last = ("datasource", "relation"), "datasource, relation, max(index) as last_index"
-    with Question(as_of=as_of) as question, sought.matching(question, viewer, q, window, "touch") as few:
+    with sought.matching(question, viewer, q, window, "touch") as few:
         inner, values = relation_rows(viewer, q, window, now, last, few=few)
         # Which tables are on the page is asked of all; what was done there, of them alone.
-        found, following, previous, whole = paging.keyset(
-            question, inner, values, names, place, is_back, limited(limit)
-        )
+        found, following, previous, whole = paging.keyset(question, inner, values, names, place, is_back, count)
         inner, values = relation_rows(viewer, q, window, now, only=sorted({row["relation"] for row in found}), few=few)
         rows = {_named(row): row for row in question.rows(inner, values)} if found else {}
-        shown = [rows[_named(row)] for row in found]
-        return Answer(shown, following, whole, question.size, coverage(question, viewer, window), previous)
+    return [rows[_named(row)] for row in found], following, previous, whole
 
 
 def _named(row: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -211,14 +220,15 @@ def column(
 
 
 ANSWERS = {
-    "person": "bool_or(who_type = 'human' or on_behalf_of is not null)",
-    "statements": "bool_or(kind = 'query')",
-    "reads": "bool_or(op = 'read')",
-    "before_after": "bool_or(kind = 'change' and len(before_values) > 0)",
-    "changes": "bool_or(kind = 'change')",
-    "approvals": "bool_or(approval is not null)",
-    "grants": "bool_or(kind = 'state')",
+    "person": "who_type = 'human' or on_behalf_of is not null",
+    "statements": "kind = 'query'",
+    "reads": "op = 'read'",
+    "before_after": "kind = 'change' and len(before_values) > 0",
+    "changes": "kind = 'change'",
+    "approvals": "approval is not null",
+    "grants": "kind = 'state'",
 }
+"""What a database can answer, if one of its records is so."""
 
 
 def _with_inventory(
@@ -257,6 +267,21 @@ SEARCHED = {"datasource": "datasource", "environment": "environment", "source": 
 """By which fields of the search language databases are found, and the members that hold them."""
 
 
+def _databases(question: Question, viewer: Viewer) -> list[dict[str, Any]]:
+    """As `databases.rows`, of records."""
+    scope, values = scoped(viewer, Window())
+    answers = ", ".join(f"coalesce(bool_or({shown}), false) as can_{name}" for name, shown in ANSWERS.items())
+    return question.rows(
+        f"select datasource, any_value(environment) as environment, count(*) filter ({ACCESSES}) as events, {answers}, "  # noqa: S608
+        "count(*) filter (attribution <> 'none' and kind in ('query', 'change')) as attributed, "
+        "count(*) filter (kind in ('query', 'change')) as attributable, "
+        "max(occurred_at) as last_at, count(*) filter (custody_type = 'gap') as gaps "
+        "from activity where datasource is not null and not (source = 'touchstone' and kind = 'decision') "
+        f"and {scope} group by datasource order by datasource",
+        values,
+    )
+
+
 def datasources(
     viewer: Viewer, q: str = "", window: Window = Window(), limit: int | None = None, cursor: str | None = None
 ) -> Answer:
@@ -265,18 +290,10 @@ def datasources(
     The window says which environment, and of which time completeness is told. What is counted is all in scope, since a
     database that was silent in that time must not be missing.
     """
-    scope, values = scoped(viewer, Window())
     with Question() as question:
-        answers = ", ".join(f"{expression} as can_{name}" for name, expression in ANSWERS.items())
-        rows = question.rows(
-            f"select datasource, any_value(environment) as environment, count(*) filter ({ACCESSES}) as events, {answers}, "  # noqa: S608
-            "count(*) filter (attribution <> 'none' and kind in ('query', 'change')) as attributed, "
-            "count(*) filter (kind in ('query', 'change')) as attributable, "
-            "max(occurred_at) as last_at, count(*) filter (custody_type = 'gap') as gaps "
-            "from activity where datasource is not null and not (source = 'touchstone' and kind = 'decision') "
-            f"and {scope} group by datasource order by datasource",
-            values,
-        )
+        rows = databases.rows(question, viewer)
+        if rows is None:
+            rows = _databases(question, viewer)
         states = {s["datasource"]: s for s in latest_states(question, viewer)}
         feeds = source_rows(viewer)
         covered = coverage(question, viewer, window)
@@ -291,7 +308,8 @@ def datasources(
         rows = [row for row in rows if window.environment in (None, row["environment"])]
         rows = short.narrowed(rows, q, SEARCHED)
         shown, following = short.page(rows, "datasource", limit or LIMIT_MOST, cursor, question.size)
+        named = owners_of(viewer, [found["datasource"] for found in shown])
         for found in shown:
             del found["source_names"]
-            found["owners"] = owners(viewer, found["datasource"])
+            found["owners"] = named.get(found["datasource"], [])
         return Answer(shown, following, Total(len(rows), True), question.size, covered)

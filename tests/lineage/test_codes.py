@@ -1,19 +1,21 @@
-"""Codes: what an identity did and who read a column are told out of them as over records, however the log is cut."""
+"""Codes: what an identity did, who read a column, and lists of all are told out of them as over records, however the log is cut."""
 
 from __future__ import annotations
 
 import datetime as dt
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from lineage import checkpoints, engine, errors, queries, segments
+from lineage import checkpoints, engine, errors, ledger, queries, segments
 from lineage.access import Viewer
 from lineage.engine import Question
+from lineage.events import Custody, Event
 from lineage.extracts import codes, codified, coding, reading, storing
 from lineage.extracts.looking import Held
-from lineage.queries import Window, deeds, readers
+from lineage.queries import Answer, Window, databases, deeds, everyone, met, readers
 from tests import extracts
 from tests.lineage.test_lookups import logins_of
 from tests.lineage.test_queries import ALL, STRANGER
@@ -30,9 +32,36 @@ ASKED = (
 )
 
 
+SEARCHES = (
+    "",
+    "op:update",
+    "not op:read type:human",
+    "(actor:b* or for:dana@shop.example) datasource:orders",
+    "verdict:u* db_user:*",
+)
+LISTS = {"everyone": queries.identities, "tables": queries.relations}
+
+
+def pages(ask: Callable[..., Answer], viewer: Viewer, window: Window, q: str) -> list[Any]:
+    """Two rows on each page, to the end and back."""
+    found = [ask(viewer, q, window, 2)]
+    while found[-1].next:
+        found.append(ask(viewer, q, window, 2, found[-1].next))
+    while found[-1].previous:
+        found.append(ask(viewer, q, window, 2, found[-1].previous))
+    return [plain(one) for one in found]
+
+
 def told() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for number, (viewer, window, people, columns) in enumerate(ASKED):
+        if number in (0, 2):
+            found[f"databases {number}"] = plain(queries.datasources(viewer))
+        for name, ask in LISTS.items():
+            for q in SEARCHES[1:] if number == 1 else SEARCHES[:1]:
+                found[f"{name} of {q} {number}"] = (
+                    pages(ask, viewer, window, q) if number == 0 else plain(ask(viewer, q, window))
+                )
         for who in people:
             try:
                 found[f"{who} {number}"] = plain(queries.identity(viewer, who, window))
@@ -53,13 +82,16 @@ def differing(expected: dict[str, Any]) -> dict[str, Any]:
     return {name: (answer, expected[name]) for name, answer in told().items() if answer != expected[name]}
 
 
-def used() -> tuple[bool, bool]:
-    """Whether an identity's summary and a column's readers are told out of codes."""
+def used() -> set[bool]:
+    """Whether an identity's summary, a column's readers, and the lists of identities and tables are told out of codes."""
     with Question() as question:
-        summary = deeds.summary(question, ALL, "bob@x", Window())
-        return summary is not None, readers.found(
-            question, ALL, *CUSTOMERS[:1], CUSTOMERS[1:], "id", Window()
-        ) is not None
+        told: list[Any] = [
+            deeds.summary(question, ALL, "bob@x", Window()),
+            readers.found(question, ALL, *CUSTOMERS[:1], CUSTOMERS[1:], "id", Window()),
+            *(one.page(question, ALL, "op:update", Window(), None, False, 2) for one in (everyone, met)),
+            databases.rows(question, ALL),
+        ]
+        return {one is not None for one in told}
 
 
 def told_twice() -> list[list[Any]]:
@@ -68,7 +100,7 @@ def told_twice() -> list[list[Any]]:
         held = Held(question.cursor, "from resolved", "from raw_touches")
         indexes, by_sql = codified.told(question.cursor)
         contents = held.read(question.cursor, indexes)
-        in_python = codified.of_contents(held.columns, [contents[index] for index in indexes.tolist()])
+        in_python = codified.together([*codified.each(held.columns, [contents[index] for index in indexes.tolist()])])
     found = []
     for each in (by_sql, in_python):
         actors, manners, shapes, picked = (
@@ -82,13 +114,13 @@ def told_twice() -> list[list[Any]]:
 
 
 @pytest.mark.slow
-def test_what_an_identity_did_and_who_read_a_column_is_told_out_of_codes_as_over_records(
+def test_what_an_identity_did_who_read_a_column_and_lists_of_all_are_told_out_of_codes_as_over_records(
     store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = Called()
     expected = told()
     assert sum(answer != "not-found" for answer in expected.values()) > len(expected) // 2
-    assert used() == (False, False)
+    assert used() == {False}
     by_sql, in_python = told_twice()
     assert by_sql == in_python
     checkpoints.checkpoint()
@@ -96,7 +128,7 @@ def test_what_an_identity_did_and_who_read_a_column_is_told_out_of_codes_as_over
         monkeypatch.setattr(segments, "SEGMENT_MOST", end - segments.sealed_to() if end else 1000)
         assert segments.seal()
         assert extracts.everything() == 1
-        assert used() == (True, True)
+        assert used() == {True}
         assert differing(expected) == {}
     logins_of("orders")
     expected = by_records(monkeypatch)
@@ -106,15 +138,18 @@ def test_what_an_identity_did_and_who_read_a_column_is_told_out_of_codes_as_over
     log.lines("b", "10:00:41")
     log.lines("e", "10:00:42")
     log.feed.change("85", key="4799")
+    ledger.record(
+        Event(kind="custody", environment="prod", datasource="orders", custody=Custody(type="gap", subject="x"))
+    )
     expected = by_records(monkeypatch)
-    assert used() == (True, True)
+    assert used() == {True}
     assert differing(expected) == {}
     (one,) = storing.manifest()
     file = reading.folder(one.folder) / codes.FILE
     data = file.read_bytes()
     file.write_bytes(data[: len(data) // 2])
     engine._here().forget(None)
-    assert used() == (False, False)
+    assert used() == {False}
     file.write_bytes(data)
     monkeypatch.setattr(coding, "ROWS_MOST", 1)
-    assert used() == (False, False)
+    assert used() == {False}

@@ -1,0 +1,143 @@
+"""All wanted records of a question in groups, over all extracts and what is newer. No DuckDB but for what is newer.
+
+Of an extract that lies wholly in the window they were made before, once; of one that the window cuts, and of what is newer,
+they are made of records, in parts. Records that count elsewhere are taken out with all others of their actors, whose groups
+are made of records again; so are those of logins that change hands meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from lineage.extracts import Indexes, groups
+from lineage.extracts.cards import NO_TIME, Directory
+from lineage.extracts.coding import Coding, Rows
+from lineage.extracts.filed import CHUNK, Filed
+from lineage.extracts.groups import Alike, Groups
+from lineage.extracts.layers import Layer
+from lineage.extracts.looking import Lookup, Seen, Unable, Wanted
+from lineage.extracts.postings import among
+
+NEWER_MOST = 20_000
+"""Of more records that are in no extract the log is asked."""
+
+
+class Part(NamedTuple):
+    """Groups of one layer. `kept`: which of them are wanted; their places are numbers of the `Coding`."""
+
+    groups: Groups
+    alike: Alike
+    kept: NDArray[np.bool_]
+
+
+class Grouping:
+    """`identities` are the rows that `coding.logins` were made of. Raises Unable and Damaged, as all it does."""
+
+    def __init__(self, look: Lookup, coding: Coding, identities: object, wanted: Wanted) -> None:
+        self.look, self.coding, self.identities, self.wanted = look, coding, identities, wanted
+        self.anytime = msgspec.structs.replace(wanted, since=None, until=None)
+        newer = [(layer, layer.between(0, look.size)) for layer in look.layers if not isinstance(layer.of, Filed)]
+        if sum(len(there.indexes) for _, there in newer) > NEWER_MOST:
+            raise Unable
+        self.newer = {id(layer): (there.indexes, layer.coded(there.indexes, coding.meanings)) for layer, there in newer}
+        """What lies in no extract, by layer."""
+        self.parts = [self._part(layer, some) for layer in look.layers for some in self._of(layer)]
+        self.shared = self._shared()
+
+    def _part(self, layer: Seen, some: Groups) -> Part:
+        alike, extent = some.alike, some.extent
+        kept = self.anytime.mask(layer, self.look.size)(
+            Directory(extent.firsts, extent.since, alike.places, alike.marks)
+        )
+        places = np.array([self.coding.of_places(place) for place in layer.places], np.int64)
+        return Part(some, alike._replace(places=places[alike.places]), kept)
+
+    def _of(self, layer: Seen) -> list[Groups]:
+        """None where nothing lies in the window."""
+        file, since, until = layer.of, self.wanted.since, self.wanted.until
+        if isinstance(file, Filed) and file.cards.count:
+            first, last = file.reach
+            if (since is not None and last < since) or (until is not None and first >= until):
+                return []
+            is_whole = file.cards.last < self.look.size and (since is None or first >= since)
+            if is_whole and (until is None or (last < until and first != NO_TIME)):
+                return [self._whole(layer, file)]
+        made = [self._made(layer, there) for there in self._records(layer, self.wanted)]
+        return [groups.together(made)] if made else []
+
+    def _records(self, layer: Seen, wanted: Wanted) -> Iterator[Directory]:
+        """Those that count in this layer and are wanted, in parts."""
+        spans = layer.of.spans_by(CHUNK) if isinstance(layer.of, Filed) else [(0, self.look.size)]
+        mask = wanted.mask(layer, self.look.size)
+        for span in spans:
+            there = layer.between(*span)
+            there = there.chosen(mask(there))
+            if len(layer.hidden):
+                there = there.chosen(~among(there.indexes, layer.hidden))
+            if len(there.indexes):
+                yield there
+
+    def _made(self, layer: Seen, there: Directory) -> Groups:
+        actors, manners, shapes = self._numbers(layer, there.indexes)
+        who, _ = self.coding.whose(actors, there.places, layer.places, there.times, there.times)
+        alike = Alike(who, actors, there.places, manners, there.marks)
+        return groups.of_records(alike, there.indexes, there.times, shapes, self.coding.meanings.ways.held)
+
+    def _numbers(self, layer: Seen, indexes: Indexes) -> Sequence[NDArray[np.int64]]:
+        """Actors, manners and shapes."""
+        if isinstance(layer.of, Filed):
+            return layer.of.numbers(indexes, self.coding.meanings)
+        every, coded = self.newer[id(layer)]
+        places = np.searchsorted(every, indexes)
+        return [column[places] for column in coded.numbers]
+
+    def _whole(self, layer: Seen, file: Filed) -> Groups:
+        """All that counts in this file; kept until it is other records or logins."""
+        every = file.groups(self.coding.meanings)
+        if not len(layer.hidden) and not self.coding.logins:
+            return every
+        known = file.regrouped
+        if (
+            known is None
+            or known[0] is not every
+            or known[1] is not self.identities
+            or not np.array_equal(known[2], layer.hidden)
+        ):
+            known = file.regrouped = every, self.identities, layer.hidden, self._regrouped(layer, file, every)
+        found: Groups = known[3]
+        return found
+
+    def _regrouped(self, layer: Seen, file: Filed, every: Groups) -> Groups:
+        alike, extent = every.alike, every.extent
+        since = np.where(extent.until == NO_TIME, NO_TIME, extent.since)
+        who, is_torn = self.coding.whose(alike.actors, alike.places, layer.places, since, extent.until)
+        gone = layer.directory(layer.hidden).indexes
+        anew = np.union1d(alike.actors[is_torn], file.numbers(gone, self.coding.meanings)[0])
+        every = every._replace(alike=alike._replace(who=who))
+        if not len(anew):
+            return every
+        is_anew = np.zeros(len(self.coding.actors), bool)
+        is_anew[anew] = True
+        parts = [every.chosen(~is_anew[alike.actors])]
+        for there in self._records(layer, Wanted()):
+            here = is_anew[file.numbers(there.indexes, self.coding.meanings)[0]]
+            if here.any():
+                parts.append(self._made(layer, there.chosen(here)))
+        return groups.together(parts).narrow()
+
+    def _shared(self) -> Rows:
+        """The wanted records of calls that other records tell of too, one by one."""
+        crossing = self.coding.met([coded.calls for _, coded in self.newer.values()])
+
+        def find(layer: Layer) -> list[Indexes]:
+            if id(layer) in self.newer:
+                indexes, coded = self.newer[id(layer)]
+                return [indexes[coded.calls != 0]]
+            return [some for _, some in layer.several(crossing)]
+
+        return self.coding.rows(find, self.wanted)
