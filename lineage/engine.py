@@ -328,7 +328,7 @@ def warm() -> None:
         if look := question.look():
             # Of no time: what counts is opened, and nothing counted.
             look.totals(Wanted(since=0, until=0))
-            look.first_accesses(Wanted(since=0, until=0))
+            look.first_accesses()
             with contextlib.suppress(Damaged):
                 look.open_codes()
 

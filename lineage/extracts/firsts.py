@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -22,7 +22,7 @@ from lineage.extracts.numbering import Numbers
 from lineage.extracts.postings import Damaged, mapped
 
 FILE = "firsts.bin"
-VERSION = "1"
+VERSION = "2"
 """Raise it with every change of what is written."""
 FOOT = struct.Struct("<16sQQ")
 MAGIC = b"touchstone first"
@@ -40,7 +40,7 @@ join (select * from {{records}} where environment <> '{snapshots.OWN}' and {TOUC
 where t.relation is not null and coalesce(m.told_id, m.db_user) is not null
 """  # noqa: S608 - our own columns, as below
 PAIRS = """
-select environment, datasource, relation, told_id, login, min(moment, 2) as moments, arg_min(index, moment, 2) as indexes,
+select environment, datasource, relation, told_id, login, min(moment, 2) as moments, arg_min(index, (moment, index), 2) as indexes,
        count(*) as n, count(*) > count(moment) as is_timeless
 from ({each}) each group by environment, datasource, relation, told_id, login
 """
@@ -67,6 +67,26 @@ class Pairs(NamedTuple):
     places: NDArray[Any]
     relations: NDArray[Any]
     actors: NDArray[Any]
+
+
+class First(NamedTuple):
+    """Somebody's first access to a table: when, and which record tells of it."""
+
+    who_id: str
+    datasource: str | None
+    relation: str
+    at: int
+    record: int
+
+
+class Firsts(Protocol):
+    """As `newcomers.Newcomers`; `wanted` is a `looking.Wanted`."""
+
+    def count(self, wanted: Any) -> int: ...
+    def newest(self, wanted: Any, before: int | None, most: int) -> Sequence[First]: ...
+
+
+File = tuple[Pairs, Said]
 
 
 def write(making: Making) -> None:
@@ -101,6 +121,11 @@ def made(cursor: Cursor, records: str, touches: str) -> tuple[Pairs, Said]:
     places, relations, actors = (list(each.of) for each in numbers)
     arrays = (np.array(column, kind) for column, kind in zip(columns, KINDS, strict=True))
     return Pairs(*arrays), Said(places, relations, actors, is_timeless)
+
+
+def none() -> File:
+    """Of no records."""
+    return Pairs(*(np.array([], kind) for kind in KINDS)), Said([], [], [], False)
 
 
 def _rows(cursor: Cursor, sql: str) -> Iterator[tuple[Any, ...]]:

@@ -33,6 +33,7 @@ from lineage.extracts.blocks import Content, Place
 from lineage.extracts.cards import NO_TIME, Directory
 from lineage.extracts.codes import Coded
 from lineage.extracts.filed import Filed
+from lineage.extracts.firsts import Firsts
 from lineage.extracts.layers import Layer, Mask, Term
 from lineage.extracts.listing import Range
 from lineage.extracts.meanings import Meanings
@@ -243,7 +244,7 @@ class Lookup:
         self.layers = [layer for layer in seen if layer.places]
         self.size, self.meanings, self.keys = size, meanings, {} if keys is None else keys
         self.sums: Callable[[Wanted], Totals | None] | None = None
-        self.firsts: Callable[[Wanted], int | None] | None = None
+        self.firsts: Callable[[], Firsts | None] | None = None
         self.texts: Callable[..., Indexes] | None = None
         self.read: dict[int, Content] = {}
 
@@ -313,9 +314,9 @@ class Lookup:
         """What was counted in a window, out of sums instead of records; None where only records can tell."""
         return self.sums(wanted) if self.sums is not None else None
 
-    def first_accesses(self, wanted: Wanted) -> int | None:
-        """How many first accesses to tables lie in a window; None where only records can tell."""
-        return self.firsts(wanted) if self.firsts is not None else None
+    def first_accesses(self) -> Firsts | None:
+        """First accesses to tables; None where only records can tell."""
+        return self.firsts() if self.firsts is not None else None
 
     def of_words(self, words: Sequence[str], wanted: Wanted, some: Iterable[Range], most: int) -> Indexes:
         """The newest records whose statement has all of these, as `texts.newest`. Raises Unable."""

@@ -186,7 +186,7 @@ class Opening:
             return summed.totals(wanted) if summed is not None else None
         return None
 
-    def _first_accesses(self, asked: seeing.Asked, opened: Opened, wanted: looking.Wanted) -> int | None:
+    def _first_accesses(self, asked: seeing.Asked, opened: Opened) -> newcomers.Newcomers | None:
         """As `_totals`."""
         if opened.state[-1] < opened.every[-1].following:
             return None
@@ -195,7 +195,7 @@ class Opening:
                 return None
             known = self.coming.take(asked.cursor, opened.name, opened.every, told, asked.snap.identities)
             self._leave_nothing_of(opened.snap)
-            return known.count(wanted) if known is not None else None
+            return known
 
     def _told(self, asked: seeing.Asked, opened: Opened) -> fresh.Fresh | None:
         return opened.told if opened.told is not None else self.tables(asked.cursor(), opened)

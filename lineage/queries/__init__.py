@@ -1,6 +1,7 @@
 """The only reader: every function takes a `Viewer` first (docs/queries.md has the shapes)."""
 
 from lineage.queries.accesses import accesses, population
+from lineage.queries.arrivals import firsts
 from lineage.queries.ask import SECOND, Answer, Coverage, Span, Total, Window, between
 from lineage.queries.chaining import chain
 from lineage.queries.conduct import conduct
@@ -18,7 +19,7 @@ from lineage.queries.course import session
 from lineage.queries.exporting import Whole
 from lineage.queries.facts import control_facts
 from lineage.queries.found import Narrowed, Pressing, finding, findings, found, pressing
-from lineage.queries.glance import firsts, overview
+from lineage.queries.glance import overview
 from lineage.queries.holding import holders
 from lineage.queries.hours import source_hours
 from lineage.queries.inventory import inventory, owners

@@ -30,7 +30,7 @@ from lineage.queries.ask import (
     shown,
 )
 from lineage.queries.covering import coverage
-from lineage.queries.unjudged import still_open, unjudged
+from lineage.queries.unjudged import still_open, told, unjudged
 
 FACETS = ("rule", "severity", "state", "environment")
 STATES = ("open", "closed", "explained")
@@ -100,7 +100,9 @@ def found(
         if len(items) > count:
             items = items[:count]
             following = make_cursor(question.size, [items[-1]["index"], items[-1]["rule"]])
-        answer = Answer(items, following, Total(total, is_all), question.size, coverage(question, viewer, window))
+        answer = Answer(
+            told(items, rules), following, Total(total, is_all), question.size, coverage(question, viewer, window)
+        )
         return answer, _facets(counted)
 
 
@@ -211,7 +213,7 @@ def pressing(viewer: Viewer, window: Window = Window(), most: int = 0, environme
         first += newest.exclude(severity="high")[: most - len(first)]
         looks += _told(question, viewer, first, rules)
         looks.sort(key=lambda row: (row["severity"] != "high", -row["index"]))
-        return Pressing(Total(counts.total(), is_all), counts["high"], looks[:most])
+        return Pressing(Total(counts.total(), is_all), counts["high"], told(looks[:most], rules))
 
 
 def finding(viewer: Viewer, number: int) -> dict[str, Any]:

@@ -1,34 +1,24 @@
-"""What the first page tells at a glance: counts over one window, and who touched which table for the first time."""
+"""What the first page tells at a glance: counts over one window."""
 
 from __future__ import annotations
 
-import datetime as dt
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
 from lineage.access import Viewer
 from lineage.engine import Question
-from lineage.queries import summing, walking
+from lineage.queries import arrivals, summing, walking
 from lineage.queries.ask import (
     ACCESSES,
     OWN,
     STATEMENT_COUNT,
-    TIMES,
     TWICE,
     WRITE_COUNT,
-    Answer,
-    Place,
     Window,
     fetch,
-    limited,
     one,
-    page_of,
-    read_cursor,
     scoped,
-    total,
 )
 from lineage.queries.covering import coverage
 
@@ -66,7 +56,7 @@ def overview(viewer: Viewer, window: Window = Window()) -> dict[str, Any]:
         if seen is None:
             newest = walking.rows(question, "index", "activity", f"{real} and {ACCESSES}", values, where, NEWEST)
         counts["recent"] = fetch(question, viewer, newest)
-        counts["firsts"] = first_accesses(question, viewer, window)
+        counts["firsts"] = arrivals.first_accesses(question, viewer, window)
         counts["as_of"], counts["coverage"] = question.size, coverage(question, viewer, window)
         return counts
 
@@ -129,74 +119,3 @@ def _bars(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         counted[hour, row["actor_type"], row["verdict"], row["environment"]] += row["count"]
     bars = [dict(zip((*names, "count"), (*key, count), strict=True)) for key, count in counted.items()]
     return sorted(bars, key=lambda row: [(row[name] is None, row[name]) for name in names])
-
-
-def _touching(viewer: Viewer, window: Window) -> tuple[str, list[Any]]:
-    """The touches that count as somebody's access to a table."""
-    condition, values = scoped(viewer, window)
-    return (
-        f"{condition} and environment <> '{OWN}' and who_id is not null and relation is not null "
-        f"and not list_has_any(flags, ['claim', 'canary']) and not {TWICE} and coalesce(op, '') <> 'snapshot'",
-        values,
-    )
-
-
-def _firsts(viewer: Viewer, window: Window) -> tuple[str, list[Any]]:
-    """Each identity × table with its first access, where that lies in the window. What lies before it is looked at too."""
-    condition, values = _touching(viewer, msgspec.structs.replace(window, since=None))
-    since = " where first_at >= ?" if window.since else ""
-    sql = f"""select * from (select who_id, datasource, relation, arg_min(index, (occurred_at, index)) as index,
-        min(occurred_at) as first_at from touches where {condition} group by who_id, datasource, relation){since}"""  # noqa: S608
-    return sql, [*values, *([window.since] if window.since else [])]
-
-
-def first_accesses(question: Question, viewer: Viewer, window: Window) -> int:
-    """How many there are, out of what extracts know of them where that tells, else over records."""
-    known = summing.firsts(question, viewer, window)
-    if known is not None:
-        return known
-    sql, values = _firsts(viewer, window)
-    return int(one(question, f"select count(*) as n from ({sql})", values)["n"])  # noqa: S608
-
-
-def firsts(viewer: Viewer, window: Window = Window(), limit: int | None = None, cursor: str | None = None) -> Answer:
-    """Event rows of each identity's first access to a table, newest first, each with that `relation` and its `accesses` since."""
-    as_of, last = read_cursor(cursor, tuple[Place, str, str])
-    count = limited(limit)
-    inner, values = _firsts(viewer, window)
-    after, place = ("(-index, datasource, relation) > (?, ?, ?)", last) if last else ("true", [])
-    with Question(as_of=as_of) as question:
-        question.rows(f"create temp table firsts as {inner}", values)
-        rows = question.rows(
-            f"select * from firsts where {after} order by -index, datasource, relation limit {count + 1}",  # noqa: S608
-            place,
-        )
-        pairs, following = page_of(rows, count, question.size, "index", "datasource", "relation")
-        whole = total(question, "firsts", "true", [])
-        events = {row["index"]: row for row in fetch(question, viewer, pairs)}
-        times = _times(question, viewer, window, pairs)
-        items = [
-            events[pair["index"]] | {"relation": pair["relation"], "accesses": times[_pair(pair)]} for pair in pairs
-        ]
-        return Answer(items, following, whole, question.size, coverage(question, viewer, window))
-
-
-def _pair(row: dict[str, Any]) -> tuple[Any, ...]:
-    return row["who_id"], row["datasource"], row["relation"]
-
-
-def _times(
-    question: Question, viewer: Viewer, window: Window, pairs: Sequence[dict[str, Any]]
-) -> dict[tuple[Any, ...], int]:
-    """How often each of these did it since: nothing of theirs lies before the window."""
-    if not pairs:
-        return {}
-    condition, values = _touching(viewer, window)
-    asked = [sorted({row[name] for row in pairs}) for name in ("who_id", "relation")]
-    since: dt.datetime = min(row["first_at"] for row in pairs)
-    rows = question.rows(
-        f"select who_id, datasource, relation, {TIMES} as times from touches where {condition} and occurred_at >= ? "  # noqa: S608
-        "and list_contains(?, who_id) and list_contains(?, relation) group by who_id, datasource, relation",
-        [*values, since, *asked],
-    )
-    return {_pair(row): row["times"] for row in rows}

@@ -15,8 +15,9 @@ import numpy as np
 from lineage.access import Viewer
 from lineage.engine import Question
 from lineage.extracts import Indexes
-from lineage.extracts.looking import Lookup, Wanted, by_time
-from lineage.extracts.postings import NOTHING, among
+from lineage.extracts.looking import Lookup, Wanted
+from lineage.extracts.postings import NOTHING, Damaged, Hashes, among, hashes_of
+from lineage.extracts.terms import BY_TIME
 from lineage.queries import candidates, walking
 from lineage.queries.ask import COUNT_MOST, Total, Window, scoped
 
@@ -81,33 +82,41 @@ def newest(
     top = question.size if before is None else before
 
     def tell(look: Lookup) -> Found:
-        records = {name: _records(look, name, asked) for name in names}
-        lasts = {name: int(some[-1]) for name, some in records.items() if len(some) and some[-1] < top}
-        chosen = sorted(lasts, key=lambda name: -lasts[name])[:most]
-        return Found(chosen, np.concatenate([NOTHING, *(records[name] for name in chosen)]))
+        numbers, indexes = _records(look, names, asked)
+        lasts = np.full(len(names), -1)
+        np.maximum.at(lasts, numbers, indexes)
+        order = np.argsort(-lasts, kind="stable")
+        chosen = order[(lasts[order] >= 0) & (lasts[order] < top)][:most]
+        return Found([names[number] for number in chosen.tolist()], np.sort(indexes[np.isin(numbers, chosen)]))
 
     return candidates.told(question, tell)
 
 
-def _records(look: Lookup, name: str, asked: Wanted) -> Indexes:
-    """Those of one session that are wanted, ascending."""
-    term, found = by_time("session", name), [NOTHING]
+def _records(look: Lookup, names: Sequence[str], asked: Wanted) -> tuple[Indexes, Indexes]:
+    """Those of these sessions that are wanted, each with the number of its session."""
+    hashes, found = _hashes(names), [(NOTHING, NOTHING)]
     for layer in look.layers:
-        some = layer.postings[term.kind].find(term.hash)
-        there = layer.directory(np.sort(some[~among(some, layer.hidden)]))
-        found.append(there.indexes[asked.mask(layer, look.size)(there)])
-    return np.sort(np.concatenate(found))
+        numbers, indexes = layer.postings[BY_TIME].numbered(hashes)
+        order = np.argsort(indexes, kind="stable")
+        order = order[~among(indexes[order], layer.hidden)]
+        there = layer.directory(indexes[order])
+        if len(there.indexes) != len(order):
+            raise Damaged("Postings tell of records that have no card.")
+        kept = order[asked.mask(layer, look.size)(there)]
+        found.append((numbers[kept], indexes[kept]))
+    numbers, indexes = (np.concatenate(column) for column in zip(*found, strict=True))
+    return numbers, indexes
 
 
 def _least(names: Sequence[str], look: Lookup) -> int:
     """No record of these sessions has a lesser index."""
-    least = look.size
-    for layer in look.layers:
-        for name in names:
-            term = by_time("session", name)
-            found = layer.postings[term.kind].find(term.hash)
-            least = min(least, int(found.min())) if len(found) else least
-    return least
+    hashes = _hashes(names)
+    found = [layer.postings[BY_TIME].pairs(hashes)[1] for layer in look.layers]
+    return min((int(some.min()) for some in found if len(some)), default=look.size)
+
+
+def _hashes(names: Sequence[str]) -> Hashes:
+    return hashes_of(("session", name) for name in names)
 
 
 def total(question: Question, viewer: Viewer, window: Window, condition: str, values: Sequence[Any]) -> Total:

@@ -41,18 +41,6 @@ def asked(question: Question, viewer: Viewer, window: Window) -> tuple[dict[str,
     return {"accesses": totals.statements, "writes": totals.writes}, list(_rows(totals))
 
 
-def firsts(question: Question, viewer: Viewer, window: Window) -> int | None:
-    """How many first accesses of somebody to a table lie in a window; None where only records can tell."""
-    asked_for = candidates.wanted(viewer, window)
-    look = question.look() if asked_for is not None else None
-    # To whom nothing before a time is shown, everybody's first access is another one.
-    return (
-        look.first_accesses(asked_for)
-        if look is not None and asked_for is not None and viewer.from_at is None
-        else None
-    )
-
-
 def newest(question: Question, viewer: Viewer, window: Window, where: Sequence[Range], most: int) -> list[int] | None:
     """The newest accesses of a window by index, found by marks alone; None where only records can tell."""
     asked_for = candidates.wanted(viewer, window, terms.ACCESS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable
 
 from lineage.access import Viewer
 from lineage.engine import Question
@@ -17,7 +18,8 @@ DAY, FIRST = dt.timedelta(days=1), dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 def unjudged(question: Question, viewer: Viewer, window: Window, rules: Ruleset) -> tuple[list[Row], bool]:
-    """Findings in the newest records that are not judged yet, and whether that is all of these.
+    """Findings in the newest records that are not judged yet, of those that are shown to be completed by `told`; and whether that is
+    all of these.
 
     As many are judged as the keeper does at a time, with as much before them as it looks back at: while it has fallen behind, an
     answer must not take as long as catching up does.
@@ -43,9 +45,19 @@ def unjudged(question: Question, viewer: Viewer, window: Window, rules: Ruleset)
         (f"index >= ? and occurred_at >= ? and {scope}", [context, earlier, *scope_values]),
         (f"index >= ? and {condition}", [start, *values]),
     )
-    known = set(Finding.objects.filter(about__in=[row["about"] for row in rows]).values_list("rule", "about"))
-    fresh = [still_open(say(row, rules), rules) for row in rows if (row["rule"], row["about"]) not in known]
+    known = _kept([row["about"] for row in rows])
+    fresh = [
+        row | {"severity": rules.rule(row["rule"]).severity, "state": "open"}
+        for row in rows
+        if (row["rule"], row["about"]) not in known
+    ]
     return fresh, is_all
+
+
+def _kept(abouts: list[str]) -> set[tuple[str, str]]:
+    """Rule and `about` of the findings that are kept about these, which may be thousands."""
+    found = Finding.objects.extra(where=["about = any(%s)"], params=[abouts])
+    return set(found.values_list("rule", "about"))
 
 
 def _waits(question: Question, start: int, end: int) -> bool:
@@ -59,8 +71,13 @@ def _places_of(viewer: Viewer) -> tuple[str, list[object]]:
     return Viewer(viewer.email, viewer.role, viewer.datasources, viewer.environments).scope()
 
 
+def told(rows: Iterable[Row], rules: Ruleset) -> list[Row]:
+    """These with their sentences; those that are kept have theirs already."""
+    return [row if "sentence" in row else still_open(say(row, rules), rules) for row in rows]
+
+
 def still_open(row: Row, rules: Ruleset) -> Row:
-    """The row of a finding that is not kept."""
+    """The row of a finding that is not kept, once it says what it is about."""
     title = rules.rule(row["rule"]).title
     return row | {
         "number": None, "state": "open", "verdict": "", "owner": "", "record": None, "found_at": None, "title": title,

@@ -94,12 +94,10 @@ def known(attribution: str | None) -> str:
 register.simple_tag(pieces.icon, name="icon")
 register.simple_tag(pieces.verdict, name="verdict")
 register.simple_tag(pieces.op, name="op")
-register.filter("cells", pieces.cells)
-
-
-@register.simple_tag
-def moment(at: dt.datetime | None, form: str = "full") -> SafeString:
-    return pieces.moment(at, form)
+register.simple_tag(pieces.moment, name="moment")
+register.filter("number", pieces.number)
+register.filter("weeks", pieces.weeks)
+register.filter("lines", pieces.lines)
 
 
 @register.simple_tag(takes_context=True)
@@ -175,12 +173,6 @@ def completeness(coverage: list[Any], as_of: int | None = None) -> dict[str, Any
 @register.inclusion_tag("components/_empty.html")
 def empty(what: str, why: str, do: str = "", link: str = "", label: str = "") -> dict[str, Any]:
     return {"what": what, "why": why, "do": do, "link": link, "label": label}
-
-
-@register.filter
-def number(given: int | float | None) -> str:
-    """ "1,204,331"; a missing number is said to be unknown."""
-    return "unknown" if given is None else f"{given:,.0f}"
 
 
 @register.filter

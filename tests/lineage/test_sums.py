@@ -13,12 +13,12 @@ from lineage.access import Viewer
 from lineage.engine import Question
 from lineage.extracts import firsts, reading, storing, summing, sums
 from lineage.extracts.looking import Unable, Wanted
-from lineage.queries import Window, glance, walking
+from lineage.queries import Window, arrivals, glance, walking
 from lineage.queries import summing as summing_of
 from lineage.queries.ask import ACCESSES, scoped
 from tests import extracts
 from tests.lineage.test_lookups import logins_of
-from tests.lineage.test_queries import ALL, STRANGER, Feed
+from tests.lineage.test_queries import ALL, STRANGER, Feed, emit
 from tests.lineage.test_same_answers import Unproxied
 
 LIMITED = Viewer("lea@x", "auditor", datasources=("orders",), from_at=dt.datetime(2026, 11, 20, 9, 45, tzinfo=dt.UTC))
@@ -37,12 +37,18 @@ class Called(Unproxied):
 
     def first_sides(self) -> None:
         super().first_sides()
+        for xid in ("300", "301", "302"):
+            self.feed.statement("update payments set a = 1 where id = 5", user="orders_api", xid=xid)
         self.lines("a", "09:59:59", "10:00:01", "10:00:10")
         self.lines("b", "10:00:30")
         self.lines("c", "09:30:00", "09:31:00")
 
     def second_sides(self) -> None:
         super().second_sides()
+        # The first two are told anew: whose first access the third is, no file says.
+        for xid in ("300", "301"):
+            self.feed.claim(xid, "dana@shop.example")
+            self.feed.statement(emit("dana@shop.example"), user="orders_api", op="read", xid=xid)
         self.lines("c", "10:30:00")
         self.lines("b", "10:00:40", verdict="blocked")
 
@@ -76,12 +82,16 @@ def counts() -> list[Any]:
     ]
 
 
-def counted(viewer: Viewer, window: Window) -> tuple[Any, list[int], int]:
+def counted(viewer: Viewer, window: Window) -> tuple[Any, list[int], int, list[Any]]:
+    came = [
+        (one["index"], one["who_id"], one["relation"], one["accesses"]) for one in arrivals.firsts(viewer, window).items
+    ]
     with Question() as question:
         return (
             glance.counted(question, viewer, window),
             newest(question, viewer, window),
-            glance.first_accesses(question, viewer, window),
+            arrivals.first_accesses(question, viewer, window),
+            came,
         )
 
 
@@ -100,7 +110,7 @@ def used() -> tuple[bool, bool]:
     """Whether there are sums, and first accesses."""
     with Question() as question:
         look = question.look()
-        found = (look.totals(Wanted()), look.first_accesses(Wanted())) if look is not None else (None, None)
+        found = (look.totals(Wanted()), look.first_accesses()) if look is not None else (None, None)
         return found[0] is not None, found[1] is not None
 
 
