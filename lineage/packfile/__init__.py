@@ -18,7 +18,7 @@ from lineage.packfile.content import (
     prefers_sparse,
 )
 from lineage.packfile.reading import check_format, parse, read
-from lineage.packfile.writing import Bulk, members, parts, write
+from lineage.packfile.writing import Bulk, members, parts, rewritten, write
 
 __all__ = [
     "FORMAT",
@@ -38,5 +38,6 @@ __all__ = [
     "parts",
     "prefers_sparse",
     "read",
+    "rewritten",
     "write",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -92,7 +92,7 @@ class PackContent:
     leaves: Mapping[int, bytes]
     selected: tuple[int, ...]
     disclosures: Mapping[int, Mapping[Group, Disclosure]]
-    proofs: tuple[tuple[bytes, ...], ...]
+    proofs: Sequence[tuple[bytes, ...]]
     checkpoint: bytes
     headers: Headers = field(default_factory=Headers)
     hidden: bool = True

@@ -10,7 +10,7 @@ import msgspec
 from lineage import archive
 from lineage.commitment import SALT_BYTES, Digest, parse_canonical
 from lineage.errors import OutsideProfile, PackInvalid, PackUnreadable
-from lineage.events import Count, Group, Time
+from lineage.events import GROUPS, Count, Group, Time
 from lineage.merkle import HASH_BYTES
 from lineage.packfile.content import (
     FORMAT,
@@ -24,9 +24,13 @@ from lineage.packfile.content import (
     Selection,
     State,
 )
+from lineage.packfile.lines import Disclosures, Leaves, Lines, is_of, place_of
 from lineage.packfile.writing import write
 
 _T = TypeVar("_T")
+BULK = ("leaves.ndjson", "proofs.txt", "disclosures.ndjson")
+"""The members that grow with the records."""
+_DIGITS = b"0123456789abcdef"
 _File = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
 
 
@@ -40,10 +44,10 @@ def read(data: bytes) -> PackContent:
     return content
 
 
-def check_format(members: Mapping[str, bytes]) -> dict[str, Any]:
+def check_format(members: Mapping[str, archive.Member]) -> dict[str, Any]:
     """The manifest of a pack whose format and version we know; PackUnreadable otherwise."""
     try:
-        found = parse_canonical(members["manifest.json"])
+        found = parse_canonical(archive.held(members["manifest.json"]))
     except (KeyError, OutsideProfile) as error:
         raise PackUnreadable("The file holds no manifest of an evidence pack.") from error
     if not isinstance(found, dict) or (found.get("format"), found.get("version")) != (FORMAT, VERSION):
@@ -51,17 +55,23 @@ def check_format(members: Mapping[str, bytes]) -> dict[str, Any]:
     return found
 
 
-def parse(members: Mapping[str, bytes]) -> PackContent:
+def parse(members: Mapping[str, bytes | archive.Stored]) -> PackContent:
     """The content of a pack's members; PackInvalid names the member that does not follow its format.
 
+    Leaves, proofs and disclosures are looked at here and read where they lie when they are asked for.
     What is written otherwise than `packfile.members` writes it, or belongs to no member, passes: write it again and compare.
     """
+    large = {name: archive.lying(member) for name, member in members.items() if name in BULK}
+    return _parse({name: archive.held(member) for name, member in members.items() if name not in BULK}, large)
+
+
+def _parse(members: Mapping[str, bytes], large: Mapping[str, archive.Stored]) -> PackContent:
     head = _parsed("manifest.json", _member("manifest.json", members), _Manifest)
     query = _parsed("query.json", _member("query.json", members), _Query)
     derived = _parsed("derived.json", members["derived.json"], _Derived) if "derived.json" in members else None
-    lines = _lines("leaves.ndjson", members)
+    lines = Lines("leaves.ndjson", _member("leaves.ndjson", large), bytes)
     selected = _selected(query, len(lines))
-    indexes = range(head.first, head.first + len(lines)) if head.selection == "range" else selected
+    indexes: Sequence[int] = selected if head.selection != "range" else range(head.first, head.first + len(lines))
     if selected and not (indexes[0] <= selected[0] and selected[-1] <= indexes[-1]):
         raise PackInvalid("query.json selects records outside the leaves.")
     if len(indexes) != len(lines):
@@ -71,10 +81,10 @@ def parse(members: Mapping[str, bytes]) -> PackContent:
         created_at=head.created_at,
         query=query.text,
         selection=head.selection,
-        leaves=dict(zip(indexes, lines, strict=True)),
+        leaves=Leaves(indexes, lines),
         selected=selected,
-        disclosures=_parse_disclosures(members, selected),
-        proofs=tuple(_hash_words("proofs.txt", line) for line in _lines("proofs.txt", members)),
+        disclosures=_parse_disclosures(_member("disclosures.ndjson", large), selected),
+        proofs=_parse_proofs(_member("proofs.txt", large)),
         checkpoint=_member("checkpoint.note", members),
         headers=query.headers,
         hidden=query.hidden,
@@ -126,6 +136,9 @@ class _Line(_Group, kw_only=True):
     index: Count
 
 
+_decode_line = msgspec.json.Decoder(_Line).decode
+
+
 class _Cited(_Strict, kw_only=True):
     index: Count
     leaf: str
@@ -149,14 +162,32 @@ def _selected(query: _Query, limit: int) -> tuple[int, ...]:
     return tuple(index for low, high in query.selected for index in range(low, high + 1))
 
 
-def _parse_disclosures(members: Mapping[str, bytes], selected: Sequence[int]) -> dict[int, Mapping[Group, Disclosure]]:
-    found: dict[int, dict[Group, Disclosure]] = {index: {} for index in selected}
-    for data in _lines("disclosures.ndjson", members):
-        line = _parsed("disclosures.ndjson", data, _Line)
-        if line.index not in found or line.group in found[line.index]:
+def _parse_disclosures(member: archive.Stored, selected: Sequence[int]) -> Disclosures:
+    name, seen = "disclosures.ndjson", bytearray(len(selected))
+    told: list[tuple[int, int]] = []
+    for place, data in enumerate(Lines(name, member, bytes)):
+        line = _parsed(name, data, _Line)
+        bit = 1 << GROUPS.index(line.group)
+        of = place_of(selected, line.index) if is_of(selected, line.index) else -1
+        if of < 0 or seen[of] & bit:
             raise PackInvalid(f"disclosures.ndjson opens group {line.group} of record {line.index} where it may not.")
-        found[line.index][line.group] = _disclosure("disclosures.ndjson", line.index, line)
-    return dict(found)
+        seen[of] |= bit
+        _disclosure(name, line.index, line)
+        told.append((of, place))
+    return Disclosures(selected, sorted(told), Lines(name, member, _shown))
+
+
+def _shown(data: bytes) -> tuple[Group, Disclosure]:
+    """What a line that was looked at shows."""
+    line = _decode_line(data)
+    return line.group, _disclosure("disclosures.ndjson", line.index, line)
+
+
+def _parse_proofs(member: archive.Stored) -> Lines[tuple[bytes, ...]]:
+    proofs = Lines("proofs.txt", member, lambda line: _hash_words("proofs.txt", line))
+    for _ in proofs:
+        pass
+    return proofs
 
 
 def _disclosure(name: str, index: int, line: _Group) -> Disclosure:
@@ -209,7 +240,7 @@ def _parsed(name: str, data: bytes, kind: type[_T]) -> _T:
         raise PackInvalid(f"{name} does not follow its format: {error}") from error
 
 
-def _member(name: str, members: Mapping[str, bytes]) -> bytes:
+def _member(name: str, members: Mapping[str, _T]) -> _T:
     if name not in members:
         raise PackInvalid(f"The member {name} is missing.")
     return members[name]
@@ -227,6 +258,11 @@ def _hash_lines(name: str, members: Mapping[str, bytes]) -> tuple[bytes, ...]:
 
 
 def _hash_words(name: str, line: bytes) -> tuple[bytes, ...]:
+    """The hashes of a line. Nearly all are 64 digits and a space each, which is seen at once."""
+    spaces = b" " * (len(line) // 65)
+    if len(line) % 65 == 64 and line[64::65] == spaces == line.translate(None, _DIGITS):
+        whole = bytes.fromhex(line.decode())
+        return tuple(whole[at : at + HASH_BYTES] for at in range(0, len(whole), HASH_BYTES))
     return tuple(_hex_bytes(name, word.decode("ascii", "replace"), HASH_BYTES) for word in line.split(b" ") if word)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
@@ -29,24 +28,31 @@ def parts(content: PackContent, bulk: Bulk) -> Iterator[bytes]:
 
 def members(content: PackContent) -> dict[str, bytes]:
     """The members that hold this content, the manifest among them; NoteInvalid if the checkpoint is none."""
-    bulk = Bulk(io.BytesIO)
+    return {name: archive.held(member) for name, member in _rewritten(content, Bulk(io.BytesIO)).items()}
+
+
+def rewritten(content: PackContent) -> dict[str, bytes | archive.Drafted]:
+    """The same, of which nothing is held of those that grow with the records but length and sums."""
+    return _rewritten(content, Bulk(lambda: None))
+
+
+def _rewritten(content: PackContent, bulk: Bulk) -> dict[str, bytes | archive.Drafted]:
     for index in sorted(content.leaves):
         bulk.leaf(index, content.leaves[index])
     for proof in content.proofs:
         bulk.proof(proof)
     for index in content.selected:
         bulk.disclose(index, content.disclosures.get(index, {}))
-    found = _members(content, bulk)
-    return {name: data if isinstance(data, bytes) else b"".join(data.parts()) for name, data in found.items()}
+    return _members(content, bulk)
 
 
 class Bulk:
     """The members that grow with the records of a pack, written record by record in the order of the log.
 
-    `room` opens a file for one of them. What is counted of them is told by the manifest.
+    `room` opens a file for one of them, or none is kept. What is counted of them is told by the manifest.
     """
 
-    def __init__(self, room: Callable[[], BinaryIO]) -> None:
+    def __init__(self, room: Callable[[], BinaryIO | None]) -> None:
         self.first = self.last = -1
         self.leaves = 0
         self.groups: dict[str, dict[str, int]] = {}
@@ -135,9 +141,8 @@ def _manifest(content: PackContent, bulk: Bulk, members: Mapping[str, bytes | ar
 
 
 def _described(data: bytes | archive.Drafted) -> dict[str, Any]:
-    if isinstance(data, bytes):
-        return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    return {"bytes": data.length, "sha256": data.sha256()}
+    length, sha256 = archive.described(data)
+    return {"bytes": length, "sha256": sha256}
 
 
 def _always(content: PackContent) -> dict[str, bytes]:

@@ -7,7 +7,7 @@ import json
 import logging
 import re
 import sys
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -56,9 +56,12 @@ def _verdict(options: argparse.Namespace) -> Verdict:
         policy = _policy(options.policy)
         receipts = _receipts(options.receipts)
         leaf = options.leaf.read_bytes() if options.leaf else None
-        archive = options.archive.read_bytes() if options.archive else None
-        with options.leaves.open("rb") if options.leaves else nullcontext() as leaves:
-            return verify(options.file.read_bytes(), policy, receipts, leaves=leaves, leaf=leaf, archive=archive)
+        with ExitStack() as stack:
+            file = stack.enter_context(options.file.open("rb"))
+            leaves, archive = (
+                stack.enter_context(path.open("rb")) if path else None for path in (options.leaves, options.archive)
+            )
+            return verify(file, policy, receipts, leaves=leaves, leaf=leaf, archive=archive)
     except TouchstoneError as error:
         return Verdict.unreadable(error.message)
     except MemoryError:

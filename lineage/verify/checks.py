@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, BinaryIO
 
 from lineage import archive, merkle, notes, packfile
+from lineage.archive import Stored, lying
 from lineage.errors import NoteInvalid, PackInvalid, TouchstoneError
 from lineage.verify import completeness, records, report, single, stamps, trust
 from lineage.verify.evidence import Evidence
@@ -14,37 +14,41 @@ from lineage.verify.verdicts import Check, Finding, Verdict, run
 
 
 def verify(
-    data: bytes,
+    data: bytes | BinaryIO,
     policy: notes.Policy | None = None,
     receipts: Sequence[str] = (),
     *,
     leaves: BinaryIO | None = None,
     leaf: bytes | None = None,
-    archive: bytes | None = None,
+    archive: bytes | BinaryIO | None = None,
 ) -> Verdict:
     """The verdict on a pack, on a PDF report with the pack inside, or on a tlog-proof.
 
     `receipts` are receipt notes that the auditor holds, `leaves` the file of leaves beside a pack, `leaf` the leaf of a
-    tlog-proof that does not carry it, `archive` the ZIP beside a large report. Never raises: what cannot be read is unreadable.
+    tlog-proof that does not carry it, `archive` the ZIP beside a large report. Packs and that ZIP are read in parts, from open
+    files too. Never raises: what cannot be read is unreadable.
     """
+    given, beside = lying(data), None if archive is None else lying(archive)
+    begins = given.read(0, len(notes.PROOF_HEADER)).decode("ascii", "replace")
     try:
-        if data.startswith(notes.PROOF_HEADER.encode()):
-            return single.verify(data, policy, leaf)
-        if data.startswith(b"%PDF-"):
-            return report.verify(data, policy, lambda inside: pack(inside, policy, receipts, leaves), archive)
-        return Verdict.of(pack(data, policy, receipts, leaves)[0])
+        if begins == notes.PROOF_HEADER:
+            return single.verify(given.read(), policy, leaf)
+        if begins.startswith("%PDF-"):
+            return report.verify(given.read(), policy, lambda inside: pack(inside, policy, receipts, leaves), beside)
+        return Verdict.of(pack(given, policy, receipts, leaves)[0])
     except TouchstoneError as error:
         return Verdict.unreadable(error.message)
 
 
 def pack(
-    data: bytes, policy: notes.Policy | None, receipts: Sequence[str], leaves: BinaryIO | None
+    data: bytes | Stored, policy: notes.Policy | None, receipts: Sequence[str], leaves: BinaryIO | None
 ) -> tuple[list[Check], Evidence | None]:
     """The checks of a pack, and what it holds where that can be judged. PackUnreadable: it is none."""
-    members = archive.read(data)
+    whole = lying(data)
+    members = archive.stored(whole)
     manifest = packfile.check_format(members)
     checks = [
-        run(1, "archive", lambda: _archive(data, members)),
+        run(1, "archive", lambda: _archive(whole, members)),
         run(2, "members", lambda: _members(manifest, members)),
     ]
     if any(check.state == "fail" for check in checks):
@@ -58,16 +62,16 @@ def pack(
     return checks, evidence
 
 
-def _archive(data: bytes, members: dict[str, bytes]) -> Finding:
-    if archive.write(members) != data:
+def _archive(whole: Stored, members: Mapping[str, Stored]) -> Finding:
+    if not archive.rebuilds(members, whole):
         raise PackInvalid("Rebuilding the archive from its members gives other bytes.")
-    return "pass", f"{len(members)} members, rebuilt to the same {len(data)} bytes."
+    return "pass", f"{len(members)} members, rebuilt to the same {whole.length} bytes."
 
 
-def _members(manifest: dict[str, Any], members: dict[str, bytes]) -> Finding:
+def _members(manifest: dict[str, Any], members: Mapping[str, Stored]) -> Finding:
     listed = manifest.get("members")
     found = {
-        name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        name: {"bytes": data.length, "sha256": data.sha256()}
         for name, data in members.items()
         if name != "manifest.json"
     }
@@ -82,8 +86,10 @@ def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> set[str]:
 
 
 def _manifest(evidence: Evidence) -> Finding:
-    rebuilt = packfile.members(evidence.content)
-    names = set(rebuilt) ^ set(evidence.members) or _differing(rebuilt, evidence.members)
+    rebuilt, held = packfile.rewritten(evidence.content), evidence.members
+    names = set(rebuilt) ^ set(held) or {
+        name for name in rebuilt if archive.described(rebuilt[name]) != archive.described(held[name])
+    }
     if names:
         raise PackInvalid(f"Written again from what they say, these members differ: {', '.join(sorted(names))}.")
     content, point = evidence.content, evidence.checkpoint

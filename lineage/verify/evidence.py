@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, BinaryIO
 
-from lineage import merkle, notes, packfile
+from lineage import archive, merkle, notes, packfile
 from lineage.commitment import Leaf, digest, parse_disclosure, parse_leaf
 from lineage.errors import PackInvalid
 from lineage.events import Group
@@ -18,26 +19,50 @@ OWN = "touchstone"
 COUNTS = "count_commitment"
 
 
+class _Parsed(Mapping[int, Leaf]):
+    """Leaves that are parsed when they are asked for, those of `indexes`, which are among `leaves`; and behind them others."""
+
+    def __init__(self, indexes: Collection[int], leaves: Mapping[int, bytes], others: Mapping[int, Leaf]) -> None:
+        self.indexes, self.leaves, self.others = indexes, leaves, others
+        self._newest: tuple[int, Leaf] | None = None
+
+    def __getitem__(self, index: int) -> Leaf:
+        if self._newest is None or self._newest[0] != index:
+            self._newest = index, parse_leaf(self.leaves[index]) if index in self.indexes else self.others[index]
+        return self._newest[1]
+
+    def __contains__(self, index: object) -> bool:
+        return index in self.indexes or index in self.others
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.chain(self.indexes, self.others)
+
+    def __len__(self) -> int:
+        return len(self.indexes) + len(self.others)
+
+
 @dataclass(frozen=True)
 class Evidence:
     """A pack in parts, the policy, receipts that the auditor holds, and the file of detached leaves where given."""
 
     content: packfile.PackContent
-    members: Mapping[str, bytes]
+    members: Mapping[str, bytes | archive.Stored]
     policy: notes.Policy | None
     receipts: Sequence[str]
     detached: BinaryIO | None
 
     @cached_property
-    def leaves(self) -> dict[int, Leaf]:
+    def leaves(self) -> Mapping[int, Leaf]:
         """The pack's leaves parsed, by index; OutsideProfile at the first that does not follow the format."""
-        return {index: parse_leaf(data) for index, data in self.content.leaves.items()}
+        for data in self.content.leaves.values():
+            parse_leaf(data)
+        return _Parsed(self.content.leaves, self.content.leaves, {})
 
     @cached_property
-    def records(self) -> dict[int, Leaf]:
+    def records(self) -> Mapping[int, Leaf]:
         """The leaves of the selected and the cited records."""
         cited = {index: parse_leaf(record.leaf) for index, record in self.content.cited.items()}
-        return {index: self.leaves[index] for index in self.content.selected} | cited
+        return _Parsed(self.content.disclosures if self.leaves else (), self.content.leaves, cited)
 
     @cached_property
     def leaf_hashes(self) -> dict[int, bytes]:

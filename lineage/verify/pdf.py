@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lineage.archive import Stored
 from lineage.errors import PackInvalid, PackUnreadable
 from lineage.notes import Policy
 from lineage.verify.cover import words
@@ -36,9 +37,12 @@ class _Signed:
 
 @dataclass(frozen=True)
 class Carried:
-    """What a PDF carries: its attachments by name (None: one that cannot be read), and the words of its first page."""
+    """What a PDF carries: its attachments by name (None: one that cannot be read), and the words of its first page.
 
-    files: Mapping[str, bytes | None]
+    Beside a large report some of its files lie in another one.
+    """
+
+    files: Mapping[str, bytes | Stored | None]
     cover: str
 
 
@@ -47,7 +51,7 @@ def carried(data: bytes) -> Carried:
     try:
         import pikepdf
     except ImportError as error:
-        _expect_memory(error)
+        expect_memory(error)
         raise PackUnreadable(
             f"Reading a PDF needs the package pikepdf. Install it, or save the attachment {ATTACHMENT} and verify that."
         ) from error
@@ -56,7 +60,7 @@ def carried(data: bytes) -> Carried:
             names = list(document.attachments)
             return Carried({name: _file(document, name) for name in names}, words(document))
     except (pikepdf.PdfError, *DAMAGED) as error:
-        _expect_memory(error)
+        expect_memory(error)
         raise PackUnreadable("The PDF is damaged: its attachments cannot be read.") from error
 
 
@@ -67,11 +71,11 @@ def _file(document: Any, name: str) -> bytes | None:
     try:
         return bytes(document.attachments[name].get_file().read_bytes())
     except (pikepdf.PdfError, *DAMAGED) as error:
-        _expect_memory(error)
+        expect_memory(error)
         return None
 
 
-def _expect_memory(error: Exception) -> None:
+def expect_memory(error: Exception) -> None:
     """Raises MemoryError where that is what the reader lacked: it tells of it in the words of a damaged file."""
     if "bad_alloc" in str(error):
         raise MemoryError from error

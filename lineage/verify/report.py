@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import io
 import json
-import zipfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
-from lineage import notes
+from lineage import archive, notes
+from lineage.archive import Stored
 from lineage.errors import PackInvalid, PackUnreadable, TouchstoneError
-from lineage.verify import cover, draws, pdf, reruns, trust
+from lineage.verify import attached, cover, draws, pdf, reruns, trust
+from lineage.verify.attached import MANIFEST, Report
 from lineage.verify.evidence import Evidence
+from lineage.verify.reruns import Table
 from lineage.verify.verdicts import Check, Finding, Verdict, run
 
-MANIFEST, CHECKPOINT, SAMPLE = "manifest.json", "checkpoint.txt", "sample.json"
+CHECKPOINT, SAMPLE = "checkpoint.txt", "sample.json"
 ALONE = "The PDF carries a pack and no list of attachments: nothing but the pack and the signature is judged."
 NAMED_MOST = 8
 UNJUDGED = {(16, "fail"), (16, "missing"), (17, "fail")}
@@ -30,64 +32,12 @@ HEADERS = ("event_id", "kind", "class", "sequence", "occurred_at", "received_at"
 TOLD = ("op", "command", "environment", "datasource", "database", "verdict")
 """What a record says of itself in its disclosed action group, by the columns of the population; nothing of it is joined."""
 
-Judge = Callable[[bytes], tuple[list[Check], Evidence | None]]
+Judge = Callable[[bytes | Stored], tuple[list[Check], Evidence | None]]
 
 
-@dataclass(frozen=True)
-class Report:
-    """What is judged: what the PDF carries, and the pack inside where it could be read."""
-
-    carried: pdf.Carried
-    pack: Evidence | None
-    beside: Mapping[str, bytes] = field(default_factory=dict)
-
-    def file(self, name: str) -> bytes:
-        """An attachment; PackInvalid: it is not there, or damaged."""
-        found = self.carried.files.get(name)
-        if found is None:
-            raise PackInvalid(f"The attachment {name} is lacking or cannot be read.")
-        return found
-
-    def text(self, name: str) -> str:
-        try:
-            return self.file(name).decode()
-        except UnicodeDecodeError as error:
-            raise PackInvalid(f"The attachment {name} is no text.") from error
-
-    @cached_property
-    def manifest(self) -> dict[str, Any]:
-        """The list of attachments and counts; PackInvalid: it does not follow its form."""
-        try:
-            told = json.loads(self.text(MANIFEST))
-            listed = {str(line["name"]): line for line in told["files"]}
-            tests = [(str(one["id"]), str(one["conclusion"]), dict(one["counts"])) for one in told["tests"]]
-            whole = isinstance(told["counts"], dict) and len(listed) == len(told["files"]) and bool(tests)
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise PackInvalid(f"{MANIFEST} does not follow its form.") from error
-        if not whole:
-            raise PackInvalid(f"{MANIFEST} does not follow its form.")
-        found: dict[str, Any] = told
-        return found
-
-    @cached_property
-    def tables(self) -> dict[str, Any]:
-        """The attached tables by name, tests' answers (`NAME.items`) among them."""
-        names = [name for name, data in self.carried.files.items() if name.endswith(".parquet") and data is not None]
-        return {name.removesuffix(".parquet"): reruns.read(name, self.file(name)) for name in names}
-
-    def answer(self, name: str, what: str) -> Any:
-        """What the attached SQL file answers over the tables that it says it reads."""
-        sql = self.text(name)
-        is_a, read = reruns.head(name, sql)
-        absent = [each for each in read if each not in self.tables]
-        if is_a != what or absent:
-            raise PackInvalid(f"{name} is no {what}, or reads what is not attached: {', '.join(absent) or is_a}.")
-        return reruns.answer(name, sql, {each: self.tables[each] for each in read})
-
-
-def verify(data: bytes, policy: notes.Policy | None, judge: Judge, archive: bytes | None = None) -> Verdict:
-    """The verdict on a PDF; `judge` gives the checks of the pack inside. PackUnreadable: it is no report."""
-    carried, beside = pdf.carried(data), _beside(archive)
+def verify(data: bytes, policy: notes.Policy | None, judge: Judge, zipped: Stored | None = None) -> Verdict:
+    """The verdict on a PDF, with the ZIP beside it; `judge` gives the checks of the pack inside. PackUnreadable: it is no report."""
+    carried, beside = pdf.carried(data), attached.beside(zipped)
     carried = replace(carried, files={**beside, **carried.files})
     has_pack = pdf.ATTACHMENT in carried.files
     if not has_pack and MANIFEST not in carried.files:
@@ -140,31 +90,16 @@ def _listed(report: Report, check: Callable[[Report], Finding]) -> Finding:
     except (TouchstoneError, MemoryError):
         raise
     except Exception as error:
-        # What a forged attachment holds may be of any type, and fails anywhere.
+        # What a forged attachment holds may be of any type, and fails anywhere. So does who has no memory left.
+        pdf.expect_memory(error)
         raise PackInvalid("An attachment holds what does not follow its form.") from error
-
-
-def _beside(archive: bytes | None) -> dict[str, bytes]:
-    """The files of the ZIP that lies beside a large report; PackUnreadable: it is not one of ours."""
-    if archive is None:
-        return {}
-    try:
-        with zipfile.ZipFile(io.BytesIO(archive)) as opened:
-            entries = opened.infolist()
-            # Stored alone: what it holds is never larger than itself.
-            plain = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
-            if not plain or len({entry.filename for entry in entries}) != len(entries):
-                raise PackUnreadable("The ZIP beside the report is not one of ours.")
-            return {entry.filename: opened.read(entry) for entry in entries}
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, OSError) as error:
-        raise PackUnreadable("The ZIP beside the report cannot be read.") from error
 
 
 def _attachments(report: Report) -> Finding:
     listed, files = {line["name"]: line for line in report.manifest["files"]}, report.carried.files
     away = {name for name, line in listed.items() if line.get("place") == "archive" and name not in files}
     damaged = sorted(name for name, data in files.items() if data is None)
-    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items() if data is not None}
+    hashes = {name: archive.described(data)[1] for name, data in files.items() if data is not None}
     faults = {
         "cannot be read": damaged,
         "not in the list": sorted(set(files) - set(listed) - {MANIFEST}),
@@ -189,8 +124,8 @@ def _attachments(report: Report) -> Finding:
     )
 
 
-def _differs(data: bytes, line: Mapping[str, Any] | None) -> bool:
-    return line is not None and line.get("sha256") != hashlib.sha256(data).hexdigest()
+def _differs(data: Stored, line: Mapping[str, Any] | None) -> bool:
+    return line is not None and line.get("sha256") != data.sha256()
 
 
 def _names(names: list[str]) -> str:
@@ -292,9 +227,11 @@ def _possible(report: Report, counts: dict[str, int]) -> set[str]:
 
 def _totals(report: Report, counted: list[dict[str, int]]) -> None:
     """PackInvalid unless the report's own counts and conclusion are those of its tests and population."""
-    said, kinds = report.manifest["counts"], report.tables["population"]["kind"].to_pylist()
+    said, kinds = report.manifest["counts"], Counter[str]()
+    for part in report.tables["population"].each("kind"):
+        kinds.update(part["kind"].to_pylist())
     sums = {key: sum(each[key] for each in counted) for key in counted[0] if key != "actors"}
-    sums |= {"population": len(kinds), "statements": kinds.count("query"), "row_changes": kinds.count("change")}
+    sums |= {"population": kinds.total(), "statements": kinds["query"], "row_changes": kinds["change"]}
     wrong = [key for key, count in sums.items() if said.get(key, count) != count]
     if wrong or "population" not in said:
         raise PackInvalid(f"{MANIFEST} counts otherwise over all: {', '.join(wrong) or 'population'}.")
@@ -308,21 +245,34 @@ def _records(report: Report) -> Finding:
     lacking = reruns.lacking()
     if lacking:
         return "missing", f"Not compared: install {lacking}."
-    population, records = report.tables.get("population"), report.pack.records if report.pack else {}
-    if population is None or not {"index", *HEADERS, *TOLD} <= set(population.column_names):
+    population = report.tables.get("population")
+    if population is None or not {"index", *HEADERS, *TOLD} <= set(population.names):
         raise PackInvalid("population.parquet is lacking, or has not the columns of a record.")
-    places = {index: row for row, index in enumerate(population["index"].to_pylist())}
-    if len(places) != population.num_rows:
+    number = reruns.different(population, "index")
+    if number is None:
         raise PackInvalid("population.parquet holds a record twice.")
     point = notes.parse_checkpoint(notes.read_note(report.file(CHECKPOINT)).text)
-    beyond = [index for index in places if not 0 <= index < point.size]
-    if beyond:
-        raise PackInvalid(f"Record {beyond[0]} of population.parquet is not below the report's checkpoint.")
-    shared = sorted(set(records) & set(places))
-    told = population.select([*HEADERS, *TOLD])
-    for index in shared:
-        _same_record(index, told.slice(places[index], 1).to_pylist()[0], report.pack)
-    return "pass", _presence(len(shared), len(places))
+    for part in population.each("index"):
+        beyond = [index for index in part["index"].to_pylist() if not 0 <= index < point.size]
+        if beyond:
+            raise PackInvalid(f"Record {beyond[0]} of population.parquet is not below the report's checkpoint.")
+    return "pass", _presence(_shared(report.pack, population) if report.pack else 0, number)
+
+
+def _shared(pack: Evidence, population: Table) -> int:
+    """How many records of the population are in the pack. PackInvalid names the first of which the two say otherwise."""
+    shared, faults = 0, dict[int, TouchstoneError]()
+    for part in population.each("index", *HEADERS, *TOLD):
+        known = [place for place, index in enumerate(part["index"].to_pylist()) if index in pack.records]
+        shared += len(known)
+        for row in part.take(known).to_pylist() if known else ():
+            try:
+                _same_record(row["index"], row, pack)
+            except TouchstoneError as error:
+                faults[row["index"]] = error
+    if faults:
+        raise faults[min(faults)]
+    return shared
 
 
 def _presence(shared: int, all_of_them: int) -> str:
@@ -332,10 +282,8 @@ def _presence(shared: int, all_of_them: int) -> str:
     return f"{said}. Of the other {rest} nothing is shown here: ask for a pack of them." if rest else f"{said}."
 
 
-def _same_record(index: int, row: dict[str, Any], pack: Evidence | None) -> None:
+def _same_record(index: int, row: dict[str, Any], pack: Evidence) -> None:
     """PackInvalid: the population says otherwise of a record than its leaf and what is disclosed of it."""
-    if pack is None:
-        return
     leaf, action = pack.records[index], pack.fields(index, "action")
     said = {column: getattr(leaf, "class_" if column == "class" else column) for column in HEADERS}
     said |= {column: action.get(column) for column in TOLD}
@@ -359,7 +307,7 @@ def _samples(report: Report) -> Finding:
         told, held = one.get("sample"), report.tables.get(f"{one['id'].replace('-', '_')}.items")
         if not isinstance(told, dict) or held is None or told.get("test") != one["id"]:
             raise PackInvalid(f"{MANIFEST} names no sample of {one['id']}.")
-        found = draws.differing(told, held)
+        found = draws.differing(told, functools.partial(_population, f"{one['id']}'s answer", held))
         if found or any(beside.get(one["id"], {}).get(name) != value for name, value in told.items()):
             raise PackInvalid(f"The sample of {one['id']} is not as drawn again: {found or SAMPLE}.")
         drawn += int(told["size"])
@@ -367,6 +315,14 @@ def _samples(report: Report) -> Finding:
         "pass",
         f"Drawn again from the tests' answers, the same {drawn} items. Nobody picked them unless somebody knew the nonce.",
     )
+
+
+def _population(name: str, answer: Table) -> Iterator[str]:
+    """The items of a test that were tested, in the order in which they are drawn from."""
+    if not {"item", "occurred_at", "tested"} <= set(answer.names):
+        raise KeyError
+    for part in reruns.answer(name, draws.ORDERED, {"answer": answer}):
+        yield from part["item"].to_pylist()
 
 
 def _sample_file(report: Report) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lineage import notes
-from lineage.verify import pdf, report, reruns, verify
+from lineage.verify import attached, pdf, report, verify
 from lineage.verify.checks import pack as judge
 from lineage.verify.verdicts import Verdict, run
 from reports import policies, signing
@@ -130,7 +130,7 @@ def forged(data: bytes, policy: notes.Policy, changes: Mapping[str, bytes]) -> d
     files.pop("counts", None)
     cover = f"manifest.json){hashlib.sha256(files['manifest.json']).hexdigest()}"
     evidence = judge(files[pdf.ATTACHMENT], policy, (), None)[1]
-    whole = report.Report(pdf.Carried(files, cover), evidence)
+    whole = attached.Report(pdf.Carried(files, cover), evidence)
     checks = [run(number, name, lambda check=check: check(whole)) for number, name, check in report.CHECKS]  # type: ignore[misc]
     return {check.name: (check.state, check.sentence) for check in checks}
 
@@ -142,7 +142,7 @@ def parquet(table: pa.Table) -> bytes:
 
 
 def replaced(data: bytes, name: str, change: Callable[[pa.Table], pa.Table]) -> dict[str, bytes]:
-    return {name: parquet(change(reruns.read(name, files_of(data)[name])))}
+    return {name: parquet(change(pq.read_table(pa.BufferReader(files_of(data)[name]))))}
 
 
 def without_last(table: pa.Table) -> pa.Table:
