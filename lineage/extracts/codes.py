@@ -254,6 +254,10 @@ class Codes:
         units = self._of_units(wide(whole.units, places))
         return Coded(self.numbers(places, meanings), wide(whole.picks, places), self.picks, *units, calls)
 
+    def sessions(self, places: NDArray[np.intp]) -> Hashes:
+        """Of which each is; 0 for none."""
+        return self.whole.sessions[wide(self.whole.unit_sessions, wide(self.whole.units, places))]
+
     def numbers(self, places: NDArray[np.intp] | slice, meanings: Meanings) -> list[Numbers]:
         """Their actors, manners and shapes alone."""
         return [again[wide(own, places)] for own, again in zip(self.whole[:3], self.meant(meanings), strict=True)]

@@ -19,7 +19,7 @@ from lineage.extracts.groups import Alike, Groups
 from lineage.extracts.meanings import Meanings
 from lineage.extracts.persons import Persons
 from lineage.extracts.picks import Ways
-from lineage.extracts.postings import Postings
+from lineage.extracts.postings import Hashes, Postings
 from lineage.extracts.tables import Tables
 from lineage.extracts.terms import BY_TIME, CARDS
 
@@ -85,6 +85,9 @@ class Filed:
 
     def numbers(self, indexes: Indexes, meanings: Meanings) -> Sequence[Numbers]:
         return self.codes.numbers(self.cards.positions(indexes), meanings)
+
+    def sessions(self, indexes: Indexes) -> Hashes:
+        return self.codes.sessions(self.cards.positions(indexes))
 
     @functools.cached_property
     def reach(self) -> tuple[int, int]:

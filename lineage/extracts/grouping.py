@@ -21,8 +21,10 @@ from lineage.extracts.filed import CHUNK, Filed
 from lineage.extracts.groups import Alike, Groups
 from lineage.extracts.layers import Layer
 from lineage.extracts.looking import Lookup, Seen, Unable, Wanted
-from lineage.extracts.postings import among
+from lineage.extracts.postings import Hashes, among
 
+SPAN = 1 << 16
+"""So many of the newest are looked at at a time."""
 NEWER_MOST = 20_000
 """Of more records that are in no extract the log is asked."""
 
@@ -70,11 +72,15 @@ class Grouping:
         made = [self._made(layer, there) for there in self._records(layer, self.wanted)]
         return [groups.together(made)] if made else []
 
-    def _records(self, layer: Seen, wanted: Wanted) -> Iterator[Directory]:
-        """Those that count in this layer and are wanted, in parts."""
-        spans = layer.of.spans_by(CHUNK) if isinstance(layer.of, Filed) else [(0, self.look.size)]
+    def _records(self, layer: Seen, wanted: Wanted, is_back: bool = False) -> Iterator[Directory]:
+        """Those that count in this layer and are wanted, in parts; of these the last first."""
+        spans = (
+            list(layer.of.spans_by(SPAN if is_back else CHUNK))
+            if isinstance(layer.of, Filed)
+            else [(0, self.look.size)]
+        )
         mask = wanted.mask(layer, self.look.size)
-        for span in spans:
+        for span in reversed(spans) if is_back else spans:
             there = layer.between(*span)
             there = there.chosen(mask(there))
             if len(layer.hidden):
@@ -129,6 +135,25 @@ class Grouping:
             if here.any():
                 parts.append(self._made(layer, there.chosen(here)))
         return groups.together(parts).narrow()
+
+    def newest(self, marked: int) -> Iterator[tuple[Alike, Hashes]]:
+        """The wanted records with these marks, the newest parts first, and of which session each is (0: of none)."""
+        wanted = msgspec.structs.replace(self.wanted, marked=self.wanted.marked | marked)
+        for layer in reversed(self.look.layers):
+            places = np.array([self.coding.of_places(place) for place in layer.places], np.int64)
+            for there in self._records(layer, wanted, is_back=True):
+                actors, manners, _ = self._numbers(layer, there.indexes)
+                who, _ = self.coding.whose(actors, there.places, layer.places, there.times, there.times)
+                yield (
+                    Alike(who, actors, places[there.places], manners, there.marks),
+                    self._sessions(layer, there.indexes),
+                )
+
+    def _sessions(self, layer: Seen, indexes: Indexes) -> Hashes:
+        if isinstance(layer.of, Filed):
+            return layer.of.sessions(indexes)
+        every, coded = self.newer[id(layer)]
+        return coded.sessions[np.searchsorted(every, indexes)]
 
     def _shared(self) -> Rows:
         """The wanted records of calls that other records tell of too, one by one."""

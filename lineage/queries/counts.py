@@ -12,7 +12,7 @@ import numpy as np
 from lineage.access import Viewer
 from lineage.acts import REAL
 from lineage.engine import Question
-from lineage.queries import figures, sought, walking
+from lineage.queries import figures, kinds, sought, walking
 from lineage.queries.ask import (
     COUNT_MOST,
     OWN,
@@ -112,6 +112,8 @@ def kinds_counted(viewer: Viewer, q: str, window: Window, as_of: int | None = No
         told_of = figures.kinds(question, viewer, q, window)
         if told_of is not None:
             return {by: Total(min(told_of[by], COUNT_MOST), told_of[by] <= COUNT_MOST) for by in LISTS}
+        if (known := kinds.counted(question, viewer, q, window)) is not None:
+            return known
         newest = [sought.newest(question, viewer, q, window, by, 10 * COUNT_MOST + 1) for by in ("event", "touch")]
         told = [some for some in newest if some is not None]
         if len(told) == len(newest):

@@ -63,7 +63,7 @@ class _Tables:
         self.found = [self._here(part) for part in self.grouping.parts]
         self.lasts = np.full(len(self.names) * len(self.databases), -1)
         for part, at, _, tables in self.found:
-            np.maximum.at(self.lasts, tables, part.groups.met.lasts[at])
+            np.maximum.at(self.lasts, tables, _long(part.groups.met.lasts[at]))
 
     def _here(self, part: Part) -> _Here:
         some = part.groups
@@ -114,19 +114,23 @@ class _Rows:
         slots = self.slots[here.tables]
         kept = slots >= 0
         slots, at, of = slots[kept], here.at[kept], here.of[kept]
-        met, how, counts = here.part.groups.met, self.of.how[here.part.groups.ways[at]], here.part.groups.met.counts[at]
+        met, how, counts = (
+            here.part.groups.met,
+            self.of.how[here.part.groups.ways[at]],
+            _long(here.part.groups.met.counts[at]),
+        )
         who = self.of_who[here.part.alike.who[of]]
         for way, times in self.times.items():
             done = (how & way) != 0
             np.add.at(times, slots[done], counts[done])
             self.people[way][slots[done], who[done]] = True
         changed = (how >> CHANGED) > 0
-        np.add.at(self.changed, slots[changed], counts[changed].astype(np.int64) * (how[changed] >> CHANGED))
-        np.maximum.at(self.changed_last, slots[changed], met.lasts[at[changed]])
+        np.add.at(self.changed, slots[changed], counts[changed] * (how[changed] >> CHANGED))
+        np.maximum.at(self.changed_last, slots[changed], _long(met.lasts[at[changed]]))
         np.minimum.at(self.since, slots, met.since[at])
         np.maximum.at(self.until, slots, met.until[at])
         before = self.first.copy()
-        firsts = met.firsts[at]
+        firsts = _long(met.firsts[at])
         np.minimum.at(self.first, slots, firsts)
         is_first = (firsts == self.first[slots]) & (firsts < before[slots])
         self.place[slots[is_first]] = here.part.alike.places[of[is_first]]
@@ -177,3 +181,8 @@ class _Rows:
 
 def _at(time: int, none: int) -> Any:
     return None if time == none else tallies.time_of(time)
+
+
+def _long(column: Column) -> Column:
+    """Of the type of what it is added to: numpy does others one by one."""
+    return column.astype(np.int64)

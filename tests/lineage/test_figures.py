@@ -11,7 +11,7 @@ import pytest
 from lineage import checkpoints, queries, segments
 from lineage.access import Viewer
 from lineage.engine import Question
-from lineage.queries import Window, figures, sought
+from lineage.queries import Window, figures, kinds, sought
 from tests import extracts
 from tests.lineage.test_lookups import NOON, logins_of
 from tests.lineage.test_queries import ALL
@@ -64,8 +64,10 @@ def test_searches_for_persons_and_tables_are_answered_as_over_the_whole_log(
     assert answers() == expected
 
 
-def test_counts_of_each_kind_are_told_out_of_codes(store: str) -> None:
+def test_counts_of_each_kind_are_told_out_of_codes_or_groups(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     Unproxied()
+    searches = ("op:update", "not op:read type:agent", "")
+    expected = [queries.kinds_counted(ALL, q, Window()) for q in searches]
     checkpoints.checkpoint()
     assert segments.seal()
     extracts.everything()
@@ -77,3 +79,8 @@ def test_counts_of_each_kind_are_told_out_of_codes(store: str) -> None:
         assert figures.kinds(question, ALL, "actor:unknown", Window()) is None
         assert queries.kinds_counted(ALL, "actor:unknown", Window())["event"].value
         assert figures.kinds(question, ALL, "op:read", Window()) is None
+        # Of few accesses it is asked how often each record touched a table, which groups do not tell.
+        assert kinds.counted(question, ALL, "op:update", Window()) is None
+        monkeypatch.setattr(kinds, "TOUCHES_LEAST", 0)
+        counted = [kinds.counted(question, ALL, q, Window()) for q in searches]
+    assert [one and one | {"touch": two["touch"]} for one, two in zip(counted, expected, strict=True)] == expected
