@@ -66,7 +66,7 @@ def _list(viewer: Viewer, q: str, window: Window, limit: int | None, cursor: str
 
         told = candidates.told(question, looked_up)
         if told is None:
-            with sought.few(question, viewer, window, sought.pointed(question, q)) as few:
+            with sought.searched(question, viewer, q, window) as few:
                 told = page(of_all.among(few))
         rows, following, previous, whole = told
         return Answer(rows, following, whole, question.size, coverage(question, viewer, window), previous)

@@ -24,7 +24,7 @@ from lineage.extracts.layers import Term
 from lineage.extracts.looking import Lookup, Unable, Wanted, by_index, by_time
 from lineage.extracts.postings import NOTHING
 from lineage.extracts.tables import Table, Tables
-from lineage.queries import candidates, paging, walking
+from lineage.queries import candidates, paging, walking, worded
 from lineage.queries.ask import Window, left_out
 from lineage.queries.walking import Range
 
@@ -179,9 +179,8 @@ def newest(question: Question, viewer: Viewer, q: str, window: Window, by: str, 
         return np.array(by_table.newest_of(most), np.int64) if by_table is not None else None
 
     told = candidates.told(question, tell)
-    own = pointed(question, q) if told is None else None
     # These may be more than match; who asks has the whole condition.
-    return found(question, viewer, window, own) if own is not None else told
+    return told if told is not None else named_by(question, viewer, q, window)
 
 
 Snapshot = snapshots.Snapshot
@@ -274,12 +273,25 @@ def found(question: Question, viewer: Viewer, window: Window, own: Own) -> Index
     return candidates.told(question, tell)
 
 
-@contextlib.contextmanager
-def few(question: Question, viewer: Viewer, window: Window, own: Own | None) -> Iterator[str]:
-    """Within it a question is asked of these records alone, with this condition more; of all where they are many, or not looked up."""
+def named_by(question: Question, viewer: Viewer, q: str, window: Window) -> Indexes | None:
+    """The records that a search may find by whom or what it names, else by words in statements; None where they are many."""
+    own = pointed(question, q)
     some = found(question, viewer, window, own) if own is not None else None
-    with among(question, some) if some is not None else contextlib.nullcontext(ALL) as condition:
-        yield condition
+    return some if some is not None else worded.found(question, viewer, q, window, NAMED_MOST)
+
+
+def few(question: Question, viewer: Viewer, window: Window, own: Own | None) -> contextlib.AbstractContextManager[str]:
+    """Within it a question is asked of these records alone, with this condition more; of all where they are many, or not looked up."""
+    return _only(question, found(question, viewer, window, own) if own is not None else None)
+
+
+def _only(question: Question, some: Indexes | None) -> contextlib.AbstractContextManager[str]:
+    return among(question, some) if some is not None else contextlib.nullcontext(ALL)
+
+
+def searched(question: Question, viewer: Viewer, q: str, window: Window) -> contextlib.AbstractContextManager[str]:
+    """As `few`: the records that a search may find by what it names."""
+    return _only(question, named_by(question, viewer, q, window))
 
 
 def matching(

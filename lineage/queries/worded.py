@@ -1,4 +1,6 @@
-"""Searches for words in statements alone: the column of statements is looked through, newest first, and the page is read of cards."""
+"""Searches for words in statements: the folded statements are looked through, newest first. Where nothing else is asked for, the page is
+read of cards; else the records that have the words are asked for the rest.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +8,40 @@ from collections.abc import Sequence
 
 from lineage import search
 from lineage.access import Viewer
-from lineage.extracts import terms
+from lineage.engine import Question
+from lineage.extracts import Indexes, terms
 from lineage.extracts.looking import Lookup, Unable, Wanted
 from lineage.queries import candidates, paging, walking
 from lineage.queries.ask import Window
 from lineage.queries.walking import Range
 
 
-def read(q: str) -> list[str] | None:
-    """The words of a search that asks for nothing else; None of any other."""
+def _told(q: str) -> tuple[list[str], bool]:
+    """The words that each record of a search has, and whether it asks for nothing else."""
     query = search.parse(q)
     parts = query.root.parts if isinstance(query.root, search.And) else (query.root,)
     words = [part.value for part in parts if isinstance(part, search.Term) and part.name == "text" and part.value]
-    return words if len(words) == len(parts) else None
+    return words, len(words) == len(parts)
+
+
+def read(q: str) -> list[str] | None:
+    """The words of a search that asks for nothing else; None of any other."""
+    words, is_all = _told(q)
+    return words if is_all else None
+
+
+def found(question: Question, viewer: Viewer, q: str, window: Window, most: int) -> Indexes | None:
+    """The records in scope and window that have the words of a search; None where it names none, or where more than `most` have them."""
+    (words, _), asked = _told(q), candidates.wanted(viewer, window)
+    if not words or asked is None:
+        return None
+
+    def tell(look: Lookup) -> Indexes | None:
+        ranges = walking.ranges(question, viewer, window)
+        some = look.of_words(words, asked, walking.apart(ranges), most + 1) if look.layers else None
+        return some if some is not None and len(some) <= most else None
+
+    return candidates.told(question, tell)
 
 
 class Listed(paging.Listed):

@@ -192,6 +192,7 @@ POINTED = (
     "session:orders~s-bob",
     "run:run-7",
     "datasource:orders kind:change (transaction:80 or transaction:91)",
+    "text:CUSTOMERS -op:update",
 )
 """Searches of which look-ups find the records."""
 ASKED: Mapping[str, Callable[[], Any]] = {
