@@ -139,13 +139,18 @@ def _runs(layer: Layer, terms: Sequence[Term], mask: Mask, chunk: int) -> list[_
         for (number, begin, end), is_so in zip(found, is_few, strict=True) if not is_so
     ]  # fmt: skip
     if few:
-        together = np.unique(np.concatenate(few))
-        there = layer.directory(together[~among(together, layer.hidden)])
-        there = there.chosen(mask(there))
-        by = there.indexes if terms[0].kind == BY_INDEX else there.times
-        order = np.lexsort((there.indexes, by))
-        runs.append(_Few(there.indexes[order], by[order], 0, len(order)))
+        runs.append(_few(layer, few, mask, terms[0].kind == BY_INDEX))
     return runs
+
+
+def _few(layer: Layer, some: Sequence[Indexes], mask: Mask, by_index: bool) -> _Few:
+    together = some[0] if len(some) == 1 else np.unique(np.concatenate(some))
+    there = layer.directory(together[~among(together, layer.hidden)] if len(layer.hidden) else together)
+    there = there.chosen(mask(there))
+    if len(some) > 1 and not by_index:
+        # Those of one term are in order.
+        there = there.chosen(np.lexsort((there.indexes, there.times)))
+    return _Few(there.indexes, there.indexes if by_index else there.times, 0, len(there.indexes))
 
 
 def _next(runs: Sequence[_Run | _Few], chunk: int, upto: int | None) -> Indexes:

@@ -46,9 +46,10 @@ def head(rows: Sequence[Row]) -> dict[str, Any]:
     def any_of(name: str) -> Any:
         return next((row[name] for row in rows if row[name] is not None), None)
 
+    ranked = sorted(rows, key=_strength, reverse=True)
+
     def strongest(name: str) -> Any:
-        known = [row for row in rows if row[name] is not None]
-        return max(known, key=_strength)[name] if known else None
+        return next((row[name] for row in ranked if row[name] is not None), None)
 
     once = [row for row in rows if SECOND.isdisjoint(row["flags"])]
     times = [row["occurred_at"] for row in rows if row["occurred_at"] is not None]

@@ -42,7 +42,9 @@ def _links(
         key = of(row)
         if not any(key):
             continue
-        link = found.setdefault(key, dict(zip(members, key, strict=True)) | {"count": 0, "attribution": None})
+        link = found.get(key)
+        if link is None:
+            link = found[key] = dict(zip(members, key, strict=True)) | {"count": 0, "attribution": None}
         link["count"] += 1
         strength = row["attribution"] or "none"
         if link["attribution"] is None or ORDER.index(strength) < ORDER.index(link["attribution"]):
