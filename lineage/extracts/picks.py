@@ -63,7 +63,7 @@ class Picks:
         members = wide(self.members, slice(None))
         ends = np.cumsum(np.bincount(members, minlength=len(self.cells)))
         owners = np.repeat(np.arange(len(self.begins) - 1, dtype="<u4"), np.diff(self.begins))
-        return np.concatenate(([0], ends)), owners[np.argsort(members, kind="stable")]
+        return np.concatenate(([0], ends)).astype("<u4"), owners[np.argsort(members, kind="stable")]
 
     def _having(self, table: int, is_read: bool, column: int) -> Column:
         """The picks that have a cell."""

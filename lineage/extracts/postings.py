@@ -221,6 +221,8 @@ class Postings:
         """Of those of these hashes that some record has: their number among them, and the last of its records in the order of the file."""
         places = np.minimum(np.searchsorted(self.hashes, terms), len(self.hashes) - 1) if len(self.hashes) else NOTHING
         found = np.flatnonzero(self.hashes[places] == terms) if len(places) else NOTHING
+        if not len(found):
+            return NOTHING, NOTHING
         places = places[found]
         return found, self._indexes(self.lengths.begins(places) + self._lengths(places) - 1)
 
