@@ -158,11 +158,20 @@ def shared_store(
 def cloned(clones: stores.Stores) -> Iterator[str]:
     """A database as the template is, as Django's for the length of the block."""
     name = clones.take()
+    try:
+        with named(name):
+            checkpoints.begin()
+            yield name
+    finally:
+        clones.give_back(name)
+
+
+@contextlib.contextmanager
+def named(name: str) -> Iterator[None]:
+    """This database as Django's for the length of the block; afterwards nobody is connected to it."""
     before, connection.settings_dict["NAME"] = connection.settings_dict["NAME"], name
     try:
-        checkpoints.begin()
-        yield name
+        yield
     finally:
         connections.close_all()
         connection.settings_dict["NAME"] = before
-        clones.give_back(name)

@@ -69,14 +69,14 @@ class Stores:
             with self._inside(template) as inside:
                 self._remember(inside)
 
-    def take(self) -> str:
-        """A database as the template is, under a name of its own."""
+    def take(self, like: str = "") -> str:
+        """A database as the template is, or as the one named, to which nobody is connected; under a name of its own."""
         name = f"store_{uuid.uuid4().hex[:12]}"
         with self._admin() as admin:
-            if self.clean:
+            if self.clean and not like:
                 admin.execute(_sql("alter database {} rename to {}", self.clean.pop(), name))
             else:
-                admin.execute(_sql("create database {} template {}", name, self.template))
+                admin.execute(_sql("create database {} template {}", name, like or self.template))
         return name
 
     def give_back(self, name: str) -> None:

@@ -22,7 +22,7 @@ from lineage import access, queries
 from lineage.models import ApiToken, User
 from reports import builder, checking, policies
 from reports.models import Report
-from tests.reports.test_issuing import AUDITOR, STRANGER, Shop, file_of, issued, shop  # noqa: F401
+from tests.reports.test_issuing import AUDITOR, STRANGER, file_of
 
 pytestmark = pytest.mark.slow
 VERIFY = "/reports/verify/"
@@ -44,11 +44,6 @@ def upload(body: bytes, name: str = "report.pdf") -> io.BytesIO:
 def recorded(subject: str) -> list[str]:
     told = queries.events(AUDITOR, "kind:decision").items
     return [e["decision"]["transition"] for e in told if str(e["decision"].get("subject", "")).startswith(subject)]
-
-
-@pytest.fixture
-def report(shop: Shop) -> Report:  # noqa: F811
-    return issued(environment="prod")
 
 
 def test_a_file_that_is_brought_is_checked_line_by_line_recorded_and_not_kept(report: Report) -> None:

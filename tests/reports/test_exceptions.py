@@ -20,11 +20,9 @@ from reports import exceptions, forgetting, issuing, redraws
 from reports.exception_models import Judgement, ReportException
 from reports.models import Report
 from reports.sampling import Plan
-from tests.reports import test_issuing
-from tests.reports.test_issuing import AUDITOR, OPERATOR, STRANGER, Shop, file_of, issued
+from tests.reports.test_issuing import AUDITOR, OPERATOR, STRANGER, file_of, issued
 
 pytestmark = pytest.mark.slow
-shop = test_issuing.shop
 CARLA = Viewer(email="carla@example.test", role="compliance")
 TEST = "privileged-access"
 EVIL = "<script>x</script> =1+1 \u0634"
@@ -44,8 +42,7 @@ def configured() -> list[dict[str, Any]]:
     return [e for e in reversed(found) if "PA-" in e["decision"]["subject"]]
 
 
-def test_what_is_said_of_deviations_is_on_record_and_changes_no_count(shop: Shop) -> None:
-    report = issued(environment="prod")
+def test_what_is_said_of_deviations_is_on_record_and_changes_no_count(report: Report) -> None:
     before = file_of(report).read_bytes()
     first, second, third = items(report)
     given = {"owner": "dana@shop.example", "cause_class": "not followed", "cause": EVIL, "due_on": "2026-12-31"}
@@ -106,9 +103,8 @@ def test_what_is_said_of_deviations_is_on_record_and_changes_no_count(shop: Shop
 
 
 def test_what_was_said_is_printed_in_the_report_that_goes_on_from_it_and_stays_as_it_was_frozen(
-    shop: Shop, tmp_path: Path
+    report: Report, tmp_path: Path
 ) -> None:
-    report = issued(environment="prod")
     exceptions.say(CARLA, report, TEST, items(report)[:1], {"owner": "Olga Owner", "response": "tickets are asked for"})
     exceptions.judge(CARLA, report, TEST, "no", "a slip of one evening")
     again = redraws.ask(AUDITOR, report, Plan(nonce="1"))
@@ -143,8 +139,7 @@ def test_what_was_said_is_printed_in_the_report_that_goes_on_from_it_and_stays_a
     assert ReportException.objects.get().owner == "(erased)"
 
 
-def test_a_report_that_replaces_another_prints_what_was_said_of_it(shop: Shop) -> None:
-    report = issued(environment="prod")
+def test_a_report_that_replaces_another_prints_what_was_said_of_it(report: Report) -> None:
     exceptions.say(CARLA, report, TEST, items(report)[:1], {"owner": "Olga Owner"})
     successor = issued(environment="prod")
     assert successor.supersedes == report
@@ -162,8 +157,7 @@ REFUSED: list[tuple[dict[str, str], str]] = [
 ]
 
 
-def test_what_cannot_be_kept_or_is_not_theirs_to_say_is_refused_on_record(shop: Shop) -> None:
-    report = issued(environment="prod")
+def test_what_cannot_be_kept_or_is_not_theirs_to_say_is_refused_on_record(report: Report) -> None:
     first = items(report)[0]
     tested = [row["item"] for row in told(report)["tests"][0]["sample"]["picks"]]
     (passing,) = set(tested) - set(items(report))

@@ -111,6 +111,11 @@ class Shop:
 
 @pytest.fixture
 def shop(store: str) -> Shop:
+    return opened()
+
+
+def opened() -> Shop:
+    """The shop's day, told to the present store."""
     shop = Shop()
     shop.send(
         shop.state, -3600, kind="state",
@@ -214,9 +219,8 @@ def test_a_report_counts_what_the_store_counts_and_its_issue_is_in_the_log(shop:
 
 
 def test_the_file_is_certified_its_attachments_are_the_manifests_and_its_pack_verifies(
-    shop: Shop, tmp_path: Path
+    report: Report, tmp_path: Path
 ) -> None:
-    report = issued(environment="prod")
     signed = file_of(report).read_bytes()
     verdict = signing.check(signed)
     assert (verdict.intact, verdict.trusted, verdict.whole_file) == (True, True, True)

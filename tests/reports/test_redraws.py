@@ -99,18 +99,16 @@ def test_a_form_draws_again_and_nobody_outside_the_scope_can(shop: Shop) -> None
     assert (third.redraws, third.engagement) == (first, "")
 
 
-def test_the_records_of_what_was_drawn_are_in_the_pack(shop: Shop) -> None:
-    report = issued(environment="prod")
+def test_the_records_of_what_was_drawn_are_in_the_pack(report: Report) -> None:
     with zipfile.ZipFile(issuing.folder_of(report) / "evidence.touchstone.zip") as pack:
         assert pack.testzip() is None
     sample = told(report)["privileged-access"]
     assert sample["size"] == sample["population"] == report.counts["tested"]
 
 
-def test_inputs_that_are_kept_no_more_are_not_drawn_from(shop: Shop) -> None:
-    first = issued(environment="prod")
-    again = redraws.ask(AUDITOR, first, Plan(nonce="1"))
-    (issuing.folder_of(first) / "inputs.json").unlink()
+def test_inputs_that_are_kept_no_more_are_not_drawn_from(report: Report) -> None:
+    again = redraws.ask(AUDITOR, report, Plan(nonce="1"))
+    (issuing.folder_of(report) / "inputs.json").unlink()
     checkpoints.checkpoint()
     claimed = issuing.claim(again.pk)
     assert claimed is not None
