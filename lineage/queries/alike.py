@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Iterable
 
 import msgspec
@@ -12,7 +13,10 @@ from lineage import search
 from lineage.extracts import persons
 from lineage.extracts.coding import Coding
 from lineage.extracts.groups import Alike
+from lineage.extracts.looking import Wanted
+from lineage.moments import microseconds
 from lineage.queries.ask import left_out
+from lineage.search.fields import span
 
 Mask = NDArray[np.bool_]
 Words = Callable[[Coding], list[Iterable[str | None]]]
@@ -37,26 +41,58 @@ FIELDS: dict[str, tuple[str, Words]] = {
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """A search, with the kinds of records that it leaves out; `is_other`: and operations of no kind."""
+    """A search, with the kinds of records that it leaves out; `is_other`: and operations of no kind.
 
-    root: search.Node | None
+    Each of `relations` must name the table; times are in microseconds, `until` is exclusive.
+    """
+
+    parts: tuple[search.Node, ...]
     kinds: tuple[str, ...]
     is_other: bool
+    relations: tuple[search.Term, ...] = ()
+    since: int | None = None
+    until: int | None = None
 
     def of(self, coding: Coding, alike: Alike) -> Mask:
         """Which of these match."""
         is_kept = [one.kind not in self.kinds and not (self.is_other and one.op == "other") for one in coding.manners]
         kept: Mask = np.array(is_kept, bool)[alike.manners] if len(alike.manners) else np.zeros(0, bool)
-        return kept if self.root is None else kept & _matching(self.root, coding, alike)
+        for part in self.parts:
+            kept = kept & _matching(part, coding, alike)
+        return kept
+
+    def wanted(self, of: Wanted) -> Wanted:
+        """Scope and window, narrowed to the times."""
+        since = [at for at in (of.since, self.since) if at is not None]
+        until = [at for at in (of.until, self.until) if at is not None]
+        return msgspec.structs.replace(of, since=max(since, default=None), until=min(until, default=None))
+
+    def names(self, relation: str) -> bool:
+        """Whether the table is meant."""
+        words = (relation, relation.partition(".")[2] or relation)
+        return all(_is(words, persons.folded(term.value), term.prefix) for term in self.relations)
 
 
-def read(q: str) -> Asked | None:
-    """None where it asks for something else too. Records must be marked as listed."""
-    query = search.parse(q)
-    asked = list(search.terms(query.root))
-    if any(term.name not in FIELDS or not (term.value or term.prefix) for term in asked):
-        return None
-    return Asked(query.root, left_out(query)[0], not asked)
+def read(q: str, by_table: bool = False) -> Asked | None:
+    """None where it asks for something else too; by table a search may name some. Records must be marked as listed."""
+    query, now = search.parse(q), dt.datetime.now(dt.UTC)
+    root = query.root
+    parts = root.parts if isinstance(root, search.And) else (root,) if root is not None else ()
+    apart: dict[str, list[search.Term]] = {"since": [], "until": [], **({"relation": []} if by_table else {})}
+    rest: list[search.Node] = []
+    for part in parts:
+        if isinstance(part, search.Term) and part.name in apart:
+            apart[part.name].append(part)
+        elif all(term.name in FIELDS and (term.value or term.prefix) for term in search.terms(part)):
+            rest.append(part)
+        else:
+            return None
+    since = [microseconds(span(term.value, now)[0]) for term in apart["since"]]
+    until = [microseconds(span(term.value, now)[1]) for term in apart["until"]]
+    return Asked(
+        tuple(rest), left_out(query)[0], not search.names(query), tuple(apart.get("relation", ())),
+        max(since, default=None), min(until, default=None),
+    )  # fmt: skip
 
 
 def _matching(node: search.Node, coding: Coding, alike: Alike) -> Mask:

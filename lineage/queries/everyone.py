@@ -44,7 +44,7 @@ class _Everyone:
     def __init__(self, question: Question, look: Lookup, asked: alike.Asked, wanted: Wanted) -> None:
         self.question, self.asked = question, asked
         self.coding = Coding(look, question.snapshot.logins)
-        self.grouping = Grouping(look, self.coding, question.snapshot.identities, wanted)
+        self.grouping = Grouping(look, self.coding, question.snapshot.identities, asked.wanted(wanted))
         ids = Numbers()
         self.of_who = np.array([ids(one.id) for one in self.coding.people], np.int64)
         self.nobody, self.names = ids(None), list(ids.of)

@@ -30,7 +30,7 @@ def counted(question: Question, viewer: Viewer, q: str, window: Window) -> dict[
 class _Kinds:
     def __init__(self, question: Question, look: Lookup, asked: alike.Asked, wanted: Wanted) -> None:
         self.asked, self.coding = asked, Coding(look, question.snapshot.logins)
-        self.grouping = Grouping(look, self.coding, question.snapshot.identities, wanted)
+        self.grouping = Grouping(look, self.coding, question.snapshot.identities, asked.wanted(wanted))
         self.people = np.zeros(len(self.coding.people), bool)
         self.events = self.touches = 0
         names, databases = Numbers(), Numbers()

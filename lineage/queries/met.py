@@ -32,7 +32,7 @@ def page(
     question: Question, viewer: Viewer, q: str, window: Window, place: Any, is_back: bool, count: int
 ) -> paging.Page | None:
     """One page as `paging.keyset` gives it, with all columns; None where only records can tell."""
-    asked, wanted = alike.read(q), candidates.wanted(viewer, window, REAL | LISTED)
+    asked, wanted = alike.read(q, by_table=True), candidates.wanted(viewer, window, REAL | LISTED)
     if asked is None or wanted is None:
         return None
     return candidates.told(question, lambda look: _Tables(question, look, asked, wanted).page(place, is_back, count))
@@ -51,11 +51,12 @@ class _Tables:
     def __init__(self, question: Question, look: Lookup, asked: alike.Asked, wanted: Wanted) -> None:
         self.question, self.look, self.asked = question, look, asked
         self.coding = Coding(look, question.snapshot.logins)
-        self.grouping = Grouping(look, self.coding, question.snapshot.identities, wanted)
+        self.grouping = Grouping(look, self.coding, question.snapshot.identities, asked.wanted(wanted))
         names, databases = Numbers(), Numbers()
         every = self.coding.meanings.ways.held.values
         self.of_ways = np.array([names(relation) for relation, _ in every], np.int64)
         self.how = np.array([way for _, way in every], np.int64)
+        self.is_meant = np.array([way & MET != 0 and asked.names(relation) for relation, way in every], bool)
         self.of_places = np.array([databases(place[1]) for place in self.coding.places], np.int64)
         self.names, self.databases = list(names.of), list(databases.of)
         if len(self.names) * len(self.databases) > TABLES_MOST:
@@ -68,7 +69,7 @@ class _Tables:
     def _here(self, part: Part) -> _Here:
         some = part.groups
         kept = part.kept & self.asked.of(self.coding, part.alike)
-        at = np.flatnonzero(kept[some.of] & ((self.how & MET) != 0)[some.ways])
+        at = np.flatnonzero(kept[some.of] & self.is_meant[some.ways])
         of = some.of[at]
         tables = self.of_places[part.alike.places[of]] * len(self.names) + self.of_ways[some.ways[at]]
         return _Here(part, at, of, tables)

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 SEARCHES = (
     "actor:report-bot", "actor:b*", "actor:bob relation:customers", "relation:public.customers environment:prod",
-    "(actor:omar@x or actor:lea) op:update", "relation:customers key:4711", "run:run-7 or session:s-1",
+    "(actor:omar@x or actor:lea) op:update", "relation:customers key:4711", "op:update relation:cust*", "run:run-7 or session:s-1",
 )  # fmt: skip
 SCOPED = dataclasses.replace(ALL, from_at=NOON)
 ASKED: tuple[tuple[Viewer, Window, tuple[str, ...]], ...] = (
