@@ -2,8 +2,8 @@
 
 DIR is the data folder of any store, one that `bin/bench generate` filled for one; without it a passing store of 100,000 lean
 records is made. What is asked for are the addresses of the product (tests/addresses.py), by an administrator, in this
-process and without the network: time is that of the program. Rows, people, sessions and texts are drawn from the store, as
-often as they occur there. Reading is recorded, as always. The seat that reads is closed at the end.
+process, which opens first what a web process does, and without the network: time is that of the program. Rows, people, sessions
+and texts are drawn from the store, as often as they occur there. Reading is recorded, as always. The seat that reads is closed at the end.
 
 The steward judges records by the rules of findings as they come; a made store has none judged, so that findings and the first
 page judge 20,000 at each look. `--judge` does that before anything is asked, and writes what is found into the store.
@@ -27,6 +27,7 @@ from benchmarks import generate
 from benchmarks._history import Plan
 from benchmarks._running import machine
 from benchmarks.query import QUERY_SECONDS
+from config import workers
 from tests.addresses import ADDRESSES, OPEN
 
 TURNS, LEAST, SECONDS = 20, 3, 10.0
@@ -92,6 +93,7 @@ def main() -> None:
             judge()
         waiting = unjudged()
         paths = [path for path in asked() if options.only in path]
+        workers.warm()
         with reader() as client:
             drawn = draw(size, options.turns)
             found = {path: measured(client, path, drawn, options.seconds) for path in paths}

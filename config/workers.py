@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
+from django.conf import settings
 from django.db import connections
+from django.template import loader
+from django.urls import get_resolver
 
 
 def post_worker_init(worker: object) -> None:
@@ -13,11 +17,20 @@ def post_worker_init(worker: object) -> None:
 
 
 def warm() -> None:
-    """Opens what the first question would have to, and leaves no connection behind."""
+    """Opens what the first question and the first page would have to, and leaves no connection behind."""
     # Once the application is loaded.
     from lineage import engine
 
     try:
         engine.warm()
+        read_pages()
     finally:
         connections.close_all()
+
+
+def read_pages() -> None:
+    """Reads the templates of all pages, and their addresses: a process keeps both."""
+    _ = get_resolver().reverse_dict
+    folder: Path = settings.BASE_DIR / "templates"
+    for path in sorted(folder.rglob("*.html")):
+        loader.get_template(str(path.relative_to(folder)))

@@ -27,7 +27,7 @@ from lineage.queries.lacking import checkpoint, checkpoints, gaps, quarantined, 
 from lineage.queries.lives import row
 from lineage.queries.mapped import login_history, logins
 from lineage.queries.own import own_reads
-from lineage.queries.people import FACETED, identities, identity, session_facets, sessions
+from lineage.queries.people import FACETED, identities, identity, session_facets, sessions, sessions_faceted
 from lineage.queries.places import column, columns, datasources, relation, relations
 from lineage.queries.records import event, events, touches
 from lineage.queries.registers import classified, registered, rights_held
@@ -50,6 +50,6 @@ __all__ = [
     "found", "gaps", "holders", "identities", "identity", "integrity", "inventory", "kinds_counted", "login_history",
     "logins", "overview", "own_reads", "owners", "population", "pressing", "quarantined", "quarantined_item", "registered",
     "relation", "relations", "released", "rights_held", "row", "run", "search_counts", "session", "session_facets",
-    "sessions", "source_hours", "supply", "tag_history", "tags", "tags_of", "tallied", "tickets", "touched",
+    "sessions", "sessions_faceted", "source_hours", "supply", "tag_history", "tags", "tags_of", "tallied", "tickets", "touched",
     "touches", "undoing",
 ]  # fmt: skip

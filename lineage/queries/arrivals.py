@@ -15,7 +15,7 @@ from lineage.extracts import Indexes
 from lineage.extracts.beginnings import BY_INDEX
 from lineage.extracts.coding import Coding
 from lineage.extracts.firsts import First, Firsts
-from lineage.extracts.looking import Login, Lookup, person
+from lineage.extracts.looking import Login, Lookup, Unable, person
 from lineage.extracts.postings import Hashes, Postings, among
 from lineage.extracts.tables import NAMED
 from lineage.extracts.terms import REAL
@@ -194,7 +194,9 @@ def _theirs(look: Lookup, logins: Sequence[Login], who: str) -> Hashes:
 
 
 def _hashes(look: Lookup, datasource: str | None, relation: str) -> Hashes:
-    """The terms of records that touched a table."""
+    """The terms of records that touched a table. Raises Unable for a name with letters that may be folded in two ways."""
+    if not relation.isascii():
+        raise Unable
     known = {one for layer in look.layers for one in layer.of.tables.of(relation.lower())}
     of = [one for one in known if (one.datasource, one.relation) == (datasource, relation)]
     return np.array(sorted({term for one in of for term, _ in one.terms(NAMED)}), np.uint64)

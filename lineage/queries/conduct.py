@@ -37,6 +37,10 @@ RUNS = (
     "agent_run as run, any_value(agent_name) as agent, any_value(on_behalf_of) as on_behalf_of, count(*) as records, "
     "min(occurred_at) as first_at, max(occurred_at) as last_at"
 )
+NEEDED = (
+    "index, event_id, kind, op, occurred_at, environment, datasource, who_id, on_behalf_of, agent_name, agent_run, db_user, verdict, "
+    "emitted, flags, session, correlation_id, relations, rows_returned, rows_affected"
+)
 DONE = "coalesce(verdict, 'allowed') not in ('blocked', 'error', 'pending')"
 
 
@@ -46,30 +50,36 @@ def conduct(viewer: Viewer, identity_id: str, window: Window = Window()) -> dict
     condition, values = theirs(viewer, subject, window)
     with Question() as question:
         with few(question, viewer, subject, _looked_at(window)) as some:
-            mine = f"{some} and {condition}"
-            head = one(
-                question,
-                "select count(*) as n, max(occurred_at) as last_at, "  # noqa: S608
-                "list_sort(list_distinct(list(distinct datasource) filter (datasource is not null))) as places, "
-                f"list_sort(list_distinct(list(distinct db_user) filter (db_user is not null))) as logins from activity where {mine}",
-                values,
-            )
-            if not head["n"]:
-                raise errors.NotFound
-            used = _used(question, mine, values)
-            answer = {
-                "unusual": _unusual(question, viewer, subject, window, head["last_at"], some),
-                "hours": question.rows(
-                    f"select date_trunc('hour', occurred_at) as hour, verdict, count(*) as count from activity where {mine} and {ACCESSES} "  # noqa: S608
-                    "group by all order by 1",
-                    values,
-                ),
-                "runs": question.rows(
-                    f"select {RUNS} from activity where {mine} and agent_run is not null group by 1 order by max(index) desc limit 20",  # noqa: S608
-                    values,
-                ),
-            }
-        return {"rights": _rights(question, viewer, window, head, used)} | answer
+            _take(question, viewer, subject, window, some)
+            used = _used(question, condition, values)
+        mine = f"from deeds where {condition}"
+        head = one(
+            question,
+            "select count(*) as n, max(occurred_at) as last_at, "
+            "list_sort(list_distinct(list(distinct datasource) filter (datasource is not null))) as places, "
+            f"list_sort(list_distinct(list(distinct db_user) filter (db_user is not null))) as logins {mine}",
+            values,
+        )
+        if not head["n"]:
+            raise errors.NotFound
+        hours = "select date_trunc('hour', occurred_at) as hour, verdict, count(*) as count"
+        runs = f"select {RUNS} {mine} and agent_run is not null group by 1 order by max(index) desc limit 20"
+        return {
+            "rights": _rights(question, viewer, window, head, used),
+            "unusual": _unusual(question, viewer, subject, window, head["last_at"]),
+            "hours": question.rows(f"{hours} {mine} and {ACCESSES} group by all order by 1", values),
+            "runs": question.rows(runs, values),
+        }
+
+
+def _take(question: Question, viewer: Viewer, subject: Subject, window: Window, some: str) -> None:
+    """Makes the table `deeds` of what the subject did in the window and before it: it is asked several times, and read once."""
+    mine, own = subject.condition()
+    scope, values = scoped(viewer, _looked_at(window))
+    question.rows(
+        f"create temp table deeds as select {NEEDED} from activity where {some} and {mine} and {scope}",  # noqa: S608
+        [*own, *values],
+    )
 
 
 def _looked_at(window: Window) -> Window:
@@ -78,10 +88,12 @@ def _looked_at(window: Window) -> Window:
     return Window(since, window.until, window.environment)
 
 
-def _used(question: Question, mine: str, values: list[Any]) -> list[dict[str, Any]]:
+def _used(question: Question, condition: str, values: list[Any]) -> list[dict[str, Any]]:
+    told = "touches" if question.is_narrowed else "raw_touches"
     return question.rows(
         "select datasource, relation, touch_op as op, count(distinct coalesce(correlation_id, event_id)) as count, "  # noqa: S608
-        f"max(index) as index from touches where {mine} and {DONE} and relation is not null and datasource is not null "
+        f"max(index) as index from (select * from deeds where {condition} and {DONE} and datasource is not null) "
+        f"join (select index, relation, touch_op from {told} where relation is not null) using (index) "
         "group by all order by 1, 2, 3",
         values,
     )
@@ -178,7 +190,7 @@ MINE = f"""
 mine as (select {ACT} as act, min(index) as index, min(occurred_at) as acted_at, any_value(datasource) as datasource,
     list_distinct(flatten(list(relations))) as relations, max(greatest(rows_returned, rows_affected)) as rows,
     min(occurred_at) >= ? as judged
-    from activity where {{condition}} and {ACCESSES} and {DONE} and (kind = 'query' or session is null)
+    from deeds where {{condition}} and {ACCESSES} and {DONE} and (kind = 'query' or session is null)
     and occurred_at >= ? and occurred_at < ? group by 1),
 places as (select * exclude (relations), case when contains(relation, '.') then relation else 'public.' || relation end as relation
     from (select *, unnest(relations) as relation from mine))
@@ -186,14 +198,14 @@ places as (select * exclude (relations), case when contains(relation, '.') then 
 
 
 def _unusual(
-    question: Question, viewer: Viewer, subject: Subject, window: Window, last_at: dt.datetime, some: str
+    question: Question, viewer: Viewer, subject: Subject, window: Window, last_at: dt.datetime
 ) -> dict[str, Any]:
     """Acts of the window (without a beginning: the seven days up to its last act) unlike those of the 90 days before it."""
     end = window.until or shifted(last_at, dt.timedelta(microseconds=1))
     start = window.since or shifted(end, -JUDGED)
     mine, own = subject.condition()
     scope, values = scoped(viewer, Window(environment=window.environment))
-    base = f"with {MINE.format(condition=f'{some} and {mine} and {scope} and {REAL}')}"
+    base = f"with {MINE.format(condition=f'{mine} and {scope} and {REAL}')}"
     began = shifted(start, -BASE)
     given = [start, *own, *values, began, end]
     hours = question.rows(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -130,25 +130,66 @@ FACETED = 200
 """Of more sessions the values of those are counted that were active last, so many."""
 
 
-def session_facets(
-    viewer: Viewer, q: str = "", window: Window = Window(), state: str = ""
-) -> tuple[dict[str, list[dict[str, Any]]], bool]:
+Facets = dict[str, list[dict[str, Any]]]
+
+
+def session_facets(viewer: Viewer, q: str = "", window: Window = Window(), state: str = "") -> tuple[Facets, bool]:
     """For each facet its most frequent values with the number of sessions (not of records) that hold them; and whether all
     sessions are counted, not only those that were active last.
     """
     with Question() as question:
         few = None if state else latest.few(question, viewer, window, None, FACETED + FACETED // 2 + 10)
         found = _faceted(question, session_rows(viewer, q, window, few=few), FACETED + 1) if few else []
-        count = sum(row["count"] for row in found if row["field"] == ALL)
-        is_whole = few is None or count <= FACETED
+        is_whole = few is None or _of_all(found) <= FACETED
         if few is None or (is_whole and not few.is_all):
             # Others may match too.
             found = _faceted(question, session_rows(viewer, q, window, state=state), None)
-    facets: dict[str, list[dict[str, Any]]] = {field: [] for field in SESSION_FACETS}
+    return _by_field(found), is_whole
+
+
+def sessions_faceted(
+    viewer: Viewer,
+    q: str = "",
+    window: Window = Window(),
+    limit: int | None = None,
+    cursor: str | None = None,
+    state: str = "",
+) -> tuple[Answer, Facets, bool]:
+    """`sessions` and `session_facets`; the rows of those that were active last are made once for both."""
+    count = limited(limit)
+    if not (q or cursor or state) and count <= FACETED:
+        with Question() as question:
+            few = latest.few(question, viewer, window, None, FACETED + FACETED // 2 + 10)
+            found = _newest(question, viewer, window, few) if few else []
+            if few and (few.is_all or _of_all(found) > FACETED):
+                asked = f"select * from newest_sessions order by last_index desc limit {count + 1}"  # noqa: S608
+                page = paging.cut(question, question.rows(asked), (), None, False, count)
+                whole = latest.total(question, viewer, window, *searched(viewer, q, window, "event"))
+                answer = Answer(page[0], page[1], whole, question.size, coverage(question, viewer, window), page[2])
+                return answer, _by_field(found), _of_all(found) <= FACETED
+    return sessions(viewer, q, window, limit, cursor, state), *session_facets(viewer, q, window, state)
+
+
+def _newest(question: Question, viewer: Viewer, window: Window, few: latest.Few) -> list[dict[str, Any]]:
+    """Makes the table `newest_sessions` of these, one more than are counted, and counts its values."""
+    inner, values = session_rows(viewer, "", window, few=few)
+    question.rows(
+        f"create temp table newest_sessions as select * from ({inner}) order by last_index desc limit {FACETED + 1}",  # noqa: S608
+        values,
+    )
+    return _faceted(question, ("from newest_sessions", []), FACETED + 1)
+
+
+def _of_all(found: Sequence[Mapping[str, Any]]) -> int:
+    return sum(row["count"] for row in found if row["field"] == ALL)
+
+
+def _by_field(found: Sequence[Mapping[str, Any]]) -> Facets:
+    facets: Facets = {field: [] for field in SESSION_FACETS}
     for row in found:
         if row["field"] != ALL:
             facets[row["field"]].append({"name": row["name"], "count": row["count"]})
-    return facets, is_whole
+    return facets
 
 
 def _faceted(question: Question, of: tuple[str, list[Any]], most: int | None) -> list[dict[str, Any]]:

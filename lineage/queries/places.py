@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -10,6 +11,11 @@ from lineage import errors
 from lineage.access import Viewer
 from lineage.acts import REAL
 from lineage.engine import Question
+from lineage.extracts import Indexes
+from lineage.extracts.beginnings import BY_INDEX
+from lineage.extracts.layers import Term
+from lineage.extracts.looking import Lookup
+from lineage.extracts.tables import NAMED
 from lineage.queries import candidates, databases, met, paging, readers, short, sought
 from lineage.queries.ask import (
     ACCESSES,
@@ -40,6 +46,8 @@ TOUCHING = (
     "index, transaction_id"
 )
 """What of each access to a table its page tells of."""
+FEW_PART = 1_000
+"""Of more than this part of the log the whole is read: one record by itself costs as much as so many in one go."""
 
 
 RELATION_COLUMNS = """datasource, relation, max(index) as last_index, any_value(environment) as environment, min(occurred_at) as first_at,
@@ -146,9 +154,11 @@ def relation(
 def columns(viewer: Viewer, datasource: str, relation: str) -> list[str]:
     """The columns of one table that accesses in scope name."""
     condition, values = _touching(viewer, datasource, relation, Window())
-    asked = f"select distinct unnest(columns) as name from touches where {condition} order by 1"  # noqa: S608 - our own condition
-    with Question() as question:
-        rows = question.rows(asked, values)
+    with Question() as question, _few(question, viewer, datasource, relation, Window()) as few:
+        rows = question.rows(
+            f"select distinct unnest(columns) as name from touches where {few} and {condition} order by 1",  # noqa: S608
+            values,
+        )
     return [row["name"] for row in rows if row["name"] != "*"]
 
 
@@ -161,7 +171,32 @@ def _touching(viewer: Viewer, datasource: str, relation: str, window: Window) ->
 def _here(question: Question, viewer: Viewer, datasource: str, relation: str, window: Window) -> None:
     """Makes the table `here` of what touched one table: read once for all that is asked of it."""
     condition, values = _touching(viewer, datasource, relation, window)
-    question.rows(f"create temp table here as select {TOUCHING} from touches where {condition}", values)  # noqa: S608
+    with _few(question, viewer, datasource, relation, window) as few:
+        question.rows(f"create temp table here as select {TOUCHING} from touches where {few} and {condition}", values)  # noqa: S608
+
+
+def _few(
+    question: Question, viewer: Viewer, datasource: str, relation: str, window: Window
+) -> contextlib.AbstractContextManager[str]:
+    """Within it a question is asked of the records that touched one table, with this condition more; of all where they are no small
+    part of the log, which is then read faster in one go.
+    """
+    most, asked = min(sought.NAMED_MOST, question.size // FEW_PART), candidates.wanted(viewer, window)
+
+    def tell(look: Lookup) -> Indexes | None:
+        # Other letters may be folded in two ways.
+        if asked is None or not relation.isascii():
+            return None
+        known = {
+            one for layer in look.layers for name in spellings(relation) for one in layer.of.tables.of(name.lower())
+        }
+        here = [one for one in known if one.datasource == datasource and one.relation in spellings(relation)]
+        terms = {term for one in here for term, _ in one.terms(NAMED)}
+        found = look.newest([Term(BY_INDEX, term) for term in sorted(terms)], asked, most + 1)
+        return found if len(found) <= most else None
+
+    some = candidates.told(question, tell)
+    return sought.among(question, some) if some is not None else contextlib.nullcontext(sought.ALL)
 
 
 def spellings(relation: str) -> list[str]:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from lineage.access import Viewer
 from lineage.engine import Question
-from lineage.queries import paging
+from lineage.extracts.looking import Wanted, by_time
+from lineage.queries import candidates, paging, sought
 from lineage.queries.ask import OWN, STATEMENT_COUNT, Answer, Place, Window, limited, scoped, searched
 from lineage.queries.covering import coverage
 
 CITED = f"""
     select *, unnest(list_distinct(list_filter([ticket, case when attribution = 'gateway' then approval_request end],
                                                lambda cited: cited is not null))) as cited
-    from activity where environment <> '{OWN}'
+    from activity where environment <> '{OWN}' and (ticket is not null or approval_request is not null)
     and not (attribution = 'gateway' and kind = 'query' and coalesce(verdict, '') in ('pending', 'blocked'))"""  # noqa: S608 - our own names
 """Records by what they cite: a ticket, and the request under which a gateway let them run. What it did not let run is no access."""
 TOLD = f"""
-with cites as ({CITED} and (ticket in (select unnest(?)) or approval_request in (select unnest(?))))
+with cites as ({CITED} and {{some}} and (ticket in (select unnest(?)) or approval_request in (select unnest(?))))
 select cited as ticket, any_value(datasource) filter (kind <> 'decision') as datasource, any_value(environment) as environment,
        list(struct_pack(approval := approval, decided_by := decided_by, who_id := who_id, type := decision_type,
             occurred_at := occurred_at, index := index) order by index)
@@ -52,17 +55,27 @@ def approvals(
     scope, scope_values = scoped(viewer, window)
     as_of, place, is_back = paging.asked(cursor, tuple[Place, str])
     which = f"""with cites as ({CITED}) select cited as ticket, max(index) as last_index from cites
-            where ({scope} or kind = 'decision') and cited in (select cited from cites where {condition}) group by cited"""  # noqa: S608
+            where ({scope} or kind = 'decision') group by cited having bool_or({condition})"""  # noqa: S608
     with Question(as_of=as_of) as question:
         # Which tickets are on the page is asked of all that cites one; what was done under them, of them alone.
         found, following, previous, whole = paging.keyset(
             question, which, [*scope_values, *values], ("ticket",), place, is_back, limited(limit)
         )
         names = [row["ticket"] for row in found]
-        told = question.rows(TOLD.format(scope=scope), [names, names, *scope_values, names]) if found else []
+        with _cites(question, names) as some:
+            asked = TOLD.format(some=some, scope=scope)
+            told = question.rows(asked, [names, names, *scope_values, names]) if found else []
         rows = {row["ticket"]: row for row in told}
         items = [_approval(rows[name]) for name in names]
         return Answer(items, following, whole, question.size, coverage(question, viewer, window), previous)
+
+
+def _cites(question: Question, names: Sequence[str]) -> contextlib.AbstractContextManager[str]:
+    """Within it a question is asked of the records that cite one of these, and of decisions on them, with this condition more."""
+    terms = [by_time(kind, name) for name in names for kind in ("cited", "leave")]
+    # A decision counts whatever its scope is.
+    some = candidates.told(question, lambda look: look.newest(terms, Wanted(), sought.NAMED_MOST + 1))
+    return sought.among(question, some) if some is not None else contextlib.nullcontext(sought.ALL)
 
 
 def _approval(row: dict[str, Any]) -> dict[str, Any]:

@@ -22,8 +22,9 @@ CHANGES_SHOWN = 20
 @evidence_read
 def sessions(request: HttpRequest, viewer: Viewer) -> HttpResponse:
     window, q, state = frame.window(request), request.GET.get("q", "").strip(), request.GET.get("state", "")
-    answer = queries.sessions(viewer, q, window, frame.limit(request), request.GET.get("cursor"), state)
-    counts, is_whole = queries.session_facets(viewer, q, window, state)
+    answer, counts, is_whole = queries.sessions_faceted(
+        viewer, q, window, frame.limit(request), request.GET.get("cursor"), state
+    )
     states = counts.pop("state")
     if not is_whole:
         states = [{"name": name, "count": None} for name in ("open", "ended")]

@@ -15,7 +15,7 @@ from lineage import access, checkpoints, engine, errors, fsck, ingest, joining, 
 from lineage.engine import Question
 from lineage.extracts import OVERRIDES, fresh, opening, storing
 from lineage.models import Identity, Source
-from lineage.queries import Subject, Window
+from lineage.queries import Subject, Window, places
 from tests import extracts, merges
 from tests.lineage import whole_log
 from tests.lineage.sources import test_teleport as teleport
@@ -238,6 +238,7 @@ ASKED: Mapping[str, Callable[[], Any]] = {
     "session": lambda: [queries.session(ALL, f"orders~{name}") for name in ("gw-1", "gw-2", "s-bob", "s-omar")],
     "session_facets": lambda: queries.session_facets(ALL),
     "sessions": lambda: queries.sessions(ALL),
+    "sessions_faceted": lambda: queries.sessions_faceted(ALL),
     "source_hours": lambda: queries.source_hours(ALL, SINCE, SINCE + dt.timedelta(days=1)),
     "tallied": lambda: queries.tallied(ALL, {"rights": "class:privilege"}, [(SINCE, UNTIL)], None),
     "touched": lambda: [queries.touched(ALL, Subject(identity="report-bot"), by) for by in ("statements", "rows", "tables")],
@@ -310,6 +311,7 @@ def test_every_question_gets_the_same_answer_from_extracts_overridden_and_merged
 ) -> None:
     told = Unproxied()
     sizes = (told.cuts[-1], told.cuts[1] + 3)
+    monkeypatch.setattr(places, "FEW_PART", 1)
     expected, answers = {n: tables(n, VIEWS) for n in sizes}, asked()
     checkpoints.checkpoint()
     for part in range(4):

@@ -161,7 +161,9 @@ def test_pages_of_sessions_are_the_same_from_extracts_and_count_the_values_of_th
     with monkeypatch.context() as short:
         short.setattr(walking, "FIRST", 3)
         assert [all_pages(**one) for one in asked] == before
+    assert both(limit=3) == both(limit=3, apart=True)
     monkeypatch.setattr(people, "FACETED", 1)
+    assert both(limit=1) == both(limit=1, apart=True)
     facets, is_whole = queries.session_facets(ALL)
     assert not is_whole
     assert [row["name"] for row in facets["actor"]] == [before[0][0]["who_name"]]
@@ -171,6 +173,13 @@ def test_pages_of_sessions_are_the_same_from_extracts_and_count_the_values_of_th
     alone, is_whole = queries.session_facets(ALL, "verdict:blocked")
     assert is_whole
     assert alone["verdict"] == [{"name": "allowed", "count": 1}, {"name": "blocked", "count": 1}]
+
+
+def both(limit: int, apart: bool = False) -> list[Any]:
+    """A page of sessions and what they can be narrowed by, asked at once or apart."""
+    told = queries.sessions(ALL, limit=limit), *queries.session_facets(ALL)
+    answer, *facets = told if apart else queries.sessions_faceted(ALL, limit=limit)
+    return [answer.items, answer.next, answer.previous, answer.total, *facets]
 
 
 def all_pages(**asked: Any) -> list[dict[str, Any]]:
