@@ -159,12 +159,17 @@ def pack_indexes(found: Sequence[Outcome], most: int) -> list[int]:
     first: set[int] = set()
     rest: set[int] = set()
     for outcome in found:
-        table = outcome.answer.columns("approval_index", "deviations", "indexes")
-        if "approval_index" in table.column_names:
-            first |= set(pc.drop_null(table["approval_index"]).to_pylist())
-        first |= set(pc.list_flatten(table.filter(items.deviate(table))["indexes"]).to_pylist())
+        left = most
+        for part in outcome.answer.parts("approval_index", "deviations", "indexes"):
+            if "approval_index" in part.column_names:
+                first |= set(pc.drop_null(part["approval_index"]).to_pylist())
+            first |= set(pc.list_flatten(part.filter(items.deviate(part))["indexes"]).to_pylist())
+            if len(first) > 2 * most:
+                # No more than the lowest are taken.
+                first = set(sorted(first)[:most])
+            rest |= set(pc.list_flatten(part["indexes"].slice(0, left)).to_pylist())
+            left -= min(left, part.num_rows)
         first |= {index for row in sampling.rows(outcome.answer, outcome.sample) for index in row["indexes"]}
-        rest |= set(pc.list_flatten(table["indexes"].slice(0, most)).to_pylist())
     chosen = sorted(first)[:most]
     return sorted({*chosen, *sorted(rest - first)[: most - len(chosen)]})
 

@@ -251,7 +251,7 @@ def _is_of_acts(outcome: Outcome) -> bool:
 def _assumed(outcome: Outcome) -> int:
     if "assumed_state" not in outcome.answer.schema.names:
         return 0
-    return int(pc.sum(outcome.answer.columns("assumed_state")["assumed_state"]).as_py() or 0)
+    return sum(pc.sum(part["assumed_state"]).as_py() or 0 for part in outcome.answer.parts("assumed_state"))
 
 
 def _breakdown(outcome: Outcome, breakdown: controls.Breakdown) -> dict[str, Any]:
@@ -267,8 +267,11 @@ def _breakdown(outcome: Outcome, breakdown: controls.Breakdown) -> dict[str, Any
 
 def _chart(evidence: Evidence, outcome: Outcome) -> dict[str, Any]:
     request = evidence.request
-    told = outcome.answer.columns("occurred_at", "deviations")
-    pairs = zip(told["occurred_at"].to_pylist(), items.deviate(told).to_pylist(), strict=True)
+    pairs = (
+        pair
+        for told in outcome.answer.parts("occurred_at", "deviations")
+        for pair in zip(told["occurred_at"].to_pylist(), items.deviate(told).to_pylist(), strict=True)
+    )
     bars = charts.buckets(pairs, request.since, request.until)
     words = charts.in_words(bars)
     return {

@@ -28,9 +28,12 @@ class Items:
     def schema(self) -> pa.Schema:
         return pq.read_schema(self.path)
 
-    def columns(self, *names: str) -> pa.Table:
-        """These columns of all items, as far as the answer has them."""
-        return pq.read_table(self.path, columns=[name for name in names if name in self.schema.names])
+    def parts(self, *names: str) -> Iterator[pa.Table]:
+        """These columns of all items as far as the answer has them (all), a row group at a time."""
+        chosen = [name for name in names if name in self.schema.names] if names else None
+        with pq.ParquetFile(self.path) as file:
+            for group in range(file.num_row_groups):
+                yield file.read_row_group(group, columns=chosen)
 
     def first(self, most: int) -> list[Item]:
         """The first items, as rows."""
@@ -47,17 +50,12 @@ class Items:
 
     def _rows(self, chosen: Callable[[pa.Table], pa.Table], most: int | None = None) -> list[Item]:
         found: list[Item] = []
-        for part in self._parts():
+        for part in self.parts():
             left = None if most is None else most - len(found)
             if left == 0:
                 break
             found += chosen(part).slice(0, left).to_pylist()
         return found
-
-    def _parts(self) -> Iterator[pa.Table]:
-        with pq.ParquetFile(self.path) as file:
-            for group in range(file.num_row_groups):
-                yield file.read_row_group(group)
 
 
 def deviate(table: pa.Table) -> pa.ChunkedArray:

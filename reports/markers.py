@@ -36,19 +36,48 @@ class Marker:
     words: str
 
 
-def found(table: pa.Table, since: dt.datetime, until: dt.datetime) -> list[Marker]:
-    """The markers of a test's answer for its period; none where nothing deviates."""
-    tested = table.filter(pc.equal(table["tested"], pa.scalar(True)))
-    deviating = tested.filter(pc.greater(pc.list_value_length(tested["deviations"]), 0))
-    if not deviating.num_rows:
+def found(parts: Iterable[pa.Table], since: dt.datetime, until: dt.datetime) -> list[Marker]:
+    """The markers of a test's answer, given in parts, for its period; none where nothing deviates."""
+    seen = _Seen()
+    for part in parts:
+        _look(seen, part, since, (until - since) / PARTS)
+    if not seen.deviating:
         return []
     return [
-        *_few(tested.num_rows),
-        *_recurring(deviating),
-        *_rate(tested.num_rows, deviating.num_rows),
-        *_persisting(deviating, since, until),
-        *_concentrated(tested, deviating),
+        *_few(seen.tested),
+        *_recurring(seen),
+        *_rate(seen.tested, seen.deviating),
+        *_persisting(seen),
+        *_concentrated(seen),
     ]
+
+
+@dataclasses.dataclass
+class _Seen:
+    """What is counted of the items that were tested. `of_tested`, `of_deviating`, `names`: by column of `GROUPS`, of each group."""
+
+    tested: int = 0
+    deviating: int = 0
+    words: Counter[str] = dataclasses.field(default_factory=Counter)
+    quarters: set[int] = dataclasses.field(default_factory=set)
+    of_tested: dict[str, Counter[Any]] = dataclasses.field(default_factory=dict)
+    of_deviating: dict[str, Counter[Any]] = dataclasses.field(default_factory=dict)
+    names: dict[str, dict[Any, Any]] = dataclasses.field(default_factory=dict)
+
+
+def _look(seen: _Seen, part: pa.Table, since: dt.datetime, length: dt.timedelta) -> None:
+    tested = part.filter(pc.equal(part["tested"], pa.scalar(True)))
+    deviating = tested.filter(pc.greater(pc.list_value_length(tested["deviations"]), 0))
+    seen.tested += tested.num_rows
+    seen.deviating += deviating.num_rows
+    seen.words.update(pc.list_flatten(deviating["deviations"]).to_pylist())
+    seen.quarters |= {min(PARTS - 1, max(0, int((at - since) / length))) for at in deviating["occurred_at"].to_pylist()}
+    for column, name, _ in GROUPS:
+        if column in tested.column_names:
+            groups = deviating[column].to_pylist()
+            seen.of_tested.setdefault(column, Counter()).update(tested[column].to_pylist())
+            seen.of_deviating.setdefault(column, Counter()).update(groups)
+            seen.names.setdefault(column, {}).update(zip(groups, deviating[name].to_pylist(), strict=True))
 
 
 def proposal(marked: Iterable[Marker]) -> str:
@@ -64,11 +93,10 @@ def _few(tested: int) -> list[Marker]:
     return [Marker("few", words)] if tested < FEW else []
 
 
-def _recurring(deviating: pa.Table) -> list[Marker]:
-    counted = Counter(pc.list_flatten(deviating["deviations"]).to_pylist())
+def _recurring(seen: _Seen) -> list[Marker]:
     return [
-        Marker("recurs", f"“{word}” recurs: in {count:,} of {deviating.num_rows:,} deviating items.")
-        for word, count in sorted(counted.items(), key=lambda one: (-one[1], one[0]))
+        Marker("recurs", f"“{word}” recurs: in {count:,} of {seen.deviating:,} deviating items.")
+        for word, count in sorted(seen.words.items(), key=lambda one: (-one[1], one[0]))
         if count >= RECURS_FROM
     ]
 
@@ -80,34 +108,26 @@ def _rate(tested: int, deviating: int) -> list[Marker]:
     return [Marker("rate", words)]
 
 
-def _persisting(deviating: pa.Table, since: dt.datetime, until: dt.datetime) -> list[Marker]:
-    length = (until - since) / PARTS
-    parts = {min(PARTS - 1, max(0, int((at - since) / length))) for at in deviating["occurred_at"].to_pylist()}
-    if len(parts) < PARTS_PERSISTING:
+def _persisting(seen: _Seen) -> list[Marker]:
+    if len(seen.quarters) < PARTS_PERSISTING:
         return []
-    return [Marker("persists", f"Deviations lie in {len(parts)} of the {PARTS} equal parts of the period.")]
+    return [Marker("persists", f"Deviations lie in {len(seen.quarters)} of the {PARTS} equal parts of the period.")]
 
 
-def _concentrated(tested: pa.Table, deviating: pa.Table) -> list[Marker]:
+def _concentrated(seen: _Seen) -> list[Marker]:
     """One person, subject or database with most of the deviations though not of the items, or of which every item deviates."""
     marked = []
-    for column, name, word in GROUPS:
-        if column not in tested.column_names:
-            continue
-        of_tested, of_deviating = _counted(tested, column), _counted(deviating, column)
-        names = dict(zip(deviating[column].to_pylist(), deviating[name].to_pylist(), strict=True))
+    for column, _, word in GROUPS:
+        of_tested, names = seen.of_tested.get(column, Counter()), seen.names.get(column, {})
+        of_deviating = seen.of_deviating.get(column, Counter())
         for group, count in sorted(of_deviating.items(), key=lambda one: (-one[1], str(one[0]))):
-            mostly = count * 100 >= deviating.num_rows * SHARE_PERCENT and of_tested[group] * 2 <= tested.num_rows
-            wholly = count == of_tested[group] < tested.num_rows
+            mostly = count * 100 >= seen.deviating * SHARE_PERCENT and of_tested[group] * 2 <= seen.tested
+            wholly = count == of_tested[group] < seen.tested
             if count >= RECURS_FROM and (mostly or wholly):
                 words = (
-                    f"{count:,} of {deviating.num_rows:,} deviating items are of {word} {names[group] or group or 'not known'}; "
-                    f"{of_tested[group]:,} of the {tested.num_rows:,} items tested are."
+                    f"{count:,} of {seen.deviating:,} deviating items are of {word} {names[group] or group or 'not known'}; "
+                    f"{of_tested[group]:,} of the {seen.tested:,} items tested are."
                 )
                 marked.append(Marker("concentrated", words))
                 break
     return marked
-
-
-def _counted(table: pa.Table, column: str) -> Counter[Any]:
-    return Counter(table[column].to_pylist())

@@ -124,8 +124,8 @@ def _outcome(test: Test, evidence: Evidence, derived: Mapping[str, Path], limits
         counted["actors"],
         [_tested(attribute, counted, limits) for attribute in test.attributes],
         conclude(counted["tested"], counted["deviating"], limits),
-        sampling.drawn(test.id, answer.columns(*sampling.COLUMNS), Plan(asked.engagement, asked.nonce, asked.sample)),
-        markers.found(answer.columns(*markers.COLUMNS), asked.since, asked.until),
+        sampling.drawn(test.id, path, Plan(asked.engagement, asked.nonce, asked.sample)),
+        markers.found(answer.parts(*markers.COLUMNS), asked.since, asked.until),
         limits,
     )
 
@@ -133,7 +133,8 @@ def _outcome(test: Test, evidence: Evidence, derived: Mapping[str, Path], limits
 def _expect_words(test: Test, answer: Items) -> None:
     """Raises ReportFailed for an answer that the test's head does not tell of: it would stand in no count."""
     for one in test.attributes:
-        strange = set(pc.unique(answer.columns(one.letter)[one.letter]).to_pylist()) - {None, "pass", *one.deviations}
+        said = {word for part in answer.parts(one.letter) for word in pc.unique(part[one.letter]).to_pylist()}
+        strange = said - {None, "pass", *one.deviations}
         if strange:
             words = ", ".join(sorted(strange))[:200]
             raise errors.ReportFailed(

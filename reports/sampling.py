@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from lineage import errors
+from lineage import engine, errors
 from reports.items import Item, Items
 
-COLUMNS = ("item", "occurred_at", "tested")
-"""What it takes of a test's answer to draw from it."""
+ORDERED = "select item from answer where tested order by occurred_at nulls last, item"
+"""The population of a test, asked of its answer."""
 SIZE_MOST = 1_000
 ENGAGEMENT_CHARACTERS, NONCE_CHARACTERS = 100, 200
 DEFAULT = "by-population"
@@ -109,33 +110,46 @@ def _banded(preset: str, population: int) -> int:
     return next((wanted for most, wanted in _BANDS[preset] if population <= most), _ABOVE[preset])
 
 
-def drawn(test: str, table: pa.Table, plan: Plan) -> Sample:
-    """The sample of a test's answer: of its tested items, in order of time."""
-    tested = table.select(COLUMNS).filter(pc.equal(table["tested"], pa.scalar(True)))
-    ordered = tested.sort_by([("occurred_at", "ascending"), ("item", "ascending")])
-    return draw(test, ordered["item"].to_pylist(), plan)
+@dataclasses.dataclass(frozen=True)
+class Ordered:
+    """The tested items of a test's answer in order of time, asked anew each time that they are gone through."""
+
+    answer: pa.Table | Path
+
+    def __iter__(self) -> Iterator[str]:
+        for part in engine.batches_over({"answer": self.answer}, ORDERED):
+            yield from part.column("item").to_pylist()
 
 
-def draw(test: str, items: Sequence[str], plan: Plan) -> Sample:
-    """The sample of these items, which are in order of time."""
+def drawn(test: str, answer: pa.Table | Path, plan: Plan) -> Sample:
+    """The sample of a test's answer: of its tested items, in order of time. Few of them are held at a time."""
+    return draw(test, Ordered(answer), plan)
+
+
+def draw(test: str, items: Iterable[str], plan: Plan) -> Sample:
+    """The sample of these items, which are in order of time; they are gone through twice."""
     size = plan.size or DEFAULT
-    population = population_sha256(items)
+    population, number = _population(items)
     seed = _sha256("\n".join((plan.engagement, test, population, plan.nonce)))
-    runs = size_of(size, len(items))
-    picks = []
+    runs = size_of(size, number)
+    picks, coming = [], iter(items) if runs else iter(())
     for run in range(runs):
-        first, end = run * len(items) // runs, (run + 1) * len(items) // runs
-        pick = min(items[first:end], key=lambda item: _sha256(f"{seed}\n{item}"))
+        first, end = run * number // runs, (run + 1) * number // runs
+        pick = min(islice(coming, end - first), key=lambda item: _sha256(f"{seed}\n{item}"))
         picks.append(Pick(run + 1, first + 1, end, pick))
-    return Sample(plan.engagement, plan.nonce, test, size, runs, len(items), population, seed, tuple(picks))
+    return Sample(plan.engagement, plan.nonce, test, size, runs, number, population, seed, tuple(picks))
 
 
-def population_sha256(items: Sequence[str]) -> str:
-    """SHA-256 of the items' names: of the hexadecimal SHA-256 of each, one after the other, so that no name can pass for two."""
-    whole = hashlib.sha256()
+def _population(items: Iterable[str]) -> tuple[str, int]:
+    """SHA-256 of the items' names, and how many they are.
+
+    It is that of the hexadecimal SHA-256 of each, one after the other, so that no name can pass for two.
+    """
+    whole, number = hashlib.sha256(), 0
     for item in items:
         whole.update(_sha256(item).encode())
-    return whole.hexdigest()
+        number += 1
+    return whole.hexdigest(), number
 
 
 def _sha256(text: str) -> str:

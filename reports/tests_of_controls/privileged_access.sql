@@ -84,9 +84,11 @@ reason as (
     union all select index, unnest(own_reasons), false from record where len(own_reasons) > 0
 ),
 member as (select first_index, unnest(indexes) as index from acts),
+because as (
+    select first_index, reason, bool_or(assumed) as assumed from member join reason using (index) group by first_index, reason
+),
 privileged as (
-    select first_index, list(distinct reason order by reason) as reasons, bool_or(assumed) as assumed_state
-    from member join reason using (index) group by first_index
+    select first_index, list(reason order by reason) as reasons, bool_or(assumed) as assumed_state from because group by first_index
 )
 select a.*, p.reasons, p.assumed_state, a.took_effect as tested,
        a.known as a, a.approved as b, a.by_other as c, a.before as d, a.valid as e,

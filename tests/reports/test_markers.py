@@ -29,7 +29,7 @@ def ids(rows: list[dict[str, Any]]) -> list[str]:
         "item": pa.string(), "occurred_at": pa.timestamp("us", tz="UTC"), "tested": pa.bool_(),
         "deviations": pa.list_(pa.string()), "who_id": pa.string(), "who_name": pa.string(), "datasource": pa.string(),
     })  # fmt: skip
-    return [one.id for one in markers.found(pa.Table.from_pylist(rows, schema=schema), START, END)]
+    return [one.id for one in markers.found([pa.Table.from_pylist(rows, schema=schema)], START, END)]
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_marker_stands_from_its_threshold_on(rows: list[dict[str, Any]], expec
 
 def test_a_sentence_names_the_numbers_and_who() -> None:
     rows = [item(n, "no ticket", who="=cmd|<b>") for n in range(4)] + good(20)
-    found = markers.found(pa.Table.from_pylist(rows), START, END)
+    found = markers.found([pa.Table.from_pylist([row]) for row in rows], START, END)
     assert [one.words for one in found] == [
         "“no ticket” recurs: in 4 of 4 deviating items.",
         "4 of 4 deviating items are of person =Cmd|<B>; 4 of the 24 items tested are.",
