@@ -7,14 +7,18 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 
 from lineage import errors, segments, undo
 from lineage.access import Viewer
 from lineage.engine import Question
 from lineage.events import Resource, Value
+from lineage.extracts import Indexes
 from lineage.extracts.layers import Term
-from lineage.extracts.looking import by_time
-from lineage.queries import sought
+from lineage.extracts.looking import Lookup, by_time
+from lineage.extracts.postings import NOTHING, hashes_of
+from lineage.extracts.terms import BY_TIME
+from lineage.queries import candidates, sought
 from lineage.queries.ask import TWICE, Window, scoped
 from lineage.queries.covering import coverage
 from lineage.queries.subjects import Subject, few, theirs
@@ -154,16 +158,17 @@ def _rows_changed(own: Own, some: str, changed: str) -> list[tuple[str, str]]:
 def _later(
     own: Own, changed: list[tuple[str, str]], selected: set[int]
 ) -> dict[tuple[str, str | None], list[undo.Later]]:
-    """By (schema.relation, key) what changed these rows and is not among the selected; key None: a change of all its rows."""
+    """By (schema.relation, key) what changed these rows after the first of the selected, and is none of them; key None: a change
+    of all its rows.
+    """
     scope, values = scoped(own.viewer, Window())
-    terms = [by_time("row", own.datasource, relation, "changed", key) for relation, key in changed]
-    terms += [by_time("keyless", own.datasource, relation) for relation in {relation for relation, _ in changed}]
-    with own.few(terms) as some:
+    low = min(selected, default=own.question.size)
+    with _after(own, changed, low) as some:
         rows = own.question.rows(
-            f"select distinct relation, key, index, who_name from touches where {some} and access = 'changed' and {DONE} and {scope} "  # noqa: S608
-            f"and {HERE} and (relation, coalesce(key, '')) in "
+            f"select distinct relation, key, index, who_name from touches where {some} and index > ? and access = 'changed' and {DONE} "  # noqa: S608
+            f"and {scope} and {HERE} and (relation, coalesce(key, '')) in "
             "(select (a, b) from (select unnest(?::varchar[]) as a, unnest(?::varchar[]) as b)) order by index",
-            [*values, *own.at, [relation for relation, _ in changed], [key for _, key in changed]],
+            [low, *values, *own.at, [relation for relation, _ in changed], [key for _, key in changed]],
         )
     found: dict[tuple[str, str | None], list[undo.Later]] = {}
     for row in rows:
@@ -171,6 +176,23 @@ def _later(
             later = undo.Later(row["index"], row["who_name"])
             found.setdefault((row["relation"], row["key"]), []).append(later)
     return found
+
+
+def _after(own: Own, changed: list[tuple[str, str]], low: int) -> contextlib.AbstractContextManager[str]:
+    """As `sought.few`, for the records above `low` that changed one of these rows, or all rows of a table."""
+    terms: list[tuple[object, ...]] = [("row", own.datasource, relation, "changed", key) for relation, key in changed]
+    terms += [("keyless", own.datasource, relation) for relation in {relation for relation, _ in changed}]
+
+    def tell(look: Lookup) -> Indexes | None:
+        hashes = hashes_of(terms)
+        found = [layer.postings[BY_TIME].find_all(hashes) for layer in look.layers] if own.datasource else None
+        some = [each[each > low] for each in found] if found is not None else None
+        return (
+            np.concatenate([NOTHING, *some]) if some is not None and sum(map(len, some)) <= sought.NAMED_MOST else None
+        )
+
+    some = candidates.told(own.question, tell)
+    return sought.among(own.question, some) if some is not None else contextlib.nullcontext(sought.ALL)
 
 
 WRITTEN = "class in ('write', 'procedural') and op <> 'other'"
