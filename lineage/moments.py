@@ -15,4 +15,4 @@ def microseconds(at: object) -> int:
 
 
 def moment(at: int) -> dt.datetime:
-    return EPOCH + dt.timedelta(microseconds=at)
+    return EPOCH + dt.timedelta(0, 0, at)

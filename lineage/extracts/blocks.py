@@ -39,17 +39,17 @@ OWN = msgspec.msgpack.Decoder(tuple[list[Any], list[list[Any]]])
 """Of one record the values of these places, and of each of its touches."""
 
 
-def _distinct(names: Sequence[Any]) -> list[Any]:
-    return list(dict.fromkeys(names))
+def _distinct(names: list[Any]) -> list[Any]:
+    return names if len(names) == 1 else list(dict.fromkeys(names))
 
 
-def _columns(lists: Sequence[Any]) -> list[Any]:
+def _columns(lists: list[Any]) -> list[Any]:
     if len(lists) == 1 and len(lists[0] or ()) < 2:
         return [*(lists[0] or ())]
     return sorted({column for columns in lists for column in columns or ()})
 
 
-FOLLOWING: dict[str, tuple[int, Callable[[Sequence[Any]], list[Any]]]] = {
+FOLLOWING: dict[str, tuple[int, Callable[[list[Any]], list[Any]]]] = {
     "relations": (RELATION, _distinct), "keys": (KEY, _distinct), "columns": (COLUMNS, _columns),
 }  # fmt: skip
 """Columns that mostly say what the touches say: what of each touch, and how it is put together."""
@@ -59,7 +59,9 @@ def pairs_of(key: object, named: Sequence[str] | None) -> list[str] | None:
     """The conditions that a key says by itself."""
     if not isinstance(key, str) or not named:
         return None
-    values = key.split(",") if len(named) > 1 else [key]
+    if len(named) == 1:
+        return [f"{named[0]}={key}"]
+    values = key.split(",")
     return [f"{name}={value}" for name, value in zip(named, values, strict=True)] if len(named) == len(values) else None
 
 
@@ -158,16 +160,16 @@ class Layout:
     def _read(self, shared: Shared, shared_touch: Shared, data: bytes, known: Known) -> Content:
         own, own_touches = OWN.decode(data)
         row = _whole(shared, own)
-        touches = [_touch(shared_touch, values) for values in own_touches]
-        row[self.index], row[self.at], (row[self.environment], row[self.datasource]) = known
-        at, begun = known[1] or 0, row.pop()
+        touches = _touches(shared_touch, own_touches)
+        row[self.index], row[self.at], (row[self.environment], row[self.datasource]) = index, at, _ = known
+        at, begun = at or 0, row.pop()
         if begun is not None:
             told = ((begun + at // 1000).to_bytes(6, "big") + row[self.event_id]).hex()
             row[self.event_id] = f"{told[:8]}-{told[8:12]}-{told[12:16]}-{told[16:20]}-{told[20:]}"
         if row[self.received] is not None:
             row[self.received] += at
         if row[self.attribution] is not None:
-            row[self.attribution] += known[0]
+            row[self.attribution] += index
         if isinstance(row[self.statement], list):
             row[self.statement] = _filled(row[self.statement], row[self.redacted])
         if isinstance(row[self.fingerprint], bytes):
@@ -190,11 +192,12 @@ def _shared(rows: Sequence[list[Any]]) -> tuple[Shared, list[list[Any]]]:
     return (constant, places), [list(own) for own in zip(*varying, strict=True)] or [[] for _ in rows]
 
 
-def _touch(shared: Shared, own: Sequence[Any]) -> list[Any]:
-    touch = _whole(shared, own)
-    if touch[PAIRS] is SAME:
-        touch[PAIRS] = pairs_of(touch[KEY], touch[KEY_COLUMNS])
-    return touch
+def _touches(shared: Shared, own: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    touches = [_whole(shared, values) for values in own]
+    for touch in touches:
+        if touch[PAIRS] is SAME:
+            touch[PAIRS] = pairs_of(touch[KEY], touch[KEY_COLUMNS])
+    return touches
 
 
 def _whole(shared: Shared, own: Sequence[Any]) -> list[Any]:
