@@ -7,7 +7,6 @@ Reads one JSON line for an act (`act`, and its facts), forks, waits, answers one
 from __future__ import annotations
 
 import faulthandler
-import gc
 import json
 import os
 import signal
@@ -22,12 +21,15 @@ import django
 import numpy.ma  # noqa: F401
 import pyarrow.dataset  # noqa: F401
 
+from config import garbage
+
 
 def main() -> None:
     django.setup()
     from tests.crash import acts
 
-    gc.freeze()
+    # As every process of the product does: else each child looks for garbage again and again.
+    garbage.leave_loaded()
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     for line in sys.stdin:

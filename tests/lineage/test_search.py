@@ -268,6 +268,7 @@ GLUE = st.sampled_from([" ", " or ", " -", " and not ", " (", ") ", '"', "*", ":
 SEARCHES = st.lists(st.one_of(CONDITIONS, GLUE), max_size=12).map(lambda parts: " ".join(parts))
 
 
+@pytest.mark.slow
 @settings(max_examples=600, deadline=None)
 @given(st.one_of(st.text(max_size=60), SEARCHES))
 @example('-"or" "and"* (not -x)')
@@ -301,6 +302,7 @@ TERMS = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(st.recursive(TERMS, leaves, max_leaves=8))
 def test_the_text_of_any_tree_reads_back_with_the_same_meaning(root: search.Node) -> None:
