@@ -7,6 +7,7 @@ are made of records again; so are those of logins that change hands meanwhile.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -48,8 +49,16 @@ class Grouping:
             raise Unable
         self.newer = {id(layer): (there.indexes, layer.coded(there.indexes, coding.meanings)) for layer, there in newer}
         """What lies in no extract, by layer."""
-        self.parts = [self._part(layer, some) for layer in look.layers for some in self._of(layer)]
-        self.shared = self._shared()
+        for layer in look.layers:
+            for place in layer.places:
+                coding.of_places(place)
+
+    @functools.cached_property
+    def parts(self) -> list[Part]:
+        """All groups. Raises Unable also where the records of shared calls are too many."""
+        found = [self._part(layer, some) for layer in self.look.layers for some in self._of(layer)]
+        _ = self.shared
+        return found
 
     def _part(self, layer: Seen, some: Groups) -> Part:
         alike, extent = some.alike, some.extent
@@ -79,14 +88,15 @@ class Grouping:
             if isinstance(layer.of, Filed)
             else [(0, self.look.size)]
         )
-        mask = wanted.mask(layer, self.look.size)
         for span in reversed(spans) if is_back else spans:
-            there = layer.between(*span)
-            there = there.chosen(mask(there))
-            if len(layer.hidden):
-                there = there.chosen(~among(there.indexes, layer.hidden))
+            there = self._wanted(layer, wanted, *span)
             if len(there.indexes):
                 yield there
+
+    def _wanted(self, layer: Seen, wanted: Wanted, start: int, end: int) -> Directory:
+        there = layer.between(start, end)
+        there = there.chosen(wanted.mask(layer, self.look.size)(there))
+        return there.chosen(~among(there.indexes, layer.hidden)) if len(layer.hidden) else there
 
     def _made(self, layer: Seen, there: Directory) -> Groups:
         actors, manners, shapes = self._numbers(layer, there.indexes)
@@ -149,13 +159,27 @@ class Grouping:
                     self._sessions(layer, there.indexes),
                 )
 
+    def between(self, start: int, end: int) -> Iterator[tuple[Indexes, Alike, NDArray[np.int64]]]:
+        """The wanted records from one index to before another, with their shapes."""
+        for layer in self.look.layers:
+            there = self._wanted(layer, self.wanted, start, min(end, self.look.size))
+            if len(there.indexes):
+                actors, manners, shapes = self._numbers(layer, there.indexes)
+                yield there.indexes, self._alike(layer, there, actors, manners), shapes
+
+    def _alike(self, layer: Seen, there: Directory, actors: NDArray[np.int64], manners: NDArray[np.int64]) -> Alike:
+        places = np.array([self.coding.of_places(place) for place in layer.places], np.int64)
+        who, _ = self.coding.whose(actors, there.places, layer.places, there.times, there.times)
+        return Alike(who, actors, places[there.places], manners, there.marks)
+
     def _sessions(self, layer: Seen, indexes: Indexes) -> Hashes:
         if isinstance(layer.of, Filed):
             return layer.of.sessions(indexes)
         every, coded = self.newer[id(layer)]
         return coded.sessions[np.searchsorted(every, indexes)]
 
-    def _shared(self) -> Rows:
+    @functools.cached_property
+    def shared(self) -> Rows:
         """The wanted records of calls that other records tell of too, one by one."""
         crossing = self.coding.met([coded.calls for _, coded in self.newer.values()])
 

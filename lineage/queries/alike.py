@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from lineage import search
-from lineage.extracts import persons
+from lineage.access import Viewer
+from lineage.engine import Question
+from lineage.extracts import Indexes, persons
 from lineage.extracts.coding import Coding
+from lineage.extracts.grouping import Grouping
 from lineage.extracts.groups import Alike
-from lineage.extracts.looking import Wanted
+from lineage.extracts.looking import Lookup, Wanted
+from lineage.extracts.postings import NOTHING
+from lineage.extracts.terms import LISTED
 from lineage.moments import microseconds
-from lineage.queries.ask import left_out
+from lineage.queries import candidates, walking
+from lineage.queries.ask import Window, left_out
 from lineage.search.fields import span
 
+SPAN = 1 << 18
 Mask = NDArray[np.bool_]
 Words = Callable[[Coding], list[Iterable[str | None]]]
 """For each number by what words it is found, of which None is none."""
@@ -112,3 +119,43 @@ def _matching(node: search.Node, coding: Coding, alike: Alike) -> Mask:
 def _is(told: Iterable[str | None], wanted: str, is_prefix: bool) -> bool:
     found = [persons.folded(word) for word in told if word is not None]
     return any(word.startswith(wanted) if is_prefix else word == wanted for word in found)
+
+
+def newest(question: Question, viewer: Viewer, q: str, window: Window, by_touch: bool, most: int) -> Indexes | None:
+    """The newest `most` records that match, by touch of those that touched a table; None where only records can tell."""
+    asked, wanted = read(q), candidates.wanted(viewer, window, LISTED)
+    if asked is None or wanted is None:
+        return None
+    ranges = walking.ranges(question, viewer, window)
+
+    def tell(look: Lookup) -> Indexes | None:
+        coding = Coding(look, question.snapshot.logins)
+        grouping = Grouping(look, coding, question.snapshot.identities, asked.wanted(wanted))
+        return first(grouping, asked, ranges, by_touch, most) if look.layers else None
+
+    return candidates.told(question, tell)
+
+
+def first(grouping: Grouping, asked: Asked, ranges: Sequence[walking.Range], by_touch: bool, most: int) -> Indexes:
+    """The same of these groups' records in these ranges."""
+    found, count = [NOTHING], 0
+    for some in _matched(grouping, asked, ranges, by_touch):
+        found.append(some)
+        count += len(some)
+        if count >= most:
+            break
+    return np.sort(np.concatenate(found))[::-1][:most]
+
+
+def _matched(grouping: Grouping, asked: Asked, ranges: Sequence[walking.Range], by_touch: bool) -> Iterator[Indexes]:
+    """In parts, of which none has a record that is newer than one of the part before."""
+    coding = grouping.coding
+    for start, end in walking.apart(ranges):
+        for begin in range(end - SPAN, start - SPAN, -SPAN):
+            found = [NOTHING]
+            for indexes, alike, shapes in grouping.between(max(begin, start), begin + SPAN):
+                kept = asked.of(coding, alike)
+                if by_touch:
+                    kept = kept & (np.diff(coding.meanings.tables.held.ends) > 0)[shapes]
+                found.append(indexes[kept])
+            yield np.concatenate(found)

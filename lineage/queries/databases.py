@@ -58,6 +58,8 @@ class _Databases:
         self.question, self.look, self.wanted = question, look, wanted
         self.coding = Coding(look, question.snapshot.logins)
         self.grouping = Grouping(look, self.coding, question.snapshot.identities, wanted)
+        # What numbers stand for is known from here on.
+        self.parts = self.grouping.parts
         self.names = Numbers()
         self.of_places = np.array([self.names(place[1]) for place in self.coding.places], np.int64)
         coding = self.coding
@@ -73,7 +75,7 @@ class _Databases:
         self.first, self.place = np.full(self.count, LATE), np.zeros(self.count, np.int64)
 
     def rows(self) -> list[dict[str, Any]]:
-        for part in self.grouping.parts:
+        for part in self.parts:
             self._add(part)
         places = self.coding.places
         found = {

@@ -45,12 +45,14 @@ class _Everyone:
         self.question, self.asked = question, asked
         self.coding = Coding(look, question.snapshot.logins)
         self.grouping = Grouping(look, self.coding, question.snapshot.identities, asked.wanted(wanted))
+        # What numbers stand for is known from here on.
+        self.parts = self.grouping.parts
         ids = Numbers()
         self.of_who = np.array([ids(one.id) for one in self.coding.people], np.int64)
         self.nobody, self.names = ids(None), list(ids.of)
         self.bits = np.array([one.bits for one in self.coding.manners], np.int64)
         self.is_deed = np.array([one.kind != "decision" for one in self.coding.manners], bool)
-        self.found = [(part, np.flatnonzero(part.kept & self.matching(part.alike))) for part in self.grouping.parts]
+        self.found = [(part, np.flatnonzero(part.kept & self.matching(part.alike))) for part in self.parts]
         self.lasts = np.full(len(self.names), -1)
         for part, at in self.found:
             np.maximum.at(self.lasts, self.of_who[part.alike.who[at]], part.groups.extent.lasts[at])

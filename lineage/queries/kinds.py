@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from lineage.access import Viewer
@@ -12,11 +14,11 @@ from lineage.extracts.looking import Lookup, Unable, Wanted
 from lineage.extracts.meanings import MET
 from lineage.extracts.numbering import Numbers
 from lineage.extracts.terms import ACT, LISTED, REAL
-from lineage.queries import alike, candidates
+from lineage.queries import alike, candidates, walking
 from lineage.queries.ask import COUNT_MOST, Total, Window
 
-TOUCHES_LEAST = COUNT_MOST
-"""How often a record touched a table groups do not tell: of fewer than so many that did, the log is asked."""
+CARDS_MOST = 2_000
+"""How often a record touched a table groups do not tell: where few match their cards are read, of more the log is asked."""
 
 
 def counted(question: Question, viewer: Viewer, q: str, window: Window) -> dict[str, Total] | None:
@@ -24,13 +26,19 @@ def counted(question: Question, viewer: Viewer, q: str, window: Window) -> dict[
     asked, wanted = alike.read(q), candidates.wanted(viewer, window, LISTED)
     if asked is None or wanted is None:
         return None
-    return candidates.told(question, lambda look: _Kinds(question, look, asked, wanted).counted())
+    ranges = walking.ranges(question, viewer, window)
+    return candidates.told(question, lambda look: _Kinds(question, look, asked, wanted, ranges).counted())
 
 
 class _Kinds:
-    def __init__(self, question: Question, look: Lookup, asked: alike.Asked, wanted: Wanted) -> None:
+    def __init__(
+        self, question: Question, look: Lookup, asked: alike.Asked, wanted: Wanted, ranges: Sequence[walking.Range]
+    ) -> None:
+        self.look, self.ranges = look, ranges
         self.asked, self.coding = asked, Coding(look, question.snapshot.logins)
         self.grouping = Grouping(look, self.coding, question.snapshot.identities, asked.wanted(wanted))
+        # What numbers stand for is known from here on.
+        self.parts = self.grouping.parts
         self.people = np.zeros(len(self.coding.people), bool)
         self.events = self.touches = 0
         names, databases = Numbers(), Numbers()
@@ -40,7 +48,7 @@ class _Kinds:
         of_places = np.array([databases(place[1]) for place in places], np.int64)
         self.tables = np.zeros((len(databases.of), len(names.of)), bool)
         is_deed = np.array([one.kind != "decision" for one in self.coding.manners], bool)
-        for some, told, kept in self.grouping.parts:
+        for some, told, kept in self.parts:
             if not len(kept):
                 continue
             kept = kept & asked.of(self.coding, told)
@@ -52,8 +60,8 @@ class _Kinds:
             self.tables[of_places[told.places[some.of[met]]], of_ways[some.ways[met]]] = True
 
     def counted(self) -> dict[str, Total]:
-        if self.touches < TOUCHES_LEAST:
-            raise Unable
+        if self.touches <= COUNT_MOST:
+            self.touches = self._touches()
         ids = {self.coding.people[number].id for number in np.flatnonzero(self.people).tolist()} - {None}
         sessions, is_whole = self._sessions()
         counts = {
@@ -62,6 +70,13 @@ class _Kinds:
         }  # fmt: skip
         told = {by: Total(min(count, COUNT_MOST), count <= COUNT_MOST) for by, count in counts.items()}
         return told if is_whole else told | {"session": Total(min(sessions, COUNT_MOST), False)}
+
+    def _touches(self) -> int:
+        """Of the records that match, one by one."""
+        some = alike.first(self.grouping, self.asked, self.ranges, True, CARDS_MOST + 1)
+        if len(some) > CARDS_MOST:
+            raise Unable
+        return sum(len(touches) for _, touches in self.look.contents(some))
 
     def _sessions(self) -> tuple[int, bool]:
         """Of how many sessions the newest matching records are, and whether these are all."""

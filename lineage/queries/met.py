@@ -52,6 +52,8 @@ class _Tables:
         self.question, self.look, self.asked = question, look, asked
         self.coding = Coding(look, question.snapshot.logins)
         self.grouping = Grouping(look, self.coding, question.snapshot.identities, asked.wanted(wanted))
+        # What numbers stand for is known from here on.
+        self.parts = self.grouping.parts
         names, databases = Numbers(), Numbers()
         every = self.coding.meanings.ways.held.values
         self.of_ways = np.array([names(relation) for relation, _ in every], np.int64)
@@ -61,7 +63,7 @@ class _Tables:
         self.names, self.databases = list(names.of), list(databases.of)
         if len(self.names) * len(self.databases) > TABLES_MOST:
             raise Unable
-        self.found = [self._here(part) for part in self.grouping.parts]
+        self.found = [self._here(part) for part in self.parts]
         self.lasts = np.full(len(self.names) * len(self.databases), -1)
         for part, at, _, tables in self.found:
             np.maximum.at(self.lasts, tables, _long(part.groups.met.lasts[at]))
