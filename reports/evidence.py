@@ -30,7 +30,7 @@ LEFT_OUT = ("diff", "error_message", "redacted")
 COVER_SECONDS = 30
 BY_CLASS = "select datasource, kind, class, count(*) as n from population group by all order by all"
 ITEMS_MOST = 1_000_000
-"""So many accesses one report holds: what is tested, drawn and printed of them is held in memory."""
+"""So many accesses one report holds: the tests of many more take too much memory, and so does their check (docs/decisions/040)."""
 WITHHELD: tuple[Group, ...] = ("statement", "change")
 
 
