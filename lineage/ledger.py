@@ -124,9 +124,9 @@ def _append(batches: Sequence[Batch]) -> list[Outcome]:
     closed = looks = False
     for attempt in range(ATTEMPTS):
         try:
-            if closed:
-                _open_slot()
             with transaction.atomic():
+                if closed:
+                    _open_slot()
                 written = _write(batches, looks=looks)
             return written.outcomes(batches)
         except claims.Taken:
@@ -145,7 +145,10 @@ def _append(batches: Sequence[Batch]) -> list[Outcome]:
 
 
 def _open_slot() -> None:
-    """Makes the journal's part of the present time, by the database's clock: ours may be wrong."""
+    """Makes the journal's part of the present time, by the database's clock: ours may be wrong.
+
+    In the transaction that writes into it: an empty one that others see may be dropped before anything is written.
+    """
     with connection.cursor() as cursor:
         cursor.execute("select ledger_open_slot(ledger_slot())")
 

@@ -696,3 +696,27 @@ def test_writers_lose_nothing_while_slots_are_dropped_under_them(pair: tuple[Vie
     forgetting.locked(execution.seal_everything)
     assert sorted(accepted) == list(range(72)) == [index for index, _ in segments.leaves(0, tree.head())]
     assert list(fsck.check()) == []
+
+
+def test_a_slot_that_is_dropped_as_soon_as_it_is_open_does_not_keep_records_out(
+    pair: tuple[Viewer, Viewer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, opened, opens = story.source(), list[int](), ledger._open_slot
+    forgetting.locked(execution.seal_everything)
+    segments.drop_sealed_slots()
+
+    def drop() -> None:
+        try:
+            opened.append(segments.drop_sealed_slots())
+        finally:
+            connections.close_all()
+
+    def open_and_drop() -> None:
+        opens()
+        other = threading.Thread(target=drop)
+        other.start()
+        other.join()
+
+    monkeypatch.setattr(ledger, "_open_slot", open_and_drop)
+    assert forgetting.send(SECRET, source, "1")
+    assert opened == [0]
