@@ -138,9 +138,8 @@ def _runs(layer: Layer, terms: Sequence[Term], mask: Mask, chunk: int) -> list[_
         _Run(layer, terms[number], postings, begin, end, mask)
         for (number, begin, end), is_so in zip(found, is_few, strict=True) if not is_so
     ]  # fmt: skip
-    if few:
-        runs.append(_few(layer, few, mask, terms[0].kind == BY_INDEX))
-    return runs
+    together = [_few(layer, few, mask, terms[0].kind == BY_INDEX)] if few else []
+    return [*runs, *(one for one in together if one.end)]
 
 
 def _few(layer: Layer, some: Sequence[Indexes], mask: Mask, by_index: bool) -> _Few:
