@@ -121,11 +121,14 @@ def opened(folder: Path | None) -> Iterator[int]:
 
 
 def judge() -> None:
-    """As the steward does it, look by look, until nothing waits."""
+    """As the steward does it, look by look, until nothing waits; what is found is sealed, extracted and looked at too."""
     from lineage.findings import judging
 
-    while judging.judge(again=False) < 0:
-        time.sleep(0.1)
+    waiting = 0
+    while waiting != (waiting := unjudged()):
+        while judging.judge(again=False) < 0:
+            time.sleep(0.1)
+        generate.tidy(generate.Stages(), lambda: True)
 
 
 def unjudged() -> int:
