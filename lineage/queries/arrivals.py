@@ -184,7 +184,7 @@ def _counted(question: Question, viewer: Viewer, window: Window, pairs: Rows) ->
         group = np.array([numbers.get(each, -1) for each in named], np.int64)
         tally = Acts(rows).tally(group[group >= 0], at[group >= 0])
         found = dict(zip(tally.groups.tolist(), tally.times.tolist(), strict=True))
-        return {pair: found[number] for pair, number in numbers.items()}
+        return {pair: found[number] for pair, number in numbers.items()} if len(found) == len(numbers) else None
 
     return candidates.told(question, tell) if pairs else {}
 

@@ -115,10 +115,7 @@ class _Databases:
         for name, some in kept.items():
             np.add.at(self.counts[name], names[some], counts[some])
         np.maximum.at(self.until, names, extent.until[at])
-        before, firsts = self.first.copy(), extent.firsts[at]
-        np.minimum.at(self.first, names, firsts)
-        is_first = (firsts == self.first[names]) & (firsts < before[names])
-        self.place[names[is_first]] = places[is_first]
+        tallies.keep_first(self.first, self.place, names, extent.firsts[at], places)
 
 
 def _shown(bits: int, kind: str, op: str | None) -> int:

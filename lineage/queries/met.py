@@ -132,11 +132,7 @@ class _Rows:
         np.maximum.at(self.changed_last, slots[changed], _long(met.lasts[at[changed]]))
         np.minimum.at(self.since, slots, met.since[at])
         np.maximum.at(self.until, slots, met.until[at])
-        before = self.first.copy()
-        firsts = _long(met.firsts[at])
-        np.minimum.at(self.first, slots, firsts)
-        is_first = (firsts == self.first[slots]) & (firsts < before[slots])
-        self.place[slots[is_first]] = here.part.alike.places[of[is_first]]
+        tallies.keep_first(self.first, self.place, slots, _long(met.firsts[at]), here.part.alike.places[of])
 
     def _once(self, shared: Rows) -> None:
         """Each call is counted once, however many records tell of it."""

@@ -11,13 +11,14 @@ import numpy as np
 from lineage.extracts import Indexes
 from lineage.extracts.cards import NO_TIME
 from lineage.extracts.coding import Coding, Rows
+from lineage.extracts.groups import LATE
 from lineage.extracts.looking import Wanted
 from lineage.extracts.numbering import dense
 from lineage.extracts.postings import Hashes, among
 from lineage.extracts.terms import BY_TIME
 from lineage.queries import tallies
 from lineage.queries.heads import STRENGTHS
-from lineage.queries.tallies import LATE, Acts
+from lineage.queries.tallies import Acts
 
 MOST = 20
 DETAILED = ("client_app", "client_ip", "ticket", "close_reason")

@@ -14,12 +14,12 @@ from lineage.extracts import coding
 from lineage.extracts.cards import NO_TIME
 from lineage.extracts.codified import CALLED, CHANGE, QUERY, REFUSED, STATEMENT, WRITE
 from lineage.extracts.coding import Coding, Rows
+from lineage.extracts.groups import LATE
 from lineage.extracts.numbering import dense
 from lineage.moments import EPOCH, moment
 from lineage.queries.heads import STRENGTHS
 
 Numbered = NDArray[Any]
-LATE = (1 << 63) - 1
 T = TypeVar("T")
 
 
@@ -167,6 +167,14 @@ def firsts_in(starts: Numbered, numbers: Numbered, of: Callable[[int], Any]) -> 
     is_there = places < np.append(starts[1:], len(numbers))
     firsts = again[np.where(is_there, places, 0)].tolist() if len(starts) else []
     return [told[first] if there else None for first, there in zip(firsts, is_there.tolist(), strict=True)]
+
+
+def keep_first(least: Numbered, beside: Numbered, numbers: Numbered, indexes: Numbered, told: Numbered) -> None:
+    """Puts into `least` the least index of each number, where it is less than what stands there, and what its record told beside it."""
+    before = least.copy()
+    np.minimum.at(least, numbers, indexes)
+    is_first = (indexes == least[numbers]) & (indexes < before[numbers])
+    beside[numbers[is_first]] = told[is_first]
 
 
 def any_of(values: Iterable[Any]) -> Any:

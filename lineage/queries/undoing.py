@@ -184,12 +184,12 @@ def _after(own: Own, changed: list[tuple[str, str]], low: int) -> contextlib.Abs
     terms += [("keyless", own.datasource, relation) for relation in {relation for relation, _ in changed}]
 
     def tell(look: Lookup) -> Indexes | None:
+        if not own.datasource:
+            return None
         hashes = hashes_of(terms)
-        found = [layer.postings[BY_TIME].find_all(hashes) for layer in look.layers] if own.datasource else None
-        some = [each[each > low] for each in found] if found is not None else None
-        return (
-            np.concatenate([NOTHING, *some]) if some is not None and sum(map(len, some)) <= sought.NAMED_MOST else None
-        )
+        every = np.concatenate([NOTHING, *(layer.postings[BY_TIME].find_all(hashes) for layer in look.layers)])
+        later = every[every > low]
+        return later if len(later) <= sought.NAMED_MOST else None
 
     some = candidates.told(own.question, tell)
     return sought.among(own.question, some) if some is not None else contextlib.nullcontext(sought.ALL)
