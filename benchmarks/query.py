@@ -27,7 +27,7 @@ from benchmarks import _peers, _questions, generate
 from benchmarks._history import Plan
 from benchmarks._questions import QUESTIONS, Drawn
 from benchmarks._running import machine
-from config import cluster, garbage, workers
+from config import cluster, workers
 
 LOOKUPS, COLD, LEAST = 200, 3, 3
 SECONDS = 30.0
@@ -191,7 +191,6 @@ def _ours() -> Callable[[int, Drawn], tuple[int, str]]:
 
     lookups = _questions.ours()
     # As the process does that serves pages.
-    garbage.leave_loaded()
     workers.warm()
 
     def ask(number: int, drawn: Drawn) -> tuple[int, str]:

@@ -7,7 +7,8 @@ import gc
 
 
 def leave_loaded() -> None:
-    """Called once all is loaded: that stays, and is not looked through again while answers make and drop objects.
+    """Called once all is loaded, and again once what answers come from is open: that stays, and is not looked through again while
+    answers make and drop objects.
 
     Else it is every thirty answers or so, for 0.1 to 0.2 s each time. At the end it is let go of, or DuckDB's binding tells of leaks.
     """

@@ -10,6 +10,8 @@ from django.db import connections
 from django.template import loader
 from django.urls import get_resolver
 
+from config import garbage
+
 
 def post_worker_init(worker: object) -> None:
     """Requests are taken at once; one that comes meanwhile waits for what it needs, and no longer than if it had to open it."""
@@ -17,7 +19,7 @@ def post_worker_init(worker: object) -> None:
 
 
 def warm() -> None:
-    """Opens what the first question and the first page would have to, and leaves no connection behind."""
+    """Opens what the first question and the first page would have to, and leaves no connection behind; what is open stays loaded."""
     # Once the application is loaded.
     from lineage import engine
 
@@ -26,6 +28,7 @@ def warm() -> None:
         read_pages()
     finally:
         connections.close_all()
+    garbage.leave_loaded()
 
 
 def read_pages() -> None:
