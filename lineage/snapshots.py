@@ -89,6 +89,15 @@ class Snapshot:
         return found
 
     @functools.cached_property
+    def people(self) -> dict[tuple[str, str], list[dict[str, Any]]]:
+        """The same by database and login."""
+        found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for rows in self.logins.values():
+            for row in rows:
+                found.setdefault((row["datasource"], row["db_user"]), []).append(row)
+        return found
+
+    @functools.cached_property
     def _theirs(self) -> dict[str, set[str]]:
         """The names of logins by whose they were."""
         found: dict[str, set[str]] = {}

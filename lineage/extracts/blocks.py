@@ -28,6 +28,8 @@ TOUCHED = tuple(name for name in projections.TOUCHES.names if name not in ("inde
 RELATION, KEY, KEY_COLUMNS, PAIRS, COLUMNS = (
     TOUCHED.index(name) for name in ("relation", "key", "key_columns", "pairs", "touch_columns")
 )
+BEGUN = "begun"
+"""Behind the columns: what `named_id` cut from an id."""
 SAME = True
 """In the place of a list: what the touches say."""
 UUID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -88,10 +90,17 @@ def literals(statement: object, redacted: object) -> object:
         at = end + len(part)
     if rest:
         found.append(statement[at : len(statement) - len(rest[-1])])
-    return found if _filled(found, redacted) == statement else statement
+    return found if filled(found, redacted) == statement else statement
 
 
-def _filled(literals: object, redacted: object) -> object:
+def event_id(rest: bytes, begun: int, at: int) -> str:
+    """The id that `named_id` cut."""
+    told = ((begun + at // 1000).to_bytes(6, "big") + rest).hex()
+    return f"{told[:8]}-{told[8:12]}-{told[12:16]}-{told[16:20]}-{told[20:]}"
+
+
+def filled(literals: object, redacted: object) -> object:
+    """The statement of which `literals` left this."""
     if not isinstance(literals, list) or not isinstance(redacted, str):
         return literals
     parts = redacted.split("?")
@@ -106,6 +115,9 @@ class Layout:
 
     def __init__(self, columns: Sequence[str]) -> None:
         self.columns = list(columns)
+        self.named = [*self.columns, BEGUN]
+        """What each place of a record in a block has."""
+        self.place = {name: number for number, name in enumerate(self.named)}
         place = self.columns.index
         self.index, self.at, self.environment, self.datasource = map(
             place, ("index", "occurred_at", "environment", "datasource")
@@ -164,14 +176,13 @@ class Layout:
         row[self.index], row[self.at], (row[self.environment], row[self.datasource]) = index, at, _ = known
         at, begun = at or 0, row.pop()
         if begun is not None:
-            told = ((begun + at // 1000).to_bytes(6, "big") + row[self.event_id]).hex()
-            row[self.event_id] = f"{told[:8]}-{told[8:12]}-{told[12:16]}-{told[16:20]}-{told[20:]}"
+            row[self.event_id] = event_id(row[self.event_id], begun, at)
         if row[self.received] is not None:
             row[self.received] += at
         if row[self.attribution] is not None:
             row[self.attribution] += index
         if isinstance(row[self.statement], list):
-            row[self.statement] = _filled(row[self.statement], row[self.redacted])
+            row[self.statement] = filled(row[self.statement], row[self.redacted])
         if isinstance(row[self.fingerprint], bytes):
             row[self.fingerprint] = row[self.fingerprint].hex()
         for place, (source, rule) in self.following:

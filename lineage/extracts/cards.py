@@ -10,9 +10,9 @@ from __future__ import annotations
 import itertools
 import struct
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -33,6 +33,11 @@ DICTIONARY, SHARE = 64 << 10, 50
 SAMPLE, SAMPLE_BYTES = 640, 4 << 20
 """Blocks that a dictionary is made of, whichever comes first."""
 NO_TIME = -(1 << 63)
+
+
+T = TypeVar("T")
+Unpacked = Callable[[Layout, bytes, Sequence[Known], Sequence[int]], Sequence[T]]
+"""As `Layout.unpacked`."""
 
 
 class Card(NamedTuple):
@@ -260,16 +265,22 @@ class Cards:
 
     def contents(self, indexes: Indexes) -> dict[int, Content]:
         """What those of these records hold that are in the file."""
+        return self.read(indexes, Layout.unpacked)
+
+    def read(self, indexes: Indexes, unpacked: Unpacked[T]) -> dict[int, T]:
+        """What is made so of those of these records that are in the file, by index."""
         positions = np.unique(self.positions(indexes))
-        return {known[0]: content for known, content in self._read(positions[positions >= 0])}
+        return {known[0]: made for known, made in self._read(positions[positions >= 0], unpacked)}
 
     def cards(self, positions: NDArray[np.intp]) -> Iterator[Card]:
         """The cards at these places, in the order of their indexes; each block is read once."""
         positions = np.unique(positions)
-        for (known, content), mark in zip(self._read(positions), self.marks[positions].tolist(), strict=True):
+        for (known, content), mark in zip(
+            self._read(positions, Layout.unpacked), self.marks[positions].tolist(), strict=True
+        ):
             yield Card(*known, mark, content)
 
-    def _read(self, positions: NDArray[np.intp]) -> Iterator[tuple[Known, Content]]:
+    def _read(self, positions: NDArray[np.intp], unpacked: Unpacked[T]) -> Iterator[tuple[Known, T]]:
         """The same of ascending places, without their marks."""
         blocks = np.searchsorted(self.begins, positions.astype("<u4"), side="right") - 1
         numbers = (positions - self.begins[blocks]).tolist()
@@ -281,8 +292,8 @@ class Cards:
         begins = np.flatnonzero(np.diff(blocks, prepend=-1)).tolist()
         for start, end in itertools.pairwise([*begins, len(numbers)]):
             packed = self._packed(int(blocks[start]), decompressor)
-            contents = self.layout.unpacked(packed, known[start:end], numbers[start:end])
-            yield from zip(known[start:end], contents, strict=True)
+            made = unpacked(self.layout, packed, known[start:end], numbers[start:end])
+            yield from zip(known[start:end], made, strict=True)
 
     def block(self, number: int) -> Block:
         """One block as it was written."""

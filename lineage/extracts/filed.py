@@ -7,12 +7,12 @@ import itertools
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lineage.extracts import Indexes, codes, folded, groups, postings, tables, terms, writings
 from lineage.extracts.beginnings import BEGUN, BY_INDEX, Begun
-from lineage.extracts.blocks import Content, Place
-from lineage.extracts.cards import Cards, Directory
+from lineage.extracts.blocks import Content, Layout, Place
+from lineage.extracts.cards import Cards, Directory, Unpacked
 from lineage.extracts.codes import Coded, Codes, Numbers
 from lineage.extracts.folded import Folded
 from lineage.extracts.groups import Alike, Groups
@@ -23,6 +23,7 @@ from lineage.extracts.postings import Hashes, Postings
 from lineage.extracts.tables import Tables
 from lineage.extracts.terms import BY_TIME, CARDS
 
+T = TypeVar("T")
 CHUNK = 1 << 18
 """So many records are grouped at a time."""
 
@@ -53,9 +54,13 @@ class Filed:
     def between(self, start: int, end: int) -> Directory:
         return self.cards.between(start, end)
 
-    def read(self, indexes: Indexes) -> dict[int, Content]:
+    def contents(self, indexes: Indexes) -> dict[int, Content]:
         """What those of these records hold that are here."""
-        return self.cards.contents(indexes) if self.cards.reaches(indexes) else {}
+        return self.read(indexes, Layout.unpacked)
+
+    def read(self, indexes: Indexes, unpacked: Unpacked[T]) -> dict[int, T]:
+        """As of cards."""
+        return self.cards.read(indexes, unpacked) if self.cards.reaches(indexes) else {}
 
     @functools.cached_property
     def codes(self) -> Codes:

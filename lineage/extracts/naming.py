@@ -5,15 +5,14 @@ DuckDB takes longer to plan that view than these few records take here. A test c
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from lineage import projections, snapshots
 from lineage.extracts.blocks import TOUCHED, Content
-from lineage.moments import microseconds, moment
+from lineage.moments import microseconds
 
 KINDS = {field.name: field.type for field in (*projections.TOUCHES, *projections.EVENTS)} | {
     "attribution_index": pa.int64(), "claimed": pa.bool_(),
@@ -53,52 +52,10 @@ def _activity(
     every: dict[str, Any] = {name: values for name, values in told.items() if name not in LEFT}
     every |= zip(DERIVED, zip(*named, strict=True) if named else [()] * len(DERIVED), strict=True)
     every["flags"] = [
-        _flags(flags, refused, index in conflicted)
+        flagged(flags, refused, index in conflicted)
         for index, flags, refused in zip(told["index"], told["flags"], told["refused"], strict=True)
     ]
     return pa.table({name: pa.array(values, KINDS.get(name, pa.string())) for name, values in every.items()})
-
-
-def records(
-    columns: Sequence[str], contents: Sequence[Content], logins: Sequence[Login], conflicted: Collection[int],
-    wanted: Sequence[str],
-) -> list[dict[str, Any]]:  # fmt: skip
-    """These columns of `activity`, without tags, one dict a record, as DuckDB gives rows."""
-    people = by_login(logins)
-    place = {name: number for number, name in enumerate(columns)}
-    told = [name for name in wanted if name not in DERIVED]
-    values, needed = _getter(place[name] for name in told), _getter(place[name] for name in NEEDED)
-    derived = [(name, DERIVED.index(name)) for name in wanted if name in DERIVED]
-    moments = [name for name in ("occurred_at", "received_at") if name in wanted]
-    index, flags, refused, has_flags = place["index"], place["flags"], place["refused"], "flags" in wanted
-    found, known = [], dict[tuple[Any, ...], tuple[str | None, ...]]()
-    for row, _ in contents:
-        record = dict(zip(told, values(row), strict=True))
-        if derived:
-            said = needed(row)
-            # When it was matters where a login was somebody's alone.
-            key = said if said[LOGIN] in people else said[:-1]
-            who_ = known.get(key)
-            if who_ is None:
-                who_ = known[key] = named_as(dict(zip(NEEDED, said, strict=True)), people)
-            for name, number in derived:
-                record[name] = who_[number]
-        for name in moments:
-            if record[name] is not None:
-                record[name] = moment(record[name])
-        if has_flags:
-            record["flags"] = _flags(row[flags], row[refused], row[index] in conflicted)
-        found.append(record)
-    return found
-
-
-def _getter(places: Iterable[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
-    """What gives these values of a row."""
-    every = list(places)
-    if len(every) > 1:
-        getter: Callable[[Sequence[Any]], tuple[Any, ...]] = operator.itemgetter(*every)
-        return getter
-    return lambda row: tuple(row[place] for place in every)
 
 
 def by_login(logins: Iterable[Login]) -> dict[tuple[str, str], list[Login]]:
@@ -110,8 +67,6 @@ def by_login(logins: Iterable[Login]) -> dict[tuple[str, str], list[Login]]:
 
 
 NEEDED = ("told_id", "told_name", "told_email", "told_type", "told_by", "datasource", "db_user", "occurred_at")
-LOGIN = slice(5, 7)
-"""Database and user, as `by_login` has them."""
 
 
 def named_as(row: Mapping[str, Any], people: Mapping[tuple[str, str], Sequence[Login]]) -> tuple[str | None, ...]:
@@ -145,7 +100,8 @@ def _first(*values: str | None) -> str | None:
     return None
 
 
-def _flags(flags: list[str] | None, is_refused: bool, has_conflict: bool) -> list[str]:
+def flagged(flags: list[str] | None, is_refused: bool, has_conflict: bool) -> list[str]:
+    """A new list of the flags of a record, with what is known of it since."""
     more = ["duplicate_conflict"] if has_conflict and "duplicate_conflict" not in (flags or ()) else []
     return [*(flags or ()), *more, *(["suspected_forgery"] if is_refused else [])]
 

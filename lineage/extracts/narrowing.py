@@ -6,13 +6,16 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lineage import resolving
 from lineage.extracts import Cursor, Indexes, naming
+from lineage.extracts.chosen import Chosen, Row
+from lineage.extracts.filed import Filed
 from lineage.extracts.looking import Lookup
-from lineage.extracts.postings import Damaged
+from lineage.extracts.postings import Damaged, among
 from lineage.snapshots import Snapshot
 
 VIEWS = ("activity", "touches")
@@ -37,13 +40,29 @@ def end(cursor: Cursor) -> None:
 
 def records(look: Lookup, indexes: Indexes, snap: Snapshot, columns: Sequence[str]) -> dict[int, dict[str, Any]] | None:
     """These columns of `activity` (without tags) by index, as DuckDB gives rows; None where not all can be read."""
+    asked = np.unique(indexes)
     with contextlib.suppress(Damaged):
-        contents = look.contents(indexes)
-        if len(contents) == len(set(indexes.tolist())):
-            logins = logins_of(look, snap, [row[0] for row in contents])
-            rows = naming.records(look.columns, contents, logins, _conflicted(snap, indexes), columns)
-            return {row["index"]: row for row in rows}
+        found = read(look, asked, Chosen(columns, snap.people, _conflicted(snap, asked)))
+        if len(found) == len(asked):
+            return {index: found[index] for index in asked.tolist()}
     return None
+
+
+def read(look: Lookup, indexes: Indexes, chosen: Chosen) -> dict[int, Row]:
+    """The same of those of these records that are there. Raises Damaged."""
+    known = {index: look.read[index] for index in indexes.tolist() if index in look.read}
+    found = dict(zip(known, chosen.whole(look.columns, known.values()), strict=True)) if known else {}
+    missing = indexes[indexes < look.size]
+    for layer in look.layers:
+        missing = np.array([index for index in missing.tolist() if index not in found], np.int64) if found else missing
+        if not len(missing):
+            break
+        here = missing[~among(missing, layer.hidden)]
+        if isinstance(layer.of, Filed):
+            found |= layer.of.read(here, chosen.of_block)
+        elif told := layer.read(here):
+            found |= zip(told, chosen.whole(layer.of.columns, told.values()), strict=True)
+    return found
 
 
 def _conflicted(snap: Snapshot, indexes: Indexes) -> set[int]:

@@ -84,7 +84,7 @@ class Seeing:
         if self.hidden is None or self.hidden[0] != state:
             self.hidden = state, [reading.together([stale, later]) for later in reading.dropped(every)]
         files = [self.filed[one.folder] for one in every]
-        return [Seen(file, hidden, file.read) for file, hidden in zip(files, self.hidden[1], strict=True)]
+        return [Seen(file, hidden, file.contents) for file, hidden in zip(files, self.hidden[1], strict=True)]
 
     def _newer(self, asked: Asked, state: str, every: Sequence[Extract], told: Fresh) -> Held:
         if self.newer is None or self.newer[0] != state:

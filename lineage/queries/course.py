@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import operator
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -30,7 +29,7 @@ LIGHT = (
     "claimed", "who_id", "who_name", "who_type", "on_behalf_of", "agent_id", "agent_name", "agent_run", "purpose", "ticket",
     "approval_request", "masked",
 )  # fmt: skip
-_light = operator.itemgetter(*LIGHT)
+_OF_HEAD = tuple(name for name in heads.NEEDED if name not in LIGHT)
 UNREAL = frozenset({"claim", "canary"})
 REAL = f"not list_has_any(flags, {sorted(UNREAL)})"
 LAST = dt.datetime.max.replace(tzinfo=dt.UTC)
@@ -68,7 +67,7 @@ class _Asked:
         return next(iter(self.question.rows(sql, [self.key, *values])), None)
 
     def rows(self) -> list[dict[str, Any]]:
-        """The real acts in order by time."""
+        """The real acts in order by time; asked after the head."""
         scope, values = self.scope
         return self.question.rows(
             f"select {', '.join(LIGHT)} from activity where session = ? and {scope} and {REAL} "  # noqa: S608
@@ -93,7 +92,7 @@ class _LookedUp(_Asked):
         super().__init__(question, viewer, key)
         self.look = look
         self.found = candidates.session(look, viewer, key)
-        self.every = [row for row in self._read(self.found, {*LIGHT, *heads.NEEDED}) if row["session"] == key]
+        self.every = [row for row in self._read(self.found, (*LIGHT, *_OF_HEAD)) if row["session"] == key]
         cited = {row[name] for row in self.every for name in ("ticket", "approval_request")} - {None}
         decisions, in_scope = candidates.decisions(look, viewer, cited)
         self.decisions, self.in_scope = self._read(decisions, standing.NEEDED), set(in_scope.tolist())
@@ -105,13 +104,17 @@ class _LookedUp(_Asked):
         return list(read.values())
 
     def head(self) -> dict[str, Any] | None:
-        return heads.head(self.every) if self.every else None
+        found = heads.head(self.every) if self.every else None
+        for row in self.every:
+            for name in _OF_HEAD:
+                del row[name]
+        return found
 
     def rows(self) -> list[dict[str, Any]]:
         real = [row for row in self.every if UNREAL.isdisjoint(row["flags"])]
         # What has no time comes last.
         real.sort(key=lambda row: (row["occurred_at"] or LAST, row["index"]))
-        return [dict(zip(LIGHT, _light(row), strict=True)) for row in real]
+        return real
 
     def met(self, q: str) -> set[int]:
         with self.question.narrowed(self.look, self.found):

@@ -15,7 +15,8 @@ import pytest
 from lineage import checkpoints, engine, queries, segments
 from lineage.access import Viewer
 from lineage.engine import Question
-from lineage.extracts import Indexes, Making, naming, reading, storing, terms
+from lineage.extracts import Indexes, Making, naming, narrowing, reading, storing, terms
+from lineage.extracts.chosen import Chosen
 from lineage.extracts.filed import Filed
 from lineage.extracts.looking import Held, Lookup, Seen
 from lineage.extracts.meanings import Meanings
@@ -73,7 +74,7 @@ def filed(question: Question, folder: Path, condition: str) -> Path:
 
 
 def seen(file: Filed, hidden: Indexes = NOTHING) -> Seen:
-    return Seen(file, hidden, file.read)
+    return Seen(file, hidden, file.contents)
 
 
 def lies(question: Question, folder: Path) -> Iterator[Lookup]:
@@ -103,6 +104,8 @@ def test_a_card_shows_every_column_as_the_joined_views_do(asked: Question, tmp_p
         "touches": asked.arrow("select * exclude (tags) from touches order by all"),
     }
     for lookup in lies(asked, tmp_path):
+        names, people = expected["activity"].schema.names, asked.snapshot.people
+        alone = narrowing.read(lookup, np.arange(asked.size), Chosen(names, people, conflicted))
         contents = lookup.contents(np.arange(asked.size))
         shown = dict(
             zip(("activity", "touches"), naming.tables(lookup.columns, contents, logins, conflicted), strict=True)
@@ -112,9 +115,14 @@ def test_a_card_shows_every_column_as_the_joined_views_do(asked: Question, tmp_p
             found = asked.cursor.sql("select * from shown order by all").to_arrow_table()
             assert found.schema.remove_metadata().types == expected[name].schema.types
             assert found.to_pylist() == expected[name].to_pylist()
-        names = expected["activity"].schema.names
-        shown = naming.records(lookup.columns, contents, logins, conflicted, names)
-        assert shown == asked.rows(f"select {', '.join(names)} from activity order by index")
+        whole = Chosen(names, people, conflicted).whole(lookup.columns, contents)
+        assert whole == asked.rows(f"select {', '.join(names)} from activity order by index")
+        assert alone == {row["index"]: row for row in whole}
+        # Where few columns are chosen, what others say is still known.
+        lookup.read.clear()
+        for name in names:
+            few = narrowing.read(lookup, np.arange(asked.size), Chosen(("index", name), people, conflicted))
+            assert [few[row["index"]][name] for row in whole] == [row[name] for row in whole]
 
 
 LISTS = ("read", "uncertain", "refused")
