@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import operator
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -148,30 +150,42 @@ def strip(steps: Sequence[Row]) -> dict[str, Any]:
     return whole | {"ticks": list(ticks.values()), "first": first, "last": last}
 
 
-def heat(weeks: Sequence[Row]) -> dict[str, Any]:
+def heat(weeks: Sequence[Row], most: int) -> dict[str, Any]:
     """Tables × weeks with a level of 0 to 5 a cell (by share of the busiest cell) and the number itself.
 
-    Weeks without an access stand too, unless the whole is longer than two years, as it is with one wrong clock.
+    Weeks without an access stand too, unless the whole is longer than two years, as it is with one wrong clock. Of more than `most`
+    tables those stand that were used most often; `of` says how many there are.
     """
     columns = sorted({row["week"] for row in weeks})
     if columns:
         span = (columns[-1] - columns[0]).days // 7
         if span < HEAT_WEEKS_MOST:
             columns = [columns[0] + dt.timedelta(weeks=n) for n in range(span + 1)]
-    relations = sorted({row["relation"] for row in weeks if row["relation"]})
+    shown, of = busiest([row for row in weeks if row["relation"]], most, "relation")
+    relations = sorted({row["relation"] for row in shown})
     counts: dict[tuple[str, dt.datetime], int] = {}
     for row in weeks:
         counts[row["relation"], row["week"]] = counts.get((row["relation"], row["week"]), 0) + row["count"]
-    most = max(counts.values(), default=1)
+    top = max(counts.values(), default=1)
     cells = [
         {
             "relation": relation,
             "weeks": [
-                {"week": week, "count": n, "level": -(-n * HEAT_LEVELS // most)}
+                {"week": week, "count": n, "level": -(-n * HEAT_LEVELS // top)}
                 for week in columns
                 for n in (counts.get((relation, week), 0),)
             ],
         }
         for relation in relations
     ]
-    return {"weeks": columns, "rows": cells}
+    return {"weeks": columns, "rows": cells, "of": of}
+
+
+def busiest(rows: Sequence[Row], most: int, *names: str) -> tuple[list[Row], int]:
+    """The rows of those tables (`names`: by these members) that have the greatest counts, in their order; and of how many tables."""
+    key = operator.itemgetter(*names)
+    times: Counter[Any] = Counter()
+    for row in rows:
+        times[key(row)] += row["count"]
+    chosen = {name for name, _ in times.most_common(most)}
+    return [row for row in rows if key(row) in chosen], len(times)

@@ -17,6 +17,8 @@ from lineage.views.searching import facets
 
 STEPS = 100
 CHANGES_SHOWN = 20
+TABLES_SHOWN = 50
+"""Of more tables those stand on an identity's page that it used most often."""
 
 
 @evidence_read
@@ -162,12 +164,15 @@ def identity(request: HttpRequest, viewer: Viewer, identity_id: str) -> HttpResp
     found = queries.identity(viewer, identity_id, window)
     conduct = queries.conduct(viewer, identity_id, window)
     rows = [*found["sessions"], *found["recent"]]
+    tables, count = charts.busiest(found["tables"], TABLES_SHOWN, "datasource", "relation")
     context = {
         "found": found,
         "identity": found["identity"],
         "title": words.identity_title(found["identity"], frame.period(request)),
         "sentence": words.identity_sentence(found),
-        "heat": charts.heat(found["weeks"]),
+        "heat": charts.heat(found["weeks"], TABLES_SHOWN),
+        "tables": {"rows": tables, "of": count},
+        "tables_shown": TABLES_SHOWN,
         "chart": charts.identity_activity(conduct["hours"]),
         "conduct": conduct,
         "rights": conduct["rights"],

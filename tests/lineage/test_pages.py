@@ -15,7 +15,7 @@ from django.test import Client
 from hypothesis import given, strategies
 
 from lineage import highlighting, words
-from lineage.views import watch
+from lineage.views import people, watch
 from tests import story
 
 pytestmark = pytest.mark.slow
@@ -472,6 +472,18 @@ def test_no_text_is_lost_or_left_unescaped_by_colouring(sql: str) -> None:
 )
 def test_how_long_ago_is_said_in_the_largest_fitting_unit(seconds: int, said: str) -> None:
     assert words.ago(NOW - dt.timedelta(seconds=seconds), NOW) == said
+
+
+def test_of_many_tables_an_identity_s_page_shows_those_that_it_used_most_often(
+    told: dict[str, int], auditor: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = page(auditor, "/identities/dana@shop.example/")
+    monkeypatch.setattr(people, "TABLES_SHOWN", 1)
+    part = page(auditor, "/identities/dana@shop.example/")
+    assert "that it used most often, of" in part
+    assert "that it used most often, of" not in whole
+    assert 0 < part.count('<th scope="row">') < whole.count('<th scope="row">')
+    assert any("by=tables" in link for link in Markup(part).links)
 
 
 def test_everything_an_identity_did_is_exported_within_the_page_s_window(told: dict[str, int], auditor: Client) -> None:
