@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lineage.extracts import Indexes, codes, folded, groups, postings, tables, terms, writings
+from lineage.extracts import Indexes, codes, folded, groups, postings, repeats, tables, terms, tickets, writings
 from lineage.extracts.beginnings import BEGUN, BY_INDEX, Begun
 from lineage.extracts.blocks import Content, Layout, Place
 from lineage.extracts.cards import Cards, Directory, Unpacked
@@ -20,8 +20,10 @@ from lineage.extracts.meanings import Meanings
 from lineage.extracts.persons import Persons
 from lineage.extracts.picks import Ways
 from lineage.extracts.postings import Hashes, Postings
+from lineage.extracts.repeats import Repeats
 from lineage.extracts.tables import Tables
 from lineage.extracts.terms import BY_TIME, CARDS
+from lineage.extracts.tickets import Tickets
 
 T = TypeVar("T")
 CHUNK = 1 << 18
@@ -79,6 +81,14 @@ class Filed:
     @functools.cached_property
     def persons(self) -> Persons:
         return Persons(self.codes.persons())
+
+    @functools.cached_property
+    def tickets(self) -> Tickets:
+        return tickets.read(self.folder)
+
+    @functools.cached_property
+    def repeats(self) -> Repeats:
+        return repeats.made(self.tables, self.postings[BY_INDEX])
 
     def meeting(self, indexes: Indexes, ways: Ways) -> Indexes:
         """Those of these records, which are all here, whose pick has a way."""

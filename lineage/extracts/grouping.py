@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -38,11 +38,39 @@ class Part(NamedTuple):
     kept: NDArray[np.bool_]
 
 
-class Grouping:
-    """`identities` are the rows that `coding.logins` were made of. Raises Unable and Damaged, as all it does."""
+class Some(NamedTuple):
+    """Records of one layer, ascending; their places are numbers of the `Coding`."""
 
-    def __init__(self, look: Lookup, coding: Coding, identities: object, wanted: Wanted) -> None:
-        self.look, self.coding, self.identities, self.wanted = look, coding, identities, wanted
+    layer: Seen
+    indexes: Indexes
+    alike: Alike
+    shapes: NDArray[np.int64]
+
+    def chosen(self, kept: NDArray[np.bool_]) -> Some:
+        return Some(self.layer, self.indexes[kept], Alike(*(column[kept] for column in self.alike)), self.shapes[kept])
+
+
+class Only(Protocol):
+    """Which records are meant, of those that some terms find."""
+
+    def found(self, layer: Seen) -> Indexes:
+        """By terms, ascending, beside others."""
+
+    def shapes(self) -> NDArray[np.bool_]:
+        """For each of `meanings` whether records of that shape are."""
+
+
+class Grouping:
+    """`identities` are the rows that `coding.logins` were made of. Raises Unable and Damaged, as all it does.
+
+    With `only` of these records alone, one by one.
+    """
+
+    def __init__(
+        self, look: Lookup, coding: Coding, identities: object, wanted: Wanted, only: Only | None = None
+    ) -> None:
+        self.look, self.coding, self.identities, self.wanted, self.only = look, coding, identities, wanted, only
+        self.own: dict[int, Indexes] = {}
         self.anytime = msgspec.structs.replace(wanted, since=None, until=None)
         newer = [(layer, layer.between(0, look.size)) for layer in look.layers if not isinstance(layer.of, Filed)]
         if sum(len(there.indexes) for _, there in newer) > NEWER_MOST:
@@ -71,7 +99,7 @@ class Grouping:
     def _of(self, layer: Seen) -> list[Groups]:
         """None where nothing lies in the window."""
         file, since, until = layer.of, self.wanted.since, self.wanted.until
-        if isinstance(file, Filed) and file.cards.count:
+        if isinstance(file, Filed) and file.cards.count and self.only is None:
             first, last = file.reach
             if (since is not None and last < since) or (until is not None and first >= until):
                 return []
@@ -85,7 +113,7 @@ class Grouping:
         """Those that count in this layer and are wanted, in parts; of these the last first."""
         spans = (
             list(layer.of.spans_by(SPAN if is_back else CHUNK))
-            if isinstance(layer.of, Filed)
+            if isinstance(layer.of, Filed) and self.only is None
             else [(0, self.look.size)]
         )
         for span in reversed(spans) if is_back else spans:
@@ -94,9 +122,25 @@ class Grouping:
                 yield there
 
     def _wanted(self, layer: Seen, wanted: Wanted, start: int, end: int) -> Directory:
-        there = layer.between(start, end)
+        if self.only is None:
+            there = layer.between(start, end)
+        else:
+            own = self._own(layer, self.only)
+            there = layer.directory(own[slice(*np.searchsorted(own, (start, end)))])
         there = there.chosen(wanted.mask(layer, self.look.size)(there))
         return there.chosen(~among(there.indexes, layer.hidden)) if len(layer.hidden) else there
+
+    def _own(self, layer: Seen, only: Only) -> Indexes:
+        """Those of a layer that are meant."""
+        if id(layer) not in self.own:
+            found = only.found(layer)
+            if id(layer) in self.newer:
+                found = found[among(found, self.newer[id(layer)][0])]
+            if len(found):
+                of_shape = self._numbers(layer, found)[2]
+                found = found[only.shapes()[of_shape]]
+            self.own[id(layer)] = found
+        return self.own[id(layer)]
 
     def _made(self, layer: Seen, there: Directory) -> Groups:
         actors, manners, shapes = self._numbers(layer, there.indexes)
@@ -159,13 +203,13 @@ class Grouping:
                     self._sessions(layer, there.indexes),
                 )
 
-    def between(self, start: int, end: int) -> Iterator[tuple[Indexes, Alike, NDArray[np.int64]]]:
-        """The wanted records from one index to before another, with their shapes."""
+    def between(self, start: int, end: int) -> Iterator[Some]:
+        """The wanted records from one index to before another."""
         for layer in self.look.layers:
             there = self._wanted(layer, self.wanted, start, min(end, self.look.size))
             if len(there.indexes):
                 actors, manners, shapes = self._numbers(layer, there.indexes)
-                yield there.indexes, self._alike(layer, there, actors, manners), shapes
+                yield Some(layer, there.indexes, self._alike(layer, there, actors, manners), shapes)
 
     def _alike(self, layer: Seen, there: Directory, actors: NDArray[np.int64], manners: NDArray[np.int64]) -> Alike:
         places = np.array([self.coding.of_places(place) for place in layer.places], np.int64)
@@ -183,10 +227,14 @@ class Grouping:
         """The wanted records of calls that other records tell of too, one by one."""
         crossing = self.coding.met([coded.calls for _, coded in self.newer.values()])
 
+        own = {id(layer): self._own(layer, self.only) for layer in self.look.layers} if self.only is not None else {}
+
         def find(layer: Layer) -> list[Indexes]:
             if id(layer) in self.newer:
                 indexes, coded = self.newer[id(layer)]
-                return [indexes[coded.calls != 0]]
-            return [some for _, some in layer.several(crossing)]
+                found = [indexes[coded.calls != 0]]
+            else:
+                found = [some for _, some in layer.several(crossing)]
+            return [some[among(some, own[id(layer)])] for some in found] if own else found
 
         return self.coding.rows(find, self.wanted)

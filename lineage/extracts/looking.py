@@ -24,6 +24,7 @@ from lineage.extracts import (
     listing,
     persons,
     postings,
+    repeats,
     tables,
     terms,
     writings,
@@ -70,6 +71,7 @@ class Held:
         self.begun = Begun(self.postings[BEGUN])
         self.shapes = _by_table(terms.shapes(cursor))
         self.tables = Tables(tables.names(cursor))
+        self.repeats = repeats.made(self.tables, self.postings[BY_INDEX])
         self.writings = writings.held(cursor)
         self.persons = Persons(Person(*row) for row in cursor.execute(persons.SQL).fetchall())
         self.said: dict[int, codified.One] = {}
@@ -254,6 +256,7 @@ class Lookup:
             if isinstance(layer.of, Filed):
                 layer.of.codes.read(self.meanings)
                 layer.of.groups(self.meanings)
+                _ = layer.of.tickets, layer.of.repeats
 
     def newest(self, some: Sequence[Term], wanted: Wanted, most: int, upto: int | None = None) -> Indexes:
         """As `layers.newest`. Raises Unable, as the others do, where a file is damaged."""

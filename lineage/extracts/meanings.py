@@ -86,6 +86,11 @@ class Held(NamedTuple):
         places = np.repeat(begins - (last - counts), counts) + np.arange(last[-1] if len(last) else 0)
         return self.numbers[places], np.repeat(np.arange(len(shapes)), counts)
 
+    def having(self, is_meant: Column) -> Column:
+        """Of each shape whether one of its values is meant; `is_meant`: of each value."""
+        sums = np.concatenate([[0], np.cumsum(is_meant[self.numbers])])[self.ends]
+        return np.asarray(np.diff(sums) > 0)
+
     def named(self, shapes: Column) -> list[Any]:
         """The values that any of these shapes has."""
         return [self.values[number] for number in dense(self.spread(dense(shapes)[0])[0])[0].tolist()]

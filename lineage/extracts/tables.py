@@ -62,6 +62,9 @@ class Tables:
             for name in {one.folded, one.folded.partition(".")[2] or one.folded}:
                 self.named.setdefault(name, []).append(one)
 
+    def all(self) -> set[Table]:
+        return {one for some in self.named.values() for one in some}
+
     def of(self, name: str) -> list[Table]:
         """Those with this folded name, with or without its schema."""
         return self.named.get(name, [])

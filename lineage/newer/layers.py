@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lineage.extracts import Indexes, postings, tables, writings
+from lineage.extracts import Indexes, postings, repeats, tables, writings
 from lineage.extracts.beginnings import BEGUN, BY_INDEX, Begun
 from lineage.extracts.blocks import Place
 from lineage.extracts.cards import NO_TIME, Directory
 from lineage.extracts.codified import One
 from lineage.extracts.persons import Person, Persons
 from lineage.extracts.postings import Hashes, Postings, among, hash_of
+from lineage.extracts.repeats import Repeats
 from lineage.extracts.tables import Table, Tables
 from lineage.extracts.terms import BY_TIME
 from lineage.extracts.writings import Writings
@@ -75,6 +76,10 @@ class Layer:
     @functools.cached_property
     def persons(self) -> Persons:
         return Persons(self.named.persons)
+
+    @functools.cached_property
+    def repeats(self) -> Repeats:
+        return repeats.made(self.tables, self.postings[BY_INDEX])
 
     def directory(self, indexes: Indexes) -> Directory:
         if not len(self.all.indexes):

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from lineage import search
-from lineage.access import Viewer
 from lineage.engine import Question
-from lineage.extracts import Indexes, persons
+from lineage.extracts import Indexes, persons, tables
+from lineage.extracts.beginnings import BY_INDEX
 from lineage.extracts.coding import Coding
-from lineage.extracts.grouping import Grouping
+from lineage.extracts.grouping import Grouping, Some
 from lineage.extracts.groups import Alike
-from lineage.extracts.looking import Lookup, Wanted
-from lineage.extracts.postings import NOTHING
-from lineage.extracts.terms import LISTED
+from lineage.extracts.looking import Lookup, Seen, Unable, Wanted
 from lineage.moments import microseconds
-from lineage.queries import candidates, walking
-from lineage.queries.ask import Window, left_out
+from lineage.queries import walking
+from lineage.queries.ask import left_out
 from lineage.search.fields import span
 
 SPAN = 1 << 18
@@ -121,41 +119,64 @@ def _is(told: Iterable[str | None], wanted: str, is_prefix: bool) -> bool:
     return any(word.startswith(wanted) if is_prefix else word == wanted for word in found)
 
 
-def newest(question: Question, viewer: Viewer, q: str, window: Window, by_touch: bool, most: int) -> Indexes | None:
-    """The newest `most` records that match, by touch of those that touched a table; None where only records can tell."""
-    asked, wanted = read(q), candidates.wanted(viewer, window, LISTED)
-    if asked is None or wanted is None:
-        return None
-    ranges = walking.ranges(question, viewer, window)
-
-    def tell(look: Lookup) -> Indexes | None:
-        coding = Coding(look, question.snapshot.logins)
-        grouping = Grouping(look, coding, question.snapshot.identities, asked.wanted(wanted))
-        return first(grouping, asked, ranges, by_touch, most) if look.layers else None
-
-    return candidates.told(question, tell)
+def grouping(question: Question, look: Lookup, asked: Asked, wanted: Wanted, only: OfTables | None) -> Grouping:
+    """Of the records that match, beside others that `Asked.of` tells apart."""
+    coding = Coding(look, question.snapshot.logins)
+    return Grouping(look, coding, question.snapshot.identities, asked.wanted(wanted), only)
 
 
-def first(grouping: Grouping, asked: Asked, ranges: Sequence[walking.Range], by_touch: bool, most: int) -> Indexes:
-    """The same of these groups' records in these ranges."""
-    found, count = [NOTHING], 0
-    for some in _matched(grouping, asked, ranges, by_touch):
-        found.append(some)
-        count += len(some)
-        if count >= most:
-            break
-    return np.sort(np.concatenate(found))[::-1][:most]
+class OfTables:
+    """Records that name each of these tables; by touch those of which one access is to what all of them name. Raises Unable."""
+
+    def __init__(self, look: Lookup, relations: Sequence[search.Term], by_touch: bool) -> None:
+        self.look, self.relations, self.by_touch = look, relations, by_touch
+        if not all(term.value.isascii() for term in relations):
+            # Other letters may be folded in two ways.
+            raise Unable
+        self.known: Mask | None = None
+
+    def is_meant(self, names: Sequence[str | None], relations: Sequence[search.Term]) -> Mask:
+        """Which of these are names of all of these tables."""
+        wanted = [(persons.folded(term.value), term.prefix) for term in relations]
+
+        def holds(name: str | None) -> bool:
+            words = (name, name.partition(".")[2] or name) if name is not None else ()
+            return all(_is(words, value, prefix) for value, prefix in wanted)
+
+        return np.array([holds(name) for name in names], bool)
+
+    def found(self, layer: Seen) -> Indexes:
+        first, missing = self.relations[0], tables.NAMED if self.by_touch else tables.TOUCHED
+        value = persons.folded(first.value)
+        every = layer.of.tables
+        names = [name for name in every.named if name.startswith(value)] if first.prefix else [value]
+        terms = {term for name in names for one in every.of(name) for term, _ in one.terms(missing)}
+        return layer.postings[BY_INDEX].find_all(np.array(sorted(terms), np.uint64))
+
+    def shapes(self) -> Mask:
+        meanings = self.look.meanings
+        held = (meanings.tables if self.by_touch else meanings.relations).held
+        if self.known is None or len(self.known) < len(held.ends) - 1:
+            asked = [self.relations] if self.by_touch else [[term] for term in self.relations]
+            every = [held.having(self.is_meant(held.values, some)) for some in asked]
+            self.known = np.logical_and.reduce(every)
+        return self.known
 
 
-def _matched(grouping: Grouping, asked: Asked, ranges: Sequence[walking.Range], by_touch: bool) -> Iterator[Indexes]:
-    """In parts, of which none has a record that is newer than one of the part before."""
-    coding = grouping.coding
+def first(
+    grouping: Grouping,
+    asked: Asked,
+    ranges: Sequence[walking.Range],
+    most: int,
+    times: Callable[[Some], int] | None = None,
+) -> list[Some]:
+    """The newest matching records, in parts: at least as many as count for `most` together, or all. By themselves each counts once."""
+    found, count = list[Some](), 0
     for start, end in walking.apart(ranges):
         for begin in range(end - SPAN, start - SPAN, -SPAN):
-            found = [NOTHING]
-            for indexes, alike, shapes in grouping.between(max(begin, start), begin + SPAN):
-                kept = asked.of(coding, alike)
-                if by_touch:
-                    kept = kept & (np.diff(coding.meanings.tables.held.ends) > 0)[shapes]
-                found.append(indexes[kept])
-            yield np.concatenate(found)
+            for some in grouping.between(max(begin, start), begin + SPAN):
+                found.append(some.chosen(asked.of(grouping.coding, some.alike)))
+                count += len(found[-1].indexes) if times is None else times(found[-1])
+            if count >= most:
+                return found
+    return found

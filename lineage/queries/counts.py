@@ -12,7 +12,7 @@ import numpy as np
 from lineage.access import Viewer
 from lineage.acts import REAL
 from lineage.engine import Question
-from lineage.queries import figures, kinds, sought, walking
+from lineage.queries import beside, figures, kinds, sought, walking
 from lineage.queries.ask import (
     COUNT_MOST,
     OWN,
@@ -64,24 +64,36 @@ def search_counts(
     relation = "touches" if by in ("touch", "relation") else "activity"
     condition, values = searched(viewer, q, window, "touch" if relation == "touches" else "event")
     several = relation == "activity"
-    columns = [column for field, column in FACETS.items() if field != "relation"]
     with Question(as_of=as_of) as question:
-        told = ", ".join([*columns, "relations" if several else "relation"])
-        newest = sought.newest(question, viewer, q, window, "event" if several else "touch", FACET_MOST)
-        if newest is not None:
-            with sought.among(question, newest) as few:
-                rows = question.rows(
-                    f"select {told} from {relation} where {few} and {condition} order by index desc limit {FACET_MOST}",  # noqa: S608
-                    values,
-                )
-        else:
-            some = walking.ranges(question, viewer, window)
-            rows = walking.rows(question, told, relation, condition, values, some, FACET_MOST)
+        counts = beside.values(question, viewer, q, window, not several, FACET_MOST)
+        if counts is None:
+            counts = _values(question, viewer, q, window, relation, condition, values)
+    return {field: _most_frequent(counts[field]) for field in FACETS}
+
+
+def _values(
+    question: Question, viewer: Viewer, q: str, window: Window, relation: str, condition: str, values: list[Any]
+) -> beside.Counts:
+    """As `beside.values`, of records."""
+    several = relation == "activity"
+    told = ", ".join(
+        [*(column for field, column in FACETS.items() if field != "relation"), "relations" if several else "relation"]
+    )
+    newest = sought.newest(question, viewer, q, window, "event" if several else "touch", FACET_MOST)
+    if newest is not None:
+        with sought.among(question, newest) as few:
+            rows = question.rows(
+                f"select {told} from {relation} where {few} and {condition} order by index desc limit {FACET_MOST}",  # noqa: S608
+                values,
+            )
+    else:
+        some = walking.ranges(question, viewer, window)
+        rows = walking.rows(question, told, relation, condition, values, some, FACET_MOST)
     counts = {field: Counter(row[column] for row in rows) for field, column in FACETS.items() if field != "relation"}
     counts["relation"] = Counter(
         name for row in rows for name in ((row["relations"] or ()) if several else (row["relation"],))
     )
-    return {field: _most_frequent(counts[field]) for field in FACETS}
+    return counts
 
 
 def _most_frequent(counts: Counter[str | None]) -> list[dict[str, Any]]:

@@ -13,8 +13,8 @@ from lineage.engine import Question
 from lineage.extracts import coding
 from lineage.extracts.cards import NO_TIME
 from lineage.extracts.codified import CALLED, CHANGE, REFUSED, STATEMENT, WRITE
-from lineage.extracts.coding import Coding, Rows
-from lineage.extracts.grouping import Grouping, Part
+from lineage.extracts.coding import Rows
+from lineage.extracts.grouping import Part
 from lineage.extracts.groups import LATE, Alike
 from lineage.extracts.looking import Lookup, Wanted
 from lineage.extracts.meanings import NAMED
@@ -34,7 +34,7 @@ def page(
     question: Question, viewer: Viewer, q: str, window: Window, place: Any, is_back: bool, count: int
 ) -> paging.Page | None:
     """One page as `paging.keyset` gives it, with all columns; None where only records can tell."""
-    asked, wanted = alike.read(q), candidates.wanted(viewer, window, LISTED)
+    asked, wanted = alike.read(q, by_table=True), candidates.wanted(viewer, window, LISTED)
     if asked is None or wanted is None:
         return None
     return candidates.told(question, lambda look: _Everyone(question, look, asked, wanted).page(place, is_back, count))
@@ -43,8 +43,9 @@ def page(
 class _Everyone:
     def __init__(self, question: Question, look: Lookup, asked: alike.Asked, wanted: Wanted) -> None:
         self.question, self.asked = question, asked
-        self.coding = Coding(look, question.snapshot.logins)
-        self.grouping = Grouping(look, self.coding, question.snapshot.identities, asked.wanted(wanted))
+        only = alike.OfTables(look, asked.relations, False) if asked.relations else None
+        self.grouping = alike.grouping(question, look, asked, wanted, only)
+        self.coding = self.grouping.coding
         # What numbers stand for is known from here on.
         self.parts = self.grouping.parts
         ids = Numbers()

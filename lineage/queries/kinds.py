@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lineage.access import Viewer
 from lineage.engine import Question
+from lineage.extracts import Indexes
 from lineage.extracts.coding import Coding
 from lineage.extracts.grouping import Grouping
-from lineage.extracts.looking import Lookup, Unable, Wanted
+from lineage.extracts.looking import Lookup, Seen, Wanted
 from lineage.extracts.meanings import MET
 from lineage.extracts.numbering import Numbers
 from lineage.extracts.terms import ACT, LISTED, REAL
-from lineage.queries import alike, candidates, walking
+from lineage.queries import alike, beside, candidates
 from lineage.queries.ask import COUNT_MOST, Total, Window
-
-CARDS_MOST = 2_000
-"""How often a record touched a table groups do not tell: where few match their cards are read, of more the log is asked."""
 
 
 def counted(question: Question, viewer: Viewer, q: str, window: Window) -> dict[str, Total] | None:
@@ -26,15 +25,12 @@ def counted(question: Question, viewer: Viewer, q: str, window: Window) -> dict[
     asked, wanted = alike.read(q), candidates.wanted(viewer, window, LISTED)
     if asked is None or wanted is None:
         return None
-    ranges = walking.ranges(question, viewer, window)
-    return candidates.told(question, lambda look: _Kinds(question, look, asked, wanted, ranges).counted())
+    return candidates.told(question, lambda look: _Kinds(question, look, asked, wanted).counted())
 
 
 class _Kinds:
-    def __init__(
-        self, question: Question, look: Lookup, asked: alike.Asked, wanted: Wanted, ranges: Sequence[walking.Range]
-    ) -> None:
-        self.look, self.ranges = look, ranges
+    def __init__(self, question: Question, look: Lookup, asked: alike.Asked, wanted: Wanted) -> None:
+        self.look = look
         self.asked, self.coding = asked, Coding(look, question.snapshot.logins)
         self.grouping = Grouping(look, self.coding, question.snapshot.identities, asked.wanted(wanted))
         # What numbers stand for is known from here on.
@@ -61,7 +57,7 @@ class _Kinds:
 
     def counted(self) -> dict[str, Total]:
         if self.touches <= COUNT_MOST:
-            self.touches = self._touches()
+            self.touches += self._more()
         ids = {self.coding.people[number].id for number in np.flatnonzero(self.people).tolist()} - {None}
         sessions, is_whole = self._sessions()
         counts = {
@@ -71,12 +67,14 @@ class _Kinds:
         told = {by: Total(min(count, COUNT_MOST), count <= COUNT_MOST) for by, count in counts.items()}
         return told if is_whole else told | {"session": Total(min(sessions, COUNT_MOST), False)}
 
-    def _touches(self) -> int:
-        """Of the records that match, one by one."""
-        some = alike.first(self.grouping, self.asked, self.ranges, True, CARDS_MOST + 1)
-        if len(some) > CARDS_MOST:
-            raise Unable
-        return sum(len(touches) for _, touches in self.look.contents(some))
+    def _more(self) -> int:
+        """How many more accesses there are than groups tell, of records that touched a table several times."""
+        several = Grouping(self.look, self.coding, self.grouping.identities, self.grouping.wanted, _Several(self.look))
+        found = 0
+        for some in several.between(0, self.look.size):
+            told = beside.touches(some.chosen(self.asked.of(self.coding, some.alike)), self.coding, None)
+            found += int(told.times.sum()) - len(told.times)
+        return found
 
     def _sessions(self) -> tuple[int, bool]:
         """Of how many sessions the newest matching records are, and whether these are all."""
@@ -87,3 +85,15 @@ class _Kinds:
             if len(found) > COUNT_MOST or looked > 10 * COUNT_MOST:
                 return len(found), len(found) > COUNT_MOST
         return len(found), True
+
+
+class _Several(NamedTuple):
+    """The records that touched a table more than once."""
+
+    look: Lookup
+
+    def found(self, layer: Seen) -> Indexes:
+        return np.unique(layer.of.repeats.indexes)
+
+    def shapes(self) -> NDArray[np.bool_]:
+        return np.ones(len(self.look.meanings.tables.held.ends) - 1, bool)

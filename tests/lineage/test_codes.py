@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import json
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +16,7 @@ from lineage.engine import Question
 from lineage.events import Custody, Event
 from lineage.extracts import codes, codified, coding, reading, storing
 from lineage.extracts.looking import Held
-from lineage.queries import Answer, Window, databases, deeds, everyone, met, readers
+from lineage.queries import Answer, Window, beside, databases, deeds, everyone, met, readers
 from tests import extracts
 from tests.lineage.test_lookups import logins_of
 from tests.lineage.test_queries import ALL, STRANGER
@@ -38,6 +39,8 @@ SEARCHES = (
     "not op:read type:human",
     "(actor:b* or for:dana@shop.example) datasource:orders",
     "verdict:u* db_user:*",
+    "relation:customers (op:update or op:read)",
+    "relation:public.cust* relation:customers datasource:orders",
 )
 LISTS = {"everyone": queries.identities, "tables": queries.relations}
 
@@ -62,6 +65,8 @@ def told() -> dict[str, Any]:
                 found[f"{name} of {q} {number}"] = (
                     pages(ask, viewer, window, q) if number == 0 else plain(ask(viewer, q, window))
                 )
+        for q, by in itertools.product(SEARCHES if number == 0 else SEARCHES[-1:], ("event", "touch")):
+            found[f"values of {q} by {by} {number}"] = queries.search_counts(viewer, q, window, by)
         for who in people:
             try:
                 found[f"{who} {number}"] = plain(queries.identity(viewer, who, window))
@@ -92,6 +97,12 @@ def used() -> set[bool]:
             databases.rows(question, ALL),
         ]
         return {one is not None for one in told}
+
+
+def valued() -> set[bool]:
+    """Whether the values beside searches are."""
+    with Question() as question:
+        return {beside.values(question, ALL, q, Window(), False, 9) is not None for q in SEARCHES}
 
 
 def told_twice() -> list[list[Any]]:
@@ -142,7 +153,7 @@ def test_what_an_identity_did_who_read_a_column_and_lists_of_all_are_told_out_of
         Event(kind="custody", environment="prod", datasource="orders", custody=Custody(type="gap", subject="x"))
     )
     expected = by_records(monkeypatch)
-    assert used() == {True}
+    assert used() == valued() == {True}
     assert differing(expected) == {}
     (one,) = storing.manifest()
     file = reading.folder(one.folder) / codes.FILE

@@ -80,6 +80,3 @@ def test_counts_of_each_kind_are_told_out_of_codes_or_groups(store: str, monkeyp
         assert queries.kinds_counted(ALL, "actor:unknown", Window())["event"].value
         assert figures.kinds(question, ALL, "op:read", Window()) is None
         assert [kinds.counted(question, ALL, q, Window()) for q in searches] == expected
-        monkeypatch.setattr(kinds, "CARDS_MOST", 0)
-        # How often each record touched a table groups do not tell.
-        assert kinds.counted(question, ALL, "op:update", Window()) is None
