@@ -144,9 +144,7 @@ named as (
 """  # noqa: S608 - our own columns
 
 
-ACTIVITY = f"""
-create view activity as
-select n.index, event_id, kind, class, op, command, occurred_at, received_at, occurred_at_quality,
+OF_ACTIVITY = f"""select n.index, event_id, kind, class, op, command, occurred_at, received_at, occurred_at_quality,
        environment, source, source_format, sequence, source_event_id, n.datasource, database, db_system,
        case when told_id is not null then told_id when i.person_id is not null then i.person_id else n.db_user end as who_id,
        coalesce(case when told_id is not null then told_name else i.name end, n.db_user, 'unknown') as who_name,
@@ -170,7 +168,10 @@ select n.index, event_id, kind, class, op, command, occurred_at, received_at, oc
 from resolved n
 left join identities i on i.datasource = n.datasource and i.db_user = n.db_user
     and n.occurred_at >= i.from_at and n.occurred_at < i.to_at
-left join conflicted x on x.index = n.index;
+left join conflicted x on x.index = n.index"""  # noqa: S608 - our own columns
+"""What imported logins, conflicts and tags make of records: asked of `resolved`, `identities` and `conflicted`."""
+ACTIVITY = f"""
+create view activity as {OF_ACTIVITY};
 
 create view touches as
     select a.* exclude (key, key_columns, columns), t.relation, t.key, t.key_columns, t.pairs, t.touch_columns as columns,

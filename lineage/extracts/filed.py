@@ -17,6 +17,7 @@ from lineage.extracts.codes import Coded, Codes, Numbers
 from lineage.extracts.folded import Folded
 from lineage.extracts.groups import Alike, Groups
 from lineage.extracts.meanings import Meanings
+from lineage.extracts.meeting import Met
 from lineage.extracts.persons import Persons
 from lineage.extracts.picks import Ways
 from lineage.extracts.postings import Hashes, Postings
@@ -45,6 +46,7 @@ class Filed:
         self.grouped: tuple[Meanings, Groups] | None = None
         self.regrouped: tuple[Any, ...] | None = None
         """What `lineage.extracts.grouping` made of it last, and of what."""
+        self.met: Met | None = None
 
     @functools.cached_property
     def begun(self) -> Begun:

@@ -134,17 +134,22 @@ def searched(viewer: Viewer, q: str, window: Window, by: str, now: dt.datetime |
     Relative times count from `now`, by default the clock.
     """
     condition, values = scoped(viewer, window)
+    matching, more = meant(viewer, q, by, now)
+    return f"{condition} and {matching}", [*values, *more]
+
+
+def meant(viewer: Viewer, q: str, by: str, now: dt.datetime | None = None) -> tuple[str, list[Any]]:
+    """The same without scope and window. Raises AccessDenied for a search in values that the viewer does not see."""
     query = search.parse(q)
     if not viewer.sees_values and any(t.name in VALUE_FIELDS for t in search.terms(query.root)):
         raise errors.AccessDenied(
             "Your role sees no statement literals and no row values, so it cannot search in them. "
             "Name another field, such as actor, relation, ticket or key."
         )
-    matching, more = search.to_sql(query, "touch" if by == "touch" else "event", now)
+    matching, values = search.to_sql(query, "touch" if by == "touch" else "event", now)
     kinds, rest = left_out(query)
-    for kind in kinds:
-        condition += f" and kind <> '{kind}'"
-    return f"{condition}{rest} and ({matching})", [*values, *more]
+    not_asked = "".join(f"kind <> '{kind}' and " for kind in kinds)
+    return f"{not_asked}{rest}({matching})", values
 
 
 def left_out(query: search.Query) -> tuple[tuple[Kind, ...], str]:
@@ -154,10 +159,10 @@ def left_out(query: search.Query) -> tuple[tuple[Kind, ...], str]:
     rest = ""
     if not asked & {"kind", "flag", "source", "environment"}:
         kinds += ("custody",)
-        rest += f" and {LISTED}"
+        rest += f"{LISTED} and "
     if not asked:
         kinds += ("state",)
-        rest += " and coalesce(op, '') <> 'other'"
+        rest += "coalesce(op, '') <> 'other' and "
     return kinds, rest
 
 

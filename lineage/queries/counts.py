@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lineage.access import Viewer
 from lineage.acts import REAL
 from lineage.engine import Question
-from lineage.queries import beside, figures, kinds, sought, walking
+from lineage.queries import beside, figures, kinds, monthly, sought, walking
 from lineage.queries.ask import (
     COUNT_MOST,
     OWN,
@@ -20,6 +21,7 @@ from lineage.queries.ask import (
     Coverage,
     Total,
     Window,
+    meant,
     scoped,
     searched,
 )
@@ -194,26 +196,36 @@ def tallied(
 
     Periods do not overlap: each record is asked each question once, for the period in which it lies.
     """
+    asked = [meant(viewer, q, "event") for q in questions.values()]
+    with Question() as question:
+        some = monthly.counted(question, viewer, [(sql, tuple(of)) for sql, of in asked], periods, environment)
+        counts, rest = some or (np.zeros((len(periods), len(asked)), np.int64), sought.ALL)
+        counts = counts + _in_periods(question, viewer, asked, periods, environment, rest)
+        told = coverage(question, viewer, Window(*max(periods), environment))
+        return dict(zip(questions, counts.T.tolist(), strict=True)), question.size, told
+
+
+def _in_periods(
+    question: Question,
+    viewer: Viewer,
+    asked: Sequence[tuple[str, Sequence[Any]]],
+    periods: Sequence[tuple[dt.datetime, dt.datetime]],
+    environment: str | None,
+    rest: str,
+) -> NDArray[np.int64]:
+    """For each period how many of the records with the condition `rest` match each question."""
     whole = Window(min(start for start, _ in periods), max(end for _, end in periods), environment)
-    asked = [searched(viewer, q, Window(), "event") for q in questions.values()]
-    counts = ", ".join(f"count(*) filter ({condition}) as c{n}" for n, (condition, _) in enumerate(asked))
+    columns = ", ".join(f"count(*) filter ({condition}) as c{n}" for n, (condition, _) in enumerate(asked))
     values = [value for _, given in asked for value in given]
     cases = " ".join(f"when occurred_at >= ? and occurred_at < ? then {n}" for n in range(len(periods)))
     times = [time for period in periods for time in period]
     scope, bounds = scoped(viewer, whole)
-    with Question() as question:
-        found = question.rows(
-            f"select period, {counts} from (select *, case {cases} end as period from activity where {scope}) "  # noqa: S608
-            "where period is not null group by period",
-            [*values, *times, *bounds],
-        )
-        told = coverage(question, viewer, Window(*max(periods), environment))
-        by_period = {row["period"]: row for row in found}
-        return (
-            {
-                name: [by_period.get(p, {}).get(f"c{n}", 0) for p in range(len(periods))]
-                for n, name in enumerate(questions)
-            },
-            question.size,
-            told,
-        )
+    found = question.rows(
+        f"select period, {columns} from (select *, case {cases} end as period from activity where {rest} and {scope}) "  # noqa: S608
+        "where period is not null group by period",
+        [*values, *times, *bounds],
+    )
+    counts = np.zeros((len(periods), len(asked)), np.int64)
+    for row in found:
+        counts[row["period"]] = [row[f"c{n}"] for n in range(len(asked))]
+    return counts

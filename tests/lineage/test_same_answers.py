@@ -16,6 +16,7 @@ from lineage.engine import Question
 from lineage.extracts import OVERRIDES, fresh, opening, storing
 from lineage.models import Identity, Source
 from lineage.queries import Subject, Window, places
+from lineage.search import questions
 from tests import extracts, merges
 from tests.lineage import whole_log
 from tests.lineage.sources import test_teleport as teleport
@@ -23,6 +24,7 @@ from tests.lineage.test_queries import ALL, Feed, emit
 
 pytestmark = pytest.mark.slow
 
+BEFORE = dt.datetime(2026, 10, 1, tzinfo=dt.UTC)
 SINCE, UNTIL = dt.datetime(2026, 11, 1, tzinfo=dt.UTC), dt.datetime(2026, 12, 1, tzinfo=dt.UTC)
 UPDATE = "update customers set email = 'b@x' where id = 4711"
 BEGAN = 0x6B00F8AC
@@ -240,7 +242,10 @@ ASKED: Mapping[str, Callable[[], Any]] = {
     "sessions": lambda: queries.sessions(ALL),
     "sessions_faceted": lambda: queries.sessions_faceted(ALL),
     "source_hours": lambda: queries.source_hours(ALL, SINCE, SINCE + dt.timedelta(days=1)),
-    "tallied": lambda: queries.tallied(ALL, {"rights": "class:privilege"}, [(SINCE, UNTIL)], None),
+    "tallied": lambda: [
+        queries.tallied(ALL, {one.id: one.q for one in questions.QUESTIONS}, [(SINCE, until), (BEFORE, SINCE)], place)
+        for until, place in ((UNTIL, None), (UNTIL, "prod"), (UNTIL - dt.timedelta(days=1), None))
+    ],
     "touched": lambda: [queries.touched(ALL, Subject(identity="report-bot"), by) for by in ("statements", "rows", "tables")],
     "touches": lambda: [queries.touches(ALL, q, limit=100) for q in ("", *POINTED)],
     "undoing": lambda: [queries.undoing(ALL, one) for one in (Subject(identity="omar"), Subject(identity="bob@x"), Subject(run="run-7"))],
