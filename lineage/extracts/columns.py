@@ -109,8 +109,9 @@ class Lengths:
         step = place // STEP
         few = self.counts[step * STEP : place + 1].tolist()
         if MANY in few:
-            begin = self.begin(place)
-            return begin, begin + int(self.of(np.array([place]))[0])
+            first = int(self.places.searchsorted(np.uint32(step * STEP)))
+            large = iter(self.lengths[first : first + len(few)].tolist())
+            few = [next(large, 0) if count == MANY else count for count in few]
         end = int(self.steps[step]) + sum(few)
         return end - few[-1], end
 

@@ -29,6 +29,7 @@ from lineage.extracts import (
     terms,
     writings,
 )
+from lineage.extracts.began import Began
 from lineage.extracts.beginnings import BEGUN, BY_INDEX, Begun
 from lineage.extracts.blocks import Content, Place
 from lineage.extracts.cards import NO_TIME, Directory
@@ -211,7 +212,7 @@ class Wanted(msgspec.Struct, frozen=True):
             self.datasources is None or place[1] in self.datasources
         )
 
-    def mask(self, layer: Layer, size: int) -> Mask:
+    def mask(self, layer: Layer | Began, size: int) -> Mask:
         """The same as a condition on the directory of one layer, below a log size."""
         is_anywhere = self.environments is None and self.datasources is None
         allowed = np.array([] if is_anywhere else [self.at(place) for place in layer.places], bool)
@@ -242,8 +243,10 @@ class Unable(Exception):
 class Lookup:
     """All layers, as of a log size, for one question: what it reads is kept as long."""
 
-    def __init__(self, seen: Sequence[Seen], size: int, meanings: Meanings, keys: Keys | None = None) -> None:
-        self.layers = [layer for layer in seen if layer.places]
+    def __init__(
+        self, seen: Sequence[Seen], size: int, meanings: Meanings, keys: Keys | None = None, began: Began | None = None
+    ) -> None:
+        self.layers, self.began = [layer for layer in seen if layer.places], began
         self.size, self.meanings, self.keys = size, meanings, {} if keys is None else keys
         self.sums: Callable[[Wanted], Totals | None] | None = None
         self.firsts: Callable[[], Firsts | None] | None = None

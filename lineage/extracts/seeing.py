@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
 from lineage.extracts import Extract, Indexes, reading
+from lineage.extracts.began import Began
 from lineage.extracts.blocks import Content
 from lineage.extracts.filed import Filed
 from lineage.extracts.fresh import Fresh
@@ -53,16 +54,22 @@ class Seeing:
         self.newer: tuple[str, Held] | None = None
         self.hidden: tuple[str, list[Indexes]] | None = None
         self.keys: Keys = {}
+        self.began = Began([])
 
     def forget(self) -> None:
         """Lets go of every file and every value."""
         self.filed, self.meanings, self.newer, self.hidden, self.keys = {}, Meanings(), None, None, {}
+        self.began = Began([])
 
     def look(self, asked: Asked, state: str, every: Sequence[Extract], told: Fresh | Stand) -> Lookup | None:
         """Look-ups over these extracts and what is newer, which has the name `state`; None where a file is damaged."""
         try:
             with self.lock:
                 layers = self._files(asked, state, every, told.stale)
+                files = [layer.of for layer in layers if layer.places]
+                if self.began.files != files:
+                    self.began = Began(files)
+                began = self.began
                 if isinstance(told, Stand):
                     layers += [_standing(told, *one) for one in told.layers]
                 elif len(told.stale) or every[-1].following < asked.told_to:
@@ -73,7 +80,7 @@ class Seeing:
         if not asked.is_silent:
             own = f"from {state}.own where index < {asked.size}"
             layers.append(_seen(asked, Held(asked.cursor(), own, f"from raw_touches where index >= {asked.told_to}")))
-        return Lookup(layers, asked.size, self.meanings, self.keys)
+        return Lookup(layers, asked.size, self.meanings, self.keys, began)
 
     def _files(self, asked: Asked, state: str, every: Sequence[Extract], stale: Indexes) -> list[Seen]:
         present = {one.folder for one in asked.snap.extracts}

@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineage.access import Viewer
-from lineage.extracts import Indexes, beginnings, naming
-from lineage.extracts.beginnings import BY_INDEX
+from lineage.extracts import Indexes, beginnings, naming, narrowing
+from lineage.extracts.began import Began, together
+from lineage.extracts.chosen import Chosen
+from lineage.extracts.filed import Filed
 from lineage.extracts.layers import Term
 from lineage.extracts.looking import ALWAYS, Login, Lookup, Seen, Wanted, by_index, person
-from lineage.extracts.postings import among
+from lineage.extracts.postings import NOTHING, among
 from lineage.extracts.terms import ACT, BY_TIME
 from lineage.moments import microseconds
 from lineage.queries.ask import Window
@@ -32,6 +34,8 @@ class _Begins:
     records: Indexes
 
 
+APART = 1 << 44
+"""Between the records of one file and the next, where one array has all."""
 READ_MOST = 500
 """Of more sessions of one extract the acts are not read one by one."""
 Some = tuple[int, int, bool, bool, int]
@@ -52,9 +56,26 @@ def around(look: Lookup, viewer: Viewer, logins: Sequence[Login], head: Mapping[
         for name, is_next in (("previous", False), ("next", True))
         for owner, kept in (("own", begins.own), ("same", begins.same))
     }
+    names = _Names(look)
     # Mostly the nearest of each is it: all are read together.
-    look.contents(np.concatenate([_at_nearest(begins, *_left(begins, each, place))[1] for each in asked_for.values()]))
-    return {name: _nearest(look, begins, each, place) for name, each in asked_for.items()}
+    names.of(np.concatenate([_at_nearest(begins, *_left(begins, each, place))[1] for each in asked_for.values()]))
+    return {name: _nearest(names, begins, each, place) for name, each in asked_for.items()}
+
+
+class _Names:
+    """The sessions of records, each read once."""
+
+    def __init__(self, look: Lookup) -> None:
+        self.look, self.chosen = look, Chosen(("index", "session"), {}, ())
+        self.known: dict[int, str] = {}
+
+    def of(self, indexes: Indexes) -> list[str]:
+        """Of these records, each once."""
+        asked = set(indexes.tolist())
+        if missing := sorted(asked - self.known.keys()):
+            found = narrowing.read(self.look, np.array(missing, np.int64), self.chosen)
+            self.known |= {index: row["session"] for index, row in found.items()}
+        return [self.known[index] for index in asked]
 
 
 def _together(look: Lookup, asked: Wanted, logins: Sequence[Login], who: str | None, datasource: str) -> _Begins | None:
@@ -62,21 +83,18 @@ def _together(look: Lookup, asked: Wanted, logins: Sequence[Login], who: str | N
     terms = [by_index("begin", datasource)]
     if who is not None:
         terms += person(who, logins, look.datasources(), "begin ")
-    hashes = np.array([term.hash for term in terms], np.uint64)
-    parts: list[tuple[Any, ...]] = []
-    for layer in look.layers:
-        posted = layer.postings[BY_INDEX]
-        found = [(terms[number], posted.at(begin, end)) for number, begin, end in posted.spans(hashes)]
-        if not found:
-            continue
-        (sessions, times, places, is_own, records), doubtful = _begun(look, layer, asked, found, terms[0])
-        here = [number for number, place in enumerate(layer.places) if place[1] == datasource]
-        parts.append((sessions, times, is_own, np.isin(places, here), records))
-        if len(doubtful) > READ_MOST:
-            return None
-        if doubtful:
-            parts.append(_columns(_read(look, layer, asked, doubtful, _Whose(who, logins, datasource))))
-    return _grouped(*(np.concatenate(column) for column in zip(*(parts or [_columns([])]), strict=True)))
+    files = [layer for layer in look.layers if isinstance(layer.of, Filed)]
+    rest = [layer for layer in look.layers if not isinstance(layer.of, Filed)]
+    parts, whose = list[tuple[Any, ...]](), _Whose(who, logins, datasource)
+    for layers, began in ((files, look.began), (rest, None)):
+        told, doubtful = _begun(look, layers, began or Began([layer.of for layer in layers]), asked, terms, datasource)
+        parts.append(told)
+        for layer, sessions in zip(layers, doubtful, strict=True):
+            if len(sessions) > READ_MOST:
+                return None
+            if sessions:
+                parts.append(_columns(_read(look, layer, asked, sessions, whose)))
+    return _grouped(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def _columns(some: Sequence[Some]) -> tuple[Any, ...]:
@@ -97,26 +115,28 @@ def _grouped(*columns: Any) -> _Begins:
 
 
 def _begun(
-    look: Lookup, layer: Seen, asked: Wanted, some: Sequence[tuple[Term, Indexes]], of_database: Term
-) -> tuple[list[NDArray[Any]], set[int]]:
-    """Session, time, place, whether it has one of the identity's terms, and record of these beginnings by their term.
+    look: Lookup, layers: Sequence[Seen], began: Began, asked: Wanted, terms: Sequence[Term], datasource: str | None
+) -> tuple[tuple[Any, ...], list[set[int]]]:
+    """The columns of `Some` of the beginnings with these terms, of which the first is the database's.
 
-    And sessions of which it cannot be told from them.
+    And of each layer the sessions of which it cannot be told from them.
     """
-    found = np.concatenate([records for _, records in some])
-    sessions, there = layer.of.begun.of(found), layer.directory(found)
-    doubt = among(found, layer.hidden) | (found >= look.size)
-    at, is_own = 0, np.ones(len(found), bool)
-    for term, records in some:
-        here = slice(at, at := at + len(records))
-        is_own[here] = term is not of_database
+    some = began.of([term.hash for term in terms])
+    files, sessions, there = together(some)
+    hidden = [NOTHING, *(layer.hidden + number * APART for number, layer in enumerate(layers))]
+    doubt = among(there.indexes + files * APART, np.concatenate(hidden)) | (there.indexes >= look.size)
+    at, is_own = 0, np.ones(len(files), bool)
+    for number, (term, found) in enumerate(zip(terms, some, strict=True)):
+        here = slice(at, at := at + len(found.files))
+        is_own[here] = number > 0
         if term.spans is not None and term.spans != ALWAYS:
             # A session may go on when a login becomes somebody's, or is no longer.
             is_cut = any(end < naming.FAR for _, end in term.spans)
             doubt[here] |= ~term.holds(there.times[here]) | is_cut
-    sure = ~doubt & asked.mask(layer, look.size)(there)
-    told = (sessions, there.times, there.places, is_own, found)
-    return [column[sure] for column in told], set(sessions[doubt].tolist())
+    sure = ~doubt & asked.mask(began, look.size)(there)
+    is_same = np.array([place[1] == datasource for place in began.places], bool)[there.places]
+    told = tuple(column[sure] for column in (sessions, there.times, is_own, is_same, there.indexes))
+    return told, [set(sessions[doubt & (files == number)].tolist()) for number in range(len(layers))]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,7 +185,7 @@ def _at_nearest(begins: _Begins, left: NDArray[np.bool_], is_next: bool) -> tupl
     return moment, begins.records[left & (begins.times == moment)]
 
 
-def _nearest(look: Lookup, begins: _Begins, asked: Side, place: tuple[int, str]) -> str | None:
+def _nearest(names: _Names, begins: _Begins, asked: Side, place: tuple[int, str]) -> str | None:
     """The session that began last before this place, or first after it, in order by time and name."""
     at, name = place
     times = begins.times
@@ -173,9 +193,7 @@ def _nearest(look: Lookup, begins: _Begins, asked: Side, place: tuple[int, str])
     best: Callable[..., str] = min if is_next else max
     while left.any():
         moment, records = _at_nearest(begins, left, is_next)
-        column = look.columns.index("session")
-        named = [row[column] for row, _ in look.contents(records)]
-        beyond = [one for one in named if moment != at or (one > name if is_next else one < name)]
+        beyond = [one for one in names.of(records) if moment != at or (one > name if is_next else one < name)]
         if beyond:
             return best(beyond)
         left &= times != moment

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -35,19 +36,22 @@ def chain(rows: Sequence[Mapping[str, Any]], leave: Leave) -> dict[str, list[dic
 
 
 def _links(
-    rows: Iterable[Mapping[str, Any]], of: Callable[[Mapping[str, Any]], tuple[Any, ...]], members: tuple[str, ...]
+    rows: Sequence[Mapping[str, Any]], of: Callable[[Mapping[str, Any]], tuple[Any, ...]], members: tuple[str, ...]
 ) -> list[dict[str, Any]]:
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for row in rows:
-        key = of(row)
+    # Many records say the same in the same way: of these the first tells.
+    ways = [(of(row), row["attribution"] or "none") for row in rows]
+    first = dict(zip(reversed(ways), reversed(rows), strict=True))
+    for way, count in Counter(ways).items():
+        key, strength = way
         if not any(key):
             continue
         link = found.get(key)
         if link is None:
             link = found[key] = dict(zip(members, key, strict=True)) | {"count": 0, "attribution": None}
-        link["count"] += 1
-        strength = row["attribution"] or "none"
+        link["count"] += count
         if link["attribution"] is None or ORDER.index(strength) < ORDER.index(link["attribution"]):
+            row = first[way]
             index = row["attribution_index"] if row["attribution_index"] is not None else row["index"]
             link |= {"attribution": strength, "claimed": row["claimed"], "index": index}
     return sorted(found.values(), key=lambda link: -link["count"])
