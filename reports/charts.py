@@ -9,6 +9,11 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+MOMENT = pa.timestamp("us", tz="UTC")
 BLUE, AMBER, GREY, INK = "#3b6ea5", "#c77700", "#d5dae1", "#39424e"
 STEPS_SECONDS = (1, 2, 5, 10, 30, 60, 300, 900, 3600, 3 * 3600, 6 * 3600, 86_400, 7 * 86_400, 30 * 86_400)
 BARS_MOST = 62
@@ -21,12 +26,15 @@ def step_seconds(since: dt.datetime, until: dt.datetime) -> int:
     return next((s for s in STEPS_SECONDS if span / s <= BARS_MOST), int(span // BARS_MOST) + 1)
 
 
-def buckets(
-    times: Iterable[tuple[dt.datetime, bool]], since: dt.datetime, until: dt.datetime
-) -> list[tuple[dt.datetime, int, int]]:
-    """(start, plain, deviating) for each step of the period, from (time, deviates) pairs."""
-    step = step_seconds(since, until)
-    counted = Counter((int((at - since).total_seconds()) // step, deviates) for at, deviates in times)
+def buckets(parts: Iterable[pa.Table], since: dt.datetime, until: dt.datetime) -> list[tuple[dt.datetime, int, int]]:
+    """(start, plain, deviating) for each step of the period, from tables with the columns `occurred_at` and `deviates`."""
+    step, start = step_seconds(since, until), pa.scalar(since, MOMENT).value
+    counted = Counter[tuple[int, bool]]()
+    for part in parts:
+        for deviates in (False, True):
+            moments = part.filter(pc.equal(part["deviates"], deviates))["occurred_at"].cast(MOMENT).cast(pa.int64())
+            numbers, times = np.unique((moments.to_numpy() - start) // 1_000_000 // step, return_counts=True)
+            counted.update({(int(number), deviates): int(n) for number, n in zip(numbers, times, strict=True)})
     bars = max(1, -(-int((until - since).total_seconds()) // step))
     return [(since + dt.timedelta(seconds=n * step), counted[n, False], counted[n, True]) for n in range(bars)]
 

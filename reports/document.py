@@ -267,12 +267,11 @@ def _breakdown(outcome: Outcome, breakdown: controls.Breakdown) -> dict[str, Any
 
 def _chart(evidence: Evidence, outcome: Outcome) -> dict[str, Any]:
     request = evidence.request
-    pairs = (
-        pair
+    parts = (
+        told.append_column("deviates", items.deviate(told))
         for told in outcome.answer.parts("occurred_at", "deviations")
-        for pair in zip(told["occurred_at"].to_pylist(), items.deviate(told).to_pylist(), strict=True)
     )
-    bars = charts.buckets(pairs, request.since, request.until)
+    bars = charts.buckets(parts, request.since, request.until)
     words = charts.in_words(bars)
     return {
         "image": charts.timeline(bars),

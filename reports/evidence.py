@@ -24,13 +24,15 @@ from django.conf import settings
 from lineage import engine, errors, outside, queries, words
 from lineage.access import Viewer
 from lineage.events import Group
-from reports import controls, frozen
+from reports import controls, frozen, parts
 
 LEFT_OUT = ("diff", "error_message", "redacted")
 COVER_SECONDS = 30
 BY_CLASS = "select datasource, kind, class, count(*) as n from population group by all order by all"
 ITEMS_MOST = 1_000_000
-"""So many accesses one report holds: the tests of many more take too much memory, and so does their check (docs/decisions/040)."""
+"""So many accesses one report holds where a test looks at all of its acts at once: of many more that takes too much memory."""
+ITEMS_MOST_IN_PARTS = 2_500_000
+"""So many where each act is looked at by itself: to check many more takes too much memory (docs/decisions/042)."""
 WITHHELD: tuple[Group, ...] = ("statement", "change")
 
 
@@ -83,7 +85,7 @@ def gather(viewer: Viewer, request: Request, folder: Path, under: tuple[int, str
     """What the store answers as of the size `under`, with the note over it; the tables lie in `folder`, and nothing is frozen.
 
     Of more accesses than `settings.REPORT_WHOLE` only those are taken that its tests can be about (docs/reports.md, Population).
-    Raises QueryTooLong for a period of more than `most`, or where more than `ITEMS_MOST` belong to the report.
+    Raises QueryTooLong for a period of more than `most`, or where more belong to the report than it can hold (`items_most`).
     """
     size, checkpoint = under
     ask = (request.since, request.until)
@@ -100,8 +102,10 @@ def gather(viewer: Viewer, request: Request, folder: Path, under: tuple[int, str
         write_table(table, tables[name])
     counted = queries.accesses(viewer, *ask, q=request.q, **scope)
     members = narrowing(request.tests, sum(each["n"] for each in counted), most)
-    parts = queries.population(viewer, *ask, q=request.q, members=members, given=given, **scope)
-    write_batches((bare(pa.Table.from_batches([part])) for part in parts), tables[frozen.POPULATION], ITEMS_MOST)
+    coming = queries.population(viewer, *ask, q=request.q, members=members, given=given, **scope)
+    write_batches(
+        (bare(pa.Table.from_batches([part])) for part in coming), tables[frozen.POPULATION], items_most(request.tests)
+    )
     completeness = msgspec.to_builtins(queries.completeness(viewer, *ask, **scope))
     completeness |= {"accesses": counted, "narrowed": members is not None}
     matched = completeness["reconciliation"]
@@ -118,6 +122,12 @@ def gather(viewer: Viewer, request: Request, folder: Path, under: tuple[int, str
         viewer.email,
         outside.sentence(size),
     )
+
+
+def items_most(tests: Sequence[controls.Test]) -> int:
+    """How many accesses a report of these tests holds at most."""
+    together = [test for test in tests if parts.ACTS in test.tables and test.id not in parts.BY_ACT]
+    return ITEMS_MOST if together else ITEMS_MOST_IN_PARTS
 
 
 def narrowing(tests: Sequence[controls.Test], accesses: int, most: int | None = None) -> list[tuple[str, ...]] | None:
@@ -216,9 +226,9 @@ def write_table(table: pa.Table, path: Path) -> None:
     pq.write_table(table, path, compression="zstd")
 
 
-def write_batches(parts: Iterable[pa.Table | pa.RecordBatch], path: Path, most: int | None = None) -> None:
-    """Writes the parts as they come: a population of half a million is never held whole. Raises QueryTooLong beyond `most` rows."""
-    coming = iter(parts)
+def write_batches(rows: Iterable[pa.Table | pa.RecordBatch], path: Path, most: int | None = None) -> None:
+    """Writes the rows as they come: a population of half a million is never held whole. Raises QueryTooLong beyond `most` rows."""
+    coming = iter(rows)
     first = next(coming)
     written = 0
     with pq.ParquetWriter(path, first.schema, compression="zstd") as file:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -40,7 +41,7 @@ def found(parts: Iterable[pa.Table], since: dt.datetime, until: dt.datetime) -> 
     """The markers of a test's answer, given in parts, for its period; none where nothing deviates."""
     seen = _Seen()
     for part in parts:
-        _look(seen, part, since, (until - since) / PARTS)
+        _look(seen, part, since, until)
     if not seen.deviating:
         return []
     return [
@@ -65,19 +66,37 @@ class _Seen:
     names: dict[str, dict[Any, Any]] = dataclasses.field(default_factory=dict)
 
 
-def _look(seen: _Seen, part: pa.Table, since: dt.datetime, length: dt.timedelta) -> None:
+def _look(seen: _Seen, part: pa.Table, since: dt.datetime, until: dt.datetime) -> None:
     tested = part.filter(pc.equal(part["tested"], pa.scalar(True)))
     deviating = tested.filter(pc.greater(pc.list_value_length(tested["deviations"]), 0))
     seen.tested += tested.num_rows
     seen.deviating += deviating.num_rows
-    seen.words.update(pc.list_flatten(deviating["deviations"]).to_pylist())
-    seen.quarters |= {min(PARTS - 1, max(0, int((at - since) / length))) for at in deviating["occurred_at"].to_pylist()}
+    seen.words.update(_numbers(pc.list_flatten(deviating["deviations"])))
+    seen.quarters |= _quarters(deviating["occurred_at"], since, until)
     for column, name, _ in GROUPS:
         if column in tested.column_names:
-            groups = deviating[column].to_pylist()
-            seen.of_tested.setdefault(column, Counter()).update(tested[column].to_pylist())
-            seen.of_deviating.setdefault(column, Counter()).update(groups)
-            seen.names.setdefault(column, {}).update(zip(groups, deviating[name].to_pylist(), strict=True))
+            seen.of_tested.setdefault(column, Counter()).update(_numbers(tested[column]))
+            seen.of_deviating.setdefault(column, Counter()).update(_numbers(deviating[column]))
+            seen.names.setdefault(column, {}).update(_last(deviating[column], deviating[name]))
+
+
+def _numbers(values: pa.ChunkedArray) -> dict[Any, int]:
+    """How often each value is there."""
+    return {one["values"]: one["counts"] for one in pc.value_counts(values).to_pylist()}
+
+
+def _last(groups: pa.ChunkedArray, names: pa.ChunkedArray) -> dict[Any, Any]:
+    """The name of each group that comes last."""
+    said = pa.table({"group": groups, "name": names}).group_by("group", use_threads=False)
+    found = said.aggregate([("name", "last", pc.ScalarAggregateOptions(skip_nulls=False))])
+    return dict(zip(found["group"].to_pylist(), found["name_last"].to_pylist(), strict=True))
+
+
+def _quarters(moments: pa.ChunkedArray, since: dt.datetime, until: dt.datetime) -> set[int]:
+    """In which of the equal parts of the period these lie."""
+    start, length = pa.scalar(since, moments.type).value, (until - since) / PARTS / dt.timedelta(microseconds=1)
+    parts = (pc.drop_null(moments).cast(pa.int64()).to_numpy() - start) / length
+    return set(np.unique(np.clip(parts, 0, PARTS - 1).astype(int)).tolist())
 
 
 def proposal(marked: Iterable[Marker]) -> str:

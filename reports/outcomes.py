@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lineage import engine, errors
-from reports import controls, hearing, markers, sampling
+from reports import controls, hearing, markers, parts, sampling
 from reports.controls import Attribute, Breakdown, Table, Test
 from reports.evidence import Evidence, Request, accesses, write_batches
 from reports.hearing import ALL_HEARD, Limits
@@ -92,25 +92,40 @@ class Result:
 def evaluate(evidence: Evidence) -> Result:
     """Runs each test of the kind over the frozen tables, exactly as a reader can run it over the attached files."""
     tests = evidence.request.tests
-    derived = {one.id: _derived(one, evidence) for one in controls.tables_of(tests)}
+    derived = {one.id: evidence.folder / f"{one.id}.parquet" for one in controls.tables_of(tests)}
+    answers = {test.id: evidence.folder / f"{test.stem}.items.parquet" for test in tests}
+    _ask(evidence, derived, answers)
     asked = evidence.request
-    outcomes = [_outcome(test, evidence, derived, hearing.limits(test.needs, evidence), asked) for test in tests]
+    outcomes = [_outcome(test, answers[test.id], hearing.limits(test.needs, evidence), asked) for test in tests]
     (population,) = engine.over(evidence.tables, POPULATION).to_pylist()
     population |= {"accesses": sum(each["n"] for each in accesses(evidence))}
     worst = min((outcome.conclusion for outcome in outcomes), key=WORST.index)
     return Result(outcomes, derived, population, worst)
 
 
-def _derived(file: Table, evidence: Evidence) -> Path:
-    """The file of a derived table beside the frozen ones: it can be as long as the population."""
-    path = evidence.folder / f"{file.id}.parquet"
-    write_batches(engine.batches_over({name: evidence.tables[name] for name in file.tables}, file.sql), path)
-    return path
+def _ask(evidence: Evidence, derived: Mapping[str, Path], answers: Mapping[str, Path]) -> None:
+    """Writes the derived tables and the tests' answers to these paths by id; of many records in parts, as far as that can be."""
+    tests, tables = evidence.request.tests, controls.tables_of(evidence.request.tests)
+    for table in tables:
+        if parts.wanted(table, evidence.tables):
+            tests, by_act = (
+                [one for one in tests if one.id not in parts.BY_ACT],
+                [one for one in tests if one.id in parts.BY_ACT],
+            )
+            paths = {table.id: derived[table.id], **{one.id: answers[one.id] for one in by_act}}
+            parts.write(evidence.tables, table, by_act, paths)
+        else:
+            _write(table, evidence.tables, derived[table.id])
+    for test in tests:
+        _write(test, {**evidence.tables, **derived}, answers[test.id])
 
 
-def _outcome(test: Test, evidence: Evidence, derived: Mapping[str, Path], limits: Limits, asked: Request) -> Outcome:
-    tables, path = {**evidence.tables, **derived}, evidence.folder / f"{test.stem}.items.parquet"
-    write_batches(engine.batches_over({name: tables[name] for name in test.tables}, test.sql), path)
+def _write(file: Table | Test, tables: Mapping[str, Path], path: Path) -> None:
+    """What its SQL answers over the tables that it reads: it can be as long as the population."""
+    write_batches(engine.batches_over({name: tables[name] for name in file.tables}, file.sql), path)
+
+
+def _outcome(test: Test, path: Path, limits: Limits, asked: Request) -> Outcome:
     answer = Items(path)
     _expect_words(test, answer)
     counted = _counted(test, answer)

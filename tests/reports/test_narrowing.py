@@ -166,6 +166,12 @@ def test_over_what_its_tests_can_be_about_a_report_says_the_same_as_over_all(
 
 def test_a_report_that_would_hold_too_much_is_refused_with_what_to_do(day: None, tmp_path: Path, settings: Any) -> None:
     most = evidence.ITEMS_MOST
+    assert (
+        evidence.items_most(controls.asked("approvals", ""))
+        == evidence.items_most(controls.asked("agents", ""))
+        == most
+    )
+    assert evidence.items_most(controls.asked("change-management", "")) == evidence.ITEMS_MOST_IN_PARTS > most
     assert evidence.narrowing(controls.asked("agents", ""), settings.REPORT_WHOLE) is None
     assert evidence.narrowing(controls.asked("integrity", ""), most * 2) == []
     with pytest.raises(
