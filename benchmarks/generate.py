@@ -243,7 +243,7 @@ def entries(source_id: int, events: list[Any]) -> list[Any]:
     from lineage.events import parse_time
 
     return [
-        ledger.Entry(
+        ledger.entry_of(
             event,
             ledger.dedupe_key(source_id, event.source_event_id, parse_time(event.occurred_at)),
             hashlib.sha256(event.source_event_id.encode()).digest(),

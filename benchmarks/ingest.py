@@ -227,7 +227,7 @@ class Copied:
 
     def __init__(self, product: Product, shape: str) -> None:
         self.product, self.taken = product, 0
-        self.rows = [row.body for row in journal.rows([one.event for one in admitted(shape)[1].entries])]
+        self.rows = [one.row.body for one in admitted(shape)[1].entries]
         with _taken.owner(product) as connection:
             connection.execute(
                 "create table bench_copy (like ledger_journal, key bytea not null, content bytea not null)"
@@ -281,12 +281,9 @@ def stages(shape: str) -> None:
     body, read = admitted(shape)
     admission = ingest.Admission(bench())
     parsed = [event for event in sources.parse("events", body) if isinstance(event, events.Event)]
-    rows = journal.rows([entry.event for entry in read.entries])
+    rows = [entry.row for entry in read.entries]
     key = notes.parse_skey(notes.generate_key("bench/receipt"))
-    placed = [
-        ledger.Placed("accepted", n, entry.event.event_id or "", rows[n].leaf_hash)
-        for n, entry in enumerate(read.entries)
-    ]
+    placed = [ledger.Placed("accepted", n, entry.event_id, entry.row.leaf_hash) for n, entry in enumerate(read.entries)]
 
     def part() -> entries.Part:
         made = entries.Part(1, 1, read.entries, rows)
@@ -297,8 +294,7 @@ def stages(shape: str) -> None:
     receipt = notes.Receipt("bench", events.format_time(dt.datetime.now(dt.UTC)), tuple(promised.promises))
     work: dict[str, Callable[[], object]] = {
         "parse": lambda: list(sources.parse("events", body)),
-        "admit": lambda: [admission.admit(event) for event in parsed],
-        "salts, groups, leaf, row": lambda: journal.rows([entry.event for entry in read.entries]),
+        "admit, salts, groups, leaf, row": lambda: [admission.admit(event) for event in parsed],
         "which are new, keys": lambda: part().claims("accepted"),
         "what COPY is sent": lambda: list(journal.stream(0, [(1, rows)])),
         "answer": lambda: msgspec.json.encode({"items": read.answer(placed).items}),

@@ -26,7 +26,7 @@ def plan(cursor: psycopg.Cursor[Any], parts: Sequence[Part], state: str, *, look
     Keys in PostgreSQL are asked for only if `looks` is set, or where one lies in a sealed file: else `take` meets them.
     """
     for part in parts:
-        part.state, part.left = looking.find(cursor, part.source_id, part.keys(), state)
+        part.state, part.left = looking.find(cursor, part.source_id, part.keys, state)
         if looks or part.left:
             part.plan(part.left | _known(cursor, part), _known_conflicts(cursor, part))
         else:
@@ -37,7 +37,7 @@ def plan(cursor: psycopg.Cursor[Any], parts: Sequence[Part], state: str, *, look
 def _known(cursor: psycopg.Cursor[Any], part: Part) -> dict[bytes, tuple[bytes, int, int]]:
     cursor.execute(
         "select key, content, batch, ordinal from ledger_key where source_id = %s and key = any(%s)",
-        (part.source_id, part.keys()),
+        (part.source_id, part.keys),
         binary=True,
     )
     return {key: (content, batch, ordinal) for key, content, batch, ordinal in cursor.fetchall()}
@@ -46,7 +46,7 @@ def _known(cursor: psycopg.Cursor[Any], part: Part) -> dict[bytes, tuple[bytes, 
 def _known_conflicts(cursor: psycopg.Cursor[Any], part: Part) -> dict[tuple[bytes, bytes], tuple[int, int]]:
     cursor.execute(
         "select key, content, batch, ordinal from ledger_conflict where source_id = %s and key = any(%s)",
-        (part.source_id, part.keys()),
+        (part.source_id, part.keys),
         binary=True,
     )
     return {(key, content): (batch, ordinal) for key, content, batch, ordinal in cursor.fetchall()}

@@ -8,6 +8,7 @@ objects; no floats, no null, no duplicate keys, no lone surrogates, at most 64 l
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import json
 import secrets
@@ -19,7 +20,7 @@ import msgspec
 import orjson
 
 from lineage.errors import OutsideProfile
-from lineage.events import GROUP_FIELDS, GROUPS, Class, Count, Event, Group, Kind, Name, Time
+from lineage.events import GROUP_FIELDS, GROUPS, Class, Count, Event, Group, Kind, Name, Time, encode
 
 SALT_BYTES = 16
 MAX_INTEGER = 2**53 - 1
@@ -124,6 +125,11 @@ def leaf(event: Event, digests: dict[Group, str]) -> bytes:
         raise OutsideProfile(_OUTSIDE) from error
 
 
+def over(leaf: bytes, digests: dict[Group, str]) -> bytes:
+    """The same leaf over groups with these digests. Raises OutsideProfile."""
+    return _encode(msgspec.structs.replace(parse_leaf(leaf), groups=digests))
+
+
 def parse_leaf(data: bytes) -> Leaf:
     """The members of leaf bytes; strict. OutsideProfile: not canonical, an unknown member, or a wrong type."""
     try:
@@ -161,19 +167,26 @@ _ERROR_PART: dict[str, str] = {"error_code": "code", "error_message": "message"}
 
 
 def _writer(group: Group) -> Callable[[Event], bytes]:
-    """A function that writes one group: through a struct, since one encoder call per group is the fastest way."""
+    """A function that writes one group: through a struct of its members in their order, the fastest way."""
     defaults = {field.encode_name: field.default for field in msgspec.structs.fields(Event)}
-    names = [name for name in GROUP_FIELDS[group] if name not in _ERROR_PART]
-    error = [name for name in GROUP_FIELDS[group] if name in _ERROR_PART]
-    fields = [(name, object, defaults[name]) for name in names] + [(name, object, None) for name in error]
+    error = next((name for name in GROUP_FIELDS[group] if name in _ERROR_PART), None)
+    names = sorted(name for name in GROUP_FIELDS[group] if name != error)
+    fields = [(name, object, defaults[name]) for name in names]
     struct = msgspec.defstruct(f"{group}_group", fields, omit_defaults=True, gc=False)
     read = attrgetter(*names)
-    part = attrgetter(_ERROR_PART[error[0]]) if error else None
+    if error is None:
+        return lambda event: encode(struct(*read(event)))
+    part = attrgetter(_ERROR_PART[error])
+    at = bisect.bisect(names, error)
+    whole = msgspec.defstruct(
+        f"{group}_group", [*fields[:at], (error, object, None), *fields[at:]], omit_defaults=True, gc=False
+    )
 
     def write(event: Event) -> bytes:
-        if part is not None and event.error is not None:
-            return _encode(struct(*read(event), part(event.error)))
-        return _encode(struct(*read(event)))
+        if event.error is None:
+            return encode(struct(*read(event)))
+        said = read(event)
+        return encode(whole(*said[:at], part(event.error), *said[at:]))
 
     return write
 

@@ -21,11 +21,15 @@ _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
-    """One admitted event. `key` is 16 bytes (time bucket and hash), `content` the SHA-256 of the item as received."""
+    """One admitted event, committed. `key` is 16 bytes (time bucket and hash), `content` the SHA-256 of the item as received.
 
-    event: Event
+    The event itself is let go of: what is held of a batch until it is stored is no more than what is stored.
+    """
+
+    event_id: str
     key: bytes
     content: bytes
+    row: journal.Row
 
 
 class Placed(msgspec.Struct, frozen=True, gc=False):
@@ -35,6 +39,11 @@ class Placed(msgspec.Struct, frozen=True, gc=False):
     index: int
     event_id: str
     leaf_hash: bytes
+
+
+def entry_of(event: Event, key: bytes, content: bytes) -> Entry:
+    """A complete event as an entry, under salts of its own. Raises OutsideProfile."""
+    return Entry(event.event_id or "", key, content, journal.row(event, next(journal.salts(1))))
 
 
 def event_id(now_ms: int | None = None) -> str:
@@ -92,16 +101,14 @@ class Part:
     def __init__(self, source_id: int, number: int, entries: list[Entry], rows: list[journal.Row]) -> None:
         self.source_id, self.number, self.first = source_id, number, 0
         self.entries, self.rows = entries, rows
+        self.keys = [entry.key for entry in entries]
         self.fresh: list[tuple[int, str]] = []
         self.status: list[tuple[str, int | tuple[int, int]]] = []
         self.firsts: dict[int, int | tuple[int, int]] = {}
         self.state, self.left = "", dict[bytes, tuple[bytes, int, int]]()
 
-    def keys(self) -> list[bytes]:
-        return [entry.key for entry in self.entries]
-
     def fresh_keys(self) -> list[bytes]:
-        return [self.entries[at].key for at, _ in self.fresh]
+        return [self.keys[at] for at, _ in self.fresh]
 
     def first_of(self, ordinal: int) -> tuple[int, int]:
         """Batch and ordinal of the first record of the key of which this fresh one is another content."""
@@ -112,6 +119,10 @@ class Part:
         self, known: dict[bytes, tuple[bytes, int, int]], conflicts: dict[tuple[bytes, bytes], tuple[int, int]]
     ) -> None:
         """Tells fresh entries from known ones. `known` and `conflicts` say where those of earlier transactions lie."""
+        if not (known or conflicts) and len(set(self.keys)) == len(self.keys):
+            self.fresh = [(at, "accepted") for at in range(len(self.keys))]
+            self.status = [("accepted", at) for at in range(len(self.keys))]
+            return
         fresh, status = self.fresh, self.status
         seen: dict[bytes, tuple[bytes, int]] = {}
         seen_conflicts: dict[tuple[bytes, bytes], int] = {}
@@ -142,8 +153,7 @@ class Part:
             self.rows = [self._flagged(at) if status == "conflict" else self.rows[at] for at, status in fresh]
 
     def _flagged(self, at: int) -> journal.Row:
-        event = self.entries[at].event
-        return journal.rows([msgspec.structs.replace(event, flags=(*event.flags, "duplicate_conflict"))])[0]
+        return journal.flagged(self.rows[at], "duplicate_conflict", next(journal.salts(1)))
 
     def claims(self, wanted: str) -> list[tuple[bytes, bytes, int]]:
         """(key, content, ordinal) of the fresh entries of a status, sorted by key."""
@@ -160,8 +170,8 @@ class Part:
             if isinstance(place, tuple):
                 found.append(Placed(status, older.get(place, -1), "", b""))
             else:
-                event = self.entries[self.fresh[place][0]].event
-                found.append(Placed(status, self.first + place, event.event_id or "", self.rows[place].leaf_hash))
+                event_id = self.entries[self.fresh[place][0]].event_id
+                found.append(Placed(status, self.first + place, event_id, self.rows[place].leaf_hash))
         return found
 
     def older(self) -> list[tuple[int, int]]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from lineage import entries, errors, ledger, notes, sources
+from lineage import entries, errors, journal, ledger, notes, sources
 from lineage.events import (
     CANONICAL_TIME,
     STATEMENT_LIMIT_BYTES,
@@ -51,6 +51,10 @@ class Item(msgspec.Struct, omit_defaults=True, gc=False):
     reason: str | None = None
 
 
+_LATER = Item(-1, "accepted")
+"""In the place of an item of which the ledger is yet to say what became of it."""
+
+
 class Accepted(msgspec.Struct):
     """The answer for a body. Counts are of items; `promises` are what the receipt says."""
 
@@ -76,7 +80,7 @@ class Admitted:
     waiting: list[int] = dataclasses.field(default_factory=list)
 
     def batch(self, source: Source, version: str | None = None) -> ledger.Batch:
-        """What the ledger is given. Raises OutsideProfile."""
+        """What the ledger is given."""
         return ledger.Batch(source.pk, self.entries, self.refused, self.skipped, version)
 
     def answer(self, placed: Sequence[ledger.Placed]) -> Accepted:
@@ -93,7 +97,7 @@ def accept(source: Source, body: bytes, *, strict: bool = False, **options: Any)
     """Parses, admits and appends one body in one transaction.
 
     Raises FormatUnknown, BodyTooLarge (more than 10,000 items), BodyUnreadable, BatchRefused (strict, nothing
-    stored) and StoreUnavailable.
+    stored), OutsideProfile and StoreUnavailable.
     """
     read = admitted(source, body, strict=strict, **options)
     return read.answer(ledger.append(source.pk, read.entries, read.refused, read.skipped))
@@ -113,7 +117,7 @@ def admitted(source: Source, body: bytes, *, strict: bool = False, **options: An
         else:
             read.waiting.append(position)
             read.entries.append(one)
-            read.items.append(Item(position, "accepted"))
+            read.items.append(_LATER)
     if strict and read.refused:
         raise errors.BatchRefused(
             **{f"item {i.position}": i.reason or "" for i in read.items if i.status == "quarantined"}
@@ -131,7 +135,7 @@ def _parse(source: Source, body: bytes, options: dict[str, Any]) -> Iterator[Eve
 
 
 def admit(source: Source, event: Event) -> ledger.Entry | Quarantined:
-    """One parsed event, completed and bounded, with its dedupe key and content hash."""
+    """One parsed event, completed, bounded and committed, with its dedupe key and content hash. Raises OutsideProfile."""
     return Admission(source).admit(event)
 
 
@@ -144,13 +148,13 @@ class Admission:
         self.source_id = source.pk
         self.received_at = format_time(dt.datetime.fromtimestamp(now, dt.UTC))
         self.latest = format_time(dt.datetime.fromtimestamp(now + SKEW_SECONDS, dt.UTC))
-        self.ids = entries.event_ids(self.now_ms)
+        self.ids, self.salts = entries.event_ids(self.now_ms), journal.salts()
         self.reference = SourceRef(name=source.name, format=source.format)
         self.allowed = frozenset(source.asserts)
         self.is_told = source.format in TOLD
 
     def admit(self, event: Event) -> ledger.Entry | Quarantined:
-        """As the function `admit`."""
+        """As the function `admit`. Raises OutsideProfile."""
         if not event.source_event_id:
             return Quarantined(
                 position="",
@@ -162,9 +166,10 @@ class Admission:
         occurred = event.occurred_at
         if occurred and not CANONICAL_TIME.fullmatch(occurred):
             occurred = format_time(parse_time(occurred))
+        own_id = next(self.ids)
         complete = msgspec.structs.replace(
             event,
-            event_id=next(self.ids),
+            event_id=own_id,
             received_at=self.received_at,
             source_id=self.source.name,
             class_=event.class_ or default_class(event),
@@ -179,7 +184,8 @@ class Admission:
         origin = event.origin.sha256 if event.origin else None
         content = bytes.fromhex(origin) if origin else hashlib.sha256(encode(event)).digest()
         bucket = entries.bucket_of(occurred[:13]) if occurred else entries.NO_BUCKET
-        return ledger.Entry(complete, entries.key_in(bucket, self.source_id, event.source_event_id), content)
+        key = entries.key_in(bucket, self.source_id, event.source_event_id)
+        return ledger.Entry(own_id, key, content, journal.row(complete, next(self.salts)))
 
     def _flags(self, event: Event, occurred: str | None) -> tuple[str, ...]:
         flags = event.flags

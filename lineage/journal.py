@@ -32,26 +32,57 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     leaf_hash: bytes
 
 
-def rows(events: list[Event]) -> list[Row]:
-    """The rows of events, each under salts of its own. Raises OutsideProfile."""
-    pool = os.urandom(SALTS_BYTES * len(events))
-    return [_row(event, pool, n * SALTS_BYTES) for n, event in enumerate(events)]
+def salts(at_once: int = 64) -> Iterator[bytes]:
+    """Fresh salts for all groups of one event after the other, without end; chance is asked for so many at once."""
+    while True:
+        pool = os.urandom(SALTS_BYTES * at_once)
+        for at in range(0, len(pool), SALTS_BYTES):
+            yield pool[at : at + SALTS_BYTES]
 
 
-def _row(event: Event, pool: bytes, at: int) -> Row:
-    """As `commitment.commit`, with the salts that lie in `pool` from `at` on."""
+def row(event: Event, salts: bytes) -> Row:
+    """The row of an event, as `commitment.commit`; `salts` are those of all groups. Raises OutsideProfile."""
+    digests, parts = _committed(commitment.written(event), salts)
+    return _row(commitment.leaf(event, digests), parts)
+
+
+def flagged(row: Row, flag: str, salts: bytes) -> Row:
+    """The row of the same event with one more flag."""
+    leaf, *held = _cut(row.body)
+    groups = {group: value or commitment.NOTHING for group, value in zip(GROUPS, held[1::2], strict=True)}
+    action = commitment.parse_canonical(groups["action"])
+    groups["action"] = commitment.canonical(action | {"flags": [*action.get("flags", ()), flag]})
+    digests, parts = _committed(groups.items(), salts)
+    return _row(commitment.over(leaf or b"", digests), parts)
+
+
+def _committed(written: Iterable[tuple[Group, bytes]], salts: bytes) -> tuple[dict[Group, str], list[bytes]]:
+    """The digests of the groups that hold anything, and what follows the leaf in the row."""
     digests: dict[Group, str] = {}
     parts = []
-    for group, data in commitment.written(event):
+    at = 0
+    for group, data in written:
         if data == commitment.NOTHING:
             parts.append(_NEITHER)
         else:
-            salt = pool[at : at + commitment.SALT_BYTES]
+            salt = salts[at : at + commitment.SALT_BYTES]
             digests[group] = hashlib.sha256(salt + data).hexdigest()
             parts += (_held(commitment.SALT_BYTES, salt, len(data)), data)
         at += commitment.SALT_BYTES
-    leaf = commitment.leaf(event, digests)
+    return digests, parts
+
+
+def _row(leaf: bytes, parts: list[bytes]) -> Row:
     return Row(b"".join([_length(len(leaf)), leaf, *parts]), hashlib.sha256(b"\0" + leaf).digest())
+
+
+def _cut(body: bytes) -> Iterator[bytes | None]:
+    """The columns of a row from the leaf on."""
+    at = 0
+    while at < len(body):
+        size = int.from_bytes(body[at : at + 4], "big", signed=True)
+        yield None if size < 0 else body[at + 4 : at + 4 + size]
+        at += 4 + max(0, size)
 
 
 def stream(slot: int, batches: Iterable[tuple[int, list[Row]]]) -> Iterator[bytes]:

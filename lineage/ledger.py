@@ -26,6 +26,7 @@ from lineage.entries import Entry as Entry
 from lineage.entries import Part
 from lineage.entries import Placed as Placed
 from lineage.entries import dedupe_key as dedupe_key
+from lineage.entries import entry_of as entry_of
 from lineage.entries import event_id as event_id
 from lineage.events import (
     Actor,
@@ -50,7 +51,7 @@ class Batch:
 
     `version` is the version of the source's row under which a feed's batch was admitted: should the row have changed
     since, or too many records wait to be sealed, nothing of it is stored. What the store itself says has none.
-    `rows` are made before the transaction, so that nothing waits for them.
+    `rows` were made before the transaction, so that nothing waits for them.
     """
 
     source_id: int
@@ -61,8 +62,7 @@ class Batch:
     rows: list[journal.Row] = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
-        """Raises OutsideProfile."""
-        self.rows = journal.rows([entry.event for entry in self.entries])
+        self.rows = [entry.row for entry in self.entries]
 
 
 class _Contended(Exception):
@@ -294,7 +294,7 @@ def _own(source_id: int, event: Event) -> Entry:
         source=SourceRef(name="touchstone", format="events"),
     )
     key = dedupe_key(source_id, complete.source_event_id or own_id, now)
-    return Entry(complete, key, hashlib.sha256(own_id.encode()).digest())
+    return entry_of(complete, key, hashlib.sha256(own_id.encode()).digest())
 
 
 def record_decision(

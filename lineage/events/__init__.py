@@ -83,7 +83,8 @@ from lineage.events.text import (
 )
 
 decode_event = msgspec.json.Decoder(Event).decode
-encode = msgspec.json.Encoder(order="sorted").encode
+encode = msgspec.json.Encoder().encode
+"""Canonical JSON: the members of every part of the model stand in the order of their wire names."""
 
 __all__ = [
     "CANONICAL_TIME",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
@@ -44,5 +44,17 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 Time = Annotated[str, msgspec.Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$")]
 
 
-class Part(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, kw_only=True, gc=False):
+class Ordered(msgspec.StructMeta):
+    """Puts the members of a struct, each given by name, in the order of their wire names: so what is written of it is canonical."""
+
+    def __new__(mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **config: Any) -> Ordered:
+        members = namespace.get("__annotations__", {})
+        # A keyword of Python, such as `class`, has an underscore behind it here alone.
+        namespace["__annotations__"] = {
+            each: members[each] for each in sorted(members, key=lambda each: each.rstrip("_"))
+        }
+        return super().__new__(mcls, name, bases, namespace, **{"kw_only": True, **config})
+
+
+class Part(msgspec.Struct, metaclass=Ordered, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
     """Base of every struct of the model. Python's collector need not look at them: what never changes forms no circle."""

@@ -15,7 +15,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -462,13 +461,10 @@ def test_a_record_that_is_dated_back_behind_a_stamped_checkpoint_is_found_by_the
     log()
     authorities.ask("here", tsa)
     source = Source.objects.get(name="desk")
-    entry = ingest.admit(
-        source, Event(kind="query", op="read", source_event_id="late", occurred_at=format_time(NOW - HOUR))
-    )
-    assert isinstance(entry, ledger.Entry)
-    dated = ledger.Entry(
-        msgspec.structs.replace(entry.event, received_at=format_time(NOW - HOUR)), entry.key, entry.content
-    )
+    admission = ingest.Admission(source)
+    admission.received_at = format_time(NOW - HOUR)
+    dated = admission.admit(Event(kind="query", op="read", source_event_id="late", occurred_at=format_time(NOW - HOUR)))
+    assert isinstance(dated, ledger.Entry)
     (placed,) = ledger.append(source.pk, [dated])
     checkpoints.checkpoint()
     authorities.ask("here", tsa)

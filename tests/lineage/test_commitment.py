@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lineage import commitment, events
+from lineage import commitment, events, journal
 from lineage.errors import OutsideProfile
 from lineage.events import GROUP_FIELDS, LEAF_FIELDS, Event
 from tests import vectors
@@ -129,7 +129,9 @@ def test_committed_bytes_are_canonical_and_hold_every_field_in_its_place(event: 
     leaf, disclosures = commitment.commit(event, SALTS)
     for data in (leaf, *disclosures.values()):
         assert commitment.canonical(commitment.parse_canonical(data)) == data
-    whole = json.loads(events.encode(event))
+    encoded = events.encode(event)
+    whole = json.loads(encoded)
+    assert commitment.canonical(whole) == encoded
     error = whole.pop("error", {})
     whole |= {f"error_{name}": value for name, value in error.items()}
     header = {name: whole.pop(name) for name in LEAF_FIELDS if name in whole}
@@ -138,6 +140,14 @@ def test_committed_bytes_are_canonical_and_hold_every_field_in_its_place(event: 
     assert commitment.open_disclosures(disclosures) == whole
     for group, data in disclosures.items():
         assert set(commitment.parse_disclosure(group, data)) <= set(GROUP_FIELDS[group])
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=30)
+@given(event=EVENTS)
+def test_a_row_with_one_more_flag_is_the_row_of_the_event_with_that_flag(event: Event) -> None:
+    salts = b"".join(SALTS.values())
+    flagged = msgspec.structs.replace(event, flags=(*event.flags, "late"))
+    assert journal.flagged(journal.row(event, salts), "late", salts) == journal.row(flagged, salts)
 
 
 def test_the_page_and_the_code_put_each_field_in_the_same_place() -> None:

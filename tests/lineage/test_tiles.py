@@ -37,7 +37,7 @@ def log(store: str) -> None:
             environment="prod",
             purpose="support",
         )
-        entries.append(ledger.Entry(event, ledger.dedupe_key(source.pk, str(number), None), bytes(32)))
+        entries.append(ledger.entry_of(event, ledger.dedupe_key(source.pk, str(number), None), bytes(32)))
     ledger.append(source.pk, entries[:500])
     with keeper.lock():
         keeper.checkpoints.checkpoint()
