@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from lineage.extracts import Indexes, groups
 from lineage.extracts.cards import NO_TIME, Directory
+from lineage.extracts.codes import NO_HASHES
 from lineage.extracts.coding import Coding, Rows
 from lineage.extracts.filed import CHUNK, Filed
 from lineage.extracts.groups import Alike, Groups
@@ -202,6 +203,16 @@ class Grouping:
                     Alike(who, actors, places[there.places], manners, there.marks),
                     self._sessions(layer, there.indexes),
                 )
+
+    def sessions_between(self, wanted: Wanted, start: int, end: int) -> Hashes:
+        """The sessions of the records from one index to before another that are wanted so."""
+        found = [NO_HASHES]
+        for layer in self.look.layers:
+            there = self._wanted(layer, wanted, start, end)
+            found += [self._sessions(layer, there.indexes)] if len(there.indexes) else []
+        some = np.concatenate(found)
+        each: Hashes = np.unique(some[some != 0])
+        return each
 
     def between(self, start: int, end: int) -> Iterator[Some]:
         """The wanted records from one index to before another."""

@@ -15,7 +15,7 @@ from lineage.extracts.beginnings import BY_INDEX
 from lineage.extracts.coding import Coding, Rows
 from lineage.extracts.looking import Lookup, Unable, Wanted
 from lineage.extracts.meanings import Who
-from lineage.extracts.postings import among, hash_of
+from lineage.extracts.postings import Hashes, among, hash_of
 from lineage.extracts.terms import ACT, REAL
 from lineage.queries import candidates, sought
 from lineage.queries.ask import COUNT_MOST, Window
@@ -65,6 +65,12 @@ def kinds(question: Question, viewer: Viewer, q: str, window: Window) -> dict[st
     return candidates.told(question, lambda look: _Figures(question, look, asked, scope).kinds())
 
 
+def sessions(question: Question, look: Lookup, q: str, scope: Wanted) -> Hashes | None:
+    """The sessions of matching records; None as `read` says it. Raises Unable and Damaged."""
+    asked = read(q)
+    return _Figures(question, look, asked, scope).sessions() if asked is not None else None
+
+
 class _Figures:
     def __init__(self, question: Question, look: Lookup, asked: Asked, scope: Wanted) -> None:
         self.look, self.asked = look, asked
@@ -87,15 +93,19 @@ class _Figures:
         rows, coding = self.rows, self.coding
         if not len(rows.indexes):
             return dict.fromkeys(("event", "session", "identity", "touch", "relation"), 0)
-        events = self._named(rows)
+        events, sessions = self._named(rows), self.sessions()
         is_decision = np.array([one.kind == "decision" for one in coding.manners], bool)
         acting = np.unique(events.who[~is_decision[events.manners]]).tolist()
-        sessions = events.sessions[((events.marks & ACT) != 0) & (events.sessions != 0)]
         met, relations = self._touched(rows)
         return {
-            "event": len(events.indexes), "session": len(np.unique(sessions)),
+            "event": len(events.indexes), "session": len(sessions),
             "identity": len({coding.people[who].id for who in acting} - {None}), "touch": met, "relation": relations,
         }  # fmt: skip
+
+    def sessions(self) -> Hashes:
+        events = self._named(self.rows)
+        found: Hashes = np.unique(events.sessions[((events.marks & ACT) != 0) & (events.sessions != 0)])
+        return found
 
     def _named(self, rows: Rows) -> Rows:
         """The records that name each of the tables."""

@@ -1,131 +1,107 @@
-"""The sessions that were active last: found from the newest records on, and read from where the first of them has a record.
+"""The sessions that hold a matching record, those active last, out of codes: as `people.session_rows` asks it in SQL over the log.
 
-So a page of sessions goes by what these did, not by the size of the log. Where few match, or nothing can be looked up, the whole
-log is asked instead.
+Which match is told by the records of whom or what a search names, else by the newest records on until more are found than are
+counted. Then the rows of those on the page alone are made, so a page goes by what its sessions did.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from lineage.access import Viewer
 from lineage.engine import Question
-from lineage.extracts import Indexes
-from lineage.extracts.looking import Lookup, Wanted
-from lineage.extracts.postings import NOTHING, Damaged, Hashes, among, hashes_of
-from lineage.extracts.terms import BY_TIME
-from lineage.queries import candidates, walking
-from lineage.queries.ask import COUNT_MOST, Total, Window, scoped
+from lineage.extracts.codes import NO_HASHES
+from lineage.extracts.coding import Coding
+from lineage.extracts.grouping import Grouping
+from lineage.extracts.groups import Alike
+from lineage.extracts.looking import Lookup, Unable, Wanted
+from lineage.extracts.postings import Hashes, hashes_of
+from lineage.extracts.terms import ACT, BY_TIME, LISTED
+from lineage.queries import alike, candidates, figures, sought, stretches
+from lineage.queries.ask import COUNT_MOST, Total, Window, searched
 
-NAMES_MOST = 2_000
-"""Of more sessions the log is asked which were active last."""
-STEPS = 3
-"""After so many growing steps from the newest record on the whole log is asked."""
 SQL = "session is not null and kind in ('session', 'query', 'change')"
 """What of a session says that somebody did something in it."""
+SPAN_MOST = 1 << 18
+"""Of more records the log is asked whether an earlier one of their sessions matches."""
 
 
-class Few(NamedTuple):
-    """Some sessions, those that were active last, and a condition that all their records meet."""
+class Page(NamedTuple):
+    """Session rows, the last active first, and how many sessions match in all."""
 
-    names: list[str]
-    where: str
-    is_all: bool
-
-    @property
-    def condition(self) -> str:
-        return f"{self.where} and session in (select unnest(?))"
+    rows: list[dict[str, Any]]
+    total: Total
 
 
-class Found(NamedTuple):
-    """Some sessions and all their records, beside some that a hash brings."""
-
-    names: list[str]
-    indexes: Indexes
-
-
-def few(question: Question, viewer: Viewer, window: Window, before: int | None, most: int) -> Few | None:
-    """At least so many sessions with a record in scope and window, or all, the last active first; of those whose last record
-    lies `before`, where that is given. None where that takes longer than to ask the whole log.
-    """
-    if question.look() is None:
+def page(question: Question, viewer: Viewer, q: str, window: Window, before: int | None, most: int) -> Page | None:
+    """At most so many, whose last record in scope and window lies `before`, where that is given; None where the log is to be asked."""
+    scope = candidates.wanted(viewer, window)
+    if scope is None:
         return None
-    ranges = walking.ranges(question, viewer, window)
-    top = min(ranges[-1][1] if ranges else 0, question.size if before is None else before)
-    condition, values = scoped(viewer, window)
-    beyond = f"having max(index) < {int(before)}" if before is not None else ""
-    for step in range(STEPS):
-        start = max(0, top - walking.FIRST * walking.GROWTH**step)
-        found = question.rows(
-            f"select session, max(index) as last_index from activity where {condition} and session is not null and index >= {start} "  # noqa: S608
-            f"group by session {beyond} order by last_index desc limit {most + 1}",
-            values,
-        )
-        if len(found) > most or start == 0:
-            names = [row["session"] for row in found[:most]]
-            low = candidates.told(question, functools.partial(_least, names)) if names else None
-            return Few(names, f"index >= {low}", len(found) <= most) if low is not None else None
-    return None
+    named = None if figures.read(q) is not None else _named(question, viewer, q, window)
 
-
-def newest(
-    question: Question, viewer: Viewer, window: Window, names: Sequence[str], before: int | None, most: int
-) -> Found | None:
-    """Of these sessions those whose last record in scope and window is the newest (and lies `before`); None where that cannot be told."""
-    asked = candidates.wanted(viewer, window)
-    if asked is None or len(names) > NAMES_MOST:
-        return None
-    top = question.size if before is None else before
-
-    def tell(look: Lookup) -> Found:
-        numbers, indexes = _records(look, names, asked)
-        lasts = np.full(len(names), -1)
-        np.maximum.at(lasts, numbers, indexes)
-        order = np.argsort(-lasts, kind="stable")
-        chosen = order[(lasts[order] >= 0) & (lasts[order] < top)][:most]
-        return Found([names[number] for number in chosen.tolist()], np.sort(indexes[np.isin(numbers, chosen)]))
+    def tell(look: Lookup) -> Page | None:
+        coding = Coding(look, question.snapshot.logins)
+        found = named if named is not None else figures.sessions(question, look, q, scope)
+        newest = _Newest(question, coding, q, scope) if found is None and alike.read(q) is not None else None
+        of = found if newest is None else newest.found
+        if of is None:
+            return None
+        chosen = stretches.latest(coding, of, scope, most, before)
+        if newest is not None and not newest.is_all:
+            chosen = newest.mended(chosen, most, before)
+        is_exact = len(of) <= COUNT_MOST
+        return Page(stretches.rows(coding, chosen.sessions, scope), Total(min(len(of), COUNT_MOST), is_exact))
 
     return candidates.told(question, tell)
 
 
-def _records(look: Lookup, names: Sequence[str], asked: Wanted) -> tuple[Indexes, Indexes]:
-    """Those of these sessions that are wanted, each with the number of its session."""
-    hashes, found = _hashes(names), [(NOTHING, NOTHING)]
-    for layer in look.layers:
-        numbers, indexes = layer.postings[BY_TIME].numbered(hashes)
-        order = np.argsort(indexes, kind="stable")
-        order = order[~among(indexes[order], layer.hidden)]
-        there = layer.directory(indexes[order])
-        if len(there.indexes) != len(order):
-            raise Damaged("Postings tell of records that have no card.")
-        kept = order[asked.mask(layer, look.size)(there)]
-        found.append((numbers[kept], indexes[kept]))
-    numbers, indexes = (np.concatenate(column) for column in zip(*found, strict=True))
-    return numbers, indexes
+def _named(question: Question, viewer: Viewer, q: str, window: Window) -> Hashes | None:
+    """Those that few records match, which are found by what the search names; None where it names nothing, or they are many."""
+    condition, values = searched(viewer, q, window, "event")
+    with sought.matching(question, viewer, q, window, "event") as few:
+        if few == sought.ALL:
+            return None
+        asked = f"select distinct session from activity where {few} and {SQL} and {condition}"  # noqa: S608
+        return hashes_of(("session", row["session"]) for row in question.rows(asked, values))
 
 
-def _least(names: Sequence[str], look: Lookup) -> int:
-    """No record of these sessions has a lesser index."""
-    hashes = _hashes(names)
-    found = [layer.postings[BY_TIME].pairs(hashes)[1] for layer in look.layers]
-    return min((int(some.min()) for some in found if len(some)), default=look.size)
+class _Newest:
+    """Sessions of which a record matches, from the newest records on: all, or more than are counted."""
+
+    def __init__(self, question: Question, coding: Coding, q: str, scope: Wanted) -> None:
+        asked = alike.read(q)
+        if asked is None:
+            raise Unable
+        self.asked, self.coding, self.scope = asked, coding, scope
+        self.wanted = asked.wanted(msgspec.structs.replace(scope, marked=scope.marked | LISTED))
+        self.grouping = Grouping(coding.look, coding, question.snapshot.identities, self.wanted)
+        self.found, self.is_all = NO_HASHES, True
+        for some, sessions in self.grouping.newest(ACT):
+            self.found = _together(self.found, sessions[asked.of(coding, some)])
+            if len(self.found) > COUNT_MOST:
+                self.is_all = False
+                break
+
+    def mended(self, chosen: stretches.Latest, most: int, before: int | None) -> stretches.Latest:
+        """With those that are as new, of which only an earlier record matches than were looked at. Raises Unable."""
+        size = self.coding.look.size
+        least, top = chosen.lasts[-1] if len(chosen.lasts) == most else 0, size if before is None else min(size, before)
+        if top - least > SPAN_MOST:
+            raise Unable
+        others = np.setdiff1d(self.grouping.sessions_between(self.scope, int(least), top), self.found)
+        rows = self.coding.rows(lambda layer: [layer.postings[BY_TIME].find_all(others)], self.wanted)
+        kept = self.asked.of(self.coding, Alike(rows.who, rows.actors, rows.places, rows.manners, rows.marks))
+        more = np.intersect1d(rows.sessions[kept & ((rows.marks & ACT) != 0)], others)
+        if not len(more):
+            return chosen
+        return stretches.latest(self.coding, np.union1d(chosen.sessions, more), self.scope, most, before)
 
 
-def _hashes(names: Sequence[str]) -> Hashes:
-    return hashes_of(("session", name) for name in names)
-
-
-def total(question: Question, viewer: Viewer, window: Window, condition: str, values: Sequence[Any]) -> Total:
-    """How many sessions have a record of which this holds, counted from the newest on up to 10,000."""
-    counted = 0
-    # The first part hardly ever holds so many.
-    for start, _ in list(walking.steps(walking.ranges(question, viewer, window)))[1:] or [(0, 0)]:
-        asked = f"select count(distinct session) as n from activity where {SQL} and {condition} and index >= ?"  # noqa: S608
-        counted = question.rows(asked, [*values, start])[0]["n"]
-        if counted > COUNT_MOST:
-            break
-    return Total(min(counted, COUNT_MOST), counted <= COUNT_MOST)
+def _together(found: Hashes, sessions: Sequence[int] | Hashes) -> Hashes:
+    some = np.asarray(sessions, np.uint64)
+    return np.union1d(found, some[some != 0])

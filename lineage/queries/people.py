@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -15,14 +16,12 @@ from lineage.engine import Question
 from lineage.queries import candidates, deeds, everyone, latest, paging, sought, stretches
 from lineage.queries.ask import (
     ACCESSES,
-    COUNT_MOST,
     REFUSED_COUNT,
     STATEMENT_COUNT,
     TIMES,
     WRITE_COUNT,
     Answer,
     Place,
-    Total,
     Window,
     fetch,
     limited,
@@ -39,24 +38,15 @@ STATES = {
 
 
 def session_rows(
-    viewer: Viewer,
-    q: str,
-    window: Window,
-    now: dt.datetime | None = None,
-    state: str = "",
-    few: latest.Few | None = None,
+    viewer: Viewer, q: str, window: Window, now: dt.datetime | None = None, state: str = ""
 ) -> tuple[str, list[Any]]:
-    """The rows of `sessions` as SQL, and its values. Relative times in `q` count from `now`; `state` is open, ended or empty.
-
-    With `few` of these sessions alone.
-    """
+    """The rows of `sessions` as SQL, and its values. Relative times in `q` count from `now`; `state` is open, ended or empty."""
     condition, values = searched(viewer, q, window, "event", now)
     scope, scope_values = scoped(viewer, window)
-    those, names = (f"{few.condition} and ", [few.names]) if few else ("", [])
-    inner = f"""select {SESSION_COLUMNS} from activity where {those}{scope} and session in
-        (select session from activity where {those}{latest.SQL} and {condition})
+    inner = f"""select {SESSION_COLUMNS} from activity where {scope} and session in
+        (select session from activity where {latest.SQL} and {condition})
         group by session{STATES.get(state, "")}"""  # noqa: S608
-    return inner, [*names, *scope_values, *names, *values]
+    return inner, [*scope_values, *values]
 
 
 def sessions(
@@ -69,48 +59,26 @@ def sessions(
 ) -> Answer:
     """Session rows that hold a matching record, the most recently active first; `state` open or ended narrows them."""
     as_of, place, is_back = paging.asked(cursor, tuple[Place])
-    count = limited(limit)
     with Question(as_of=as_of) as question:
-        page = None if is_back or state else _sought(question, viewer, q, window, place, count)
-        if page is None and not (is_back or state):
-            page = _latest(question, viewer, q, window, place, count)
-        if page is None:
-            inner, values = session_rows(viewer, q, window, state=state)
-            page = paging.keyset(question, inner, values, (), place, is_back, count)
-        rows, following, previous, whole = page
-        return Answer(rows, following, whole, question.size, coverage(question, viewer, window), previous)
+        page = _page(question, viewer, q, window, place, is_back, limited(limit), state)
+        return _answer(question, viewer, window, page)
 
 
-def _sought(question: Question, viewer: Viewer, q: str, window: Window, place: Any, count: int) -> paging.Page | None:
-    """The same page of the sessions that few records match."""
-    condition, values = searched(viewer, q, window, "event")
-    with sought.matching(question, viewer, q, window, "event") as few:
-        if few == sought.ALL:
-            return None
-        asked = f"select distinct session from activity where {few} and {latest.SQL} and {condition}"  # noqa: S608
-        names = [row["session"] for row in question.rows(asked, values)]
-    found = latest.newest(question, viewer, window, names, -place[0] if place else None, count + 1)
+def _page(
+    question: Question, viewer: Viewer, q: str, window: Window, place: Any, is_back: bool, count: int, state: str
+) -> paging.Page:
+    """Out of codes; backwards, by state and where these cannot tell, of the whole log."""
+    before = -place[0] if place else None
+    found = latest.page(question, viewer, q, window, before, count + 1) if not (is_back or state) else None
     if found is None:
-        return None
-    with sought.among(question, found.indexes) as some:
-        inner, values = session_rows(viewer, q, window, few=latest.Few(found.names, some, True))
-        rows = question.rows(f"select * from ({inner}) order by last_index desc", values)  # noqa: S608
-    whole = Total(min(len(names), COUNT_MOST), len(names) <= COUNT_MOST)
-    return *paging.cut(question, rows, (), place, False, count), whole
+        inner, values = session_rows(viewer, q, window, state=state)
+        return paging.keyset(question, inner, values, (), place, is_back, count)
+    return *paging.cut(question, found.rows, (), place, False, count), found.total
 
 
-def _latest(question: Question, viewer: Viewer, q: str, window: Window, place: Any, count: int) -> paging.Page | None:
-    """The same page as `paging.keyset` makes of all sessions, of those that were active last before the place."""
-    few = latest.few(question, viewer, window, -place[0] if place else None, count + count // 2 + 10)
-    if few is None:
-        return None
-    inner, values = session_rows(viewer, q, window, few=few)
-    rows = question.rows(f"select * from ({inner}) order by last_index desc limit {count + 1}", values)  # noqa: S608
-    if len(rows) <= count and not few.is_all:
-        return None
-    condition, given = searched(viewer, q, window, "event")
-    whole = latest.total(question, viewer, window, condition, given)
-    return *paging.cut(question, rows, (), place, False, count), whole
+def _answer(question: Question, viewer: Viewer, window: Window, page: paging.Page) -> Answer:
+    rows, following, previous, whole = page
+    return Answer(rows, following, whole, question.size, coverage(question, viewer, window), previous)
 
 
 def bare(relation: str) -> str:
@@ -118,14 +86,14 @@ def bare(relation: str) -> str:
     return relation.rpartition(".")[2]
 
 
-SESSION_FACETS = {
-    "environment": "[environment]", "datasource": "[datasource]", "type": "[who_type]", "actor": "[who_name]",
-    "verdict": "verdicts", "app": "[client_app]", "ticket": "tickets", "agent": "[agent_name]",
-    "state": "[case when ended_at is null then 'open' else 'ended' end]",
+SESSION_FACETS: Mapping[str, Callable[[Mapping[str, Any]], Sequence[str | None] | None]] = {
+    "environment": lambda row: [row["environment"]], "datasource": lambda row: [row["datasource"]],
+    "type": lambda row: [row["who_type"]], "actor": lambda row: [row["who_name"]], "verdict": lambda row: row["verdicts"],
+    "app": lambda row: [row["client_app"]], "ticket": lambda row: row["tickets"], "agent": lambda row: [row["agent_name"]],
+    "state": lambda row: ["open" if row["ended_at"] is None else "ended"],
 }  # fmt: skip
-"""What sessions can be narrowed by: the values of each session, as SQL."""
+"""What sessions can be narrowed by: the values of a session's row."""
 FACET_ROWS = 8
-ALL = ""
 FACETED = 200
 """Of more sessions the values of those are counted that were active last, so many."""
 
@@ -138,13 +106,8 @@ def session_facets(viewer: Viewer, q: str = "", window: Window = Window(), state
     sessions are counted, not only those that were active last.
     """
     with Question() as question:
-        few = None if state else latest.few(question, viewer, window, None, FACETED + FACETED // 2 + 10)
-        found = _faceted(question, session_rows(viewer, q, window, few=few), FACETED + 1) if few else []
-        is_whole = few is None or _of_all(found) <= FACETED
-        if few is None or (is_whole and not few.is_all):
-            # Others may match too.
-            found = _faceted(question, session_rows(viewer, q, window, state=state), None)
-    return _by_field(found), is_whole
+        rows, following, _, _ = _page(question, viewer, q, window, None, False, FACETED, state)
+        return _counted(rows), following is None
 
 
 def sessions_faceted(
@@ -157,53 +120,21 @@ def sessions_faceted(
 ) -> tuple[Answer, Facets, bool]:
     """`sessions` and `session_facets`; the rows of those that were active last are made once for both."""
     count = limited(limit)
-    if not (q or cursor or state) and count <= FACETED:
-        with Question() as question:
-            few = latest.few(question, viewer, window, None, FACETED + FACETED // 2 + 10)
-            found = _newest(question, viewer, window, few) if few else []
-            if few and (few.is_all or _of_all(found) > FACETED):
-                asked = f"select * from newest_sessions order by last_index desc limit {count + 1}"  # noqa: S608
-                page = paging.cut(question, question.rows(asked), (), None, False, count)
-                whole = latest.total(question, viewer, window, *searched(viewer, q, window, "event"))
-                answer = Answer(page[0], page[1], whole, question.size, coverage(question, viewer, window), page[2])
-                return answer, _by_field(found), _of_all(found) <= FACETED
-    return sessions(viewer, q, window, limit, cursor, state), *session_facets(viewer, q, window, state)
+    if cursor or count >= FACETED:
+        return sessions(viewer, q, window, limit, cursor, state), *session_facets(viewer, q, window, state)
+    with Question() as question:
+        rows, following, _, whole = _page(question, viewer, q, window, None, False, FACETED, state)
+        page = *paging.cut(question, rows[: count + 1], (), None, False, count), whole
+        return _answer(question, viewer, window, page), _counted(rows), following is None
 
 
-def _newest(question: Question, viewer: Viewer, window: Window, few: latest.Few) -> list[dict[str, Any]]:
-    """Makes the table `newest_sessions` of these, one more than are counted, and counts its values."""
-    inner, values = session_rows(viewer, "", window, few=few)
-    question.rows(
-        f"create temp table newest_sessions as select * from ({inner}) order by last_index desc limit {FACETED + 1}",  # noqa: S608
-        values,
-    )
-    return _faceted(question, ("from newest_sessions", []), FACETED + 1)
-
-
-def _of_all(found: Sequence[Mapping[str, Any]]) -> int:
-    return sum(row["count"] for row in found if row["field"] == ALL)
-
-
-def _by_field(found: Sequence[Mapping[str, Any]]) -> Facets:
-    facets: Facets = {field: [] for field in SESSION_FACETS}
-    for row in found:
-        if row["field"] != ALL:
-            facets[row["field"]].append({"name": row["name"], "count": row["count"]})
+def _counted(rows: Sequence[Mapping[str, Any]]) -> Facets:
+    facets: Facets = {}
+    for field, values in SESSION_FACETS.items():
+        counts = Counter(name for row in rows for name in set(values(row) or ()) - {None})
+        ordered = sorted(counts.items(), key=lambda one: (-one[1], str(one[0])))
+        facets[field] = [{"name": name, "count": count} for name, count in ordered[:FACET_ROWS]]
     return facets
-
-
-def _faceted(question: Question, of: tuple[str, list[Any]], most: int | None) -> list[dict[str, Any]]:
-    """Field, name and count; how many sessions there are stands under `ALL`. Of more than `most - 1` those active last are counted."""
-    inner, values = of
-    newest = f"select * from ({inner}) order by last_index desc limit {most}" if most else inner  # noqa: S608
-    shown = f"(select * from found order by last_index desc limit {most - 1})" if most else "found"  # noqa: S608
-    counted = " union all ".join(
-        f"(select '{field}' as field, name, count(*) as count from (select session, unnest(list_distinct({column})) as name from {shown}) "  # noqa: S608
-        f"where name is not null group by all order by 3 desc, 2 limit {FACET_ROWS})"
-        for field, column in SESSION_FACETS.items()
-    )
-    whole = f"select '{ALL}' as field, null as name, count(*) as count from found"  # noqa: S608
-    return question.rows(f"with found as materialized ({newest}) {whole} union all {counted}", values)
 
 
 IDENTITY_COLUMNS = f"""who_id as id, arg_max(who_name, {STRENGTH}) as name, arg_max(who_type, {STRENGTH}) as type,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,30 +24,46 @@ MOST = 20
 DETAILED = ("client_app", "client_ip", "ticket", "close_reason")
 
 
+class Latest(NamedTuple):
+    """Some sessions with the index of the last wanted record of each, the greatest first."""
+
+    sessions: Hashes
+    lasts: Indexes
+
+
 def sessions(coding: Coding, mine: Rows, wanted: Wanted) -> list[dict[str, Any]]:
     """The rows of those of which some record is wanted last; the newest first."""
-    chosen = _latest(coding, np.unique(mine.sessions[mine.sessions != 0]), wanted)
+    return rows(coding, latest(coding, np.unique(mine.sessions[mine.sessions != 0]), wanted, MOST).sessions, wanted)
+
+
+def rows(coding: Coding, chosen: Hashes, wanted: Wanted) -> list[dict[str, Any]]:
+    """The rows of these sessions; the last active first."""
     if not len(chosen):
         return []
-    rows = coding.rows(lambda layer: [layer.postings[BY_TIME].find_all(chosen)], wanted)
-    found = _Sessions(coding, rows.chosen(np.argsort(rows.sessions, kind="stable"))).told()
-    return sorted(found, key=lambda row: -row["last_index"])
+    ascending = np.sort(chosen)
+    found = coding.rows(lambda layer: [layer.postings[BY_TIME].find_all(ascending)], wanted)
+    told = _Sessions(coding, found.chosen(np.argsort(found.sessions, kind="stable"))).told()
+    return sorted(told, key=lambda row: -row["last_index"])
 
 
-def _latest(coding: Coding, of: Hashes, wanted: Wanted) -> Hashes:
-    """Those whose last wanted record is the newest. A session has none behind the last of all, so few are looked at."""
+def latest(coding: Coding, of: Hashes, wanted: Wanted, most: int, before: int | None = None) -> Latest:
+    """Those whose last wanted record is the newest, and lies `before`. A session has none behind the last of all, so few are looked at."""
     lasts = np.full(len(of), -1)
     for layer in coding.look.layers:
         lasts = np.maximum(lasts, layer.lasts(of))
-    order = np.argsort(lasts)[::-1]
+    order, end = np.argsort(lasts)[::-1], coding.look.size if before is None else before
     chosen: list[tuple[int, int]] = []
-    for start in range(0, len(order), MOST):
-        some = order[start : start + MOST]
-        if len(chosen) == MOST and chosen[-1][0] >= lasts[some[0]]:
+    start, step = 0, most
+    while start < len(order):
+        some = order[start : start + step]
+        if len(chosen) == most and chosen[-1][0] >= lasts[some[0]]:
             break
         ends = zip(_last(coding, of[some], wanted).tolist(), of[some].tolist(), strict=True)
-        chosen = sorted([*chosen, *ends], reverse=True)[:MOST]
-    return np.sort(np.array([session for _, session in chosen], np.uint64))
+        chosen = sorted([*chosen, *(one for one in ends if 0 <= one[0] < end)], reverse=True)[:most]
+        start, step = start + step, 2 * step
+    return Latest(
+        np.array([session for _, session in chosen], np.uint64), np.array([last for last, _ in chosen], np.int64)
+    )
 
 
 def _last(coding: Coding, some: Hashes, wanted: Wanted) -> Indexes:
