@@ -23,7 +23,7 @@ from lineage.extracts.filed import CHUNK, Filed
 from lineage.extracts.groups import Alike, Groups
 from lineage.extracts.layers import Layer
 from lineage.extracts.looking import Lookup, Seen, Unable, Wanted
-from lineage.extracts.postings import Hashes, among
+from lineage.extracts.postings import NOTHING, Hashes, among
 
 SPAN = 1 << 16
 """So many of the newest are looked at at a time."""
@@ -134,6 +134,8 @@ class Grouping:
     def _own(self, layer: Seen, only: Only) -> Indexes:
         """Those of a layer that are meant."""
         if id(layer) not in self.own:
+            # What numbers of this layer stand for is known from here on.
+            self._numbers(layer, NOTHING)
             found = only.found(layer)
             if id(layer) in self.newer:
                 found = found[among(found, self.newer[id(layer)][0])]

@@ -24,9 +24,9 @@ Column = NDArray[Any]
 NONE: Column = np.empty(0, np.int64)
 
 
-NAMED, READ, WROTE, MET = (1 << n for n in range(4))
-CHANGED = 4
-"""How a table was met: named, read, written, touched in another way; from this bit on how many of its rows were changed."""
+NAMED, READ, WROTE, MET, OTHERWISE = (1 << n for n in range(5))
+CHANGED = 5
+"""How a table was met: named, read, written, touched, and in another way; from this bit on how many of its rows were changed."""
 WAYS = {"read": MET | READ, "wrote": MET | WROTE, "changed": MET | WROTE}
 
 
@@ -199,7 +199,7 @@ def _ways(
     found = {relation: NAMED for relation in relations if relation is not None}
     for relation, _, access, changed in touches:
         if relation is not None:
-            found[relation] = found.get(relation, 0) | WAYS.get(access or "", MET)
+            found[relation] = found.get(relation, 0) | WAYS.get(access or "", MET | OTHERWISE)
             found[relation] += changed << CHANGED
     return found.items()
 

@@ -164,18 +164,15 @@ class OfTables:
 
 
 def first(
-    grouping: Grouping,
-    asked: Asked,
-    ranges: Sequence[walking.Range],
-    most: int,
+    grouping: Grouping, matching: Callable[[Alike], Mask], ranges: Sequence[walking.Range], most: int,
     times: Callable[[Some], int] | None = None,
-) -> list[Some]:
+) -> list[Some]:  # fmt: skip
     """The newest matching records, in parts: at least as many as count for `most` together, or all. By themselves each counts once."""
     found, count = list[Some](), 0
     for start, end in walking.apart(ranges):
         for begin in range(end - SPAN, start - SPAN, -SPAN):
             for some in grouping.between(max(begin, start), begin + SPAN):
-                found.append(some.chosen(asked.of(grouping.coding, some.alike)))
+                found.append(some.chosen(matching(some.alike)))
                 count += len(found[-1].indexes) if times is None else times(found[-1])
             if count >= most:
                 return found

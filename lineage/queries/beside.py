@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +16,11 @@ from lineage.extracts import Indexes
 from lineage.extracts.coding import Coding
 from lineage.extracts.filed import Filed
 from lineage.extracts.grouping import Some
-from lineage.extracts.looking import Lookup, Seen, Wanted
-from lineage.extracts.postings import among
+from lineage.extracts.looking import Lookup, Seen
 from lineage.extracts.terms import LISTED
-from lineage.queries import alike, candidates, walking
+from lineage.queries import alike, candidates, keyed, walking
 from lineage.queries.ask import Window
+from lineage.queries.matches import Matches, Touches, touches
 
 Column = NDArray[Any]
 Counts = dict[str, Counter[str | None]]
@@ -38,68 +39,48 @@ OF: dict[str, tuple[str, Callable[[Coding], list[str | None]]]] = {
 
 def values(question: Question, viewer: Viewer, q: str, window: Window, by_touch: bool, most: int) -> Counts | None:
     """Of each field how often the newest `most` matches, records or by touch accesses, have each value; None where only records tell."""
-    asked, wanted = alike.read(q, by_table=True), candidates.wanted(viewer, window, LISTED)
-    if asked is None or wanted is None:
-        return None
     ranges = walking.ranges(question, viewer, window)
 
     def tell(look: Lookup) -> Counts | None:
-        return _Values(question, look, asked, wanted, by_touch).newest(ranges, most) if look.layers else None
+        found = _matches(question, look, viewer, q, window, by_touch) if look.layers else None
+        return _Values(found, by_touch).newest(ranges, most) if found is not None else None
 
     return candidates.told(question, tell)
 
 
-class Touches(NamedTuple):
-    """Which of some records (`at`) touched which table (its number), and how often."""
-
-    at: Column
-    tables: Column
-    times: Column
-
-
-def touches(some: Some, coding: Coding, only: alike.OfTables | None) -> Touches:
-    """Of these records; `only` of these tables."""
-    held = coding.meanings.tables.held
-    tables, at = held.spread(some.shapes)
-    times, repeats = np.ones(len(at), np.int64), some.layer.of.repeats
-    here = among(repeats.indexes, some.indexes)
-    if here.any():
-        numbers = np.array([coding.meanings.tables.of.of.get(name, -1) for name in repeats.names], np.int64)
-        keys, order = at * len(held.values) + tables, np.lexsort((tables, at))
-        places = np.searchsorted(some.indexes, repeats.indexes[here])
-        several = places * len(held.values) + numbers[repeats.tables[here]]
-        times[order[np.searchsorted(keys[order], several)]] += repeats.more[here]
-    if only is not None:
-        kept = only.is_meant(held.values, only.relations)[tables]
-        tables, at, times = tables[kept], at[kept], times[kept]
-    return Touches(at, tables, times)
+def _matches(
+    question: Question, look: Lookup, viewer: Viewer, q: str, window: Window, by_touch: bool
+) -> Matches | None:
+    asked, wanted = alike.read(q, by_table=True), candidates.wanted(viewer, window, LISTED)
+    if asked is None or wanted is None:
+        return keyed.matches(question, look, viewer, q, window, by_touch)
+    only = alike.OfTables(look, asked.relations, by_touch) if asked.relations else None
+    grouping = alike.grouping(question, look, asked, wanted, only)
+    coding = grouping.coding
+    return Matches(grouping, functools.partial(asked.of, coding), lambda some: touches(some, coding, only))
 
 
 class _Values:
-    def __init__(self, question: Question, look: Lookup, asked: alike.Asked, wanted: Wanted, by_touch: bool) -> None:
-        self.asked, self.by_touch = asked, by_touch
-        self.only = alike.OfTables(look, asked.relations, by_touch) if asked.relations else None
-        self.grouping = alike.grouping(question, look, asked, wanted, self.only)
-        self.coding = self.grouping.coding
+    def __init__(self, found: Matches, by_touch: bool) -> None:
+        self.found, self.by_touch = found, by_touch
+        self.coding = found.grouping.coding
         self.counts: Counts = {field: Counter() for field in (*OF, "relation", "ticket")}
 
     def newest(self, ranges: Sequence[walking.Range], most: int) -> Counts:
-        parts = alike.first(self.grouping, self.asked, ranges, most, self._times if self.by_touch else None)
+        parts = alike.first(
+            self.found.grouping, self.found.matching, ranges, most, self._times if self.by_touch else None
+        )
         names = {field: name(self.coding) for field, (_, name) in OF.items()}
         for some, told in zip(parts, self._cut(parts, most), strict=True):
             self._count(some, told, names)
         return self.counts
 
     def _times(self, some: Some) -> int:
-        return int(touches(some, self.coding, self.only).times.sum())
+        return int(self.found.touches(some).times.sum())
 
     def _cut(self, parts: Sequence[Some], most: int) -> list[Touches]:
         """What counts of each part, together no more than so many: of records each once, by touch each with its tables."""
-        every = (
-            [touches(some, self.coding, self.only) for some in parts]
-            if self.by_touch
-            else [_once(some) for some in parts]
-        )
+        every = [self.found.touches(some) if self.by_touch else _once(some) for some in parts]
         if not every:
             return []
         indexes = np.concatenate([some.indexes[one.at] for some, one in zip(parts, every, strict=True)])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lineage.access import Viewer
 from lineage.acts import REAL
 from lineage.engine import Question
-from lineage.queries import beside, figures, kinds, monthly, sought, walking
+from lineage.queries import beside, figures, keyed, kinds, monthly, sought, walking
 from lineage.queries.ask import (
     COUNT_MOST,
     OWN,
@@ -123,7 +123,7 @@ def kinds_counted(viewer: Viewer, q: str, window: Window, as_of: int | None = No
             as relation from {first(f"datasource, relation, ({REAL}) as is_real", "touches", by_touch, few)}"""  # noqa: S608
 
     with Question(as_of=as_of) as question:
-        told_of = figures.kinds(question, viewer, q, window)
+        told_of = figures.kinds(question, viewer, q, window) or keyed.kinds(question, viewer, q, window)
         if told_of is not None:
             return {by: Total(min(told_of[by], COUNT_MOST), told_of[by] <= COUNT_MOST) for by in LISTS}
         if (known := kinds.counted(question, viewer, q, window)) is not None:

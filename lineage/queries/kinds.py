@@ -16,7 +16,7 @@ from lineage.extracts.looking import Lookup, Seen, Wanted
 from lineage.extracts.meanings import MET
 from lineage.extracts.numbering import Numbers
 from lineage.extracts.terms import ACT, LISTED, REAL
-from lineage.queries import alike, beside, candidates
+from lineage.queries import alike, candidates, matches
 from lineage.queries.ask import COUNT_MOST, Total, Window
 
 
@@ -72,7 +72,7 @@ class _Kinds:
         several = Grouping(self.look, self.coding, self.grouping.identities, self.grouping.wanted, _Several(self.look))
         found = 0
         for some in several.between(0, self.look.size):
-            told = beside.touches(some.chosen(self.asked.of(self.coding, some.alike)), self.coding, None)
+            told = matches.touches(some.chosen(self.asked.of(self.coding, some.alike)), self.coding, None)
             found += int(told.times.sum()) - len(told.times)
         return found
 

@@ -7,6 +7,7 @@ that are shown are asked the whole condition all the same.
 from __future__ import annotations
 
 import contextlib
+import functools
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -19,7 +20,7 @@ from lineage.access import Viewer
 from lineage.engine import Question
 from lineage.extracts import Indexes, persons, terms
 from lineage.extracts.beginnings import BY_INDEX
-from lineage.extracts.blocks import TOUCHED
+from lineage.extracts.blocks import RELATION, TOUCHED
 from lineage.extracts.layers import Term
 from lineage.extracts.looking import Lookup, Unable, Wanted, by_index, by_time
 from lineage.extracts.postings import NOTHING
@@ -135,6 +136,14 @@ class Listed(paging.Listed):
             raise Unable
         return found
 
+    def is_meant(self, datasource: str | None, touch: Sequence[Any]) -> bool:
+        """Whether it is an access to one of the tables."""
+        return (datasource, touch[RELATION]) in self.known
+
+    @functools.cached_property
+    def known(self) -> set[tuple[str | None, str]]:
+        return {one[:2] for layer in self.look.layers for one in self.sought.tables(layer.of.tables)}
+
     def _touches(self, names: Sequence[str], some: Indexes) -> list[dict[str, Any]]:
         """These columns of the accesses of these records to the tables that are asked for, in the order of the list. Raises Unable.
 
@@ -148,12 +157,11 @@ class Listed(paging.Listed):
         )
         if records is None:
             raise Unable
-        known = {one[:2] for layer in self.look.layers for one in self.sought.tables(layer.of.tables)}
         place, found = self.look.columns.index("index"), list[tuple[list[Any], dict[str, Any]]]()
         for row, touches in self.look.contents(some):
             record = records[row[place]]
             for touch in touches:
-                if (record["datasource"], touch[of_touch["relation"]]) in known:
+                if self.is_meant(record["datasource"], touch):
                     told = {name: touch[of_touch[name]] if name in of_touch else record[name] for name in names}
                     order = [(touch[of_touch[name]] is None, touch[of_touch[name]]) for name in ORDERED]
                     found.append(([-record["index"], *order], told))

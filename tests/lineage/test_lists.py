@@ -11,8 +11,9 @@ import pytest
 
 from config import workers
 from lineage import checkpoints, engine, queries, segments
+from lineage.engine import Question
 from lineage.extracts import codes, filed, sums
-from lineage.queries import Window, walking
+from lineage.queries import Window, keyed, walking
 from tests import extracts
 from tests.lineage.test_queries import ALL, STRANGER, Feed
 from tests.lineage.test_same_answers import plain
@@ -21,9 +22,18 @@ pytestmark = pytest.mark.slow
 
 NOON = dt.datetime(2026, 11, 20, 10, tzinfo=dt.UTC)
 NARROW = Window(NOON + dt.timedelta(seconds=3), NOON + dt.timedelta(seconds=12), "prod")
+ROWS = (
+    "customers key:3 datasource:orders",
+    "orders key:1",
+    "customers key:4711",
+    "customers key:9 environment:prod",
+    "customers key:5,6",
+    "customers key:4*",
+)
+"""Tables with keys: of rows that were read once or more, written, written together with another's, changed."""
 SEARCHES = (
     "relation:customers", "relation:Public.CUSTOMERS datasource:ORDERS relation:customers", "environment:touchstone relation:customers",
-    "relation:archive.customers", "relation:public.ünïque",
+    "relation:archive.customers", "relation:public.ünïque", *(f"relation:{one}" for one in ROWS),
 )  # fmt: skip
 
 
@@ -37,6 +47,9 @@ def tell(feed: Feed) -> None:
     feed.change("70")
     feed.change("71", key="4712", op="insert")
     feed.statement("vacuum", op="other", resources=customers)
+    feed.statement("update customers set name = 'x' where id = 3", op="update", resources=customers)
+    feed.statement("update customers set name = 'x' where id = 3 and region = '7'", op="update", resources=customers)
+    feed.statement("update customers set name = 'y' where region = '3'", op="update", resources=customers)
     feed.statement("select 1 from customers", op="read", flags=["canary"])
     feed.statement('select 1 from "public"."ünïque"', op="read")
     feed.statement("select * from customers", op="read", verdict="blocked", resources=customers)
@@ -62,8 +75,9 @@ def asked() -> dict[str, Any]:
         )
     for by in ("event", "relation"):
         found[f"counts by {by}"] = queries.search_counts(ALL, SEARCHES[0], by=by)
-    for q in SEARCHES[:2]:
+    for q in (*SEARCHES[:2], *SEARCHES[-len(ROWS) :]):
         found[f"kinds {q}"] = queries.kinds_counted(ALL, q, Window())
+        found[f"values {q}"] = queries.search_counts(ALL, q, NARROW, "touch")
     return found | {"stranger": plain(queries.touches(STRANGER, SEARCHES[0]))}
 
 
@@ -85,6 +99,11 @@ def test_a_table_is_found_as_over_the_whole_log_however_its_records_lie(
         assert extracts.everything() == 1
         assert asked() == expected
     assert extracts.merged()
+    with Question() as question:
+        told = [keyed.kinds(question, ALL, f"relation:{one}", Window()) for one in ROWS]
+    assert [one is not None for one in told] == [True] * 4 + [False] * 2
+    counted = [expected[f"kinds relation:{one}"] for one in ROWS[:4]]
+    assert [one["touch"] for one in told if one] == [one["touch"].value for one in counted] > [0, 0, 0, 0]
     monkeypatch.delattr(walking, "rows")
     assert [list(pages(ask)) for ask in (queries.events, queries.touches)] == [
         expected["events paged"], expected["touches paged"]
