@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -11,12 +10,7 @@ from lineage import errors
 from lineage.access import Viewer
 from lineage.acts import REAL
 from lineage.engine import Question
-from lineage.extracts import Indexes
-from lineage.extracts.beginnings import BY_INDEX
-from lineage.extracts.layers import Term
-from lineage.extracts.looking import Lookup
-from lineage.extracts.tables import NAMED
-from lineage.queries import candidates, databases, met, paging, readers, short, sought
+from lineage.queries import candidates, databases, met, paging, readers, short, sought, usage
 from lineage.queries.ask import (
     ACCESSES,
     LIMIT_MOST,
@@ -46,10 +40,6 @@ TOUCHING = (
     "index, transaction_id"
 )
 """What of each access to a table its page tells of."""
-FEW_PART = 1_000
-"""Of more than this part of the log the whole is read: one record by itself costs as much as so many in one go."""
-
-
 RELATION_COLUMNS = """datasource, relation, max(index) as last_index, any_value(environment) as environment, min(occurred_at) as first_at,
         max(occurred_at) as last_at,
         count(distinct coalesce(correlation_id, event_id)) filter (access = 'read') as reads,
@@ -115,88 +105,67 @@ def relation(
     Raises NotFound when nothing touched it in the window.
     """
     with Question() as question:
-        _here(question, viewer, datasource, relation, window)
-
-        def ask(select: str, tail: str) -> list[dict[str, Any]]:
-            return question.rows(f"select {select} from here {tail}")  # noqa: S608 - our own words
-
-        head = ask(
-            "count(*) as touches, min(occurred_at) as first_at, max(occurred_at) as last_at, any_value(environment) as environment",
-            "",
-        )[0]
-        if not head["touches"]:
+        found = usage.told(question, viewer, datasource, spellings(relation), window)
+        if found is None:
+            found = _used(question, viewer, datasource, relation, window)
+        if not found["relation"]["touches"]:
             raise errors.NotFound
-        grouped = "group by who_id order by 5 desc, who_id limit 100"
         return {
-            "relation": {"datasource": datasource, "relation": relation, **head},
-            "columns": ask(
-                "unnest(columns) as column, count(*) filter (access = 'read') as reads, "
-                "count(*) filter (access in ('wrote', 'changed')) as writes", "group by 1 order by 1"
-            ),
-            "readers": ask(PEOPLE, f"where access = 'read' {grouped}"),
-            "writers": ask(PEOPLE, f"where access in ('wrote', 'changed') {grouped}"),
-            "hours": ask("date_trunc('hour', occurred_at) as hour, access, count(*) as count", "group by 1, 2 order by 1, 2"),
-            "logins": ask(
-                "db_user as login, count(*) filter (access = 'read') as reads, count(*) filter (access <> 'read') as others, "
-                "max(occurred_at) as last_at", "where db_user is not null group by 1 order by 1"
-            ),
-            "busiest": ask(
-                "key, count(*) as count, max(occurred_at) as last_at",
-                "where key is not null group by 1 order by 2 desc, 1 limit 10"
-            ),
+            **found,
+            "relation": {"datasource": datasource, "relation": relation, **found["relation"]},
             "keys": key_columns(question, viewer, datasource, relation),
             **held(question, viewer, datasource, relation, at),
             "as_of": question.size,
             "coverage": coverage(question, viewer, window),
-        }  # fmt: skip
+        }
+
+
+def _used(question: Question, viewer: Viewer, datasource: str, relation: str, window: Window) -> dict[str, Any]:
+    """As `usage.told`, of records."""
+    condition, values = _touching(viewer, datasource, relation, window)
+    # Read once for all that is asked of it.
+    question.rows(f"create temp table here as select {TOUCHING} from touches where {condition}", values)  # noqa: S608
+
+    def ask(select: str, tail: str) -> list[dict[str, Any]]:
+        return question.rows(f"select {select} from here {tail}")  # noqa: S608 - our own words
+
+    grouped = "group by who_id order by 5 desc, who_id limit 100"
+    return {
+        "relation": ask(
+            "count(*) as touches, min(occurred_at) as first_at, max(occurred_at) as last_at, any_value(environment) as environment", ""
+        )[0],
+        "columns": ask(
+            "unnest(columns) as column, count(*) filter (access = 'read') as reads, "
+            "count(*) filter (access in ('wrote', 'changed')) as writes", "group by 1 order by 1"
+        ),
+        "readers": ask(PEOPLE, f"where access = 'read' {grouped}"),
+        "writers": ask(PEOPLE, f"where access in ('wrote', 'changed') {grouped}"),
+        "hours": ask("date_trunc('hour', occurred_at) as hour, access, count(*) as count", "group by 1, 2 order by 1, 2"),
+        "logins": ask(
+            "db_user as login, count(*) filter (access = 'read') as reads, count(*) filter (access <> 'read') as others, "
+            "max(occurred_at) as last_at", "where db_user is not null group by 1 order by 1"
+        ),
+        "busiest": ask(
+            "key, count(*) as count, max(occurred_at) as last_at", "where key is not null group by 1 order by 2 desc, 1 limit 10"
+        ),
+    }  # fmt: skip
 
 
 def columns(viewer: Viewer, datasource: str, relation: str) -> list[str]:
     """The columns of one table that accesses in scope name."""
-    condition, values = _touching(viewer, datasource, relation, Window())
-    with Question() as question, _few(question, viewer, datasource, relation, Window()) as few:
-        rows = question.rows(
-            f"select distinct unnest(columns) as name from touches where {few} and {condition} order by 1",  # noqa: S608
-            values,
-        )
-    return [row["name"] for row in rows if row["name"] != "*"]
+    with Question() as question:
+        names = usage.columns(question, viewer, datasource, spellings(relation))
+        if names is None:
+            condition, values = _touching(viewer, datasource, relation, Window())
+            sql = f"select distinct unnest(columns) as name from touches where {condition} order by 1"  # noqa: S608
+            names = [row["name"] for row in question.rows(sql, values)]
+    return [name for name in names if name != "*"]
 
 
 def _touching(viewer: Viewer, datasource: str, relation: str, window: Window) -> tuple[str, list[Any]]:
     scope, values = scoped(viewer, window)
     condition = f"datasource = ? and list_contains(?, relation) and {scope} and {REAL}"
     return condition, [datasource, spellings(relation), *values]
-
-
-def _here(question: Question, viewer: Viewer, datasource: str, relation: str, window: Window) -> None:
-    """Makes the table `here` of what touched one table: read once for all that is asked of it."""
-    condition, values = _touching(viewer, datasource, relation, window)
-    with _few(question, viewer, datasource, relation, window) as few:
-        question.rows(f"create temp table here as select {TOUCHING} from touches where {few} and {condition}", values)  # noqa: S608
-
-
-def _few(
-    question: Question, viewer: Viewer, datasource: str, relation: str, window: Window
-) -> contextlib.AbstractContextManager[str]:
-    """Within it a question is asked of the records that touched one table, with this condition more; of all where they are no small
-    part of the log, which is then read faster in one go.
-    """
-    most, asked = min(sought.NAMED_MOST, question.size // FEW_PART), candidates.wanted(viewer, window)
-
-    def tell(look: Lookup) -> Indexes | None:
-        # Other letters may be folded in two ways.
-        if asked is None or not relation.isascii():
-            return None
-        known = {
-            one for layer in look.layers for name in spellings(relation) for one in layer.of.tables.of(name.lower())
-        }
-        here = [one for one in known if one.datasource == datasource and one.relation in spellings(relation)]
-        terms = {term for one in here for term, _ in one.terms(NAMED)}
-        found = look.newest([Term(BY_INDEX, term) for term in sorted(terms)], asked, most + 1)
-        return found if len(found) <= most else None
-
-    some = candidates.told(question, tell)
-    return sought.among(question, some) if some is not None else contextlib.nullcontext(sought.ALL)
 
 
 def spellings(relation: str) -> list[str]:

@@ -16,7 +16,7 @@ from lineage.engine import Question
 from lineage.events import Custody, Event
 from lineage.extracts import codes, codified, coding, reading, storing
 from lineage.extracts.looking import Held
-from lineage.queries import Answer, Window, beside, databases, deeds, everyone, met, readers
+from lineage.queries import Answer, Window, beside, databases, deeds, everyone, met, readers, usage
 from tests import extracts
 from tests.lineage.test_lookups import logins_of
 from tests.lineage.test_queries import ALL, STRANGER
@@ -72,6 +72,11 @@ def told() -> dict[str, Any]:
                 found[f"{who} {number}"] = plain(queries.identity(viewer, who, window))
             except errors.NotFound as error:
                 found[f"{who} {number}"] = error.code
+        try:
+            found[f"table {number}"] = plain(queries.relation(viewer, *CUSTOMERS, window))
+        except errors.NotFound as error:
+            found[f"table {number}"] = error.code
+        found[f"columns {number}"] = queries.columns(viewer, *CUSTOMERS)
         for column in columns:
             found[f"{column} {number}"] = plain(queries.column(viewer, *CUSTOMERS, column, window))
     return found
@@ -95,6 +100,7 @@ def used() -> set[bool]:
             readers.found(question, ALL, *CUSTOMERS[:1], CUSTOMERS[1:], "id", Window()),
             *(one.page(question, ALL, "op:update", Window(), None, False, 2) for one in (everyone, met)),
             databases.rows(question, ALL),
+            usage.told(question, ALL, *CUSTOMERS[:1], CUSTOMERS[1:], Window()),
         ]
         return {one is not None for one in told}
 

@@ -15,7 +15,7 @@ from lineage import access, checkpoints, engine, errors, fsck, ingest, joining, 
 from lineage.engine import Question
 from lineage.extracts import OVERRIDES, fresh, opening, storing
 from lineage.models import Identity, Source
-from lineage.queries import Subject, Window, places
+from lineage.queries import Subject, Window
 from lineage.search import questions
 from tests import extracts, merges
 from tests.lineage import whole_log
@@ -316,7 +316,6 @@ def test_every_question_gets_the_same_answer_from_extracts_overridden_and_merged
 ) -> None:
     told = Unproxied()
     sizes = (told.cuts[-1], told.cuts[1] + 3)
-    monkeypatch.setattr(places, "FEW_PART", 1)
     expected, answers = {n: tables(n, VIEWS) for n in sizes}, asked()
     checkpoints.checkpoint()
     for part in range(4):
