@@ -31,6 +31,8 @@ ALL = 1 << 40
 KEYS_MOST = 64
 RECORDS_MOST = 20_000
 """Of more candidates a question is asked of the whole log."""
+UNREAD_LEAST = 64
+"""Of so many that no list shows it is counted what they tell of; fewer are read."""
 FIRST = 2_000
 """So many statements that wrote are looked at first."""
 
@@ -142,10 +144,12 @@ class Row:
         self.look, self.viewer, self.window, self.most = look, viewer, window, most
         self.datasource, self.relations = datasource, relations
         self.has_more = False
+        self.unread = NOTHING
+        """Further reads that may have met the row, which no list shows."""
         self.uncertain: set[int] = set()
 
     def found(self, key: str, columns: Sequence[str], pairs: Sequence[str], wider: int) -> Indexes:
-        """Of each list of `lives.row` at least the newest; of `could_have_read` no more than `wider` where it `has_more`.
+        """Of each list of `lives.row` at least the newest; of `could_have_read` mostly no more than `wider`, the others are `unread`.
 
         Raises Unable.
         """
@@ -215,7 +219,9 @@ class Row:
         found = self._newest(loose, self.most, DONE)
         # Each of these is one: their terms say so.
         self.has_more = len(found) >= self.most
-        return np.concatenate([found[:wider] if self.has_more else found, part])
+        if self.has_more or len(found) - wider >= UNREAD_LEAST:
+            found, self.unread = found[:wider], found[wider:]
+        return np.concatenate([found, part])
 
     def _writes(self, columns: Sequence[str], pairs: Sequence[str]) -> Indexes:
         """Statements that wrote and may have met the row, of which no image tells: of those by key all, of the others the newest."""

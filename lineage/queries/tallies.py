@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import functools
 from collections.abc import Callable, Iterable, Sequence
@@ -10,17 +11,29 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lineage.extracts import coding
+from lineage.extracts import Indexes, coding
 from lineage.extracts.cards import NO_TIME
 from lineage.extracts.codified import CALLED, CHANGE, QUERY, REFUSED, STATEMENT, WRITE
 from lineage.extracts.coding import Coding, Rows
 from lineage.extracts.groups import LATE
+from lineage.extracts.looking import Lookup, Unable, Wanted
 from lineage.extracts.numbering import dense
+from lineage.extracts.postings import Damaged
 from lineage.moments import EPOCH, moment
 from lineage.queries.heads import STRENGTHS
 
 Numbered = NDArray[Any]
 T = TypeVar("T")
+
+
+def acts_of(look: Lookup, indexes: Indexes) -> int | None:
+    """Of how many acts these records tell, as calls say, without their cards; None where only cards can."""
+    with contextlib.suppress(Unable, Damaged):
+        rows = Coding(look, {}).rows(lambda _: [indexes], Wanted())
+        # Of other records no call is told.
+        if len(rows.indexes) == len(indexes) and (rows.bits & (QUERY | CHANGE)).all():
+            return len(np.unique(coding.acts(rows)))
+    return None
 
 
 class Tally(NamedTuple):

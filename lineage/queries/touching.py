@@ -9,13 +9,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
+import numpy as np
 
 from lineage.access import Viewer
 from lineage.acts import DONE, NOT_DONE, REAL, UNDONE
 from lineage.engine import Question
+from lineage.extracts import Indexes
 from lineage.extracts.blocks import TOUCHED
 from lineage.extracts.looking import Lookup
-from lineage.queries import candidates
+from lineage.queries import candidates, tallies
 from lineage.queries.ask import Window, fetch, scoped
 
 ROW_MOST = 500
@@ -25,7 +27,7 @@ ANOTHER_KEY = (
     "coalesce(list_bool_or(list_transform(pairs, lambda p: list_contains(?::varchar[], split_part(p, '=', 1)) "
     "and not list_contains(?::varchar[], p))), false)"
 )
-ACT = "coalesce(nullif(correlation_id, ''), event_id)"
+ACT = "coalesce('call ' || nullif(correlation_id, ''), 'event ' || event_id)"
 Events = list[dict[str, Any]]
 
 
@@ -129,6 +131,10 @@ class _Asked:
         return keys
 
 
+Act = tuple[str | None, ...]
+"""By its correlation id, or without one by its event."""
+
+
 class _Met(NamedTuple):
     """A record with the touch by which it may tell of the row."""
 
@@ -136,7 +142,7 @@ class _Met(NamedTuple):
     at: int | None
     is_done: bool
     is_refused: bool
-    act: str
+    act: Act
     access: str
     key: str | None
     pairs: list[str]
@@ -157,11 +163,26 @@ class _LookedUp:
         row = candidates.Row(look, viewer, window, one.datasource, one.relations, ROW_MOST)
         found = row.found(one.key, one.columns, one.pairs, ROW_MOST if wider is None else wider)
         self.has_more = row.has_more
-        contents = look.contents(found)
-        places = [look.columns.index(name) for name in RECORD] if contents else []
-        members = [TOUCHED.index(name) for name in TOUCH]
         self.met: list[_Met] = []
         self.keys: dict[int, list[str]] = {}
+        self._meet(look, found)
+        self.counted: tuple[int, int] | None = None
+        """How many records may have read the row, and of how many acts they tell, where not all of them are read."""
+        if len(row.unread) and not row.has_more:
+            unread = np.setdiff1d(row.unread, found)
+            could = np.union1d(unread, [index for index, _, _ in self._found(self._may_have_read)]).astype(np.int64)
+            acts = tallies.acts_of(look, could)
+            if acts is None:
+                self._meet(look, unread)
+            else:
+                self.counted = min(len(could), ROW_MOST), acts
+        self.accounted = row.accounted_of(met.record for met in self.met if met.access == "wrote")
+
+    def _meet(self, look: Lookup, found: Indexes) -> None:
+        """Notes how these records met the table."""
+        one, contents = self.one, look.contents(found)
+        places = [look.columns.index(name) for name in RECORD] if contents else []
+        members = [TOUCHED.index(name) for name in TOUCH]
         for record, touches in contents:
             index, at, verdict, datasource, call, event_id = (record[place] for place in places)
             is_done, is_refused = verdict is not None and verdict not in UNDONE, verdict in UNDONE
@@ -169,21 +190,21 @@ class _LookedUp:
                 if access == "changed" and key is not None:
                     self.keys.setdefault(index, []).append(key)
                 if datasource == one.datasource and relation in one.relations:
-                    self.met.append(_Met(index, at, is_done, is_refused, call or event_id, access, key, pairs))
-        self.accounted = row.accounted_of(met.record for met in self.met if met.access == "wrote")
+                    act = (call,) if call else (None, event_id)
+                    self.met.append(_Met(index, at, is_done, is_refused, act, access, key, pairs))
 
     def _list(self, holds: Callable[[_Met], bool]) -> Events:
         return self._whole(self._found(holds))
 
-    def _found(self, holds: Callable[[_Met], bool]) -> list[tuple[int, bool, str]]:
+    def _found(self, holds: Callable[[_Met], bool]) -> list[tuple[int, bool, Act]]:
         """The newest records of which this holds of some touch: index, whether such a touch names a value, act."""
-        found: dict[tuple[int, int], tuple[bool, str]] = {}
+        found: dict[tuple[int, int], tuple[bool, Act]] = {}
         for met in filter(holds, self.met):
             place = LEAST if met.at is None else met.at, met.record
             found[place] = bool(met.pairs) or (place in found and found[place][0]), met.act
         return [(place[1], *found[place]) for place in sorted(found, reverse=True)[:ROW_MOST]]
 
-    def _whole(self, found: Sequence[tuple[int, bool, str]]) -> Events:
+    def _whole(self, found: Sequence[tuple[int, bool, Act]]) -> Events:
         rows = fetch(self.question, self.viewer, [{"index": index} for index, _, _ in found])
         return [row | {"conditioned": conditioned} for row, (_, conditioned, _) in zip(rows, found, strict=True)]
 
@@ -206,13 +227,13 @@ class _LookedUp:
         return self._list(lambda met: met.access == "read" and met.is_done and self._is_exact(met))
 
     def could_have_read(self, most: int) -> Wider:
-        found = self._found(
-            lambda met: (
-                met.access == "read" and met.is_done and not self._is_exact(met) and not self._is_of_another(met)
-            )
-        )
+        found = self._found(self._may_have_read)
         records = ROW_MOST if self.has_more else len(found)
-        return Wider(self._whole(found[:most]), records, len({act for _, _, act in found}))
+        records, acts = self.counted or (records, len({act for _, _, act in found}))
+        return Wider(self._whole(found[:most]), records, acts)
+
+    def _may_have_read(self, met: _Met) -> bool:
+        return met.access == "read" and met.is_done and not self._is_exact(met) and not self._is_of_another(met)
 
     def uncertain(self) -> Events:
         return self._list(lambda met: self._is_unaccounted(met) or (met.access == "changed" and met.key is None))

@@ -15,14 +15,14 @@ import pytest
 from lineage import checkpoints, engine, queries, segments
 from lineage.access import Viewer
 from lineage.engine import Question
-from lineage.extracts import Indexes, Making, naming, narrowing, reading, storing, terms
+from lineage.extracts import Indexes, Making, codes, naming, narrowing, reading, storing, sums, terms
 from lineage.extracts.chosen import Chosen
 from lineage.extracts.filed import Filed
 from lineage.extracts.looking import Held, Lookup, Seen
 from lineage.extracts.meanings import Meanings
 from lineage.extracts.postings import NOTHING
 from lineage.models import Identity
-from lineage.queries import Subject, Window, places, touching
+from lineage.queries import Subject, Window, candidates, places, touching
 from lineage.queries.touching import OneRow
 from tests import extracts
 from tests.lineage.test_queries import ALL, STRANGER
@@ -64,12 +64,14 @@ def over(question: Question, condition: str) -> None:
     question.cursor.execute(f"create or replace temp view made_touches as select * from raw_touches where {condition}")
 
 
-def filed(question: Question, folder: Path, condition: str) -> Path:
+def filed(question: Question, folder: Path, condition: str, *earlier: Path) -> Path:
     folder.mkdir()
     over(question, condition)
     records = folder / "records.parquet"
     pq.write_table(question.cursor.sql("from made order by index").to_arrow_table(), records)
-    terms.write(Making(folder, 0, 0, question.cursor, records, None))
+    making = Making(folder, 0, 0, question.cursor, records, None, earlier=earlier)
+    for companion in (terms, sums, codes):
+        companion.write(making)
     return folder
 
 
@@ -83,7 +85,7 @@ def lies(question: Question, folder: Path) -> Iterator[Lookup]:
     third, most = size // 3, 2 * size // 3
     yield Lookup([seen(Filed(filed(question, folder / "whole", "true")))], size, Meanings())
     early = filed(question, folder / "early", f"index < {third}")
-    late = filed(question, folder / "late", f"(index >= {third} and index < {most}) or index in (2, 5, 9)")
+    late = filed(question, folder / "late", f"(index >= {third} and index < {most}) or index in (2, 5, 9)", early)
     last = f"index >= {most} or index in (5, 11, {third + 3})"
     newest = Held(question.cursor, f"from resolved where {last}", f"from raw_touches where {last}")
     held = Seen(newest, NOTHING, lambda indexes: newest.read(question.cursor, indexes))
@@ -120,7 +122,7 @@ def test_a_card_shows_every_column_as_the_joined_views_do(asked: Question, tmp_p
         assert alone == {row["index"]: row for row in whole}
         # Where few columns are chosen, what others say is still known.
         lookup.read.clear()
-        for name in names:
+        for name in ("event_id", "received_at", "statement", "relations", "flags", "who_id", "attribution"):
             few = narrowing.read(lookup, np.arange(asked.size), Chosen(("index", name), people, conflicted))
             assert [few[row["index"]][name] for row in whole] == [row[name] for row in whole]
 
@@ -179,6 +181,19 @@ def test_of_lists_that_are_cut_short_the_newest_are_looked_up(
         compared(asked, lookup, one, ALL, Window())
         fewer = touching._LookedUp(asked, lookup, ALL, Window(), one, wider=1).could_have_read(1)
         assert fewer[:2] == touching._Asked(asked, ALL, Window(), one).could_have_read(1)[:2]
+
+
+def test_of_reads_that_no_list_shows_it_is_counted_without_reading_them_of_how_many_acts_they_tell(
+    asked: Question, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(candidates, "UNREAD_LEAST", 1)
+    rows, counted = every_row(asked), 0
+    for lookup in lies(asked, tmp_path):
+        for one in rows:
+            found = touching._LookedUp(asked, lookup, ALL, Window(), one, wider=1)
+            counted += found.counted is not None
+            assert found.could_have_read(1) == touching._Asked(asked, ALL, Window(), one).could_have_read(1)
+    assert counted > 10
 
 
 QUESTIONS = {
