@@ -6,7 +6,7 @@ Of a record only what `codes` says is read, and what the directory says of many.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,6 +67,8 @@ class Coding:
         self.of_places = Numbers()
         self.meanings = look.meanings
         self.ways: dict[Picks, Numbered] = {}
+        self.asked: dict[object, NDArray[np.bool_]] = {}
+        """What was found by `told`."""
 
     @property
     def places(self) -> list[Place]:
@@ -83,6 +85,15 @@ class Coding:
     @property
     def people(self) -> list[Who]:
         return self.meanings.people
+
+    def told(self, asked: object, numbers: Numbered, tell: Callable[[], Iterable[bool]]) -> NDArray[np.bool_]:
+        """For each of these numbers what is told of it; `tell` does so of all that there are, once for what is `asked`."""
+        if not len(numbers):
+            return np.zeros(0, bool)
+        known = self.asked.get(asked)
+        if known is None or len(known) <= int(numbers.max()):
+            known = self.asked[asked] = np.fromiter(tell(), bool)
+        return known[numbers]
 
     def rows(self, find: Callable[[Layer], Sequence[Indexes]], wanted: Wanted) -> Rows:
         """Those that are found in some layer, count there and are wanted. Raises Unable and Damaged."""

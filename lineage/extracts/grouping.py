@@ -57,8 +57,8 @@ class Only(Protocol):
     def found(self, layer: Seen) -> Indexes:
         """By terms, ascending, beside others."""
 
-    def shapes(self) -> NDArray[np.bool_]:
-        """For each of `meanings` whether records of that shape are."""
+    def shapes(self) -> NDArray[np.bool_] | None:
+        """For each of `meanings` whether records of that shape are; None where they do not tell."""
 
 
 class Grouping:
@@ -139,9 +139,8 @@ class Grouping:
             found = only.found(layer)
             if id(layer) in self.newer:
                 found = found[among(found, self.newer[id(layer)][0])]
-            if len(found):
-                of_shape = self._numbers(layer, found)[2]
-                found = found[only.shapes()[of_shape]]
+            if len(found) and (meant := only.shapes()) is not None:
+                found = found[meant[self._numbers(layer, found)[2]]]
             self.own[id(layer)] = found
         return self.own[id(layer)]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -14,11 +16,13 @@ from lineage.engine import Question
 from lineage.extracts import Indexes, persons, tables
 from lineage.extracts.beginnings import BY_INDEX
 from lineage.extracts.coding import Coding
-from lineage.extracts.grouping import Grouping, Some
+from lineage.extracts.grouping import Grouping, Only, Some
 from lineage.extracts.groups import Alike
 from lineage.extracts.looking import Lookup, Seen, Unable, Wanted
+from lineage.extracts.meanings import Manner
+from lineage.extracts.postings import Hashes
 from lineage.moments import microseconds
-from lineage.queries import walking
+from lineage.queries import sought, walking
 from lineage.queries.ask import left_out
 from lineage.search.fields import span
 
@@ -60,11 +64,13 @@ class Asked(msgspec.Struct, frozen=True):
 
     def of(self, coding: Coding, alike: Alike) -> Mask:
         """Which of these match."""
-        is_kept = [one.kind not in self.kinds and not (self.is_other and one.op == "other") for one in coding.manners]
-        kept: Mask = np.array(is_kept, bool)[alike.manners] if len(alike.manners) else np.zeros(0, bool)
+        kept = coding.told((self.kinds, self.is_other), alike.manners, lambda: map(self._is_kept, coding.manners))
         for part in self.parts:
             kept = kept & _matching(part, coding, alike)
         return kept
+
+    def _is_kept(self, one: Manner) -> bool:
+        return one.kind not in self.kinds and not (self.is_other and one.op == "other")
 
     def wanted(self, of: Wanted) -> Wanted:
         """Scope and window, narrowed to the times."""
@@ -109,9 +115,7 @@ def _matching(node: search.Node, coding: Coding, alike: Alike) -> Mask:
         return joined
     column, words = FIELDS[node.name]
     wanted = persons.folded(node.value)
-    is_meant = [_is(told, wanted, node.prefix) for told in words(coding)]
-    numbers = getattr(alike, column)
-    return np.array(is_meant, bool)[numbers] if len(numbers) else np.zeros(0, bool)
+    return coding.told(node, getattr(alike, column), lambda: (_is(told, wanted, node.prefix) for told in words(coding)))
 
 
 def _is(told: Iterable[str | None], wanted: str, is_prefix: bool) -> bool:
@@ -119,10 +123,35 @@ def _is(told: Iterable[str | None], wanted: str, is_prefix: bool) -> bool:
     return any(word.startswith(wanted) if is_prefix else word == wanted for word in found)
 
 
-def grouping(question: Question, look: Lookup, asked: Asked, wanted: Wanted, only: OfTables | None) -> Grouping:
-    """Of the records that match, beside others that `Asked.of` tells apart."""
+def grouping(question: Question, look: Lookup, asked: Asked, wanted: Wanted, only: Only | None) -> Grouping:
+    """Of the records that match, beside others that `Asked.of` tells apart. Where `only` says nothing, of those whom it names."""
     coding = Coding(look, question.snapshot.logins)
+    only = only if only is not None else of_persons(question, look, asked)
     return Grouping(look, coding, question.snapshot.identities, asked.wanted(wanted), only)
+
+
+def of_persons(question: Question, look: Lookup, asked: Asked) -> OfPersons | None:
+    """Of those one of whom each matching record must name; None where it names none, or everybody without a name."""
+    for part in asked.parts:
+        either = part.parts if isinstance(part, search.Or) else (part,)
+        named = [one for one in either if isinstance(one, search.Term) and one.name == "actor"]
+        if len(named) == len(either):
+            with contextlib.suppress(Unable):
+                terms = {term.hash for one in named for term in sought.of_person(look, question.snapshot, one)}
+                return OfPersons(np.array(sorted(terms), np.uint64))
+    return None
+
+
+class OfPersons(NamedTuple):
+    """Records with one of these terms."""
+
+    terms: Hashes
+
+    def found(self, layer: Seen) -> Indexes:
+        return layer.postings[BY_INDEX].find_all(self.terms)
+
+    def shapes(self) -> Mask | None:
+        return None
 
 
 class OfTables:
@@ -170,8 +199,9 @@ def first(
     """The newest matching records, in parts: at least as many as count for `most` together, or all. By themselves each counts once."""
     found, count = list[Some](), 0
     for start, end in walking.apart(ranges):
-        for begin in range(end - SPAN, start - SPAN, -SPAN):
-            for some in grouping.between(max(begin, start), begin + SPAN):
+        size = SPAN if grouping.only is None else max(end - start, SPAN)
+        for begin in range(end - size, start - size, -size):
+            for some in grouping.between(max(begin, start), begin + size):
                 found.append(some.chosen(matching(some.alike)))
                 count += len(found[-1].indexes) if times is None else times(found[-1])
             if count >= most:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
-from numpy.typing import NDArray
 
 from lineage.access import Viewer
 from lineage.engine import Question
@@ -69,7 +66,7 @@ class _Kinds:
 
     def _more(self) -> int:
         """How many more accesses there are than groups tell, of records that touched a table several times."""
-        several = Grouping(self.look, self.coding, self.grouping.identities, self.grouping.wanted, _Several(self.look))
+        several = Grouping(self.look, self.coding, self.grouping.identities, self.grouping.wanted, _Several())
         found = 0
         for some in several.between(0, self.look.size):
             told = matches.touches(some.chosen(self.asked.of(self.coding, some.alike)), self.coding, None)
@@ -87,13 +84,11 @@ class _Kinds:
         return len(found), True
 
 
-class _Several(NamedTuple):
+class _Several:
     """The records that touched a table more than once."""
-
-    look: Lookup
 
     def found(self, layer: Seen) -> Indexes:
         return np.unique(layer.of.repeats.indexes)
 
-    def shapes(self) -> NDArray[np.bool_]:
-        return np.ones(len(self.look.meanings.tables.held.ends) - 1, bool)
+    def shapes(self) -> None:
+        return None

@@ -11,7 +11,7 @@ from lineage.access import Viewer
 from lineage.engine import Question
 from lineage.events import GROUPS
 from lineage.extracts.looking import Lookup
-from lineage.queries import candidates, keyed, paging, sought, walking, worded
+from lineage.queries import candidates, coded, keyed, paging, sought, walking, worded
 from lineage.queries.ask import (
     Answer,
     Window,
@@ -58,8 +58,9 @@ def _list(viewer: Viewer, q: str, window: Window, limit: int | None, cursor: str
             return rows, following, previous, listed.total()
 
         def looked_up(look: Lookup) -> paging.Page | None:
-            if (by_words := worded.listed(of_all, look, viewer, q, window)) is not None:
-                return page(by_words)
+            for exact in (worded, coded):
+                if (found_by := exact.listed(of_all, look, viewer, q, window)) is not None:
+                    return page(found_by)
             listed = sought.listed(of_all, look, viewer, q, window) or keyed.listed(of_all, look, viewer, q, window)
             found = page(listed) if listed is not None else None
             return found if found is not None and listed is not None and listed.holds(found[0]) else None
