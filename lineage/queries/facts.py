@@ -26,6 +26,15 @@ DECISIONS = pa.schema(
     + [(n, TEXT) for n in ("environment", "source", "ticket", "type", "request_id", "state", "requested_by")]
     + [("approvers", pa.list_(TEXT)), ("decided_at", TIME), ("expires_at", TIME), ("reason", TEXT)]
 )
+STATES = """
+select index, datasource, occurred_at, state from activity where kind = 'state' and state is not null
+and not list_contains(flags, 'unauthorised_assertion') and occurred_at < ?
+and (datasource, environment) in (select (datasource, environment) from accessed) order by occurred_at, index"""
+DECIDED = """
+select index, occurred_at, received_at, environment, source, ticket, decision_type, approval, decided_by, who_id
+from activity where kind = 'decision' and not list_contains(flags, 'unauthorised_assertion')
+and ticket in (select cited from accessed) order by index"""
+"""Of what a period's accesses name (`accessed`): the states of their databases until then, and the decisions on what they cite."""
 
 
 def control_facts(
@@ -46,25 +55,26 @@ def control_facts(
     if datasources:
         condition, values = f"{condition} and list_contains(?, datasource)", [*values, datasources]
     with Question(as_of=as_of) as question:
-        states = question.rows(
-            "select index, datasource, occurred_at, state from activity where kind = 'state' and state is not null "  # noqa: S608
-            "and not list_contains(flags, 'unauthorised_assertion') and occurred_at < ? and (datasource, environment) in "
-            f"(select (datasource, environment) from activity where {condition} and {ACCESSES}) order by occurred_at, index",
-            [until, *values],
-        )
-        decisions = question.rows(
-            "select index, occurred_at, received_at, environment, source, ticket, decision_type, approval, decided_by, who_id "  # noqa: S608
-            "from activity where kind = 'decision' and not list_contains(flags, 'unauthorised_assertion') "
-            "and ticket in (select unnest([ticket, case when attribution = 'gateway' then approval_request end]) "
-            f"from activity where {condition} and {ACCESSES}) order by index",
+        question.rows(
+            "create temp table accessed as select distinct datasource, environment, "  # noqa: S608 - our own words
+            "unnest([ticket, case when attribution = 'gateway' then approval_request end]) as cited "
+            f"from activity where {condition} and {ACCESSES}",
             values,
         )
+        is_cited = question.rows("select count(cited) > 0 as some from accessed")[0]["some"]
+        states = question.rows(STATES, [until]) if _is_told(question, "state") else []
+        decisions = question.rows(DECIDED) if is_cited and _is_told(question, "decision") else []
     roles, owners = _spans(states)
     return {
         "roles": pa.Table.from_pylist(roles, schema=ROLES),
         "owners": pa.Table.from_pylist(owners, schema=OWNERS),
         "decisions": pa.Table.from_pylist([_decision(d) for d in decisions], schema=DECISIONS),
     }
+
+
+def _is_told(question: Question, kind: str) -> bool:
+    """Whether the log has such a record at all."""
+    return any(one.kind == kind for one in question.hear().ever)
 
 
 def _spans(states: Iterable[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

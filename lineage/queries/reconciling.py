@@ -16,6 +16,7 @@ from lineage.coverage import LOGS
 from lineage.engine import Question
 from lineage.events import Custody
 from lineage.queries.ask import ACCESSES, OWN, TWICE, one
+from lineage.queries.taken import Period
 
 GATEWAYS = "source_format in ('gateway', 'teleport')"
 _LOGS = f"source_format in ({', '.join(repr(name) for name in sorted(LOGS))})"
@@ -34,9 +35,7 @@ def captured(heard: Iterable[dict[str, Any]]) -> list[tuple[str, str]]:
     return sorted({(one["environment"], one["datasource"] or "") for one in heard if "changes" in one["tells"]})
 
 
-def transactions(
-    question: Question, condition: str, values: list[Any], places: list[tuple[str, str]]
-) -> dict[str, Any]:
+def transactions(question: Question, of: Period, places: list[tuple[str, str]]) -> dict[str, Any]:
     """Second source against first: rows that statements report for a transaction, and changes captured for it.
 
     Where there is no change capture (`places` names where there is, a database without name: anywhere in the environment)
@@ -52,7 +51,7 @@ def transactions(
             count(*) filter (kind = 'query' and class = 'write') as statements,
             count(*) filter (kind = 'change') as captured, any_value(outcome) as outcome
         from (select distinct on (case when kind = 'query' then coalesce(correlation_id, event_id) else event_id end) *
-              from activity where {condition} and transaction_id is not null
+              from {of.relation} where {of.condition} and transaction_id is not null
               and kind in ('query', 'change') and not list_has_any(flags, ['claim', 'canary']) and not {TWICE}) e
         group by all"""  # noqa: S608
     summary = one(
@@ -66,18 +65,18 @@ def transactions(
             count(*) filter (outcome = 'rolled_back') as rolled_back,
             coalesce(sum(captured), 0) as rows_captured, coalesce(sum(reported), 0) as rows_reported
             from ({per_transaction})""",  # noqa: S608
-        values,
+        of.values,
     )
     differs = "second and statements > 0 and reported <> captured and outcome <> 'rolled_back'"
     summary["mismatches"] = question.rows(
         f"select * exclude (second) from ({per_transaction}) where ({differs}) or (statements = 0 and captured > 0) "  # noqa: S608
         "order by transaction_id limit 50",
-        values,
+        of.values,
     )
     return summary
 
 
-def gateway(question: Question, condition: str, values: list[Any]) -> dict[str, int]:
+def gateway(question: Question, of: Period) -> dict[str, int]:
     """Sessions that a gateway opened, how many of them the server's log tells of too, and what was done around it.
 
     A gateway's own sessions tell of no statement: there what is not its own work counts.
@@ -97,39 +96,49 @@ def gateway(question: Question, condition: str, values: list[Any]) -> dict[str, 
                         and class in ('read', 'write', 'ddl', 'privilege', 'export')) as audited,
                     bool_or(list_contains(flags, 'seen_by_gateway') and emitted is null and not ({OWN_WORK})
                         and class in ('read', 'write', 'ddl', 'privilege', 'export')) as beyond_own
-                from activity where {condition} and session is not null group by session)
+                from {of.relation} where {of.condition} and session is not null group by session)
             select count(*) filter (told) as sessions, count(*) filter (told and logged) as sessions_logged,
                 coalesce(sum(forwarded) filter (told), 0)::bigint as statements, coalesce(sum(lines), 0)::bigint as lines,
                 count(*) filter (logged and not told) as sessions_beside,
-                count(*) filter (told and case when own then beyond_own else audited end and session not in (
-                    select session from activity where {GATEWAYS} and kind = 'query' and session is not null)) as sessions_untold
+                coalesce(list(session) filter (told and case when own then beyond_own else audited end), []) as audited
             from by_session""",  # noqa: S608 - our own conditions
-        values,
+        of.values,
     )
+    told["sessions_untold"] = _untold(question, told.pop("audited"))
     found = one(
         question,
-        f"select count(*) as n from activity where {condition} and source = '{OWN}' "  # noqa: S608
+        f"select count(*) as n from {of.relation} where {of.condition} and source = '{OWN}' "  # noqa: S608
         "and custody_type = 'finding' and custody_subject = 'around-the-gateway'",
-        values,
+        of.values,
     )
     return {**told, "around": found["n"]}
 
 
-def canaries(question: Question, condition: str, values: list[Any]) -> dict[str, int]:
+def _untold(question: Question, sessions: list[str]) -> int:
+    """In how many of these sessions no gateway told of a statement, at any time."""
+    if not sessions:
+        return 0
+    asked = (
+        f"select distinct session from activity where {GATEWAYS} and kind = 'query' and session in (select unnest(?))"  # noqa: S608
+    )
+    return len(sessions) - len(question.rows(asked, [sessions]))
+
+
+def canaries(question: Question, of: Period) -> dict[str, int]:
     """Marked statements of the period: how many came by change capture, by the server's log, and by both."""
     return one(
         question,
         f"""with seen as (
                 select case when kind = 'custody' then json_extract_string(custody, '$.detail') else statement end as said,
                     kind = 'custody' as captured
-                from activity where {condition} and (custody_type = 'canary' or list_contains(flags, 'canary'))),
+                from {of.relation} where {of.condition} and (custody_type = 'canary' or list_contains(flags, 'canary'))),
             named as (
                 select regexp_extract(said, {CANARY}) as name, bool_or(captured) as captured, bool_or(not captured) as logged
                 from seen group by 1 having name <> '')
             select count(*) filter (captured) as captured, count(*) filter (logged) as logged,
                 count(*) filter (captured and logged) as both, count(*) filter (captured and not logged) as not_logged,
                 count(*) filter (logged and not captured) as not_captured from named""",  # noqa: S608
-        values,
+        of.values,
     )
 
 
@@ -143,12 +152,12 @@ FIELDS = {
 }
 
 
-def fields(question: Question, condition: str, values: list[Any]) -> dict[str, Any]:
+def fields(question: Question, of: Period) -> dict[str, Any]:
     """For each of the six fields of PCI DSS 10.2.2 how many accesses carry it: in all, and of each source."""
     counts = ", ".join(f"count(*) filter ({test}) as f{n}" for n, test in enumerate(FIELDS.values()))
     rows = question.rows(
-        f"select source, count(*) as n, {counts} from activity where {condition} and {ACCESSES} group by source order by source",  # noqa: S608
-        values,
+        f"select source, count(*) as n, {counts} from {of.relation} where {of.condition} and {ACCESSES} group by source order by source",  # noqa: S608
+        of.values,
     )
     numbered = list(enumerate(FIELDS))
     return {
@@ -162,12 +171,12 @@ def fields(question: Question, condition: str, values: list[Any]) -> dict[str, A
     }
 
 
-def committed(question: Question, condition: str, values: list[Any]) -> dict[str, Any]:
+def committed(question: Question, of: Period) -> dict[str, Any]:
     """The log's own count commitments over the records of the period, and whether what a search finds bears them out."""
     span = one(
         question,
-        f"select min(index) as first, max(index) as last, count(*) as n from activity where {condition} and {ACCESSES}",  # noqa: S608
-        values,
+        f"select min(index) as first, max(index) as last, count(*) as n from {of.relation} where {of.condition} and {ACCESSES}",  # noqa: S608
+        of.values,
     )
     stated = _stated(question, span["first"], span["last"]) if span["n"] else []
     held = _held(question, stated)
@@ -184,8 +193,8 @@ def committed(question: Question, condition: str, values: list[Any]) -> dict[str
     covered = max((int(said.last or -1) for said in stated), default=-1)
     beyond = one(
         question,
-        f"select count(*) as n from activity where {condition} and {ACCESSES} and index > ?",  # noqa: S608
-        [*values, covered],
+        f"select count(*) as n from {of.relation} where {of.condition} and {ACCESSES} and index > ?",  # noqa: S608
+        [*of.values, covered],
     )
     return {
         "commitments": len(stated), "records": sum(said.count or 0 for said in stated), "accesses": span["n"],

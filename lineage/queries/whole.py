@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from typing import Any
 
 from django.conf import settings
@@ -11,9 +12,10 @@ from django.db import connection
 from lineage import outside, words
 from lineage.access import Viewer
 from lineage.engine import Question
-from lineage.queries import hearing, reconciling
+from lineage.queries import hearing, reconciling, taken
 from lineage.queries.ask import ACCESSES, OWN, Window, one, scoped
 from lineage.queries.covering import accounted, coverage, source_rows
+from lineage.queries.taken import Period
 
 LATE_SECONDS = 30
 LAG = "epoch_ms(received_at) - epoch_ms(occurred_at)"
@@ -89,17 +91,18 @@ def completeness(
         condition, values = f"{condition} and list_contains(?, datasource)", [*values, datasources]
     with Question(as_of=as_of) as question:
         heard = hearing.hearing(question, viewer, window, datasources)
+        period = taken.of(question, condition, values)
         return {
             "as_of": question.size,
             "sources": _sources(question, viewer, window, datasources),
             "coverage": coverage(question, viewer, window),
             "hearing": heard,
-            "reconciliation": reconciling.transactions(question, condition, values, reconciling.captured(heard)),
-            "gateway": reconciling.gateway(question, condition, values),
-            "canaries": reconciling.canaries(question, condition, values),
-            "commitments": reconciling.committed(question, condition, values),
-            **reconciling.fields(question, condition, values),
-            "unknown": _unknown(question, condition, values),
+            "reconciliation": reconciling.transactions(question, period, reconciling.captured(heard)),
+            "gateway": reconciling.gateway(question, period),
+            "canaries": reconciling.canaries(question, period),
+            "commitments": reconciling.committed(question, period),
+            **reconciling.fields(question, period),
+            "unknown": _unknown(question, period),
             "settings": settings.MAINTENANCE_HOURS,
         }
 
@@ -141,7 +144,7 @@ def _sources(question: Question, viewer: Viewer, window: Window, datasources: li
             [window.since, window.until],
         )
     }
-    missing = {r["source"]: r["n"] for r in question.rows(MISSING, [window.since, window.until])}
+    missing = _missing(question, viewer, window, counted)
     empty = dict.fromkeys(("events", "missing", "canaries", "gaps", "conflicts", "clock_skew"), 0)
     found = []
     for source in source_rows(viewer, counted):
@@ -164,7 +167,17 @@ def _sources(question: Question, viewer: Viewer, window: Window, datasources: li
     return found
 
 
-def _unknown(question: Question, condition: str, values: list[Any]) -> dict[str, int]:
+def _missing(
+    question: Question, viewer: Viewer, window: Window, counted: Mapping[str, Mapping[str, Any]]
+) -> dict[str, int]:
+    """How many numbers each source left out; nothing is asked where it is seen that none numbers its records."""
+    is_numbered = any(row["first_sequence"] is not None for row in counted.values())
+    if not (is_numbered or viewer.is_narrowed or window.environment):
+        return {}
+    return {row["source"]: row["n"] for row in question.rows(MISSING, [window.since, window.until])}
+
+
+def _unknown(question: Question, of: Period) -> dict[str, int]:
     """What this evidence cannot show, counted."""
     return one(
         question,
@@ -179,6 +192,6 @@ def _unknown(question: Question, condition: str, values: list[Any]) -> dict[str,
             count(*) filter (kind = 'change' and session is null) as changes_without_statement,
             count(*) filter (kind = 'query' and class = 'write' and transaction_id is null) as writes_without_transaction,
             count(*) filter (kind = 'query' and client_ip is null) as without_address
-            from activity where {condition} and {ACCESSES}""",  # noqa: S608
-        values,
+            from {of.relation} where {of.condition} and {ACCESSES}""",  # noqa: S608
+        of.values,
     )

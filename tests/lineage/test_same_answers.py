@@ -15,7 +15,7 @@ from lineage import access, checkpoints, engine, errors, fsck, ingest, joining, 
 from lineage.engine import Question
 from lineage.extracts import OVERRIDES, fresh, opening, storing
 from lineage.models import Identity, Source
-from lineage.queries import Subject, Window
+from lineage.queries import Subject, Window, taken
 from lineage.search import questions
 from tests import extracts, merges
 from tests.lineage import whole_log
@@ -331,6 +331,8 @@ def test_every_question_gets_the_same_answer_from_extracts_overridden_and_merged
     assert extracts.merged()
     assert extracts.spans() == [(0, sizes[0])]
     assert {n: tables(n, VIEWS) for n in sizes} == expected
+    monkeypatch.setattr(taken, "TAKEN_MOST", 0)
+    assert plain(ASKED["completeness"]()) == answers["completeness"]
     with Question() as question:
         assert question.opened is not None
     assert list(fsck.check()) == []
