@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable
 
+from lineage import engine
 from lineage.access import Viewer
 from lineage.engine import Question
 from lineage.events import shifted
@@ -12,6 +13,7 @@ from lineage.finding_models import Finding, FindingProgress
 from lineage.findings.evaluation import Row, evaluate, say
 from lineage.findings.judging import CHUNK, CONTEXT, REAL
 from lineage.findings.rules import Ruleset
+from lineage.newer import chunks
 from lineage.queries.ask import Window, scoped
 
 DAY, FIRST = dt.timedelta(days=1), dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -27,6 +29,8 @@ def unjudged(question: Question, viewer: Viewer, window: Window, rules: Ruleset)
     progress = FindingProgress.objects.filter(pk=1).first()
     judged_to = progress.judged_to if progress else 0
     start = max(judged_to, question.size - CHUNK)
+    if start == judged_to and _is_nothing(question, start):
+        return [], True
     seen = question.rows(
         f"select count(*) filter (index >= ? and {REAL}) as real, min(index) filter (received_at >= ?) as context "  # noqa: S608
         "from raw_events where index >= ?",
@@ -52,6 +56,16 @@ def unjudged(question: Question, viewer: Viewer, window: Window, rules: Ruleset)
         if (row["rule"], row["about"]) not in known
     ]
     return fresh, is_all
+
+
+def _is_nothing(question: Question, start: int) -> bool:
+    """Whether it is seen of records that are not sealed yet, which are held, that from this one on there are none that rules can find."""
+    segments = question.snapshot.segments
+    if segments and start < segments[-1].following:
+        return False
+    events, _ = chunks.between(question.snapshot.events, question.snapshot.touches, start, question.size)
+    asked = f"select count(*) as n from events where {REAL}"  # noqa: S608 - our own words
+    return not events.num_rows or not engine.over({"events": events}, asked)["n"][0].as_py()
 
 
 def _kept(abouts: list[str]) -> set[tuple[str, str]]:
