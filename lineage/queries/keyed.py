@@ -63,6 +63,7 @@ class OfRow:
     def __init__(self, look: Lookup, wanted: Wanted, asked: Asked, by_touch: bool) -> None:
         self.look, self.wanted, self.asked, self.by_touch = look, wanted, asked, by_touch
         self.met: dict[int, _Met] = {}
+        self.known = np.zeros(0, bool)
 
     def found(self, layer: Seen) -> Indexes:
         parts = [(name, *self._of(layer, place, name)) for place, name in sorted(self._tables(layer))]
@@ -78,7 +79,10 @@ class OfRow:
         held = self.look.meanings.relations.held
         if self.by_touch:
             return np.ones(len(held.ends) - 1, bool)
-        return held.having(np.array([name is not None and self.asked.names([name]) for name in held.values], bool))
+        if len(self.known) < len(held.ends) - 1:
+            is_meant = np.array([name is not None and self.asked.names([name]) for name in held.values], bool)
+            self.known = held.having(is_meant)
+        return self.known
 
     def _tables(self, layer: Seen) -> set[Table]:
         """Those in which such records touched a row of this key, as far as they are here."""

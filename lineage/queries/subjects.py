@@ -14,7 +14,7 @@ from lineage.engine import Question
 from lineage.extracts import terms
 from lineage.extracts.layers import Term
 from lineage.extracts.looking import Lookup, Unable, Wanted, by_index, person
-from lineage.queries import candidates, paging, sought, walking
+from lineage.queries import candidates, handled, paging, sought, walking
 from lineage.queries.ask import (
     ACCESSES,
     REFUSED_COUNT,
@@ -171,20 +171,28 @@ def _statements(viewer: Viewer, subject: Subject, window: Window, limit: int | N
 
 def _grouped(viewer: Viewer, subject: Subject, by: By, window: Window, limit: int | None, cursor: str | None) -> Answer:
     as_of, place, is_back = paging.asked(cursor, tuple[Place, str, str, str])
+    with Question(as_of=as_of) as question:
+        told = coverage(question, viewer, window)
+        page = handled.page(question, viewer, subject, by == "rows", window, place, is_back, limited(limit))
+        if page is None:
+            page = _of_records(question, viewer, subject, by, window, place, is_back, limited(limit))
+        rows, following, previous, whole = page
+        return Answer(rows, following, whole, question.size, told, previous)
+
+
+def _of_records(
+    question: Question, viewer: Viewer, subject: Subject, by: By, window: Window, place: Any, is_back: bool, count: int
+) -> paging.Page:
+    """As `handled.page`."""
     mine, values = theirs(viewer, subject, window)
     columns, more = GROUPED[by]
     keyed = " and key is not null" if by == "rows" else ""
-    with Question(as_of=as_of) as question:
-        told = coverage(question, viewer, window)
-        with few(question, viewer, subject, window) as some:
-            inner = f"""select {columns}, {more}any_value(environment) as environment,
-                list_sort(list_distinct(list(distinct touch_op))) as ops, list_sort(list_distinct(list(distinct access))) as access,
-                {TIMES} as times, min(occurred_at) as first_at, max(occurred_at) as last_at, max(index) as last_index,
-                coalesce(datasource, '') as place, relation as name, {"key" if by == "rows" else "''"} as row
-                from touches where {some} and {mine} and relation is not null{keyed} group by {columns}"""  # noqa: S608
-            rows, following, previous, whole = paging.keyset(
-                question, inner, values, ("place", "name", "row"), place, is_back, limited(limit)
-            )
+    inner = f"""select {columns}, {more}any_value(environment) as environment,
+        list_sort(list_distinct(list(distinct touch_op))) as ops, list_sort(list_distinct(list(distinct access))) as access,
+        {TIMES} as times, min(occurred_at) as first_at, max(occurred_at) as last_at, max(index) as last_index,
+        coalesce(datasource, '') as place, relation as name, {"key" if by == "rows" else "''"} as row
+        from touches where {mine} and relation is not null{keyed} group by {columns}"""  # noqa: S608
+    rows, following, previous, whole = paging.keyset(question, inner, values, handled.NAMES, place, is_back, count)
     for row in rows:
         del row["place"], row["name"], row["row"]
-    return Answer(rows, following, whole, question.size, told, previous)
+    return rows, following, previous, whole

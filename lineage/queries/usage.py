@@ -113,7 +113,7 @@ class _Usage:
 
     def columns(self) -> Found:
         lists = self.touched["columns"].combine_chunks()
-        names, numbers = _numbered(pc.list_flatten(lists))
+        names, numbers = numbered(pc.list_flatten(lists))
         of = pc.list_parent_indices(lists).to_numpy()
         reads, writes = (
             np.bincount(numbers, some[of], len(names)).astype(int) for some in (self.is_read, self.is_written)
@@ -146,7 +146,7 @@ class _Usage:
         ]
 
     def _hours(self) -> Found:
-        names, access = _numbered(self.touched["access"].combine_chunks())
+        names, access = numbered(self.touched["access"].combine_chunks())
         # What is not known comes last.
         hour = np.where(self.times == NO_TIME, (1 << 62) // HOUR, self.times // HOUR)
         width = max(len(names), 1)
@@ -177,7 +177,7 @@ class _Usage:
     def _busiest(self) -> Found:
         keys = self.touched["key"].combine_chunks()
         is_known = keys.is_valid().to_numpy(zero_copy_only=False)
-        names, numbers = _numbered(keys.drop_null())
+        names, numbers = numbered(keys.drop_null())
         counts = np.bincount(numbers, minlength=len(names))
         last = _lasts(numbers, self.times[is_known], len(names))
         least = np.sort(counts)[-KEYS_MOST:][:1]
@@ -185,7 +185,7 @@ class _Usage:
         return [{"key": names[n], "count": int(counts[n]), "last_at": last[n]} for n in chosen[:KEYS_MOST]]
 
 
-def _numbered(column: Any) -> tuple[list[str], Column]:
+def numbered(column: Any) -> tuple[list[str], Column]:
     """The values of a column, each once, and which each is."""
     words = column.dictionary_encode()
     return words.dictionary.to_pylist(), words.indices.to_numpy(zero_copy_only=False).astype(np.int64)

@@ -16,7 +16,7 @@ from lineage.engine import Question
 from lineage.events import Custody, Event
 from lineage.extracts import codes, codified, coding, reading, storing
 from lineage.extracts.looking import Held
-from lineage.queries import Answer, Window, beside, databases, deeds, everyone, met, readers, usage
+from lineage.queries import Answer, Subject, Window, beside, databases, deeds, everyone, handled, met, readers, usage
 from tests import extracts
 from tests.lineage.test_lookups import logins_of
 from tests.lineage.test_queries import ALL, STRANGER
@@ -43,6 +43,7 @@ SEARCHES = (
     "relation:public.cust* relation:customers datasource:orders",
 )
 LISTS = {"everyone": queries.identities, "tables": queries.relations}
+SUBJECTS = (Subject(identity="bob@x"), Subject(run="run-7"), Subject(identity="nobody"))
 
 
 def pages(ask: Callable[..., Answer], viewer: Viewer, window: Window, q: str) -> list[Any]:
@@ -77,9 +78,15 @@ def told() -> dict[str, Any]:
         except errors.NotFound as error:
             found[f"table {number}"] = error.code
         found[f"columns {number}"] = queries.columns(viewer, *CUSTOMERS)
+        for subject, by in itertools.product(SUBJECTS if number == 0 else SUBJECTS[:1], ("rows", "tables")):
+            found[f"{by} of {subject.name} {number}"] = pages(_touched(subject, by), viewer, window, "")
         for column in columns:
             found[f"{column} {number}"] = plain(queries.column(viewer, *CUSTOMERS, column, window))
     return found
+
+
+def _touched(subject: Subject, by: Any) -> Callable[..., Answer]:
+    return lambda viewer, _, window, limit, cursor=None: queries.touched(viewer, subject, by, window, limit, cursor)
 
 
 def by_records(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
@@ -100,6 +107,7 @@ def used() -> set[bool]:
             readers.found(question, ALL, *CUSTOMERS[:1], CUSTOMERS[1:], "id", Window()),
             *(one.page(question, ALL, "op:update", Window(), None, False, 2) for one in (everyone, met)),
             databases.rows(question, ALL),
+            handled.page(question, ALL, SUBJECTS[0], True, Window(), None, False, 2),
             usage.told(question, ALL, *CUSTOMERS[:1], CUSTOMERS[1:], Window()),
         ]
         return {one is not None for one in told}
