@@ -179,7 +179,9 @@ class Cards:
         self.last = self.least + (self.count - 1 if self.is_whole else int(self.offsets[-1]))
         self.columns = self.said.columns
         self.dictionary = zstandard.ZstdCompressionDict(dictionary.tobytes()) if len(dictionary) else None
-        self._decompressor()
+        # A dictionary that is none is seen here.
+        self.spare: list[zstandard.ZstdDecompressor] = []
+        self.spare.append(self._decompressor())
 
     def _sections(self) -> tuple[Said, list[NDArray[Any]]]:
         size = len(self.view)
@@ -204,8 +206,11 @@ class Cards:
         return said, found
 
     def _decompressor(self) -> zstandard.ZstdDecompressor:
-        """A new one: two threads must not use the same."""
-        return zstandard.ZstdDecompressor(dict_data=self.dictionary)
+        """The spare one, or a new one: two threads must not use the same."""
+        try:
+            return self.spare.pop()
+        except IndexError:
+            return zstandard.ZstdDecompressor(dict_data=self.dictionary)
 
     def positions(self, indexes: Indexes) -> NDArray[np.intp]:
         """Where these records lie; -1 for one that is not in the file."""
@@ -294,6 +299,8 @@ class Cards:
             packed = self._packed(int(blocks[start]), decompressor)
             made = unpacked(self.layout, packed, known[start:end], numbers[start:end])
             yield from zip(known[start:end], made, strict=True)
+        if not self.spare:
+            self.spare.append(decompressor)
 
     def block(self, number: int) -> Block:
         """One block as it was written."""

@@ -118,7 +118,8 @@ def newest(
     """
     # A few more than are wanted: some have not what is asked for.
     chosen, count, chunk = list[Indexes](), 0, min(most + most // 4 + CHUNK, CHUNK_MOST)
-    runs = [run for layer in layers for run in _runs(layer, terms, masks(layer), chunk)] if terms else []
+    hashes = np.array([term.hash for term in terms], np.uint64)
+    runs = [run for layer in layers for run in _runs(layer, terms, hashes, masks, chunk)] if terms else []
     while runs and count < most:
         some = _next(runs, chunk, upto)
         chosen.append(some)
@@ -128,10 +129,16 @@ def newest(
     return np.concatenate([NOTHING, *chosen])[:most]
 
 
-def _runs(layer: Layer, terms: Sequence[Term], mask: Mask, chunk: int) -> list[_Run | _Few]:
+def _runs(
+    layer: Layer, terms: Sequence[Term], hashes: Hashes, masks: Callable[[Layer], Mask], chunk: int
+) -> list[_Run | _Few]:
     """What there is of these terms in a layer; of those that fit into one piece together."""
     postings = layer.postings[terms[0].kind]
-    found = postings.spans(np.array([term.hash for term in terms], np.uint64))
+    found = postings.spans(hashes)
+    if not found:
+        # Mostly a layer has none.
+        return []
+    mask = masks(layer)
     is_few = [end - begin <= chunk and terms[number].spans is None for number, begin, end in found]
     few = [postings.at(begin, end) for (_, begin, end), is_so in zip(found, is_few, strict=True) if is_so]
     runs: list[_Run | _Few] = [
