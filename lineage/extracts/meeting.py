@@ -44,7 +44,7 @@ class Asked(NamedTuple):
 
 
 class Cells(NamedTuple):
-    """How many records (`counts`) have a month, a place and a set of conditions; of each set `meets` says which."""
+    """How many records (`counts`) have a month, a place and a set of conditions; of each set `meets` says which. Several may be alike."""
 
     months: Column
     places: Column
@@ -78,7 +78,9 @@ def met(
     if known is not None and known.asked.is_of(snap, conditions):
         return known
     bits = _bits(cursor, folder, cards, snap, conditions)
-    return Met(Asked(conditions, _beside(snap)), bits, cells(cards, bits, slice(None), len(conditions)))
+    spans = [slice(start, start + BATCH) for start in range(0, max(cards.count, 1), BATCH)]
+    parts = [cells(cards, bits, span, len(conditions)) for span in spans]
+    return Met(Asked(conditions, _beside(snap)), bits, Cells(*map(np.concatenate, zip(*parts, strict=True))))
 
 
 def cells(cards: Cards, bits: Column, places: Indexes | slice, conditions: int) -> Cells:
@@ -117,7 +119,7 @@ def _bits(cursor: Any, folder: Path, cards: Cards, snap: Snapshot, conditions: S
         f"select index, ({told})::bigint as bits from activity",
         params=[value for _, values in conditions for value in values],
     )
-    bits, filled = np.zeros(cards.count, np.uint32), 0
+    bits, filled = np.zeros(cards.count, np.min_scalar_type((1 << len(conditions)) - 1)), 0
     for batch in answer.to_arrow_reader(BATCH):
         places = cards.positions(batch["index"].to_numpy())
         if (places < 0).any():
