@@ -150,7 +150,7 @@ class Question:
         self.heard: Heard | None = None
         self.opened: opening.Opened | None = None
         self.looked: Lookup | None = None
-        self.is_narrowed = False
+        self.is_narrowed, self.names = False, 0
         self.watch = Watch(settings.QUERY_SECONDS if seconds is None else seconds)
         try:
             if joined:
@@ -285,6 +285,20 @@ class Question:
             self._tag(asking)
             file.met = meeting.met(asking.cursor, file.folder, file.cards, self.snapshot, conditions, file.met)
             return file.met
+
+    @contextlib.contextmanager
+    def named(self, indexes: Indexes) -> Iterator[str]:
+        """Within it this condition holds of these records alone, which ascend and of which there are some.
+
+        A table of them is joined: thousands of numbers in a statement take longer to plan than the question to answer.
+        """
+        cursor, self.names = self._bare().cursor, self.names + 1
+        name = f"named_{self.names}"
+        cursor.register(name, pa.table({"index": indexes}))
+        try:
+            yield f"index between {indexes[0]} and {indexes[-1]} and index in (select index from {name})"  # noqa: S608 - our own name
+        finally:
+            cursor.unregister(name)
 
     def _sql(self, sql: str, values: Sequence[Any]) -> duckdb.DuckDBPyRelation:
         return self._asked(lambda cursor: cursor.sql(sql, params=list(values)))

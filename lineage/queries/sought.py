@@ -34,7 +34,7 @@ ORDERED = ("relation", "key", "touch_op", "access", "provenance", "columns")
 ALL = "true"
 """The condition that every record meets."""
 CARDS_MOST, NAMED_MOST = 2_000, 20_000
-"""So many records are read one by one, and so many are named in a statement; more are asked for from the first one on."""
+"""So many records are read one by one, and so many are joined with a statement; more are asked for from the first one on."""
 
 
 class Sought(msgspec.Struct, frozen=True):
@@ -320,5 +320,7 @@ def among(question: Question, indexes: Indexes) -> Iterator[str]:
     elif len(some) > NAMED_MOST:
         yield f"index >= {some[0]}"
     else:
-        with candidates.narrowed(question, lambda _: some) if len(some) <= CARDS_MOST else contextlib.nullcontext():
-            yield f"index in ({', '.join(map(str, some.tolist()))})"
+        with contextlib.ExitStack() as stack:
+            if len(some) <= CARDS_MOST:
+                stack.enter_context(candidates.narrowed(question, lambda _: some))
+            yield stack.enter_context(question.named(some))
