@@ -6,7 +6,7 @@ All of it is joined exactly, by session, canary and index; nothing by time or te
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -54,6 +54,8 @@ def transactions(question: Question, of: Period, places: list[tuple[str, str]]) 
               from {of.relation} where {of.condition} and transaction_id is not null
               and kind in ('query', 'change') and not list_has_any(flags, ['claim', 'canary']) and not {TWICE}) e
         group by all"""  # noqa: S608
+    differs = "second and statements > 0 and reported <> captured and outcome <> 'rolled_back'"
+    differs = f"({differs}) or (statements = 0 and captured > 0)"
     summary = one(
         question,
         f"""select count(*) filter (statements > 0 or captured > 0) as transactions,
@@ -63,16 +65,17 @@ def transactions(question: Question, of: Period, places: list[tuple[str, str]]) 
             count(*) filter (statements > 0 and reported < captured) as captured_more,
             count(*) filter (statements = 0 and captured > 0) as without_statement,
             count(*) filter (outcome = 'rolled_back') as rolled_back,
-            coalesce(sum(captured), 0) as rows_captured, coalesce(sum(reported), 0) as rows_reported
+            coalesce(sum(captured), 0) as rows_captured, coalesce(sum(reported), 0) as rows_reported,
+            count(*) filter ({differs}) as differing
             from ({per_transaction})""",  # noqa: S608
         of.values,
     )
-    differs = "second and statements > 0 and reported <> captured and outcome <> 'rolled_back'"
-    summary["mismatches"] = question.rows(
-        f"select * exclude (second) from ({per_transaction}) where ({differs}) or (statements = 0 and captured > 0) "  # noqa: S608
-        "order by transaction_id limit 50",
-        of.values,
-    )
+    summary["mismatches"] = []
+    if summary.pop("differing"):
+        summary["mismatches"] = question.rows(
+            f"select * exclude (second) from ({per_transaction}) where {differs} order by transaction_id limit 50",  # noqa: S608
+            of.values,
+        )
     return summary
 
 
@@ -88,23 +91,18 @@ def gateway(question: Question, of: Period) -> dict[str, int]:
         question,
         f"""with by_session as (
                 select session, bool_or({GATEWAYS}) as told, bool_or({_LOGS}) as logged,
-                    count(distinct coalesce(correlation_id, event_id)) filter (
-                        {GATEWAYS} and kind = 'query' and verdict in ('allowed', 'approved', 'masked')) as forwarded,
-                    count(*) filter (list_contains(flags, 'seen_by_gateway')) as lines,
-                    bool_or({GATEWAYS} and kind = 'session' and who_type = 'system' and starts_with(who_id, 'gateway ')) as own,
-                    bool_or(list_contains(flags, 'seen_by_gateway') and emitted is null
-                        and class in ('read', 'write', 'ddl', 'privilege', 'export')) as audited,
-                    bool_or(list_contains(flags, 'seen_by_gateway') and emitted is null and not ({OWN_WORK})
-                        and class in ('read', 'write', 'ddl', 'privilege', 'export')) as beyond_own
+                    count(*) filter (list_contains(flags, 'seen_by_gateway')) as lines
                 from {of.relation} where {of.condition} and session is not null group by session)
-            select count(*) filter (told) as sessions, count(*) filter (told and logged) as sessions_logged,
-                coalesce(sum(forwarded) filter (told), 0)::bigint as statements, coalesce(sum(lines), 0)::bigint as lines,
-                count(*) filter (logged and not told) as sessions_beside,
-                coalesce(list(session) filter (told and case when own then beyond_own else audited end), []) as audited
+            select count(*) filter (told) as sessions, count(*) filter (told and logged) as sessions_logged, 0 as statements,
+                coalesce(sum(lines), 0)::bigint as lines, count(*) filter (logged and not told) as sessions_beside,
+                0 as sessions_untold
             from by_session""",  # noqa: S608 - our own conditions
         of.values,
     )
-    told["sessions_untold"] = _untold(question, told.pop("audited"))
+    if told["sessions"]:
+        told["statements"] = _forwarded(question, of)
+    if told["sessions"] and told["lines"]:
+        told["sessions_untold"] = _untold(question, _audited(question, of))
     found = one(
         question,
         f"select count(*) as n from {of.relation} where {of.condition} and source = '{OWN}' "  # noqa: S608
@@ -112,6 +110,33 @@ def gateway(question: Question, of: Period) -> dict[str, int]:
         of.values,
     )
     return {**told, "around": found["n"]}
+
+
+def _forwarded(question: Question, of: Period) -> int:
+    """How many statements gateways let through."""
+    passed = f"{GATEWAYS} and kind = 'query' and verdict in ('allowed', 'approved', 'masked')"
+    sql = (
+        "select count(*) as n from (select distinct session, coalesce(correlation_id, event_id) "  # noqa: S608
+        f"from {of.relation} where {of.condition} and session is not null and {passed})"
+    )
+    return int(one(question, sql, of.values)["n"])
+
+
+def _audited(question: Question, of: Period) -> list[str]:
+    """The sessions of gateways of which the server's log tells statements; of those that a gateway opened for itself, beyond its work."""
+    rows = question.rows(
+        f"""with by_session as (
+                select session, bool_or({GATEWAYS}) as told,
+                    bool_or({GATEWAYS} and kind = 'session' and who_type = 'system' and starts_with(who_id, 'gateway ')) as own,
+                    bool_or(list_contains(flags, 'seen_by_gateway') and emitted is null
+                        and class in ('read', 'write', 'ddl', 'privilege', 'export')) as audited,
+                    bool_or(list_contains(flags, 'seen_by_gateway') and emitted is null and not ({OWN_WORK})
+                        and class in ('read', 'write', 'ddl', 'privilege', 'export')) as beyond_own
+                from {of.relation} where {of.condition} and session is not null group by session)
+            select session from by_session where told and case when own then beyond_own else audited end""",  # noqa: S608 - our own conditions
+        of.values,
+    )
+    return [row["session"] for row in rows]
 
 
 def _untold(question: Question, sessions: list[str]) -> int:
@@ -152,33 +177,58 @@ FIELDS = {
 }
 
 
-def fields(question: Question, of: Period) -> dict[str, Any]:
-    """For each of the six fields of PCI DSS 10.2.2 how many accesses carry it: in all, and of each source."""
-    counts = ", ".join(f"count(*) filter ({test}) as f{n}" for n, test in enumerate(FIELDS.values()))
-    rows = question.rows(
-        f"select source, count(*) as n, {counts} from {of.relation} where {of.condition} and {ACCESSES} group by source order by source",  # noqa: S608
+UNKNOWN = {
+    "unattributed": "attribution = 'none'",
+    "login_only": "attribution = 'db_login'",
+    "claimed": "claimed",
+    "false_claims": "list_contains(flags, 'suspected_forgery')",
+    "opaque": "opaque",
+    "reads_without_key": "kind = 'query' and op = 'read' and len(keys) = 0",
+    "statements_not_whole": "kind = 'query' and statement_state is distinct from 'whole'",
+    "outcome_unknown": "outcome = 'unknown'",
+    "without_before": "kind = 'change' and len(before_values) = 0 and op in ('update', 'delete')",
+    "changes_without_statement": "kind = 'change' and session is null",
+    "writes_without_transaction": "kind = 'query' and class = 'write' and transaction_id is null",
+    "without_address": "kind = 'query' and client_ip is null",
+}
+"""What evidence cannot show of an access."""
+
+
+def by_source(question: Question, of: Period) -> list[dict[str, Any]]:
+    """Of each source how many accesses it told (`n`), from which index to which, and of how many each of `FIELDS` and `UNKNOWN` holds."""
+    tests = {f"f{n}": test for n, test in enumerate(FIELDS.values())} | UNKNOWN
+    counts = ", ".join(f"count(*) filter ({test}) as {name}" for name, test in tests.items())
+    return question.rows(
+        f"select source, count(*) as n, min(index) as first, max(index) as last, {counts} from {of.relation} "  # noqa: S608
+        f"where {of.condition} and {ACCESSES} group by source order by source",
         of.values,
     )
+
+
+def fields(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """For each of the six fields of PCI DSS 10.2.2 how many accesses carry it: in all, and of each source (`by_source`)."""
     numbered = list(enumerate(FIELDS))
     return {
         "fields": [
-            {"field": name, "known": sum(row[f"f{n}"] for row in rows), "of": sum(row["n"] for row in rows)}
+            {"field": name, "known": sum(row[f"f{n}"] for row in told), "of": sum(row["n"] for row in told)}
             for n, name in numbered
         ],
         "fields_by_source": [
-            {"source": row["source"], "of": row["n"], "known": [row[f"f{n}"] for n, _ in numbered]} for row in rows
+            {"source": row["source"], "of": row["n"], "known": [row[f"f{n}"] for n, _ in numbered]} for row in told
         ],
     }
 
 
-def committed(question: Question, of: Period) -> dict[str, Any]:
+def unknown(told: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """What this evidence cannot show, counted."""
+    return {name: sum(row[name] for row in told) for name in UNKNOWN}
+
+
+def committed(question: Question, of: Period, told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The log's own count commitments over the records of the period, and whether what a search finds bears them out."""
-    span = one(
-        question,
-        f"select min(index) as first, max(index) as last, count(*) as n from {of.relation} where {of.condition} and {ACCESSES}",  # noqa: S608
-        of.values,
-    )
-    stated = _stated(question, span["first"], span["last"]) if span["n"] else []
+    accesses = sum(row["n"] for row in told)
+    first, last = min((row["first"] for row in told), default=0), max((row["last"] for row in told), default=0)
+    stated = _stated(question, first, last) if accesses else []
     held = _held(question, stated)
     differences = []
     for number, said in enumerate(stated):
@@ -191,14 +241,13 @@ def committed(question: Question, of: Period) -> dict[str, Any]:
                 f"{kind}; {held[number][source, kind]:,} are found."
             )
     covered = max((int(said.last or -1) for said in stated), default=-1)
-    beyond = one(
-        question,
-        f"select count(*) as n from {of.relation} where {of.condition} and {ACCESSES} and index > ?",  # noqa: S608
-        [*of.values, covered],
-    )
+    not_yet = accesses
+    if stated:
+        beyond = f"select count(*) as n from {of.relation} where {of.condition} and {ACCESSES} and index > ?"  # noqa: S608
+        not_yet = one(question, beyond, [*of.values, covered])["n"]
     return {
-        "commitments": len(stated), "records": sum(said.count or 0 for said in stated), "accesses": span["n"],
-        "not_yet": beyond["n"], "differences": differences[:SAID_MOST], "differing": len(differences),
+        "commitments": len(stated), "records": sum(said.count or 0 for said in stated), "accesses": accesses,
+        "not_yet": not_yet, "differences": differences[:SAID_MOST], "differing": len(differences),
     }  # fmt: skip
 
 

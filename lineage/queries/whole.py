@@ -13,9 +13,8 @@ from lineage import outside, words
 from lineage.access import Viewer
 from lineage.engine import Question
 from lineage.queries import hearing, reconciling, taken
-from lineage.queries.ask import ACCESSES, OWN, Window, one, scoped
+from lineage.queries.ask import OWN, Window, scoped
 from lineage.queries.covering import accounted, coverage, source_rows
-from lineage.queries.taken import Period
 
 LATE_SECONDS = 30
 LAG = "epoch_ms(received_at) - epoch_ms(occurred_at)"
@@ -92,6 +91,7 @@ def completeness(
     with Question(as_of=as_of) as question:
         heard = hearing.hearing(question, viewer, window, datasources)
         period = taken.of(question, condition, values)
+        told = reconciling.by_source(question, period)
         return {
             "as_of": question.size,
             "sources": _sources(question, viewer, window, datasources),
@@ -100,9 +100,9 @@ def completeness(
             "reconciliation": reconciling.transactions(question, period, reconciling.captured(heard)),
             "gateway": reconciling.gateway(question, period),
             "canaries": reconciling.canaries(question, period),
-            "commitments": reconciling.committed(question, period),
-            **reconciling.fields(question, period),
-            "unknown": _unknown(question, period),
+            "commitments": reconciling.committed(question, period, told),
+            **reconciling.fields(told),
+            "unknown": reconciling.unknown(told),
             "settings": settings.MAINTENANCE_HOURS,
         }
 
@@ -175,23 +175,3 @@ def _missing(
     if not (is_numbered or viewer.is_narrowed or window.environment):
         return {}
     return {row["source"]: row["n"] for row in question.rows(MISSING, [window.since, window.until])}
-
-
-def _unknown(question: Question, of: Period) -> dict[str, int]:
-    """What this evidence cannot show, counted."""
-    return one(
-        question,
-        f"""select count(*) filter (attribution = 'none') as unattributed,
-            count(*) filter (attribution = 'db_login') as login_only, count(*) filter (claimed) as claimed,
-            count(*) filter (list_contains(flags, 'suspected_forgery')) as false_claims,
-            count(*) filter (opaque) as opaque,
-            count(*) filter (kind = 'query' and op = 'read' and len(keys) = 0) as reads_without_key,
-            count(*) filter (kind = 'query' and statement_state is distinct from 'whole') as statements_not_whole,
-            count(*) filter (outcome = 'unknown') as outcome_unknown,
-            count(*) filter (kind = 'change' and len(before_values) = 0 and op in ('update', 'delete')) as without_before,
-            count(*) filter (kind = 'change' and session is null) as changes_without_statement,
-            count(*) filter (kind = 'query' and class = 'write' and transaction_id is null) as writes_without_transaction,
-            count(*) filter (kind = 'query' and client_ip is null) as without_address
-            from {of.relation} where {of.condition} and {ACCESSES}""",  # noqa: S608
-        of.values,
-    )
