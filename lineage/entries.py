@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import hashlib
-import os
 import time
 from collections.abc import Iterator, Sequence
 
@@ -43,22 +42,21 @@ class Placed(msgspec.Struct, frozen=True, gc=False):
 
 def entry_of(event: Event, key: bytes, content: bytes) -> Entry:
     """A complete event as an entry, under salts of its own. Raises OutsideProfile."""
-    return Entry(event.event_id or "", key, content, journal.row(event, next(journal.salts(1))))
+    return Entry(event.event_id or "", key, content, journal.row(event, next(journal.salts())))
 
 
 def event_id(now_ms: int | None = None) -> str:
     """A UUIDv7 (RFC 9562 section 5.7): 48 bits of Unix milliseconds, then random bits."""
-    return next(event_ids(now_ms if now_ms is not None else time.time_ns() // 1_000_000, 1))
+    return next(event_ids(now_ms if now_ms is not None else time.time_ns() // 1_000_000))
 
 
-def event_ids(now_ms: int, at_once: int = 64) -> Iterator[str]:
-    """UUIDv7s of one moment, without end; chance is asked for so many at once."""
+def event_ids(now_ms: int) -> Iterator[str]:
+    """UUIDv7s of one moment, without end."""
     head = f"{now_ms:012x}"
     head = f"{head[:8]}-{head[8:]}-7"
-    while True:
-        pool = os.urandom(10 * at_once).hex()
-        for n in range(0, len(pool), 20):
-            yield f"{head}{pool[n : n + 3]}-{_VARIANT[pool[n + 3]]}{pool[n + 4 : n + 7]}-{pool[n + 7 : n + 19]}"
+    for chance in journal.chances(10):
+        rest = chance.hex()
+        yield f"{head}{rest[:3]}-{_VARIANT[rest[3]]}{rest[4:7]}-{rest[7:19]}"
 
 
 def dedupe_key(source_id: int, source_event_id: str, occurred_at: dt.datetime | None) -> bytes:
@@ -153,7 +151,7 @@ class Part:
             self.rows = [self._flagged(at) if status == "conflict" else self.rows[at] for at, status in fresh]
 
     def _flagged(self, at: int) -> journal.Row:
-        return journal.flagged(self.rows[at], "duplicate_conflict", next(journal.salts(1)))
+        return journal.flagged(self.rows[at], "duplicate_conflict", next(journal.salts()))
 
     def claims(self, wanted: str) -> list[tuple[bytes, bytes, int]]:
         """(key, content, ordinal) of the fresh entries of a status, sorted by key."""

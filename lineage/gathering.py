@@ -20,6 +20,8 @@ from lineage import ledger
 RECORDS_MOST = 10_000
 BYTES_MOST = 16 << 20
 RESTED_SECONDS = 1.0
+PREPARED_AFTER = 5
+"""As psycopg itself does; Django has none prepared."""
 
 
 class Shared:
@@ -35,6 +37,10 @@ class Shared:
         if self._connection is None:
             self._connection = connections.create_connection(DEFAULT_DB_ALIAS)
             self._connection.inc_thread_sharing()
+            given = self._connection.settings_dict
+            # The few statements of an append come again and again: PostgreSQL parses and plans each once.
+            options = given["OPTIONS"] | {"prepare_threshold": PREPARED_AFTER}
+            self._connection.settings_dict = given | {"OPTIONS": options}
         elif time.monotonic() - self._used_at > RESTED_SECONDS:
             self._connection.close_if_unusable_or_obsolete()
         own, connections[DEFAULT_DB_ALIAS] = connections[DEFAULT_DB_ALIAS], self._connection

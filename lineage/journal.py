@@ -15,6 +15,7 @@ from lineage.events import GROUPS, Event, Group
 COLUMNS = "slot, batch, ordinal, leaf, " + ", ".join(f"{group}_salt, {group}" for group in GROUPS)
 SALTS_BYTES = commitment.SALT_BYTES * len(GROUPS)
 
+AT_ONCE_MOST = 64
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER = b"\xff\xff"
 _length = struct.Struct(">i").pack
@@ -32,12 +33,19 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     leaf_hash: bytes
 
 
-def salts(at_once: int = 64) -> Iterator[bytes]:
-    """Fresh salts for all groups of one event after the other, without end; chance is asked for so many at once."""
+def salts() -> Iterator[bytes]:
+    """Fresh salts for all groups of one event after the other, without end."""
+    return chances(SALTS_BYTES)
+
+
+def chances(size: int) -> Iterator[bytes]:
+    """Random bytes, so many at a time, without end; the more are taken, the more are asked for at once."""
+    at_once = 1
     while True:
-        pool = os.urandom(SALTS_BYTES * at_once)
-        for at in range(0, len(pool), SALTS_BYTES):
-            yield pool[at : at + SALTS_BYTES]
+        pool = os.urandom(size * at_once)
+        for at in range(0, len(pool), size):
+            yield pool[at : at + size]
+        at_once = min(2 * at_once, AT_ONCE_MOST)
 
 
 def row(event: Event, salts: bytes) -> Row:

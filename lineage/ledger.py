@@ -160,12 +160,13 @@ def _write(batches: Sequence[Batch], *, looks: bool) -> _Written:
         sources = sorted({batch.source_id for batch in batches})
         cursor.execute(
             "select ledger_slot(), set_config('synchronous_commit', 'on', true), "
+            "set_config('plan_cache_mode', 'force_generic_plan', true), "
             "array(select nextval('ledger_batch_id') from generate_series(1, %s)), "
             "array(select id || ':' || xmin::text from lineage_source where id = any(%s) and revoked_at is null), "
             "(select size from ledger_head) - ledger_sealed_to(), ledger_keys_state()",
             (len(sources), sources),
         )
-        slot, _, numbers, versions, backlog, state = cursor.fetchone() or (0, "", [], [], 0, "")
+        slot, _, _, numbers, versions, backlog, state = cursor.fetchone() or (0, "", "", [], [], 0, "")
         refused = {id(batch): error for batch in batches if (error := _refusal(batch, versions, backlog))}
         standing = [batch for batch in batches if id(batch) not in refused]
         for batch in standing:

@@ -112,6 +112,22 @@ def test_what_comes_while_one_commits_shares_the_next_transaction_on_the_same_co
     assert checkpoints.checkpoint() == 5
 
 
+def test_statements_of_the_shared_connection_are_prepared_and_place_each_item_as_before(source: Source) -> None:
+    line = gathering.Gathering()
+    line.connected = gathering.Shared()
+    for turn in range(gathering.PREPARED_AFTER + 3):
+        (placed,) = line.append(batch(source, str(turn)))
+        assert (placed.status, placed.index) == ("accepted", turn)
+    with line.connected():
+        assert rows("select count(*) from pg_prepared_statements where statement like 'insert into ledger_key%'") != [
+            (0,)
+        ]
+    again = line.append(batch(source, "7", "new", "0"))
+    assert [(place.status, place.index) for place in again] == [("duplicate", 7), ("accepted", 8), ("duplicate", 0)]
+    with line.connected():
+        connection.close()
+
+
 def test_one_item_sent_twice_at_once_is_kept_once_and_both_are_told_where(
     source: Source, head_is_held: Callable[[], None]
 ) -> None:
