@@ -33,7 +33,7 @@ from lineage.queries.records import event, events, touches
 from lineage.queries.registers import classified, registered, rights_held
 from lineage.queries.rehearsal import TRIAL_MOST, Shift, Trial, dry_run
 from lineage.queries.releases import released
-from lineage.queries.review import approvals
+from lineage.queries.review import approvals, decided
 from lineage.queries.signed import checkpoint_chain
 from lineage.queries.subjects import Subject, run, touched
 from lineage.queries.supply import supply
@@ -46,7 +46,7 @@ __all__ = [
     "COMPLETED", "FACETED", "FACET_MOST", "LISTS", "SECOND", "TRIAL_MOST", "Answer", "Coverage", "Narrowed", "Pressing", "Shift", "Span",
     "Subject", "Total", "Trial", "Whole", "Window", "accesses", "alarms", "approvals", "between", "chain", "checkpoint",
     "checkpoint_chain", "checkpoints", "classified", "column", "columns", "completeness", "completions", "conduct",
-    "control_facts", "datasources", "dry_run", "event", "events", "exact_total", "finding", "findings", "firsts",
+    "control_facts", "datasources", "decided", "dry_run", "event", "events", "exact_total", "finding", "findings", "firsts",
     "found", "gaps", "holders", "identities", "identity", "integrity", "inventory", "kinds_counted", "login_history",
     "logins", "overview", "own_reads", "owners", "population", "pressing", "quarantined", "quarantined_item", "registered",
     "relation", "relations", "released", "rights_held", "row", "run", "search_counts", "session", "session_facets",

@@ -37,7 +37,7 @@ select cited as ticket, any_value(datasource) filter (kind <> 'decision') as dat
        list_sort(list_distinct(list(distinct on_behalf_of)
            filter (kind in ('query', 'change') and on_behalf_of is not null))) as behalf,
        max(index) as last_index
-from cites where ({{scope}} or kind = 'decision') and cited in (select unnest(?)) group by cited
+from cites where ({{scope}} or kind = 'decision') and cited in (select unnest(?)) group by cited having bool_or({{scope}})
 """  # noqa: S608 - our own conditions
 """What was decided and done under some tickets."""
 
@@ -62,12 +62,24 @@ def approvals(
             question, which, [*scope_values, *values], ("ticket",), place, is_back, limited(limit)
         )
         names = [row["ticket"] for row in found]
-        with _cites(question, names) as some:
-            asked = TOLD.format(some=some, scope=scope)
-            told = question.rows(asked, [names, names, *scope_values, names]) if found else []
-        rows = {row["ticket"]: row for row in told}
-        items = [_approval(rows[name]) for name in names]
+        rows = _told(question, names, scope, scope_values)
+        items = [rows[name] for name in names]
         return Answer(items, following, whole, question.size, coverage(question, viewer, window), previous)
+
+
+def decided(viewer: Viewer, tickets: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The rows of `approvals` of these tickets, as records in scope cite them, by ticket; what nothing cites is left out."""
+    with Question() as question:
+        return _told(question, tickets, *scoped(viewer, Window()))
+
+
+def _told(question: Question, names: Sequence[str], scope: str, values: Sequence[Any]) -> dict[str, dict[str, Any]]:
+    """What was decided and done under these tickets."""
+    if not names:
+        return {}
+    with _cites(question, names) as some:
+        rows = question.rows(TOLD.format(some=some, scope=scope), [names, names, *values, names, *values])
+    return {row["ticket"]: _approval(row) for row in rows}
 
 
 def _cites(question: Question, names: Sequence[str]) -> contextlib.AbstractContextManager[str]:

@@ -140,8 +140,7 @@ def explain(viewer: Viewer, datasource: str, relation: str, events: list[dict[st
                 lines = written.setdefault(line["transaction_id"], {})
                 lines.setdefault(line["correlation_id"] or line["event_id"], line)
     tickets = list(dict.fromkeys(e["ticket"] for e in changes if e["ticket"]))
-    either = " or ".join(words.condition("ticket", t) for t in tickets)
-    approvals = {a["ticket"]: a for a in queries.approvals(viewer, f"({either})").items} if tickets else {}
+    approvals = queries.decided(viewer, tickets) if tickets else {}
     for event in changes:
         lines = written.get(event["transaction_id"], {})
         event["statements"] = len(lines)

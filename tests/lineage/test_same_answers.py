@@ -20,7 +20,7 @@ from lineage.search import questions
 from tests import extracts, merges
 from tests.lineage import whole_log
 from tests.lineage.sources import test_teleport as teleport
-from tests.lineage.test_queries import ALL, Feed, emit
+from tests.lineage.test_queries import ALL, STRANGER, Feed, emit
 
 pytestmark = pytest.mark.slow
 
@@ -211,6 +211,7 @@ ASKED: Mapping[str, Callable[[], Any]] = {
     "conduct": lambda: queries.conduct(ALL, "report-bot", W),
     "control_facts": lambda: queries.control_facts(ALL, SINCE, UNTIL),
     "datasources": lambda: queries.datasources(ALL),
+    "decided": lambda: [queries.decided(viewer, ["OPS-42", "OPS-3", "none"]) for viewer in (ALL, STRANGER)],
     "event": lambda: [queries.event(ALL, index) for index in (0, 8, 20)],
     "events": lambda: [
         queries.events(ALL, q, limit=100) for q in ("", "actor:dana", "kind:change", "flag:suspected_forgery", "text:UPDATE", *POINTED)
