@@ -60,11 +60,11 @@ def effects(part: JudgedPart) -> tuple[Effect, ...]:
     schemas = {(touch.verb, touch.relation): touch.schema for touch in part.touches}
     return tuple(
         Effect(
-            effect.verb,
-            effect.schema or schemas.get((effect.verb, effect.relation)),
-            effect.relation,
-            effect.columns,
-            tuple(
+            verb=effect.verb,
+            schema=effect.schema or schemas.get((effect.verb, effect.relation)),
+            relation=effect.relation,
+            columns=effect.columns,
+            keys=tuple(
                 tuple(
                     Value(column=column, state="null" if value is None else "present", value=value)
                     for column, value in key

@@ -6,6 +6,8 @@ import hashlib
 import re
 from typing import Any
 
+import msgspec
+
 from enforcement.gateway import entries, masking, messages
 from enforcement.gateway.effects import Catalog
 from enforcement.gateway.messages import Field, Frame, Run
@@ -215,9 +217,7 @@ class Execution:
         for effect in self.began.effects:
             name = f"{effect.schema}.{effect.relation}"
             read = self._keys.get(name, []) if effect.verb in ("read", "export") else []
-            found.append(
-                Effect(effect.verb, effect.schema, effect.relation, effect.columns, tuple(read) or effect.keys)
-            )
+            found.append(msgspec.structs.replace(effect, keys=tuple(read) or effect.keys))
         return tuple(found)
 
 
