@@ -27,7 +27,7 @@ NONE = Repeats(NOTHING, NOTHING, NOTHING, [])
 
 def made(every: Tables, postings: Postings) -> Repeats:
     """By the bits of that number, under which a record stands."""
-    several = sorted(one for one in every.all() if one.how != tables.NAMED and one.bits != 1)
+    several = [one for one in every.all() if one.how != tables.NAMED and one.bits != 1]
     if not several:
         return NONE
     names = sorted({one.relation for one in several})
