@@ -13,7 +13,7 @@ from django.conf import settings
 
 from lineage import errors
 
-MEMORY = "1GB"
+MEMORY = "640MB"
 
 
 def connect(memory: str = MEMORY) -> duckdb.DuckDBPyConnection:
