@@ -18,7 +18,7 @@ from lineage.extracts.fresh import Fresh
 from lineage.extracts.looking import Unable, Wanted
 from lineage.extracts.numbering import Numbers
 from lineage.extracts.postings import Damaged, Postings, among, hash_of
-from lineage.extracts.tables import BITS, BOTH, TOUCHED
+from lineage.extracts.tables import touching
 from lineage.moments import microseconds
 from lineage.snapshots import FAR
 
@@ -192,9 +192,7 @@ def _others(every: Sequence[Extract], files: Sequence[File], own: Sequence[Index
         for pair in lost.tolist():
             (_, datasource), (told, login) = said.places[pairs.places[pair]], said.actors[pairs.actors[pair]]
             who = hash_of("told", told) if told is not None else hash_of("login", datasource, login)
-            table = datasource, said.relations[pairs.relations[pair]]
-            hashes = [hash_of("table", how, *table, bit) for how in (BOTH, TOUCHED) for bit in range(BITS)]
-            theirs = posted.find_all(np.array(hashes, np.uint64))
+            theirs = posted.find_all(touching(datasource, [said.relations[pairs.relations[pair]]]))
             theirs = theirs[among(theirs, np.sort(posted.find(who)))]
             yield theirs[~among(theirs, hidden)]
 

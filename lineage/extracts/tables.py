@@ -6,15 +6,16 @@ of that number: mostly under the first alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 
 from lineage import durable
 from lineage.extracts import Cursor, postings
-from lineage.extracts.postings import hash_sql
+from lineage.extracts.postings import Hashes, hash_sql, hashes_of
 
 FILE = "tables.json"
 BOTH, TOUCHED, NAMED = "both", "touched", "named"
@@ -51,6 +52,17 @@ class Table(NamedTuple):
         for bit in range(BITS):
             if self.how != missing and self.bits >> bit & 1:
                 yield postings.hash_of("table", self.how, self.datasource, self.relation, bit), 1 << bit
+
+
+def touching(datasource: str | None, relations: Sequence[str]) -> Hashes:
+    """The terms, ascending, of all records that touched one of these tables."""
+    every = (
+        ("table", how, datasource, relation, bit)
+        for how in (BOTH, TOUCHED)
+        for relation in relations
+        for bit in range(BITS)
+    )
+    return np.sort(hashes_of(every))
 
 
 class Tables:

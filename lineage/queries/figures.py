@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from lineage import search
 from lineage.access import Viewer
 from lineage.engine import Question
-from lineage.extracts import persons, tables
+from lineage.extracts import persons
 from lineage.extracts.beginnings import BY_INDEX
 from lineage.extracts.coding import Coding, Rows
 from lineage.extracts.looking import Lookup, Unable, Wanted
 from lineage.extracts.meanings import Who
-from lineage.extracts.postings import Hashes, among, hash_of
+from lineage.extracts.postings import Hashes, among
 from lineage.extracts.terms import ACT, REAL
 from lineage.queries import candidates, sought
 from lineage.queries.ask import COUNT_MOST, Window
@@ -133,33 +133,19 @@ class _Figures:
         relations = sum(names[pair % len(names)] is not None for pair in real)
         if len(at) > COUNT_MOST:
             return len(at), relations
-        pairs = {
-            pair: (datasources[pair // len(names)], names[pair % len(names)]) for pair in np.unique(where).tolist()
-        }
-        if any(relation is None for _, relation in pairs.values()):
+        pairs = {pair: names[pair % len(names)] for pair in np.unique(where).tolist()}
+        if None in pairs.values():
             raise Unable
         return self._times(rows.indexes[at], where, pairs), relations
 
-    def _times(
-        self, indexes: NDArray[np.int64], where: NDArray[np.int64], pairs: dict[int, tuple[str | None, str | None]]
-    ) -> int:
+    def _times(self, indexes: NDArray[np.int64], where: NDArray[np.int64], pairs: dict[int, str | None]) -> int:
         """How often these records touched each of these tables: mostly once."""
         count = len(indexes)
-        for pair, (datasource, relation) in pairs.items():
-            mine = indexes[where == pair]
-            for layer in self.look.layers:
-                several = [
-                    one
-                    for one in layer.of.tables.of(persons.folded(str(relation)))
-                    if (one.datasource, one.relation) == (datasource, relation) and one.how != tables.NAMED
-                ]
-                if all(one.bits == 1 for one in several):
-                    continue
-                here = mine[~among(mine, layer.hidden)]
-                here = layer.directory(here).indexes
-                for one in several:
-                    for bit in range(tables.BITS):
-                        posted = layer.postings[BY_INDEX].find(hash_of("table", one.how, datasource, relation, bit))
-                        count += (1 << bit) * int(among(posted, here).sum()) if one.bits >> bit & 1 else 0
-                count -= len(here)
+        for layer in self.look.layers:
+            repeats = layer.of.repeats
+            here = ~among(repeats.indexes, layer.hidden)
+            for pair, relation in pairs.items():
+                if relation in repeats.names:
+                    told = here & (repeats.tables == repeats.names.index(relation))
+                    count += int(repeats.more[told & np.isin(repeats.indexes, indexes[where == pair])].sum())
         return count

@@ -16,7 +16,6 @@ from lineage.extracts.coding import Coding
 from lineage.extracts.looking import Lookup, Wanted
 from lineage.extracts.numbering import Numbers, dense
 from lineage.extracts.picks import READ, READ_BY_NAME, WROTE, WROTE_BY_NAME
-from lineage.extracts.postings import hashes_of
 from lineage.extracts.terms import REAL
 from lineage.queries import candidates, tallies
 from lineage.queries.ask import Window
@@ -42,13 +41,7 @@ class _Readers:
         self, question: Question, look: Lookup, wanted: Wanted, datasource: str, relations: Sequence[str], column: str
     ) -> None:
         self.coding = coding = Coding(look, question.snapshot.logins, (relations, column))
-        every = (
-            ("table", how, datasource, relation, bit)
-            for how in (tables.BOTH, tables.TOUCHED)
-            for relation in relations
-            for bit in range(tables.BITS)
-        )
-        terms = np.sort(hashes_of(every))
+        terms = tables.touching(datasource, relations)
         met = coding.rows(lambda layer: layer.postings[BY_INDEX].each(terms), wanted)
         is_here = np.array([place[1] == datasource for place in coding.places], bool)
         self.met = met.chosen(is_here[met.places] & (met.ways != 0)) if len(met.places) else met

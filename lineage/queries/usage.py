@@ -22,7 +22,6 @@ from lineage.extracts.cards import NO_TIME
 from lineage.extracts.coding import Coding, Rows
 from lineage.extracts.looking import Lookup, Wanted
 from lineage.extracts.numbering import Numbers, dense
-from lineage.extracts.postings import hashes_of
 from lineage.extracts.terms import REAL
 from lineage.queries import candidates, tallies
 from lineage.queries.ask import Window
@@ -82,13 +81,7 @@ class _Usage:
         self.times = rows.times[self.at]
 
     def _rows(self, wanted: Wanted, datasource: str, relations: Sequence[str]) -> Rows:
-        every = (
-            ("table", how, datasource, relation, bit)
-            for how in (tables.BOTH, tables.TOUCHED)
-            for relation in relations
-            for bit in range(tables.BITS)
-        )
-        terms = np.sort(hashes_of(every))
+        terms = tables.touching(datasource, relations)
         return self.coding.rows(lambda layer: layer.postings[BY_INDEX].each(terms), wanted)
 
     @functools.cached_property

@@ -65,9 +65,12 @@ def test_searches_for_persons_and_tables_are_answered_as_over_the_whole_log(
 
 
 def test_counts_of_each_kind_are_told_out_of_codes_or_groups(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    Unproxied()
+    feed = Unproxied().feed
+    feed.statement("update customers set name = 'x' where id in (3, 4)", user="twice")
     searches = ("op:update", "not op:read type:agent", "")
     expected = [queries.kinds_counted(ALL, q, Window()) for q in searches]
+    twice = queries.kinds_counted(ALL, "actor:twice", Window())
+    assert (twice["event"].value, twice["touch"].value) == (1, 2)
     checkpoints.checkpoint()
     assert segments.seal()
     extracts.everything()
@@ -75,6 +78,7 @@ def test_counts_of_each_kind_are_told_out_of_codes_or_groups(store: str, monkeyp
         told = figures.kinds(question, ALL, "actor:report-bot", Window())
         assert told is not None
         assert told["event"] > 0
+        assert figures.kinds(question, ALL, "actor:twice", Window()) == {by: one.value for by, one in twice.items()}
         # Everybody whom records do not name is called so.
         assert figures.kinds(question, ALL, "actor:unknown", Window()) is None
         assert queries.kinds_counted(ALL, "actor:unknown", Window())["event"].value
