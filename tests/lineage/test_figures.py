@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +13,8 @@ import pytest
 from lineage import checkpoints, queries, segments
 from lineage.access import Viewer
 from lineage.engine import Question
+from lineage.extracts import meeting
+from lineage.extracts.postings import Damaged
 from lineage.queries import Window, figures, kinds, sought
 from tests import extracts
 from tests.lineage.test_lookups import NOON, logins_of
@@ -84,3 +88,30 @@ def test_counts_of_each_kind_are_told_out_of_codes_or_groups(store: str, monkeyp
         assert queries.kinds_counted(ALL, "actor:unknown", Window())["event"].value
         assert figures.kinds(question, ALL, "op:read", Window()) is None
         assert [kinds.counted(question, ALL, q, Window()) for q in searches] == expected
+
+
+def test_a_quarter_is_asked_of_the_log_where_an_extract_cannot_tell(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Unproxied()
+    months = [dt.datetime(2026, month, 1, tzinfo=dt.UTC) for month in (10, 11, 12)]
+
+    def asked() -> list[int]:
+        return queries.tallied(ALL, {"one": "op:update"}, list(itertools.pairwise(months)), None)[0]["one"]
+
+    expected = asked()
+    assert expected[1] > 0
+    checkpoints.checkpoint()
+    assert segments.seal()
+    extracts.everything()
+    made: list[meeting.Cells] = []
+    cells = meeting.cells
+    monkeypatch.setattr(meeting, "cells", lambda *of: made.append(cells(*of)) or made[-1])
+    assert asked() == expected
+    assert len(made) == 1
+
+    def damaged(*_: object) -> None:
+        raise Damaged("It is not what it was.")
+
+    monkeypatch.setattr(meeting, "met", damaged)
+    assert asked() == expected
