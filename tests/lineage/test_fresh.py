@@ -121,6 +121,7 @@ def _by_the_joins(database: joining.Cursor, size: int) -> Rows:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_stored_and_fresh_rows_are_the_same_as_all_joined_anew(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

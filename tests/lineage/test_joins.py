@@ -184,6 +184,7 @@ def _facts(events: pa.Table, cuts: list[int]) -> list[pa.Table]:
     return [engine.facts_of(events.slice(first, following - first)) for first, following in parts]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(7))
 def test_joins_of_facts_are_those_of_all_records_however_the_log_was_cut_and_as_of_any_size(seed: int) -> None:
     log, chance = Log(seed), random.Random(seed)
@@ -218,6 +219,7 @@ def test_facts_of_few_records_are_those_that_many_would_have() -> None:
         assert found.num_rows > 50
 
 
+@pytest.mark.slow
 def test_facts_made_in_shares_are_those_made_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     events = Log(1).table()
     whole, parts, all_events = tmp_path / "whole", tmp_path / "parts", tmp_path / "events"

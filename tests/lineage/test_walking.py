@@ -67,6 +67,7 @@ def places(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
     return [(row["index"], row.get("relation"), row.get("key"), row.get("access")) for row in rows]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("relation", LISTS)
 def test_pages_forwards_and_backwards_are_the_whole_list(told: None, relation: str) -> None:
     ask = LISTS[relation]

@@ -57,6 +57,7 @@ def looked_through() -> bool:
         return found is not None and len(found._newest(0)) > 0
 
 
+@pytest.mark.slow
 def test_words_are_found_in_the_tail_in_extracts_overridden_and_merged(
     store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

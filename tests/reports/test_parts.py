@@ -44,6 +44,7 @@ def population(number: int) -> list[dict[str, Any]]:
     return rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_shuffled", [False, True])
 @pytest.mark.parametrize("kind", ["privileged-access", "change-management", "agents", "sensitive-data"])
 def test_a_report_made_in_parts_has_the_same_files_as_one_made_at_once(
