@@ -84,9 +84,12 @@ class Asked(msgspec.Struct, frozen=True):
         return all(_is(words, persons.folded(term.value), term.prefix) for term in self.relations)
 
 
-def read(q: str, by_table: bool = False) -> Asked | None:
-    """None where it asks for something else too; by table a search may name some. Records must be marked as listed."""
-    query, now = search.parse(q), dt.datetime.now(dt.UTC)
+def read(q: str, by_table: bool = False, now: dt.datetime | None = None) -> Asked | None:
+    """None where it asks for something else too; by table a search may name some. Records must be marked as listed.
+
+    Relative times count from `now`, by default the clock.
+    """
+    query, now = search.parse(q), now or dt.datetime.now(dt.UTC)
     root = query.root
     parts = root.parts if isinstance(root, search.And) else (root,) if root is not None else ()
     apart: dict[str, list[search.Term]] = {"since": [], "until": [], **({"relation": []} if by_table else {})}

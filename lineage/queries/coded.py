@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 from collections.abc import Sequence
 
@@ -33,9 +34,11 @@ class Listed(paging.Listed):
         return newest
 
 
-def listed(of: paging.Listed, look: Lookup, viewer: Viewer, q: str, window: Window) -> Listed | None:
-    """None where the search asks for more, or for accesses."""
-    asked, wanted = alike.read(q), candidates.wanted(viewer, window, LISTED)
+def listed(
+    of: paging.Listed, look: Lookup, viewer: Viewer, q: str, window: Window, now: dt.datetime | None = None
+) -> Listed | None:
+    """None where the search asks for more, or for accesses. Relative times count from `now`, by default the clock."""
+    asked, wanted = alike.read(q, now=now), candidates.wanted(viewer, window, LISTED)
     if of.relation != "activity" or asked is None or wanted is None or not look.layers:
         return None
     return Listed(of, alike.grouping(of.question, look, asked, wanted, None), asked)

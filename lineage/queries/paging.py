@@ -61,6 +61,10 @@ class Listed:
         """The same list, asked of the records that this condition names."""
         return Listed(self.question, self.relation, f"{few} and {self.condition}", self.values, self.ranges)
 
+    def newest_of(self, most: int) -> list[int]:
+        """The first so many, by index."""
+        return self._walk(self.ranges, most)
+
     def total(self) -> Total:
         """Counted up to 10,000; beyond that not exact."""
         count = len(self._newest(0))

@@ -113,10 +113,6 @@ class Listed(paging.Listed):
         super().__init__(of.question, of.relation, of.condition, of.values, of.ranges)
         self.look, self.sought, self.wanted = look, sought, wanted
 
-    def newest_of(self, most: int) -> list[int]:
-        """The first so many."""
-        return self._walk(self.ranges, most)
-
     def _walk(self, ranges: Sequence[Range], most: int, is_up: bool = False) -> list[int]:
         if is_up:
             raise Unable

@@ -12,8 +12,9 @@ import pytest
 from config import workers
 from lineage import checkpoints, engine, queries, segments
 from lineage.engine import Question
-from lineage.extracts import codes, filed, sums
+from lineage.extracts import codes, filed, meeting, sums
 from lineage.queries import Window, keyed, walking
+from lineage.search import questions
 from tests import extracts
 from tests.lineage.test_queries import ALL, STRANGER, Feed
 from tests.lineage.test_same_answers import plain
@@ -121,7 +122,10 @@ def test_a_process_that_opened_before_it_was_asked_opens_nothing_when_it_is(
     def told() -> list[Any]:
         row = queries.row(ALL, "orders", "public.customers", "4711")
         column = queries.column(ALL, "orders", "public.customers", "id")
-        return [row, column, queries.touches(ALL, SEARCHES[0]), queries.overview(ALL)]
+        quarter = questions.quarter_of(dt.datetime.now(dt.UTC)).moved(-1)
+        asked = {one.id: one.q for one in questions.QUESTIONS}
+        tallied = queries.tallied(ALL, asked, [(quarter.start, quarter.end)], None)[0]
+        return [row, column, queries.touches(ALL, SEARCHES[0]), queries.overview(ALL), tallied]
 
     expected = told()
     engine._here().forget(None)
@@ -131,4 +135,5 @@ def test_a_process_that_opened_before_it_was_asked_opens_nothing_when_it_is(
     monkeypatch.delattr(filed.Filed, "__init__")
     monkeypatch.delattr(sums.Sums, "__init__")
     monkeypatch.delattr(codes.Codes, "texts")
+    monkeypatch.delattr(meeting, "_bits")
     assert told() == expected

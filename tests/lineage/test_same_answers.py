@@ -197,6 +197,14 @@ POINTED = (
     "text:CUSTOMERS -op:update",
 )
 """Searches of which look-ups find the records."""
+
+
+def exported(q: str, by: str, most: int = 100) -> list[Any]:
+    """What an export of a search holds, and says of it."""
+    whole = queries.Whole(ALL, q, Window(), by, UNTIL, None, most)
+    return [whole.total, whole.span, whole.schema.names, *whole.pieces()]
+
+
 ASKED: Mapping[str, Callable[[], Any]] = {
     "accesses": lambda: queries.accesses(ALL, SINCE, UNTIL),
     "approvals": lambda: queries.approvals(ALL),
@@ -215,7 +223,7 @@ ASKED: Mapping[str, Callable[[], Any]] = {
     "event": lambda: [queries.event(ALL, index) for index in (0, 8, 20)],
     "events": lambda: [
         queries.events(ALL, q, limit=100) for q in ("", "actor:dana", "kind:change", "flag:suspected_forgery", "text:UPDATE", *POINTED)
-    ],
+    ] + [exported(q, "event", most) for most in (5, 100) for q in ("op:update", "-op:read since:40d", *POINTED)],
     "exact_total": lambda: [queries.exact_total(ALL, "", W, by) for by in ("event", "touch", "session", "identity", "relation")],
     "findings": lambda: queries.findings(ALL, W),
     "pressing": lambda: queries.pressing(ALL, W, 10),
@@ -248,7 +256,8 @@ ASKED: Mapping[str, Callable[[], Any]] = {
         for until, place in ((UNTIL, None), (UNTIL, "prod"), (UNTIL - dt.timedelta(days=1), None))
     ],
     "touched": lambda: [queries.touched(ALL, Subject(identity="report-bot"), by) for by in ("statements", "rows", "tables")],
-    "touches": lambda: [queries.touches(ALL, q, limit=100) for q in ("", *POINTED)],
+    "touches": lambda: [queries.touches(ALL, q, limit=100) for q in ("", *POINTED)]
+    + [exported(q, "touch") for q in ("", *POINTED)],
     "undoing": lambda: [queries.undoing(ALL, one) for one in (Subject(identity="omar"), Subject(identity="bob@x"), Subject(run="run-7"))],
 }  # fmt: skip
 ELSEWHERE = {
