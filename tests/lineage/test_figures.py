@@ -15,10 +15,10 @@ from lineage.access import Viewer
 from lineage.engine import Question
 from lineage.extracts import meeting
 from lineage.extracts.postings import Damaged
-from lineage.queries import Window, figures, kinds, sought
+from lineage.queries import Window, figures, kinds, latest, sought, stretches
 from tests import extracts
 from tests.lineage.test_lookups import NOON, logins_of
-from tests.lineage.test_queries import ALL
+from tests.lineage.test_queries import ALL, Feed
 from tests.lineage.test_same_answers import Unproxied, plain
 
 pytestmark = pytest.mark.slow
@@ -88,6 +88,43 @@ def test_counts_of_each_kind_are_told_out_of_codes_or_groups(store: str, monkeyp
         assert queries.kinds_counted(ALL, "actor:unknown", Window())["event"].value
         assert figures.kinds(question, ALL, "op:read", Window()) is None
         assert [kinds.counted(question, ALL, q, Window()) for q in searches] == expected
+
+
+def test_sessions_that_only_an_earlier_record_finds_stand_where_they_were_active_last(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = Feed()
+    for user in ("early", "gone"):
+        feed.statement("update customers set name = 'x' where id = 3", user=user)
+    cut = feed.statement("select 1 from customers", user="reader", op="read") + 1
+    for user in ("one", "two"):
+        feed.statement("update customers set name = 'y' where id = 4", user=user)
+    feed.statement("select 2 from customers", user="early", op="read")
+
+    def asked() -> list[Any]:
+        pages = [answer := queries.sessions(ALL, "op:update", limit=2)]
+        pages.append(queries.sessions(ALL, "op:update", limit=2, cursor=answer.next))
+        return [plain(page) | {"total": None} for page in pages]
+
+    expected = asked()
+    assert [row["session"] for page in expected for row in page["items"]] == [
+        f"orders~s-{user}" for user in ("early", "two", "one", "gone")
+    ]
+    checkpoints.checkpoint()
+    for most in (cut, 1000):
+        monkeypatch.setattr(segments, "SEGMENT_MOST", most)
+        assert segments.seal()
+        assert extracts.everything() == 1
+    # As where more sessions match than are counted: the newest are told of the newest extract alone.
+    monkeypatch.setattr(latest, "COUNT_MOST", 1)
+    mended: list[stretches.Latest] = []
+    mend = latest._Newest.mended
+    monkeypatch.setattr(latest._Newest, "mended", lambda *of: mended.append(mend(*of)) or mended[-1])
+    assert asked() == expected
+    assert [len(one.sessions) for one in mended] == [3, 2]
+    monkeypatch.setattr(latest, "SPAN_MOST", 0)
+    assert asked() == expected
+    assert len(mended) == 2
 
 
 def test_a_quarter_is_asked_of_the_log_where_an_extract_cannot_tell(
