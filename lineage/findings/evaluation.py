@@ -54,17 +54,19 @@ def evaluate(
 
     One row for each rule and what it is about, with `about` (a keyed digest that stays the same) and `members` (indexes).
     """
-    if not rules.on:
+    asked, is_second = _possible(question, rules, base)
+    if not asked:
         return []
-    tests = ", ".join(f"case when {rules.condition(rule)} then '{rule.id}' end" for rule in rules.on)
-    about = " ".join(f"when rule = '{rule.id}' then {rule.about}" for rule in rules.on if rule.about)
+    tests = ", ".join(f"case when {rules.condition(rule)} then '{rule.id}' end" for rule in asked)
+    about = " ".join(f"when rule = '{rule.id}' then {rule.about}" for rule in asked if rule.about)
     abouts = f"coalesce(case {about} end, correlation_id, event_id)" if about else ACT
+    second, once = (f"{SECOND_RECORDS},", ONCE) if is_second else ("", "true")
     rows = question.rows(
-        f"""with acts as materialized (select {COLUMNS} from activity where {base[0]}), {SECOND_RECORDS},
+        f"""with acts as materialized (select {COLUMNS} from activity where {base[0]}), {second}
         ruled as (select *, unnest(list_filter([{tests}], lambda r: r is not null)) as rule from acts where {judged[0]} and {JUDGED})
         select rule, concat_ws(' ', environment, datasource, {abouts}) as about, {TOLD},
         list_sort(list(index))[1:{MEMBERS_MOST}] as members
-        from ruled where {ONCE} group by rule, about order by index desc, rule""",  # noqa: S608 - our own rules
+        from ruled where {once} group by rule, about order by index desc, rule""",  # noqa: S608 - our own rules
         [*base[1], *judged[1]],
     )
     key = f"finding {settings.SECRET_KEY}".encode()
@@ -72,6 +74,21 @@ def evaluate(
         # Keyed, since who guesses a person's id must not find it in the digest.
         row["about"] = hmac.new(key, row["about"].encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
     return rows
+
+
+def _possible(question: Question, rules: Ruleset, base: tuple[str, Sequence[Any]]) -> tuple[list[Rule], bool]:
+    """The rules that may find something among these records, and whether a gateway told of any of them too.
+
+    One reading tells for all rules. Most find nothing in most looks, and some ask the whole log, or records of each other.
+    """
+    if not rules.on:
+        return [], False
+    needs = ", ".join(f"count(*) filter (where {rules.need(rule)}) > 0" for rule in rules.on)
+    (found,) = question.rows(
+        f"select [{needs}] as needed, count(*) filter (where {SEEN}) > 0 as seen from activity where {base[0]}",  # noqa: S608 - our own rules
+        base[1],
+    )
+    return [rule for rule, is_met in zip(rules.on, found["needed"], strict=True) if is_met], found["seen"]
 
 
 def told_again(

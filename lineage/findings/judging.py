@@ -23,6 +23,7 @@ from lineage.finding_models import Finding, FindingProgress
 from lineage.findings import ruling, telling
 from lineage.findings.evaluation import OWN_TOO, Row, evaluate, say
 from lineage.findings.rules import OWN, Ruleset
+from lineage.snapshots import Snapshot
 
 REACH = dt.timedelta(minutes=15)
 CONTEXT = REACH + dt.timedelta(hours=1)
@@ -45,7 +46,7 @@ class Judging:
     """Called each second or so: judges what is new, and now and then once more what came within `REACH`.
 
     After a look it rests three times as long, so that what came within `REACH` is not judged again and again by a whole core;
-    not while much waits, and nine times as long while much is not in extracts, since each look joins all of that.
+    not while much waits, and nine times as long where a look joins much that is not in extracts.
     """
 
     def __init__(self) -> None:
@@ -73,11 +74,13 @@ def _pace() -> int:
     """From the beginning of a look to that of the next, in times of what it took."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "select size - coalesce((select max(judged_to) from lineage_findingprogress), 0), "
-            "ledger_sealed_to() - coalesce((select max(next_index) from ledger_extract), 0) from ledger_head"
+            "select size, ledger_sealed_to(), coalesce((select max(next_index) from ledger_extract), 0), "
+            "coalesce((select max(judged_to) from lineage_findingprogress), 0) from ledger_head"
         )
-        unjudged, unextracted = cursor.fetchone()
-    return 10 if unextracted > AT_ONCE else 1 if unjudged > CHUNK else 4
+        size, sealed_to, extracted_to, judged_to = cursor.fetchone()
+    if size - judged_to > CHUNK and judged_to < extracted_to:
+        return 1
+    return 10 if sealed_to - extracted_to > AT_ONCE else 1 if size - judged_to > CHUNK else 4
 
 
 def _size() -> int:
@@ -102,39 +105,58 @@ def judge(now: dt.datetime | None = None, quiet_at: int = -1, again: bool = True
     with Question(snap, joined=False, seconds=segments.patient_seconds()) as question:
         size = question.size
         fresh = question.rows(
-            f"select count(*) as n from raw_events where index >= ? and {REAL}",  # noqa: S608 - our own words
+            f"select 1 from raw_events where index >= ? and {REAL} limit 1",  # noqa: S608 - our own words
             [max(progress.judged_to, quiet_at)],
-        )[0]["n"]
-        seen = question.rows(
-            f"select min(index) filter (received_at >= ?) as again, min(index) filter (index >= ? and not {SETTLED}) as unsettled, "  # noqa: S608
-            "min(index) filter (received_at >= ?) as context from raw_events where index >= ? and (received_at >= ? or index >= ?)",
-            [
-                moment - REACH,
-                progress.judged_to,
-                moment - SETTLE,
-                moment - CONTEXT,
-                # Nothing below matters, however much came in the time: what follows goes no further back.
-                min(progress.judged_to, size - 10 * CHUNK) - CHUNK,
-                moment - CONTEXT,
-                progress.judged_to,
-            ],
-        )[0]
+        )
+        seen = _seen(question, progress.judged_to, moment)
     if not fresh and not again and (quiet_at >= 0 or progress.judged_to == size):
         FindingProgress.objects.filter(pk=1, judged_to=progress.judged_to).update(judged_to=size)
         return size
     since = max(size if seen["again"] is None else seen["again"], size - 10 * CHUNK)
     low = min(progress.judged_to, since) if again else progress.judged_to
-    high = min(size, max(progress.judged_to, low) + AT_ONCE)
+    high, as_of = _judgeable(snap, progress.judged_to, size)
     context = max(low - CHUNK, min(low, low if seen["context"] is None else seen["context"]))
     unsettled = high if seen["unsettled"] is None else min(seen["unsettled"], high)
-    with Question(snap, as_of=high, seconds=segments.patient_seconds()) as question:
-        rows = _found(question, rules, context, low, moment)
+    with Question(snap, as_of=as_of, seconds=segments.patient_seconds()) as question:
+        rows = _found(question, rules, (context, low, high), moment)
         lasting = _lasting(question, rules, low)
     found = [*rows, *lasting[0]]
     if not _keep_most(rules, found, progress.judged_to, moment):
         return -1
     keep(rules, found, (low, high), lasting[1], (progress.judged_to, unsettled), moment)
     return size if unsettled == size else -1
+
+
+def _seen(question: Question, judged_to: int, moment: dt.datetime) -> Row:
+    """The first records to judge `again`, that are `unsettled`, and that are `context`; of those that a look can reach."""
+    return question.rows(
+        f"select min(index) filter (received_at >= ?) as again, min(index) filter (index >= ? and not {SETTLED}) as unsettled, "  # noqa: S608
+        "min(index) filter (received_at >= ?) as context from raw_events "
+        "where index >= ? and index < ? and (received_at >= ? or index >= ?)",
+        [
+            moment - REACH,
+            judged_to,
+            moment - SETTLE,
+            moment - CONTEXT,
+            # However much came in the time, what follows goes no further back.
+            min(judged_to, question.size - 10 * CHUNK) - CHUNK,
+            judged_to + AT_ONCE,
+            moment - CONTEXT,
+            judged_to,
+        ],
+    )[0]
+
+
+def _judgeable(snap: Snapshot, judged_to: int, size: int) -> tuple[int, int]:
+    """To before which record one look judges, and of a log of which size.
+
+    What is in extracts is judged as they tell of it: nothing is joined. While much waits, what is not waits until it is, too.
+    """
+    extracted_to = snap.extracts[-1].following if snap.extracts else 0
+    high = min(size, judged_to + AT_ONCE)
+    if judged_to < extracted_to and size - judged_to > CHUNK:
+        return min(high, extracted_to), extracted_to
+    return high, high
 
 
 def _keep_most(rules: Ruleset, rows: list[Row], judged_to: int, now: dt.datetime) -> bool:
@@ -148,9 +170,11 @@ def _keep_most(rules: Ruleset, rows: list[Row], judged_to: int, now: dt.datetime
     return True
 
 
-def _found(question: Question, rules: Ruleset, context: int, low: int, now: dt.datetime) -> list[Row]:
+def _found(question: Question, rules: Ruleset, places: tuple[int, int, int], now: dt.datetime) -> list[Row]:
+    """`places`: from which record on rules look back, from which on and before which one is judged."""
+    context, low, high = places
     judged = f"index >= ? and {SETTLED}", [low, now - SETTLE]
-    return evaluate(question, rules, ("index >= ?", [max(0, context)]), judged)
+    return evaluate(question, rules, ("index >= ? and index < ?", [max(0, context), high]), judged)
 
 
 def _lasting(question: Question, rules: Ruleset, low: int) -> tuple[list[Row], list[Finding]]:

@@ -37,6 +37,8 @@ class Threshold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One rule. `about`: what goes on under the same value is one finding. `lasting`: it ends when the condition does.
 
+    `needs`: what a record must meet, by itself, for the rule to find anything; of a condition without other records it is that.
+
     `about_source`: it tells of a source, and so an operator may triage it. `goes_on`: it counts how often it was told.
     """
 
@@ -47,6 +49,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     do: str
     sentence: str
     where: str
+    needs: str = ""
     about: str = ""
     lasting: bool = False
     about_source: bool = False
@@ -78,7 +81,14 @@ class Ruleset(msgspec.Struct, frozen=True):
 
     def condition(self, rule: Rule) -> str:
         """The rule's condition with the thresholds in it."""
-        asked = re.sub(r"\{ours:([a-z-]+)\}", lambda m: _ours(m[1]), rule.where)
+        return self._with_thresholds(rule.where)
+
+    def need(self, rule: Rule) -> str:
+        """Without a record that meets this, among those judged and those before that are looked back at, the rule finds nothing."""
+        return self._with_thresholds(rule.needs or rule.where)
+
+    def _with_thresholds(self, words: str) -> str:
+        asked = re.sub(r"\{ours:([a-z-]+)\}", lambda m: _ours(m[1]), words)
         asked = asked.replace("{begins}", BEGINS).replace("{seen}", SEEN)
         asked = asked.replace("{outside_hours}", _outside(str(self.values["usual_hours"])))
         for name, value in self.values.items():

@@ -129,6 +129,11 @@ def test_each_rule_finds_its_act_the_same_before_and_after_it_is_kept_and_once(s
     _pages_and_scope(kept)
 
 
+def test_what_a_rule_needs_of_a_record_is_asked_of_that_record_alone() -> None:
+    ruleset = rules.load()
+    assert not [rule.id for rule in ruleset.rules if "select" in ruleset.need(rule)]
+
+
 def _pages_and_scope(kept: dict[str, list[dict[str, Any]]]) -> None:
     number = kept["agent-write"][0]["number"]
     assert queries.findings(STRANGER).items == []

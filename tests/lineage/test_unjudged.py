@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
+from typing import Any
 
 import pytest
 
 from lineage import checkpoints, queries, segments
+from lineage.finding_models import FindingProgress
+from lineage.findings import judging
 from lineage.queries import unjudged
 from tests import extracts, story
-from tests.lineage.test_findings import ALL, STRANGER, at, judge, tell_story
+from tests.lineage.test_findings import ALL, LATER, STRANGER, at, by_rule, judge, tell_story
 from tests.lineage.test_pages import page, signed_in
 
 
@@ -50,3 +54,34 @@ def test_findings_are_told_the_same_from_extracts_and_the_high_ones_come_first(s
     assert queries.pressing(ALL, most=3, environments=["elsewhere"]).looks == []
     hidden = queries.pressing(STRANGER, most=3)
     assert (hidden.total.value, hidden.high, hidden.looks) == (0, 0, [])
+
+
+def test_while_much_waits_what_is_in_extracts_is_judged_as_they_tell_of_it_and_the_findings_are_the_same(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell_story()
+    checkpoints.checkpoint()
+    segments.seal()
+    assert extracts.everything()
+    extracted_to = segments.sealed_to()
+    story.send(story.Source.objects.get(name="desk"), story.query("t9", at(9), story.OMAR, "truncate t9", "truncate"))
+    waiting = {rule: [row["index"] for row in rows] for rule, rows in by_rule().items()}
+    looks: list[int] = []
+
+    class Question(judging.Question):
+        def __init__(self, *of: Any, as_of: int | None = None, **more: Any) -> None:
+            super().__init__(*of, as_of=as_of, **more)
+            looks.extend([as_of] if as_of else [])
+
+    monkeypatch.setattr(judging, "Question", Question)
+    monkeypatch.setattr(judging, "CHUNK", 4)
+    monkeypatch.setattr(judging, "AT_ONCE", 7)
+    reached = []
+    while not reached or reached[-1] <= extracted_to:
+        judging.judge(dt.datetime.now(dt.UTC) + LATER, again=False)
+        reached.append(FindingProgress.objects.get().judged_to)
+    parts = -(-extracted_to // 7)
+    assert reached[:parts] == [*range(7, extracted_to, 7), extracted_to]
+    assert looks[:parts] == [extracted_to] * parts, "what the extracts tell is joined already"
+    assert looks[parts] == reached[parts] == extracted_to + 7
+    assert {rule: [row["index"] for row in rows] for rule, rows in by_rule().items()} == waiting
