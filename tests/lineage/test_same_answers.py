@@ -210,7 +210,8 @@ ASKED: Mapping[str, Callable[[], Any]] = {
     "approvals": lambda: queries.approvals(ALL),
     "chain": lambda: [
         queries.chain(ALL, *start)  # type: ignore[arg-type]
-        for start in (("row", *CUSTOMERS, "4711"), ("ticket", "OPS-42"), ("session", "orders~gw-1"), ("record", "8"), ("record", "2"))
+        for start in (("row", *CUSTOMERS, "4711"), ("row", *CUSTOMERS, "4712"), ("ticket", "OPS-42"), ("session", "orders~gw-1"),
+                      *(("record", str(index)) for index in (0, 2, 6, 8, 11)))
     ],
     "column": lambda: queries.column(ALL, *CUSTOMERS, "email", W),
     "columns": lambda: queries.columns(ALL, *CUSTOMERS),
