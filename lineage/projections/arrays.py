@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import chain
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from lineage.events import parse_time
@@ -32,6 +33,15 @@ def lists(values: Sequence[Sequence[str]]) -> pa.Array:
         return pa.ListArray.from_arrays(pa.array(ends), _NO_TEXTS)
     np.cumsum(np.fromiter(map(len, values), np.int32, len(values)), out=ends[1:])
     return pa.ListArray.from_arrays(pa.array(ends), pa.array(list(chain.from_iterable(values)), pa.string()))
+
+
+def spread(made: Sequence[pa.Array], at: npt.ArrayLike) -> list[pa.Array]:
+    """What stands at these places of each array; the arrays themselves where that is all of each, in order."""
+    places = np.asarray(at, np.int64)
+    if made and len(made[0]) == len(places) and bool((places == np.arange(len(places))).all()):
+        return list(made)
+    taken = pa.array(places)
+    return [pa.nulls(len(places), each.type) if each.null_count == len(each) else each.take(taken) for each in made]
 
 
 def times(values: Sequence[str | None]) -> pa.Array:

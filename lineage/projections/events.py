@@ -5,24 +5,21 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
 from operator import attrgetter
 from typing import Any
 
 import msgspec
 import pyarrow as pa
 
-from lineage import statements
 from lineage.events import key_text
-from lineage.projections import arrays, fields, images, touches
-from lineage.projections.fields import ActionGroup, ActorGroup, ChangeGroup, Head, Read, Row, StatementGroup
+from lineage.projections import arrays, deeds, fields, images, touches
+from lineage.projections.deeds import Deed
+from lineage.projections.fields import ActionGroup, ActorGroup, Read, Row, Shared
 from lineage.projections.schema import EVENTS
-from lineage.projections.touches import Touch
 from lineage.statements import Statement, capture
 
 Columns = dict[str, Any]
 """By name: a value for each record, or None where no record has one."""
-MOST_KEYS = 1000
 NOT_TOLD = (b"{}", b"[]")
 _HEADS = ("event_id", "kind", "class_", "sequence")
 _ACTIONS = (
@@ -67,29 +64,18 @@ def tables(rows: Iterable[Row]) -> tuple[pa.Table, pa.Table]:
     Raises msgspec.DecodeError where leaf or group is not what `lineage.commitment` writes.
     """
     found = fields.read(rows)
-    parsed = [analysed(*each) for each in zip(found.heads, found.actions, found.statements, strict=True)]
-    reported = [touches.reported(action.resources) if action.resources else () for action in found.actions]
-    touched = [
-        _touches(*each) for each in zip(found.heads, found.actions, found.changes, parsed, reported, strict=True)
-    ]
-    columns = _as_told(found) | _when(found) | _kept(found) | _changed(found)
-    columns |= _parsed(found, parsed) | _gathered(reported, touched)
+    done = deeds.read(found)
     count = len(found.indexes)
-    made = {name: _array(column, EVENTS.field(name).type, count) for name, column in columns.items()}
-    places = [place for place, own in enumerate(touched) for _ in own]
+    made = _arrays(_as_told(found) | _when(found) | _kept(found) | _changed(found) | _said_of(found, done), count)
+    for columns, shared in ((_of_actors(found.actors.each), found.actors), (_of_deeds(done.each), done)):
+        own = _arrays(columns, len(shared.each))
+        made |= zip(own, arrays.spread(list(own.values()), shared.at), strict=True)
     events = pa.Table.from_arrays([made[name] for name in EVENTS.names], schema=EVENTS)
-    return events, touches.table(places, list(chain.from_iterable(touched)), made)
+    return events, touches.table([deed.touched for deed in done.each], done.at, made)
 
 
-def analysed(head: Head, action: ActionGroup, held: StatementGroup) -> Statement | None:
-    """The parsed statement of a query event, or None where there is no whole text of a real statement."""
-    statement = held.statement
-    if not statement.text or head.kind != "query" or action.command == "CONTEXT MESSAGE":
-        return None
-    if statement.state == "truncated":
-        return None
-    values = tuple(p.value for p in _parameters(held.parameters)) if held.parameters else ()
-    return statements.analyse(statement.text, values)
+def _arrays(columns: Columns, count: int) -> dict[str, pa.Array]:
+    return {name: _array(column, EVENTS.field(name).type, count) for name, column in columns.items()}
 
 
 def _array(column: Any, type_: pa.DataType, count: int) -> pa.Array:
@@ -101,19 +87,43 @@ def _array(column: Any, type_: pa.DataType, count: int) -> pa.Array:
 
 
 def _as_told(found: Read) -> Columns:
-    actors, actions = found.actors, found.actions
+    actions = found.actions
     return (
-        {"index": found.indexes, "error_message": [held.error_message for held in found.statements]}
+        {"index": found.indexes}
         | _each(found.heads, {name.rstrip("_"): name for name in _HEADS})
         | _each(actions, {name: name for name in _ACTIONS})
-        | _within([group.actor for group in actors], _ACTORS)
-        | _within([group.on_behalf_of for group in actors], _PRINCIPALS)
-        | _within([group.agent for group in actors], _AGENTS)
-        | _within([group.client for group in actors], _CLIENTS)
         | _within([group.transaction for group in actions], _TRANSACTIONS)
         | _within([group.rows for group in actions], _ROWS)
         | _within([group.session for group in actions], _SESSIONS)
-        | _within([group.statement for group in found.statements], _STATEMENTS)
+    )
+
+
+def _of_actors(actors: Sequence[ActorGroup]) -> Columns:
+    """What was told of who acted, for each of these."""
+    return (
+        _within([group.actor for group in actors], _ACTORS)
+        | _within([group.on_behalf_of for group in actors], _PRINCIPALS)
+        | _within([group.agent for group in actors], _AGENTS)
+        | _within([group.client for group in actors], _CLIENTS)
+        | {"delegation": _texts([group.delegation for group in actors])}
+        | _opened("decision", [group.decision for group in actors], fields.Decision(), _DECISIONS)
+    )
+
+
+def _of_deeds(each: Sequence[Deed]) -> Columns:
+    """What was told of statements, what the parser finds in them, and what follows from the touches, for each of these."""
+    parsed = [deed.parsed for deed in each]
+    return (
+        _within([deed.held.statement for deed in each], _STATEMENTS)
+        | {
+            "parameters": _texts([deed.held.parameters for deed in each]),
+            "error_message": [deed.held.error_message for deed in each],
+            "opaque": [one is not None and one.opaque for one in parsed],
+            "redacted": [one and one.redacted for one in parsed],
+            "fingerprint": [(one and one.fingerprint) or held.statement.fingerprint for held, one, *_ in each],
+            "emitted": [one and one.emitted_message for one in parsed],
+        }
+        | deeds.gathered(each)
     )
 
 
@@ -151,16 +161,13 @@ def _when(found: Read) -> Columns:
 
 def _kept(found: Read) -> Columns:
     """Members that stay as their group has them, which is in canonical form, with what columns show of them."""
-    actors, actions = found.actors, found.actions
+    actions = found.actions
     policies = [group.policy for group in actions]
     columns = {
-        "delegation": _texts([group.delegation for group in actors]),
         "state": _texts([group.state for group in actions]),
-        "parameters": _texts([group.parameters for group in found.statements]),
         "policy": _texts(policies),
         "policies": [_policies(raw) if raw else () for raw in policies] if _any(policies) else None,
     }
-    columns |= _opened("decision", [group.decision for group in actors], fields.Decision(), _DECISIONS)
     columns |= _opened("approval", [group.approval for group in actions], fields.Approval(), _APPROVALS)
     columns |= _opened("custody", [group.custody for group in actions], fields.Custody(), _CUSTODY)
     return columns | _opened(
@@ -201,20 +208,18 @@ def _changed(found: Read) -> Columns:
     }
 
 
-def _parsed(found: Read, parsed: Sequence[Statement | None]) -> Columns:
-    reported = [held.statement.fingerprint for held in found.statements]
-    weakens = [one.weakens if one else _weakened(a.custody) for one, a in zip(parsed, found.actions, strict=True)]
-    return {
-        "opaque": [one is not None and one.opaque for one in parsed],
-        "redacted": [one and one.redacted for one in parsed],
-        "fingerprint": [(one and one.fingerprint) or told for one, told in zip(parsed, reported, strict=True)],
-        "emitted": [one and one.emitted_message for one in parsed],
-        "said": [
-            _said(who, action, one) if action.flags or (one and one.emitted_message is not None) else None
-            for who, action, one in zip(found.actors, found.actions, parsed, strict=True)
-        ],
-        "weakens": weakens if any(weakens) else None,
-    }
+def _said_of(found: Read, done: Shared[Deed]) -> Columns:
+    """What a record says by its statement and by what else is told of it, taken together."""
+    told = [done.each[place].parsed for place in done.at]
+    actions = found.actions
+    weakens = [one.weakens if one else _weakened(action.custody) for one, action in zip(told, actions, strict=True)]
+    said = [
+        _said(found.actors.each[who], action, one)
+        if action.flags or (one and one.emitted_message is not None)
+        else None
+        for who, action, one in zip(found.actors.at, actions, told, strict=True)
+    ]
+    return {"said": said, "weakens": weakens if any(weakens) else None}
 
 
 def _weakened(raw: msgspec.Raw) -> tuple[str, ...]:
@@ -223,34 +228,6 @@ def _weakened(raw: msgspec.Raw) -> tuple[str, ...]:
     if custody is None or custody.type != "alarm" or custody.subject != "setting":
         return ()
     return capture.told_by_server(custody.detail or "")
-
-
-def _touches(
-    head: Head, action: ActionGroup, change: ChangeGroup, parsed: Statement | None, reported: Sequence[str]
-) -> Sequence[Touch]:
-    if head.kind == "change":
-        return touches.of_change(action, change, reported)
-    if head.kind == "query" and action.command != "CONTEXT MESSAGE":
-        return touches.of_query(action, change.effects, parsed, reported)
-    return ()
-
-
-def _gathered(reported: Sequence[Sequence[str]], touched: Sequence[Sequence[Touch]]) -> Columns:
-    """What the touches of each record say of it as a whole."""
-    relations = [told or _distinct([touch[0] for touch in own]) for told, own in zip(reported, touched, strict=True)]
-    provenances = [
-        ("reported" if told else "parsed") if named else None for told, named in zip(reported, relations, strict=True)
-    ]
-    return {
-        "relations": relations,
-        "relations_provenance": provenances,
-        "columns": [sorted({column for touch in own for column in touch[7]}) for own in touched],
-        "keys": [_distinct([touch[1] for touch in own if touch[1]])[:MOST_KEYS] for own in touched],
-    }
-
-
-def _distinct(names: list[str]) -> list[str]:
-    return names if len(names) < 2 else list(dict.fromkeys(names))
 
 
 def _said(who: ActorGroup, action: ActionGroup, parsed: Statement | None) -> str | None:
@@ -275,6 +252,5 @@ def _one_form(*said: Any) -> str:
     return msgspec.json.encode([str(text)[:256] if text else None for text in said]).decode()
 
 
-_parameters = msgspec.json.Decoder(tuple[fields.Parameter, ...]).decode
 _read_policies = msgspec.json.Decoder(tuple[fields.Policy, ...]).decode
 _read_custody = msgspec.json.Decoder(fields.Custody).decode

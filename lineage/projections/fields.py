@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from lineage.events import GROUP_FIELDS, GROUPS, Group
+from lineage.events import GROUP_FIELDS, GROUPS
 
+T = TypeVar("T")
 NOTHING = msgspec.Raw(b"")
 Row = tuple[int, bytes, Iterable[bytes | None]]
 """Index, leaf, and the groups that are disclosed of it in any order; None for one that was erased."""
@@ -130,7 +131,7 @@ class ActionGroup(_Part, frozen=True, gc=False):
     masked: msgspec.Raw = NOTHING
     op: str | None = None
     command: str | None = None
-    resources: tuple[Resource, ...] = ()
+    resources: msgspec.Raw = NOTHING
     rows: Rows = Rows()
     bytes_returned: int | None = None
     duration_us: int | None = None
@@ -209,45 +210,63 @@ class Parameter(_Part, frozen=True, gc=False):
     value: str | None = None
 
 
+class Shared(NamedTuple, Generic[T]):
+    """What many records have in common: each different one once, in the order of first mention, and which of them each record has."""
+
+    each: list[T]
+    at: list[int]
+
+
 class Read(NamedTuple):
     """Records, column-wise: the parts of the record at a place stand at that place of each list."""
 
     indexes: list[int]
     heads: list[Head]
-    actors: list[ActorGroup]
+    actors: Shared[ActorGroup]
     actions: list[ActionGroup]
     statements: list[StatementGroup]
     changes: list[ChangeGroup]
 
 
 def read(rows: Iterable[Row]) -> Read:
-    """Decodes each leaf and group once. Raises msgspec.DecodeError where one is not what `lineage.commitment` writes."""
+    """Decodes each leaf and group, equal ones of actors once.
+
+    Raises msgspec.DecodeError where one is not what `lineage.commitment` writes.
+    """
     indexes, heads, parts = [], [], []
     for index, leaf, groups in rows:
-        held: list[Any] = [_NO_ACTOR, _NO_ACTION, _NO_STATEMENT, _NO_CHANGE]
+        held: list[bytes | None] = [None] * len(GROUPS)
         for data in groups:
             if data is not None and data != b"{}":
                 # Each field lies in one group, so that the first tells which it is.
                 try:
-                    place, decode = _GROUP_OF[data[2 : data.index(b'"', 2)]]
+                    held[_GROUP_OF[data[2 : data.index(b'"', 2)]]] = data
                 except (ValueError, KeyError) as error:
                     raise msgspec.DecodeError("The bytes are no disclosure group.") from error
-                held[place] = decode(data)
         indexes.append(index)
         heads.append(_head(leaf))
         parts.append(held)
-    of_groups = map(list, zip(*parts, strict=True)) if parts else ([], [], [], [])
-    return Read(indexes, heads, *of_groups)
+    actors, actions, statements, changes = zip(*parts, strict=True) if parts else ((),) * len(GROUPS)
+    return Read(
+        indexes,
+        heads,
+        _shared(actors, _actor, _NO_ACTOR),
+        [_action(data) if data else _NO_ACTION for data in actions],
+        [_statement(data) if data else _NO_STATEMENT for data in statements],
+        [_change(data) if data else NO_CHANGE for data in changes],
+    )
+
+
+def _shared(every: Sequence[bytes | None], decode: Callable[[bytes], T], nothing: T) -> Shared[T]:
+    places: dict[bytes | None, int] = {}
+    at = [places.setdefault(data, len(places)) for data in every]
+    return Shared([decode(data) if data else nothing for data in places], at)
 
 
 _head = msgspec.json.Decoder(Head).decode
-_DECODE: dict[Group, Callable[[bytes], Any]] = {
-    "actor": msgspec.json.Decoder(ActorGroup).decode,
-    "action": msgspec.json.Decoder(ActionGroup).decode,
-    "statement": msgspec.json.Decoder(StatementGroup).decode,
-    "change": msgspec.json.Decoder(ChangeGroup).decode,
-}
-_GROUP_OF = {
-    name.encode(): (GROUPS.index(group), _DECODE[group]) for group, names in GROUP_FIELDS.items() for name in names
-}
-_NO_ACTOR, _NO_ACTION, _NO_STATEMENT, _NO_CHANGE = ActorGroup(), ActionGroup(), StatementGroup(), ChangeGroup()
+_actor = msgspec.json.Decoder(ActorGroup).decode
+_action = msgspec.json.Decoder(ActionGroup).decode
+_statement = msgspec.json.Decoder(StatementGroup).decode
+_change = msgspec.json.Decoder(ChangeGroup).decode
+_GROUP_OF = {name.encode(): GROUPS.index(group) for group, names in GROUP_FIELDS.items() for name in names}
+_NO_ACTOR, _NO_ACTION, _NO_STATEMENT, NO_CHANGE = ActorGroup(), ActionGroup(), StatementGroup(), ChangeGroup()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from itertools import chain
 
+import numpy as np
 import pyarrow as pa
 
 from lineage.events import key_text
 from lineage.projections import arrays
-from lineage.projections.fields import ActionGroup, ChangeGroup, Effect, Resource, Value
+from lineage.projections.fields import ChangeGroup, Effect, Resource, Value
 from lineage.projections.schema import TOUCHES
 from lineage.statements import Statement
 
@@ -36,7 +37,7 @@ def reported(resources: Sequence[Resource]) -> list[str]:
 
 
 def of_query(
-    action: ActionGroup, effects: Sequence[Effect], parsed: Statement | None, reported: Sequence[str]
+    op: str | None, effects: Sequence[Effect], parsed: Statement | None, reported: Sequence[str]
 ) -> list[Touch]:
     """What the source itself says was met, then what the text says, then relations of which nothing else is known."""
     touched = _told(effects) if effects else []
@@ -55,10 +56,10 @@ def of_query(
             touched.append((relation, text, access, effect.verb, "parsed", columns, pairs, effect.columns))
     if reported:
         seen = {touch[0] for touch in touched}
-        access = ACCESS.get(action.op or "", "procedural")
+        access = ACCESS.get(op or "", "procedural")
         for relation in reported:
             if relation not in seen:
-                touched.append((relation, None, access, action.op, "reported", (), (), ()))
+                touched.append((relation, None, access, op, "reported", (), (), ()))
     return touched
 
 
@@ -76,13 +77,13 @@ def _told(effects: Sequence[Effect]) -> list[Touch]:
     return touched
 
 
-def of_change(action: ActionGroup, change: ChangeGroup, reported: Sequence[str]) -> list[Touch]:
+def of_change(op: str | None, change: ChangeGroup, reported: Sequence[str]) -> list[Touch]:
     """The row's key in each reported relation, and the one that it had before."""
-    access = "snapshot" if action.op == "snapshot" else "changed"
+    access = "snapshot" if op == "snapshot" else "changed"
     keys = (change.key, change.old_key) if change.old_key else (change.key,)
     rows = [(key_text(_values(key)) if key else None, *_named(key)) for key in keys]
     return [
-        (relation, text, access, action.op, "reported", columns, pairs, change.changed_columns)
+        (relation, text, access, op, "reported", columns, pairs, change.changed_columns)
         for relation in reported
         for text, columns, pairs in rows
     ]
@@ -110,10 +111,17 @@ def _resolved(schema: str | None, relation: str | None, reported: Sequence[str])
     return next((r for r in reported if r.rpartition(".")[2] == relation), None)
 
 
-def table(places: Sequence[int], touches: Sequence[Touch], events: dict[str, pa.Array]) -> pa.Table:
-    """All rows, with what they have from the columns of the records at these places."""
-    at = pa.array(places, pa.int64())
-    columns: list[Any] = [events[name].take(at) for name in ("index", "occurred_at", "datasource")]
-    own = list(zip(*touches, strict=True)) if touches else [()] * 8
-    columns += [*map(arrays.texts, own[:5]), *map(arrays.lists, own[5:])]
-    return pa.Table.from_arrays(columns, schema=TOUCHES)
+def table(told: Sequence[Sequence[Touch]], at: Sequence[int], events: dict[str, pa.Array]) -> pa.Table:
+    """All rows: each record has the touches that are told at its place of `at`, and more from the columns of the records."""
+    every = list(chain.from_iterable(told))
+    own = list(zip(*every, strict=True)) if every else [()] * 8
+    made: list[pa.Array] = [*map(arrays.texts, own[:5]), *map(arrays.lists, own[5:])]
+    counts = np.fromiter(map(len, told), np.int64, len(told))
+    which = np.array(at, np.int64)
+    often = counts[which]
+    places = pa.array(np.repeat(np.arange(len(which)), often))
+    # Each row's place among those that are told: where its record's begin, and how far it is from there.
+    begins = (np.cumsum(counts) - counts)[which] - (np.cumsum(often) - often)
+    rows = np.arange(len(places)) + np.repeat(begins, often)
+    columns = [events[name].take(places) for name in ("index", "occurred_at", "datasource")]
+    return pa.Table.from_arrays([*columns, *arrays.spread(made, rows)], schema=TOUCHES)
