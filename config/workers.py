@@ -28,14 +28,14 @@ def warm() -> None:
     try:
         engine.warm()
         read_pages()
-        count_months()
+        ask_extracts()
     finally:
         connections.close_all()
     garbage.leave_loaded()
 
 
-def count_months() -> None:
-    """Which records meet the questions of a quarter: a process keeps that of each extract (docs/extracts.md, Counted)."""
+def ask_extracts() -> None:
+    """Which records meet the questions of a quarter, and which cite tickets: a process keeps both of each extract (docs/extracts.md)."""
     # Once the application is loaded.
     from lineage import errors, queries
     from lineage.access import Viewer
@@ -43,8 +43,9 @@ def count_months() -> None:
 
     last = questions.quarter_of(dt.datetime.now(dt.UTC)).moved(-1)
     with contextlib.suppress(errors.StoreUnavailable, errors.QueryTooLong):
-        asked = {one.id: one.q for one in questions.QUESTIONS}
-        queries.tallied(Viewer(email="", role="admin"), asked, [(last.start, last.end)], None)
+        everything, asked = Viewer(email="", role="admin"), {one.id: one.q for one in questions.QUESTIONS}
+        queries.tallied(everything, asked, [(last.start, last.end)], None)
+        queries.approvals(everything)
 
 
 def read_pages() -> None:

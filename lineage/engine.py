@@ -22,8 +22,7 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
 
 from lineage import errors, facts, instance, joining, reported, resolving, snapshots, tagged, tail
-from lineage.extracts import Extract, Indexes, basis, meeting, narrowing, opening, reading, seeing
-from lineage.extracts.filed import Filed
+from lineage.extracts import Extract, Indexes, basis, narrowing, opening, reading, seeing
 from lineage.extracts.looking import Lookup, Wanted
 from lineage.extracts.postings import Damaged
 from lineage.listening import Asking, Heard
@@ -278,13 +277,12 @@ class Question:
             self.is_narrowed = False
             narrowing.end(asking.cursor)
 
-    def meets(self, file: Filed, conditions: tuple[meeting.Condition, ...]) -> meeting.Met:
-        """Which of these conditions each record of a file that is looked up in meets; kept. Raises Damaged."""
+    def of_file(self, ask: Callable[[duckdb.DuckDBPyConnection], Found]) -> Found:
+        """What is asked of a file that is looked up in, with a cursor that knows tags and no views."""
         asking = self._bare()
         with self._limits():
             self._tag(asking)
-            file.met = meeting.met(asking.cursor, file.folder, file.cards, self.snapshot, conditions, file.met)
-            return file.met
+            return ask(asking.cursor)
 
     @contextlib.contextmanager
     def named(self, indexes: Indexes) -> Iterator[str]:

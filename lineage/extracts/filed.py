@@ -13,6 +13,7 @@ from lineage.extracts import Indexes, codes, folded, groups, postings, repeats, 
 from lineage.extracts.beginnings import BEGUN, BY_INDEX, Begun
 from lineage.extracts.blocks import Content, Layout, Place
 from lineage.extracts.cards import Cards, Directory, Unpacked
+from lineage.extracts.cites import Cites
 from lineage.extracts.codes import Coded, Codes, Numbers
 from lineage.extracts.folded import Folded
 from lineage.extracts.groups import Alike, Groups
@@ -47,6 +48,7 @@ class Filed:
         self.regrouped: tuple[Any, ...] | None = None
         """What `lineage.extracts.grouping` made of it last, and of what."""
         self.met: Met | None = None
+        self.cites: Cites | None = None
 
     @functools.cached_property
     def begun(self) -> Begun:

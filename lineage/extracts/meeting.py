@@ -39,7 +39,7 @@ class Asked(NamedTuple):
 
     def is_of(self, snap: Snapshot, conditions: tuple[Condition, ...]) -> bool:
         return self.conditions == conditions and all(
-            one is other or one.equals(other) for one, other in zip(self.beside, _beside(snap), strict=True)
+            one is other or one.equals(other) for one, other in zip(self.beside, beside(snap), strict=True)
         )
 
 
@@ -80,7 +80,7 @@ def met(
     bits = _bits(cursor, folder, cards, snap, conditions)
     spans = [slice(start, start + BATCH) for start in range(0, max(cards.count, 1), BATCH)]
     parts = [cells(cards, bits, span, len(conditions)) for span in spans]
-    return Met(Asked(conditions, _beside(snap)), bits, Cells(*map(np.concatenate, zip(*parts, strict=True))))
+    return Met(Asked(conditions, beside(snap)), bits, Cells(*map(np.concatenate, zip(*parts, strict=True))))
 
 
 def cells(cards: Cards, bits: Column, places: Indexes | slice, conditions: int) -> Cells:
@@ -102,21 +102,28 @@ def _counted(columns: Sequence[Column]) -> tuple[Sequence[Column], Column, Colum
     return columns, first, counts
 
 
-def _beside(snap: Snapshot) -> tuple[pa.Table, ...]:
+def beside(snap: Snapshot) -> tuple[pa.Table, ...]:
+    """What may change which conditions a record meets, though its own row is the same."""
     return snap.identities, snap.conflicted, snap.tagged
 
 
-def _bits(cursor: Any, folder: Path, cards: Cards, snap: Snapshot, conditions: Sequence[Condition]) -> Column:
+def over_activity(cursor: Any, folder: Path, snap: Snapshot) -> str:
+    """What stands before a question so that `activity` has the rows of the extract in this folder alone. Raises Damaged."""
     files = [str(folder / name) for name in (RECORDS, OVERRIDES) if (folder / name).exists()]
     if not files:
         raise Damaged(f"{RECORDS} is not there.")
     cursor.register("met_identities", snap.identities)
     cursor.register("met_conflicted", snap.conflicted)
+    return (
+        f"with resolved as (select * from read_parquet({files!r})), identities as (from met_identities), "  # noqa: S608
+        f"conflicted as (from met_conflicted), activity as ({resolving.OF_ACTIVITY})"
+    )
+
+
+def _bits(cursor: Any, folder: Path, cards: Cards, snap: Snapshot, conditions: Sequence[Condition]) -> Column:
     told = " + ".join(f"case when {sql} then {1 << number} else 0 end" for number, (sql, _) in enumerate(conditions))
     answer = cursor.sql(
-        f"with resolved as (select * from read_parquet({files!r})), identities as (from met_identities), "  # noqa: S608
-        f"conflicted as (from met_conflicted), activity as ({resolving.OF_ACTIVITY}) "
-        f"select index, ({told})::bigint as bits from activity",
+        f"{over_activity(cursor, folder, snap)} select index, ({told})::bigint as bits from activity",  # noqa: S608
         params=[value for _, values in conditions for value in values],
     )
     bits, filled = np.zeros(cards.count, np.min_scalar_type((1 << len(conditions)) - 1)), 0

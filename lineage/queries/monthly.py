@@ -77,7 +77,10 @@ def _cells(
     question: Question, layer: Seen, file: Filed, conditions: tuple[Condition, ...]
 ) -> Iterator[tuple[Cells, int]]:
     """All records of the file, and with a minus those that count elsewhere."""
-    met = question.meets(file, conditions)
+    snap = question.snapshot
+    file.met = met = question.of_file(
+        lambda cursor: meeting.met(cursor, file.folder, file.cards, snap, conditions, file.met)
+    )
     yield met.cells, 1
     gone = file.cards.positions(layer.hidden)
     if (gone >= 0).any():

@@ -12,16 +12,11 @@ import msgspec
 from lineage.access import Viewer
 from lineage.engine import Question
 from lineage.extracts.looking import Wanted, by_time
-from lineage.queries import candidates, paging, sought
-from lineage.queries.ask import OWN, STATEMENT_COUNT, Answer, Place, Window, limited, scoped, searched
+from lineage.queries import candidates, cited, paging, sought
+from lineage.queries.ask import STATEMENT_COUNT, Answer, Place, Window, limited, scoped, searched
+from lineage.queries.cited import CITED
 from lineage.queries.covering import coverage
 
-CITED = f"""
-    select *, unnest(list_distinct(list_filter([ticket, case when attribution = 'gateway' then approval_request end],
-                                               lambda cited: cited is not null))) as cited
-    from activity where environment <> '{OWN}' and (ticket is not null or approval_request is not null)
-    and not (attribution = 'gateway' and kind = 'query' and coalesce(verdict, '') in ('pending', 'blocked'))"""  # noqa: S608 - our own names
-"""Records by what they cite: a ticket, and the request under which a gateway let them run. What it did not let run is no access."""
 TOLD = f"""
 with cites as ({CITED} and {{some}} and (ticket in (select unnest(?)) or approval_request in (select unnest(?))))
 select cited as ticket, any_value(datasource) filter (kind <> 'decision') as datasource, any_value(environment) as environment,
@@ -58,7 +53,8 @@ def approvals(
             where ({scope} or kind = 'decision') group by cited having bool_or({condition})"""  # noqa: S608
     with Question(as_of=as_of) as question:
         # Which tickets are on the page is asked of all that cites one; what was done under them, of them alone.
-        found, following, previous, whole = paging.keyset(
+        page = cited.page(question, viewer, window, place, limited(limit)) if not (q or is_back) else None
+        found, following, previous, whole = page or paging.keyset(
             question, which, [*scope_values, *values], ("ticket",), place, is_back, limited(limit)
         )
         names = [row["ticket"] for row in found]

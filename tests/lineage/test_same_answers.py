@@ -12,10 +12,11 @@ import pyarrow as pa
 import pytest
 
 from lineage import access, checkpoints, engine, errors, fsck, ingest, joining, queries, reported, segments
+from lineage.access import Viewer
 from lineage.engine import Question
 from lineage.extracts import OVERRIDES, fresh, opening, storing
 from lineage.models import Identity, Source
-from lineage.queries import Subject, Window, taken
+from lineage.queries import Subject, Window, cited, taken
 from lineage.search import questions
 from tests import extracts, merges
 from tests.lineage import whole_log
@@ -25,6 +26,7 @@ from tests.lineage.test_queries import ALL, STRANGER, Feed, emit
 pytestmark = pytest.mark.slow
 
 BEFORE = dt.datetime(2026, 10, 1, tzinfo=dt.UTC)
+MIDDLE = dt.datetime(2026, 11, 20, 10, 0, 8, tzinfo=dt.UTC)
 SINCE, UNTIL = dt.datetime(2026, 11, 1, tzinfo=dt.UTC), dt.datetime(2026, 12, 1, tzinfo=dt.UTC)
 UPDATE = "update customers set email = 'b@x' where id = 4711"
 BEGAN = 0x6B00F8AC
@@ -188,6 +190,7 @@ def whole(size: int) -> list[dict[str, Any]]:
             cursor.execute("drop schema whole cascade")
 
 
+ORDERS = Viewer("orders@audit.example", "auditor", ("orders",), ("prod",))
 W, CUSTOMERS = Window(SINCE, UNTIL), ("orders", "public.customers")
 POINTED = (
     "session:gw-1",
@@ -205,9 +208,19 @@ def exported(q: str, by: str, most: int = 100) -> list[Any]:
     return [whole.total, whole.span, whole.schema.names, *whole.pieces()]
 
 
+def approved(viewer: Viewer, window: Window) -> list[queries.Answer]:
+    """All tickets on one page, then one on each page."""
+    found = [queries.approvals(viewer, "", window), queries.approvals(viewer, "", window, 1)]
+    while found[-1].next:
+        found.append(queries.approvals(viewer, "", window, 1, found[-1].next))
+    return found
+
+
 ASKED: Mapping[str, Callable[[], Any]] = {
     "accesses": lambda: queries.accesses(ALL, SINCE, UNTIL),
-    "approvals": lambda: queries.approvals(ALL),
+    "approvals": lambda: [
+        approved(viewer, of) for viewer in (ALL, ORDERS, STRANGER) for of in (Window(), W, Window(until=MIDDLE), Window(MIDDLE))
+    ],
     "chain": lambda: [
         queries.chain(ALL, *start)  # type: ignore[arg-type]
         for start in (("row", *CUSTOMERS, "4711"), ("row", *CUSTOMERS, "4712"), ("ticket", "OPS-42"), ("session", "orders~gw-1"),
@@ -346,6 +359,7 @@ def test_every_question_gets_the_same_answer_from_extracts_overridden_and_merged
     assert plain(ASKED["completeness"]()) == answers["completeness"]
     with Question() as question:
         assert question.opened is not None
+        assert cited.page(question, ALL, Window(), None, 1) is not None
     assert list(fsck.check()) == []
 
 
