@@ -159,6 +159,16 @@ def test_what_the_evidence_cannot_show_is_counted(tmp_path: Path) -> None:
     assert "Roles and owners of <strong>unseen</strong> were never recorded" in html
 
 
+def test_large_counts_stay_on_one_line_and_databases_without_roles_share_one(tmp_path: Path) -> None:
+    names = ["orders", "unseen"]
+    html = page(
+        evidence_of(tmp_path / "inputs", [access(n, datasource=name) for n, name in enumerate(names, 1)], roles=[])
+    )
+    assert "Roles and owners of <strong>orders</strong>, <strong>unseen</strong> were never recorded" in html
+    large, count = re.subn(r'(<td class="n">|<div><strong>)\d+(?=</td>|</strong>)', r"\g<1>987,654,321", html)
+    assert printed(large, tmp_path / "large.pdf").count("987,654,321") == count > 20
+
+
 @pytest.mark.parametrize(
     "outside",
     ["http://127.0.0.1:9/x.png", "file:///etc/passwd", "file://{static}/../config/settings.py", "ftp://127.0.0.1/x"],
