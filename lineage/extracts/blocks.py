@@ -81,6 +81,8 @@ def literals(statement: object, redacted: object) -> object:
     if not isinstance(statement, str) or not isinstance(redacted, str):
         return statement
     first, *rest = redacted.split("?")
+    if not rest or not statement.startswith(first):
+        return [] if statement == redacted else statement
     found, at = [], len(first)
     for part in rest[:-1]:
         end = statement.find(part, at)
@@ -88,9 +90,8 @@ def literals(statement: object, redacted: object) -> object:
             return statement
         found.append(statement[at:end])
         at = end + len(part)
-    if rest:
-        found.append(statement[at : len(statement) - len(rest[-1])])
-    return found if filled(found, redacted) == statement else statement
+    end = len(statement) - len(rest[-1])
+    return [*found, statement[at:end]] if at <= end and statement.endswith(rest[-1]) else statement
 
 
 def event_id(rest: bytes, begun: int, at: int) -> str:

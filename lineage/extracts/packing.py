@@ -48,8 +48,8 @@ class Column(NamedTuple):
     values: Sequence[Any]
 
     def rows(self) -> list[Any]:
-        values = self.values
-        return [values[number] for number in self.numbers.tolist()]
+        rows: list[Any] = np.fromiter(self.values, object, len(self.values))[self.numbers].tolist()
+        return rows
 
 
 class Touches(NamedTuple):
@@ -196,7 +196,7 @@ def _column(column: pa.ChunkedArray | pa.Array) -> Column:
     if pa.types.is_list(array.type):
         return _lists(array)
     words = array if isinstance(array, pa.DictionaryArray) else array.dictionary_encode()
-    numbers, values = words.indices, words.dictionary.to_pylist()
+    numbers, values = words.indices, words.dictionary.to_numpy(zero_copy_only=False).tolist()
     if numbers.null_count:
         numbers = numbers.fill_null(len(values))
         values.append(None)
@@ -209,16 +209,18 @@ def _lists(array: pa.ListArray) -> Column:
     valid = array.is_valid().to_numpy(zero_copy_only=False)
     if offsets[0] == offsets[-1]:
         return Column(valid.astype(np.int64), [None, []])
-    written = words.numbers.astype("<i4").tobytes()
-    ends = ((offsets - offsets[0]) * 4).tolist()
-    keys: list[bytes | None] = [written[start:end] for start, end in itertools.pairwise(ends)]
-    for place in np.flatnonzero(~valid).tolist():
-        keys[place] = None
-    numbers, distinct = _numbered(keys)
-    values = [
-        None if key is None else [words.values[n] for n in np.frombuffer(key, "<i4").tolist()] for key in distinct
-    ]
-    return Column(numbers, values)
+    # A list of one text has the number of the text.
+    is_one = valid & (np.diff(offsets) == 1)
+    begins = offsets[:-1] - offsets[0]
+    numbers = np.empty(len(array), np.int64)
+    numbers[is_one] = words.numbers[begins[is_one]]
+    rows, others = words.rows(), np.flatnonzero(~is_one)
+    bounds = zip(
+        valid[others].tolist(), begins[others].tolist(), (offsets[1:] - offsets[0])[others].tolist(), strict=True
+    )
+    again, distinct = _numbered([tuple(rows[start:end]) if is_valid else None for is_valid, start, end in bounds])
+    numbers[others] = again + len(words.values)
+    return Column(numbers, [*([text] for text in words.values), *(None if key is None else [*key] for key in distinct)])
 
 
 def _numbered(rows: Sequence[Any]) -> tuple[NDArray[np.int64], list[Any]]:
@@ -298,13 +300,12 @@ def _touches(part: pa.Table, begins: NDArray[np.intp]) -> Touches:
     """Their columns as they are written."""
     columns = [_column(part[name]) for name in TOUCHED]
     keys, named, pairs = (columns[place] for place in (KEY, KEY_COLUMNS, PAIRS))
-    is_same = np.array(
-        [
-            told == pairs_of(key, name)
-            for told, key, name in zip(pairs.rows(), keys.rows(), named.rows(), strict=True)
-        ], bool,
-    )  # fmt: skip
-    columns[PAIRS] = _without(pairs, is_same)
+    # Few of them are different.
+    both = (keys.numbers * len(named.values) + named.numbers) * len(pairs.values) + pairs.numbers
+    _, first, again = np.unique(both, return_index=True, return_inverse=True)
+    rows = zip(*(Column(column.numbers[first], column.values).rows() for column in (pairs, keys, named)), strict=True)
+    is_same = np.array([told == pairs_of(key, name) for told, key, name in rows], bool)
+    columns[PAIRS] = _without(pairs, is_same[again])
     return Touches(columns, begins)
 
 
@@ -316,9 +317,14 @@ def _without(column: Column, is_same: NDArray[np.bool_]) -> Column:
 def _followed(name: str, part: pa.Table, touches: Touches) -> Column:
     """A column that mostly says what the touches say."""
     column, (source, rule) = _column(part[name]), FOLLOWING[name]
-    said, begins = touches.columns[source].rows(), touches.begins.tolist()
-    is_same = [
-        told == rule(said[start:end])
-        for told, (start, end) in zip(column.rows(), itertools.pairwise(begins), strict=True)
-    ]
-    return _without(column, np.array(is_same, bool))
+    said, counts = touches.columns[source], np.diff(touches.begins)
+    # What one touch says is asked once of each value.
+    known = {tuple(value): number for number, value in enumerate(column.values) if value is not None}
+    told = np.full(len(counts), known.get(tuple(rule([])), -1))
+    alone = np.array([known.get(tuple(rule([value])), -1) for value in said.values], np.int64)
+    told[counts == 1] = alone[said.numbers[touches.begins[:-1][counts == 1]]]
+    is_same = column.numbers == told
+    for place in np.flatnonzero(counts > 1).tolist():
+        several = said.numbers[touches.begins[place] : touches.begins[place + 1]].tolist()
+        is_same[place] = column.values[column.numbers[place]] == rule([said.values[number] for number in several])
+    return _without(column, is_same)
