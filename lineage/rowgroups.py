@@ -57,10 +57,19 @@ def _paths(field: pa.Field, above: str = "") -> list[str]:
     return [here]
 
 
-def batches(path: Path, columns: list[str] | None = None, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
+def batches(path: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
     """The rows in their order, a few thousand at a time; the file stays open until the end, also when it is unlinked."""
     with pq.ParquetFile(path) as file:
-        yield from file.iter_batches(rows, columns=columns)
+        yield from file.iter_batches(BATCH_ROWS, columns=columns)
+
+
+def groups(path: Path) -> Iterator[pa.Table]:
+    """The rows in their order, a row group at a time; texts that come more than once as dictionaries."""
+    schema = pq.read_schema(path)
+    words = [each for field in schema if field.name not in WRITTEN for each in _paths(field)]
+    with pq.ParquetFile(path, read_dictionary=words) as file:
+        for group in range(file.num_row_groups):
+            yield file.read_row_group(group, use_threads=False)
 
 
 def holding(path: Path, indexes: Sequence[int]) -> Iterator[pa.Table]:

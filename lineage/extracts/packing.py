@@ -31,9 +31,10 @@ from lineage.extracts.blocks import (
     pairs_of,
 )
 from lineage.extracts.cards import BLOCK, NO_TIME, Block
+from lineage.rowgroups import ROWS_MOST
 
-PART = 512 * BLOCK
-"""Records that are packed at a time."""
+PART = ROWS_MOST - ROWS_MOST % BLOCK
+"""Records that are packed at a time: those of a row group."""
 UUID_BYTES = 36
 HYPHENS = (8, 13, 18, 23)
 DIGITS = np.full(256, 255, np.uint8)
@@ -97,7 +98,9 @@ def _whole_blocks(parts: Iterable[pa.Table]) -> Iterator[pa.Table]:
             every = pa.concat_tables(held).combine_chunks()
             whole = count - count % BLOCK
             yield from (every.slice(start, min(PART, whole - start)) for start in range(0, whole, PART))
-            held = [every.slice(whole)]
+            rest = every.slice(whole)
+            # With its own words alone, and not those of the whole part.
+            held = [pa.Table.from_pylist(rest.to_pylist(), rest.schema)] if rest.num_rows else []
     rest = pa.concat_tables(held).combine_chunks() if held else None
     if rest is not None and rest.num_rows:
         yield rest
@@ -206,21 +209,25 @@ def _column(column: pa.ChunkedArray | pa.Array) -> Column:
 def _lists(array: pa.ListArray) -> Column:
     offsets = array.offsets.to_numpy()
     words = _column(array.values.slice(int(offsets[0]), int(offsets[-1] - offsets[0])))
-    valid = array.is_valid().to_numpy(zero_copy_only=False)
-    if offsets[0] == offsets[-1]:
-        return Column(valid.astype(np.int64), [None, []])
-    # A list of one text has the number of the text.
-    is_one = valid & (np.diff(offsets) == 1)
-    begins = offsets[:-1] - offsets[0]
-    numbers = np.empty(len(array), np.int64)
-    numbers[is_one] = words.numbers[begins[is_one]]
-    rows, others = words.rows(), np.flatnonzero(~is_one)
-    bounds = zip(
-        valid[others].tolist(), begins[others].tolist(), (offsets[1:] - offsets[0])[others].tolist(), strict=True
-    )
-    again, distinct = _numbered([tuple(rows[start:end]) if is_valid else None for is_valid, start, end in bounds])
-    numbers[others] = again + len(words.values)
-    return Column(numbers, [*([text] for text in words.values), *(None if key is None else [*key] for key in distinct)])
+    begins = (offsets[:-1] - offsets[0]).astype(np.int64)
+    lengths = np.where(array.is_valid().to_numpy(zero_copy_only=False), np.diff(offsets), -1).astype(np.int64)
+    # First by length, then word by word.
+    numbers, rest, step = lengths.copy(), np.flatnonzero(lengths > 0), 0
+    while len(rest):
+        told = _dense(numbers[rest] * len(words.values) + words.numbers[begins[rest] + step])
+        numbers[rest] = told + numbers.max() + 1
+        step += 1
+        rest = rest[lengths[rest] > step]
+    numbers = _dense(numbers)
+    one = np.empty(int(numbers.max()) + 1, np.int64)
+    one[numbers] = np.arange(len(numbers))
+    rows, bounds = words.rows(), zip(begins[one].tolist(), lengths[one].tolist(), strict=True)
+    return Column(numbers, [None if length < 0 else rows[begin : begin + length] for begin, length in bounds])
+
+
+def _dense(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The same told apart by smaller numbers."""
+    return np.asarray(pa.array(numbers).dictionary_encode().indices.to_numpy(), np.int64)
 
 
 def _numbered(rows: Sequence[Any]) -> tuple[NDArray[np.int64], list[Any]]:

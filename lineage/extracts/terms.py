@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
@@ -153,7 +152,7 @@ def _write_cards(making: Making) -> None:
     names = pq.read_schema(making.records).names
     marks = making.cursor.sql(MARKS_OF).to_arrow_table()["marks"].to_numpy()
     touches = making.cursor.sql(TOUCHES_OF).to_arrow_table()
-    parts = (pa.Table.from_batches([batch]) for path in files for batch in rowgroups.batches(path, names, packing.PART))
+    parts = (part.select(names) for path in files for part in rowgroups.groups(path))
     blocks = packing.packed(Layout(names), parts, touches, marks)
     cards.write_packed(making.folder / CARDS, names, blocks)
 

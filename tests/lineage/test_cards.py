@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lineage import rowgroups
 from lineage.extracts import cards, columns, packing, stacks
 from lineage.extracts.blocks import TOUCHED, Layout
 from lineage.extracts.cards import Card, Cards
@@ -115,12 +117,15 @@ def table(names: tuple[str, ...], rows: list[list[Any]]) -> pa.Table:
 
 
 def packed(path: Path, some: list[Card], ends: list[int]) -> bytes:
-    """The file of these cards out of columns; the records come in parts with these ends."""
+    """The file of these cards out of columns; the records come of a file whose row groups have these ends."""
     rows = [card.content[0] for card in some]
     touches = [[card.record, *touch] for card in some for touch in card.content[1]]
-    parts = [table(tuple(NAMES), rows[start:end]) for start, end in itertools.pairwise([0, *sorted(ends), len(rows)])]
+    records = path.with_suffix(".parquet")
+    with pq.ParquetWriter(records, table(tuple(NAMES), []).schema) as file:
+        for start, end in itertools.pairwise([0, *sorted(ends), len(rows)]):
+            file.write_table(table(tuple(NAMES), rows[start:end]))
     marks = np.array([card.marks for card in some], np.int64)
-    blocks = packing.packed(Layout(NAMES), parts, table(("index", *TOUCHED), touches), marks)
+    blocks = packing.packed(Layout(NAMES), rowgroups.groups(records), table(("index", *TOUCHED), touches), marks)
     cards.write_packed(path, NAMES, blocks)
     return path.read_bytes()
 
