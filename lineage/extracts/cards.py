@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 import zstandard
 from numpy.typing import NDArray
 
@@ -68,13 +69,17 @@ class Directory(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Some cards one behind the other, their contents packed."""
+    """Some cards one behind the other, their contents packed; `places` are the numbers that whoever makes blocks gives to them."""
 
-    indexes: Sequence[int]
-    times: Sequence[int]
-    places: Sequence[Place]
-    marks: Sequence[int]
+    indexes: Indexes
+    times: Indexes
+    places: NDArray[np.uint32]
+    marks: NDArray[np.uint32]
     packed: bytes
+
+
+Places = dict[Place, int]
+"""The numbers of places."""
 
 
 class Said(msgspec.Struct, array_like=True):
@@ -93,12 +98,13 @@ class Said(msgspec.Struct, array_like=True):
 def write(path: Path, names: Sequence[str], cards: Iterable[Card]) -> None:
     """Writes a new file of these cards, which ascend by index; it is durable at return. `names` are the columns of the contents."""
     layout = Layout(names)
-    rest = iter(cards)
-    write_packed(path, names, (packed(layout, some) for some in iter(lambda: list(itertools.islice(rest, BLOCK)), [])))
+    rest, places = iter(cards), Places()
+    parts = iter(lambda: list(itertools.islice(rest, BLOCK)), [])
+    write_packed(path, names, places, (packed(layout, places, some) for some in parts))
 
 
-def write_packed(path: Path, names: Sequence[str], every: Iterable[Block]) -> None:
-    """As `write`, of blocks that are made."""
+def write_packed(path: Path, names: Sequence[str], places: Places, every: Iterable[Block]) -> None:
+    """As `write`, of blocks that are made; these are their places when all have come."""
     blocks = iter(every)
     first, size = list[Block](), 0
     for block in blocks:
@@ -106,13 +112,21 @@ def write_packed(path: Path, names: Sequence[str], every: Iterable[Block]) -> No
         size += len(block.packed)
         if len(first) == SAMPLE or size > SAMPLE_BYTES:
             break
-    write_blocks(path, names, itertools.chain(first, blocks), trained([block.packed for block in first]))
+    write_blocks(path, names, places, itertools.chain(first, blocks), trained([block.packed for block in first]))
 
 
-def packed(layout: Layout, cards: Sequence[Card]) -> Block:
+def packed(layout: Layout, known: Places, cards: Sequence[Card]) -> Block:
     """These cards as one block."""
     records, times, places, marks, contents = zip(*cards, strict=True)
-    return Block(records, [NO_TIME if at is None else at for at in times], places, marks, layout.packed(contents))
+    return Block(
+        np.array(records, np.int64), np.array([NO_TIME if at is None else at for at in times], np.int64),
+        numbered(places, known), np.array(marks, np.uint32), layout.packed(contents),
+    )  # fmt: skip
+
+
+def numbered(places: Iterable[Place], known: Places) -> NDArray[np.uint32]:
+    """The numbers of these places; a new one gets the next."""
+    return np.array([known.setdefault(place, len(known)) for place in places], np.uint32)
 
 
 def trained(samples: Sequence[bytes]) -> bytes:
@@ -127,30 +141,32 @@ def trained(samples: Sequence[bytes]) -> bytes:
         return b""
 
 
-def write_blocks(path: Path, names: Sequence[str], blocks: Iterable[Block], dictionary: bytes) -> None:
-    """As `write`."""
-    durable.write_from(path, 0, _content(names, blocks, dictionary))
+def write_blocks(path: Path, names: Sequence[str], places: Places, blocks: Iterable[Block], dictionary: bytes) -> None:
+    """As `write_packed`."""
+    durable.write_from(path, 0, _content(names, places, blocks, dictionary))
 
 
-def _content(names: Sequence[str], blocks: Iterable[Block], dictionary: bytes) -> Iterator[bytes]:
+def _content(names: Sequence[str], places: Places, blocks: Iterable[Block], dictionary: bytes) -> Iterator[bytes]:
     compressor = zstandard.ZstdCompressor(
         level=LEVEL, write_checksum=True, write_dict_id=False,
         dict_data=zstandard.ZstdCompressionDict(dictionary) if dictionary else None,
     )  # fmt: skip
     indexes, times, numbers, marks = array("q"), array("q"), array("I"), array("I")
     starts, begins = array("Q", [0]), array("I", [0])
-    places: dict[Place, int] = {}
     for block in blocks:
-        indexes.extend(block.indexes)
-        times.extend(block.times)
-        numbers.extend(places.setdefault(place, len(places)) for place in block.places)
-        marks.extend(block.marks)
+        indexes.frombytes(block.indexes.tobytes())
+        times.frombytes(block.times.tobytes())
+        numbers.frombytes(block.places.tobytes())
+        marks.frombytes(block.marks.tobytes())
         yield (data := compressor.compress(block.packed))
         starts.append(starts[-1] + len(data))
         begins.append(len(indexes))
     since, coded = columns.times(np.frombuffer(times, np.int64))
     least, offsets = columns.ascending(np.frombuffer(indexes, np.int64))
-    narrow = [columns.narrow(np.frombuffer(each, np.uint32)) for each in (numbers, marks)]
+    # Numbered anew, as they come.
+    met = pa.array(np.frombuffer(numbers, np.uint32)).dictionary_encode()
+    named, first = list(places), met.dictionary.to_pylist()
+    narrow = [columns.narrow(each) for each in (met.indices.to_numpy(), np.frombuffer(marks, np.uint32))]
     sections: list[NDArray[Any]] = [
         np.frombuffer(starts, np.uint64), np.frombuffer(begins, np.uint32), offsets, *coded, *narrow,
         np.frombuffer(dictionary, np.uint8),
@@ -161,7 +177,7 @@ def _content(names: Sequence[str], blocks: Iterable[Block], dictionary: bytes) -
         yield bytes(-at % 8)
         yield each.tobytes()
         at += -at % 8 + each.nbytes
-    said = Said(list(names), list(places), len(indexes), least, since, starts[-1], told)
+    said = Said(list(names), [named[number] for number in first], len(indexes), least, since, starts[-1], told)
     yield (end := msgspec.msgpack.encode(said))
     yield FOOT.pack(MAGIC, len(end))
 
@@ -302,14 +318,21 @@ class Cards:
         if not self.spare:
             self.spare.append(decompressor)
 
-    def block(self, number: int) -> Block:
-        """One block as it was written."""
-        start, end = self.begins[number : number + 2].tolist()
-        return Block(
-            self.indexes(start, end).tolist(), self.times(slice(start, end)).tolist(),
-            [self.places[each] for each in self.numbers[start:end].tolist()], self.marks[start:end].tolist(),
-            self._packed(number, self._decompressor()),
+    def blocks(self, numbers: NDArray[np.intp], known: Places) -> Iterator[Block]:
+        """These blocks as they were written, with the numbers of places that are `known`."""
+        columns = (
+            self.indexes(0, self.count), self.times(slice(None)),
+            numbered(self.places, known)[self.numbers], self.marks.astype(np.uint32),
         )  # fmt: skip
+        for number, packed in zip(numbers.tolist(), self.packed(numbers), strict=True):
+            start, end = self.begins[number : number + 2].tolist()
+            indexes, times, places, marks = columns
+            yield Block(indexes[start:end], times[start:end], places[start:end], marks[start:end], packed)
+
+    def packed(self, numbers: NDArray[np.intp]) -> Iterator[bytes]:
+        """What these blocks hold."""
+        decompressor = zstandard.ZstdDecompressor(dict_data=self.dictionary)
+        return (self._packed(number, decompressor) for number in numbers.tolist())
 
     def _packed(self, number: int, decompressor: zstandard.ZstdDecompressor) -> bytes:
         begin, end = self.starts[number : number + 2].tolist()

@@ -30,7 +30,7 @@ from lineage.extracts.blocks import (
     named_id,
     pairs_of,
 )
-from lineage.extracts.cards import BLOCK, NO_TIME, Block
+from lineage.extracts.cards import BLOCK, NO_TIME, Block, Places, numbered
 from lineage.rowgroups import ROWS_MOST
 
 PART = ROWS_MOST - ROWS_MOST % BLOCK
@@ -60,12 +60,15 @@ class Touches(NamedTuple):
     begins: NDArray[np.intp]
 
 
-def packed(layout: Layout, parts: Iterable[pa.Table], touches: pa.Table, marks: Indexes) -> Iterator[Block]:
+def packed(
+    layout: Layout, places: Places, parts: Iterable[pa.Table], touches: pa.Table, marks: Indexes
+) -> Iterator[Block]:
     """Blocks of these records, which ascend by index, and of their touches (columns `index` and `TOUCHED`).
 
     The records have the columns of the layout, times of any kind; `marks` are of all of them, one behind the other.
+    Their places are numbered in `places`.
     """
-    touches = _ordered(touches)
+    touches, marks = _ordered(touches), marks.astype(np.uint32)
     of = touches["index"].to_numpy()
     done = 0
     for part in _whole_blocks(parts):
@@ -75,7 +78,8 @@ def packed(layout: Layout, parts: Iterable[pa.Table], touches: pa.Table, marks: 
         here = touches.slice(own.start, own.stop - own.start)
         here = here if len(met) == here.num_rows else here.take(pa.array(met))
         begins = np.searchsorted(of[own][met], np.append(indexes, indexes[-1] + 1))
-        yield from _blocks(layout, part, _touches(here, begins), marks[done : done + len(indexes)].tolist())
+        directory = indexes, _times(part["occurred_at"]), _places(part, places), marks[done : done + len(indexes)]
+        yield from _blocks(layout, part, _touches(here, begins), directory)
         done += len(indexes)
 
 
@@ -106,15 +110,22 @@ def _whole_blocks(parts: Iterable[pa.Table]) -> Iterator[pa.Table]:
         yield rest
 
 
-def _blocks(layout: Layout, part: pa.Table, touches: Touches, marks: list[int]) -> Iterator[Block]:
+def _places(part: pa.Table, known: Places) -> NDArray[np.uint32]:
+    environment, datasource = (_column(part[name]) for name in ("environment", "datasource"))
+    pairs = environment.numbers * len(datasource.values) + datasource.numbers
+    both = itertools.product(environment.values, datasource.values)
+    numbers: NDArray[np.uint32] = numbered(both, known)[pairs]
+    return numbers
+
+
+def _blocks(layout: Layout, part: pa.Table, touches: Touches, directory: Sequence[NDArray[Any]]) -> Iterator[Block]:
     columns = _columns(layout, part, touches)
     count = part.num_rows
     starts = np.arange(0, count, BLOCK)
     ends = np.minimum(starts + BLOCK, count)
     records = _Shared(columns, starts, ends)
     touched = _Shared(touches.columns, touches.begins[starts], touches.begins[ends])
-    indexes, times = part["index"].to_pylist(), _times(part["occurred_at"]).tolist()
-    places = list(zip(*(_column(part[name]).rows() for name in ("environment", "datasource")), strict=True))
+    indexes, times, places, marks = directory
     lengths = np.diff(touches.begins).tolist()
     encode = msgspec.msgpack.Encoder().encode
     for number, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineage.extracts import Indexes, cards
-from lineage.extracts.cards import BLOCK, SAMPLE, Block, Card, Cards
+from lineage.extracts.cards import BLOCK, SAMPLE, Block, Card, Cards, Places
 from lineage.extracts.postings import NOTHING, among
 
 SMALL = BLOCK // 2
@@ -32,29 +33,37 @@ def merged(path: Path, parts: Sequence[Path], dropped: Sequence[Indexes | None] 
     """
     files = [Cards(part) for part in parts]
     lost = [NOTHING if each is None else each for each in dropped or [None] * len(files)]
-    cards.write_blocks(path, files[0].columns, _together(files, lost), cards.trained(_samples(files)))
+    places = Places()
+    blocks = _together(files, lost, places)
+    cards.write_blocks(path, files[0].columns, places, blocks, cards.trained(_samples(files)))
 
 
 def _samples(files: Sequence[Cards]) -> list[bytes]:
-    every = [(file, number) for file in files for number in range(len(file.begins) - 1)]
-    return [file.block(number).packed for file, number in every[:: len(every) // SAMPLE + 1]]
+    ends = np.cumsum([len(file.begins) - 1 for file in files])
+    chosen = np.arange(0, ends[-1], ends[-1] // SAMPLE + 1)
+    owners = np.searchsorted(ends, chosen, side="right")
+    every = [
+        file.packed(chosen[owners == number] - ends[number] + len(file.begins) - 1) for number, file in enumerate(files)
+    ]
+    return [*itertools.chain(*every)]
 
 
-def _together(files: Sequence[Cards], lost: Sequence[Indexes]) -> Iterator[Block]:
+def _together(files: Sequence[Cards], lost: Sequence[Indexes], places: Places) -> Iterator[Block]:
     """All blocks in the order of their indexes."""
     kept = [_unchanged(files, number, gone) for number, gone in enumerate(lost)]
     loose = _loose(files, kept, lost)
     firsts = [_ends(file)[0][numbers] for file, numbers in zip(files, kept, strict=True)]
     first = np.concatenate([NOTHING, *firsts])
     holders = np.repeat(np.arange(len(files)), [len(each) for each in kept])
-    numbers = np.concatenate([NOTHING, *kept])
+    order = np.argsort(first)
+    unchanged = [file.blocks(numbers, places) for file, numbers in zip(files, kept, strict=True)]
+    ends = np.searchsorted(loose.indexes, first[order])
     done = 0
-    for place in np.argsort(first).tolist():
-        upto = int(np.searchsorted(loose.indexes, first[place]))
-        yield from _anew(files, Loose(*(column[done:upto] for column in loose)))
-        yield files[holders[place]].block(int(numbers[place]))
+    for holder, upto in zip(holders[order].tolist(), ends.tolist(), strict=True):
+        yield from _anew(files, Loose(*(column[done:upto] for column in loose)), places)
+        yield next(unchanged[holder])
         done = upto
-    yield from _anew(files, Loose(*(column[done:] for column in loose)))
+    yield from _anew(files, Loose(*(column[done:] for column in loose)), places)
 
 
 def _ends(file: Cards) -> tuple[Indexes, Indexes]:
@@ -101,11 +110,11 @@ def _loose(files: Sequence[Cards], kept: Sequence[NDArray[np.intp]], lost: Seque
     return Loose(*(column[order] for column in loose))
 
 
-def _anew(files: Sequence[Cards], loose: Loose) -> Iterator[Block]:
+def _anew(files: Sequence[Cards], loose: Loose, places: Places) -> Iterator[Block]:
     """Blocks of these records, about equally large."""
     if len(loose.indexes):
         for some in np.array_split(np.arange(len(loose.indexes)), -(-len(loose.indexes) // BLOCK)):
-            yield cards.packed(files[0].layout, _read(files, Loose(*(column[some] for column in loose))))
+            yield cards.packed(files[0].layout, places, _read(files, Loose(*(column[some] for column in loose))))
 
 
 def _read(files: Sequence[Cards], loose: Loose) -> list[Card]:

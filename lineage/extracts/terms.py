@@ -153,8 +153,9 @@ def _write_cards(making: Making) -> None:
     marks = making.cursor.sql(MARKS_OF).to_arrow_table()["marks"].to_numpy()
     touches = making.cursor.sql(TOUCHES_OF).to_arrow_table()
     parts = (part.select(names) for path in files for part in rowgroups.groups(path))
-    blocks = packing.packed(Layout(names), parts, touches, marks)
-    cards.write_packed(making.folder / CARDS, names, blocks)
+    places = cards.Places()
+    blocks = packing.packed(Layout(names), places, parts, touches, marks)
+    cards.write_packed(making.folder / CARDS, names, places, blocks)
 
 
 def told(answer: Any) -> Iterator[Card]:

@@ -125,8 +125,11 @@ def packed(path: Path, some: list[Card], ends: list[int]) -> bytes:
         for start, end in itertools.pairwise([0, *sorted(ends), len(rows)]):
             file.write_table(table(tuple(NAMES), rows[start:end]))
     marks = np.array([card.marks for card in some], np.int64)
-    blocks = packing.packed(Layout(NAMES), rowgroups.groups(records), table(("index", *TOUCHED), touches), marks)
-    cards.write_packed(path, NAMES, blocks)
+    places = cards.Places()
+    blocks = packing.packed(
+        Layout(NAMES), places, rowgroups.groups(records), table(("index", *TOUCHED), touches), marks
+    )
+    cards.write_packed(path, NAMES, places, blocks)
     return path.read_bytes()
 
 
