@@ -31,10 +31,11 @@ def look(alive_since: dt.datetime, now: dt.datetime | None = None) -> int:
 
     `alive_since`: since when this store could have heard anything; a silence before that was ours.
     """
-    known = memory.read()
+    known, feeds, required = memory.read(), memory.feeds(), around.required()
     index_from = known.index_to
-    with Question(tables=True, seconds=segments.patient_seconds()) as question:
-        one = Look(known, memory.feeds(), question, now or timezone.now(), alive_since)
+    joined = _is_joined(feeds, required)
+    with Question(joined=joined, tables=joined, seconds=segments.patient_seconds()) as question:
+        one = Look(known, feeds, required, question, now or timezone.now(), alive_since)
         one.everything()
         known.index_to = question.size
     with transaction.atomic():
@@ -45,13 +46,29 @@ def look(alive_since: dt.datetime, now: dt.datetime | None = None) -> int:
     return len(one.told)
 
 
+def _is_joined(feeds: list[Feed], required: dict[tuple[str, str], around.Required]) -> bool:
+    """Whether sources of a database are held against each other or a gateway: nothing else asks what records are joined with."""
+    logs = {(feed.environment, feed.datasource) for feed in feeds if feed.format in LOGS}
+    others = {
+        (feed.environment, feed.datasource) for feed in feeds if feed.format in CAPTURES or feed.format == "pgstate"
+    }
+    return bool(logs & others) or any((feed.environment, feed.datasource) in required for feed in feeds)
+
+
 class Look:
     """One look. `told` holds what is to be appended; `known` changes as it goes."""
 
     def __init__(
-        self, known: Memory, feeds: list[Feed], question: Question, now: dt.datetime, alive_since: dt.datetime
+        self,
+        known: Memory,
+        feeds: list[Feed],
+        required: dict[tuple[str, str], around.Required],
+        question: Question,
+        now: dt.datetime,
+        alive_since: dt.datetime,
     ) -> None:
-        self.known, self.feeds, self.question, self.now, self.alive_since = known, feeds, question, now, alive_since
+        self.known, self.feeds, self.required, self.question = known, feeds, required, question
+        self.now, self.alive_since = now, alive_since
         self.told: list[Event] = []
         self.by_name = {feed.name: feed for feed in feeds}
 
@@ -62,11 +79,10 @@ class Look:
         for feed in self.feeds:
             self._lasting(feed, clocks.get(feed.name))
         snapshots = {feed.id: self._states(feed) for feed in self.feeds if feed.format == "pgstate"}
-        required = around.required()
         for place in sorted({(f.environment, f.datasource) for f in self.feeds if f.datasource}):
             self._check(place, snapshots)
-            if place in required:
-                self._around(place, required[place])
+            if place in self.required:
+                self._around(place, self.required[place])
 
     def _rows(self, sql: str, *values: Any) -> list[dict[str, Any]]:
         return self.question.rows(sql, list(values))
