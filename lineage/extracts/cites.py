@@ -17,13 +17,13 @@ from lineage.extracts.meeting import Asked, Condition, beside, over_activity
 from lineage.extracts.postings import Damaged, Hashes
 from lineage.snapshots import Snapshot
 
-MEETS, DECIDES = 1, 2
+MEETS, DECIDES, ASKS = 1, 2, 4
 
 
 class Cites(NamedTuple):
     """A row for each record and what it cites, by index: its place among the cards, the hash of what is cited, and `bits`.
 
-    `MEETS`: it meets the condition; `DECIDES`: it is a decision.
+    `MEETS`: it meets the condition; `DECIDES`: it is a decision; `ASKS`: a statement, which cites the request that let it run.
     """
 
     asked: Asked

@@ -33,11 +33,16 @@ Mask = NDArray[np.bool_]
 
 
 class Told(NamedTuple):
-    """Citations in no order: record, hash of what it cites, and whether it matches. Those of other scopes are none, unless they decide."""
+    """Citations in no order: record, hash of what it cites, whether it is in scope, and `cites.Cites.bits`. Others decide."""
 
     indexes: Indexes
     hashes: Hashes
-    meets: Mask
+    here: Mask
+    bits: NDArray[np.uint8]
+
+    def that(self, are: Any) -> Told:
+        """Those of these, by mask or by place."""
+        return Told(self.indexes[are], self.hashes[are], self.here[are], self.bits[are])
 
 
 class Tickets(NamedTuple):
@@ -60,42 +65,24 @@ def page(question: Question, viewer: Viewer, window: Window, place: Any, count: 
     return candidates.told(question, lambda look: _Page(question, look, viewer, window, wanted).told(place, count))
 
 
-class _Page:
+class Citing:
+    """Who asks, and what records cite: in one file, and in none."""
+
     def __init__(self, question: Question, look: Lookup, viewer: Viewer, window: Window, wanted: Wanted) -> None:
         self.question, self.look, self.wanted = question, look, wanted
         self.scope = scoped(viewer, window)
         condition, values = meant(viewer, "", "event")
-        bits = f"if({condition}, {cites.MEETS}, 0) + if(kind = 'decision', {cites.DECIDES}, 0)"
+        bits = (
+            f"if({condition}, {cites.MEETS}, 0) + if(kind = 'decision', {cites.DECIDES}, 0) "
+            f"+ if(kind = 'query' and approval_request = cited, {cites.ASKS}, 0)"
+        )
         self.asked: Condition = f"select index, {hash_sql('cited', 'cited')} as hash, {bits} as bits", tuple(values)
+        self.files = [(layer, layer.of) for layer in look.layers if isinstance(layer.of, Filed)]
+        self.ends = [0, *(file.cards.last + 1 for _, file in self.files)]
+        if not self.files or self.ends[-1] > look.size:
+            raise Unable
 
-    def told(self, place: Any, count: int) -> paging.Page | None:
-        files = [(layer, layer.of) for layer in self.look.layers if isinstance(layer.of, Filed)]
-        ends = [0, *(file.cards.last + 1 for _, file in files)]
-        if not files or ends[-1] > self.look.size:
-            return None
-        parts, looked, span = [self._newer()], 0, SPAN
-        for number, (layer, file) in reversed([*enumerate(files)]):
-            parts.append(self._filed(layer, file))
-            looked += len(parts[-1].indexes)
-            if number and looked < span:
-                continue
-            span *= 4
-            found, is_whole = _tickets(parts), number == 0
-            total = int(found.meets.sum())
-            if is_whole:
-                found = found.that(found.meets)
-            some = _first(found, -place[0] if place else None, count + SPARE)
-            # What lies below `ends[number]` is not looked at yet.
-            is_sure = len(some) == count + SPARE and bool(
-                (found.last[some] >= ends[number]).all() and found.meets[some].all()
-            )
-            if is_whole or (is_sure and total > COUNT_MOST):
-                rows = self._named(found, some, place)
-                cut = paging.cut(self.question, rows[: count + 1], ("ticket",), place, False, count)
-                return *cut, Total(min(total, COUNT_MOST), total <= COUNT_MOST)
-        return None
-
-    def _filed(self, layer: Seen, file: Filed) -> Told:
+    def filed(self, layer: Seen, file: Filed) -> Told:
         sql, values = self.asked
         asked = f"{sql} from ({CITED})", values
         snap = self.question.snapshot
@@ -107,9 +94,9 @@ class _Page:
         there = Directory(known.indexes, file.cards.times(places), numbers, marks)
         here = self.wanted.mask(layer, self.look.size)(there)
         kept = (here | (known.bits & cites.DECIDES != 0)) & ~among(known.indexes, layer.hidden)
-        return Told(known.indexes[kept], known.hashes[kept], (here & (known.bits & cites.MEETS != 0))[kept])
+        return Told(known.indexes, known.hashes, here, known.bits).that(kept)
 
-    def _newer(self) -> Told:
+    def newer(self) -> Told:
         """Of what is in no extract, or told anew."""
         every = [
             layer.between(0, self.look.size).indexes for layer in self.look.layers if not isinstance(layer.of, Filed)
@@ -122,10 +109,34 @@ class _Page:
             found = self.question.arrow(
                 f"{sql}, coalesce({scope}, false) as here from ({CITED} and {few})", [*values, *bounds]
             )
-        bits, here = found["bits"].to_numpy(), found["here"].to_numpy()
-        kept = here | (bits & cites.DECIDES != 0)
+        bits, here = found["bits"].to_numpy().astype(np.uint8), found["here"].to_numpy(zero_copy_only=False)
         indexes, hashes = found["index"].to_numpy().astype(np.int64), found["hash"].to_numpy().astype(np.uint64)
-        return Told(indexes[kept], hashes[kept], (here & (bits & cites.MEETS != 0))[kept])
+        return Told(indexes, hashes, here, bits).that(here | (bits & cites.DECIDES != 0))
+
+
+class _Page(Citing):
+    def told(self, place: Any, count: int) -> paging.Page | None:
+        parts, looked, span = [self.newer()], 0, SPAN
+        for number, (layer, file) in reversed([*enumerate(self.files)]):
+            parts.append(self.filed(layer, file))
+            looked += len(parts[-1].indexes)
+            if number and looked < span:
+                continue
+            span *= 4
+            found, is_whole = _tickets(parts), number == 0
+            total = int(found.meets.sum())
+            if is_whole:
+                found = found.that(found.meets)
+            some = _first(found, -place[0] if place else None, count + SPARE)
+            # What lies below `ends[number]` is not looked at yet.
+            is_sure = len(some) == count + SPARE and bool(
+                (found.last[some] >= self.ends[number]).all() and found.meets[some].all()
+            )
+            if is_whole or (is_sure and total > COUNT_MOST):
+                rows = self._named(found, some, place)
+                cut = paging.cut(self.question, rows[: count + 1], ("ticket",), place, False, count)
+                return *cut, Total(min(total, COUNT_MOST), total <= COUNT_MOST)
+        return None
 
     def _named(self, found: Tickets, some: NDArray[np.intp], place: Any) -> list[dict[str, Any]]:
         """Rows of these tickets, behind `place`, in order. Raises Unable."""
@@ -143,8 +154,13 @@ class _Page:
         return [row for row in rows if not place or (-row["last_index"], row["ticket"]) > tuple(place)]
 
 
+def together(parts: Sequence[Told]) -> Told:
+    return Told(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
 def _tickets(parts: Sequence[Told]) -> Tickets:
-    indexes, hashes, meets = (np.concatenate(column) for column in zip(*parts, strict=True))
+    told = together(parts)
+    indexes, hashes, meets = told.indexes, told.hashes, told.here & (told.bits & cites.MEETS != 0)
     order = np.lexsort((indexes, hashes))
     starts = np.flatnonzero(np.diff(hashes[order], prepend=~hashes[order][:1]))
     if not len(starts):

@@ -12,7 +12,7 @@ import msgspec
 from lineage.access import Viewer
 from lineage.engine import Question
 from lineage.extracts.looking import Wanted, by_time
-from lineage.queries import candidates, cited, paging, sought
+from lineage.queries import candidates, cited, paging, sought, tasks
 from lineage.queries.ask import STATEMENT_COUNT, Answer, Place, Window, limited, scoped, searched
 from lineage.queries.cited import CITED
 from lineage.queries.covering import coverage
@@ -58,7 +58,7 @@ def approvals(
             question, which, [*scope_values, *values], ("ticket",), place, is_back, limited(limit)
         )
         names = [row["ticket"] for row in found]
-        rows = _told(question, names, scope, scope_values)
+        rows = _told(question, viewer, window, names)
         items = [rows[name] for name in names]
         return Answer(items, following, whole, question.size, coverage(question, viewer, window), previous)
 
@@ -66,16 +66,20 @@ def approvals(
 def decided(viewer: Viewer, tickets: Sequence[str]) -> dict[str, dict[str, Any]]:
     """The rows of `approvals` of these tickets, as records in scope cite them, by ticket; what nothing cites is left out."""
     with Question() as question:
-        return _told(question, tickets, *scoped(viewer, Window()))
+        return _told(question, viewer, Window(), tickets)
 
 
-def _told(question: Question, names: Sequence[str], scope: str, values: Sequence[Any]) -> dict[str, dict[str, Any]]:
+def _told(question: Question, viewer: Viewer, window: Window, names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """What was decided and done under these tickets."""
     if not names:
         return {}
-    with _cites(question, names) as some:
-        rows = question.rows(TOLD.format(some=some, scope=scope), [names, names, *values, names, *values])
-    return {row["ticket"]: _approval(row) for row in rows}
+    told = tasks.told(question, viewer, window, names)
+    if told is None:
+        scope, values = scoped(viewer, window)
+        with _cites(question, names) as some:
+            rows = question.rows(TOLD.format(some=some, scope=scope), [names, names, *values, names, *values])
+        told = {row["ticket"]: row for row in rows}
+    return {name: _approval(row) for name, row in told.items()}
 
 
 def _cites(question: Question, names: Sequence[str]) -> contextlib.AbstractContextManager[str]:

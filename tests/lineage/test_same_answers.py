@@ -16,7 +16,7 @@ from lineage.access import Viewer
 from lineage.engine import Question
 from lineage.extracts import OVERRIDES, fresh, opening, storing
 from lineage.models import Identity, Source
-from lineage.queries import Subject, Window, cited, taken
+from lineage.queries import Subject, Window, cited, taken, tasks
 from lineage.search import questions
 from tests import extracts, merges
 from tests.lineage import whole_log
@@ -360,6 +360,7 @@ def test_every_question_gets_the_same_answer_from_extracts_overridden_and_merged
     with Question() as question:
         assert question.opened is not None
         assert cited.page(question, ALL, Window(), None, 1) is not None
+        assert tasks.told(question, ALL, Window(), ["OPS-42"])
     assert list(fsck.check()) == []
 
 
