@@ -26,7 +26,6 @@ from lineage.access import Viewer
 from lineage.events import Group
 from reports import controls, frozen, parts
 
-LEFT_OUT = ("diff", "error_message", "redacted")
 COVER_SECONDS = 30
 BY_CLASS = "select datasource, kind, class, count(*) as n from population group by all order by all"
 ITEMS_MOST = 1_000_000
@@ -103,9 +102,7 @@ def gather(viewer: Viewer, request: Request, folder: Path, under: tuple[int, str
     counted = queries.accesses(viewer, *ask, q=request.q, **scope)
     members = narrowing(request.tests, sum(each["n"] for each in counted), most)
     coming = queries.population(viewer, *ask, q=request.q, members=members, given=given, **scope)
-    write_batches(
-        (bare(pa.Table.from_batches([part])) for part in coming), tables[frozen.POPULATION], items_most(request.tests)
-    )
+    write_batches(coming, tables[frozen.POPULATION], items_most(request.tests))
     completeness = msgspec.to_builtins(queries.completeness(viewer, *ask, **scope))
     completeness |= {"accesses": counted, "narrowed": members is not None}
     matched = completeness["reconciliation"]
@@ -158,14 +155,6 @@ def _covering(viewer: Viewer) -> tuple[int, str]:
             return int(found[0]["size"]), note if isinstance(note, str) else bytes(note).decode()
         time.sleep(0.5)
     raise errors.StoreUnavailable("No checkpoint covers the newest records yet. Is the keeper running? Try again.")
-
-
-def bare(population: pa.Table) -> pa.Table:
-    """The population without row values and error texts, and with statements in their redacted form."""
-    names = population.column_names
-    if "redacted" in names:
-        population = population.set_column(names.index("statement"), "statement", population["redacted"])
-    return population.drop_columns([name for name in LEFT_OUT if name in names])
 
 
 def _freeze(evidence: Evidence) -> None:

@@ -16,6 +16,13 @@ from lineage.queries.ask import ACCESSES, EVENT_COLUMNS, Window, scoped, searche
 Members = Sequence[str]
 """Conditions on an access, in SQL over the columns of a population; each holds of some record of the act that is meant."""
 SPAN = 50_000
+LEFT_OUT = ("diff", "error_message", "redacted")
+COLUMNS = ", ".join(
+    "redacted as statement" if name == "statement" else name
+    for name in EVENT_COLUMNS.split(", ")
+    if name not in LEFT_OUT
+)
+"""Those of an event without row values and error texts, and with statements in their redacted form."""
 ACT = """(coalesce(environment, ''), coalesce(datasource, ''), kind = 'query',
     if(kind = 'query', coalesce(correlation_id, event_id), coalesce(transaction_id, event_id)))"""
 """What an act is known by: the statement, or for row changes the transaction (docs/tests-of-controls.md, table acts)."""
@@ -51,8 +58,9 @@ def population(
     members: Sequence[Members] | None = None,
     given: Mapping[str, pa.Table] | None = None,
 ) -> Iterator[pa.RecordBatch]:
-    """Every access of a closed period that `q` matches, as Arrow in parts (event columns), in the order of the log.
+    """Every access of a closed period that `q` matches, as Arrow in parts (`COLUMNS` and more), in the order of the log.
 
+    Row values and statement literals stay out: a file that is mailed should hold no more than its tests need.
     With `members`, tests' own words and never a reader's: only the acts that one of them means, with every other access of
     their transactions. They may name the tables `given`. Raises StoreUnavailable when the log does not reach `as_of`.
     """
@@ -66,11 +74,12 @@ def population(
         spans = [(0, question.size)]
         if members is not None:
             spans = _meant(question, condition, values, members, given or {})
-            condition += " and index in (select index from meant)"
+            # Those meet the condition.
+            condition, values = "index in (select index from meant)", []
         for span in spans:
             # A span at a time: to sort all that is meant at once takes more memory than a question has.
             yield from question.batches(
-                f"select {EVENT_COLUMNS}, who_email, roles, columns, masked_columns, position, sequence, source_format "  # noqa: S608
+                f"select {COLUMNS}, who_email, roles, columns, masked_columns, position, sequence, source_format "  # noqa: S608
                 f"from activity where {condition} and index between ? and ? order by index",
                 [*values, *span],
             )

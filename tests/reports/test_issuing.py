@@ -198,6 +198,10 @@ def test_a_report_counts_what_the_store_counts_and_its_issue_is_in_the_log(shop:
     table = pa.Table.from_batches(list(queries.population(AUDITOR, DAY, NEXT, environment="prod", as_of=report.as_of)))
     assert (report.status, report.reasons) == (Status.FINAL, [])
     assert report.counts["population"] == table.num_rows == 10
+    # It holds no values, and statements in their redacted form.
+    assert not {"diff", "error_message", "redacted"} & set(table.column_names)
+    assert "update customers set email = ? where id = ?" in table["statement"].to_pylist()
+    assert "secret@x" not in str(table.to_pylist())
     assert report.counts["row_changes"] == 4
     assert report.counts["items"] == 5
     assert report.counts["excluded"] == 1

@@ -202,14 +202,6 @@ def test_spreadsheet_cells_that_could_be_formulas_are_guarded(tmp_path: Path) ->
     assert text.splitlines()[1] == "'=cmd|' /C calc'!A0,'-1,2026-11-20T12:00:00+00:00,,'@a; b"
 
 
-def test_the_population_that_is_attached_holds_no_values_and_masked_statements(tmp_path: Path) -> None:
-    table = pa.table(
-        {"index": [1], "statement": ["x = 'secret'"], "redacted": ["x = ?"], "diff": ["[]"], "error_message": ["e"]}
-    )
-    bare = evidence.bare(table)
-    assert bare.to_pylist() == [{"index": 1, "statement": "x = ?"}]
-
-
 @pytest.mark.parametrize(
     ("seconds", "step"), [(300, 5), (3600, 60), (86_400, 3600), (30 * 86_400, 86_400), (365 * 86_400, 7 * 86_400)]
 )
