@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import hashlib
+import itertools
 import os
 import shutil
 import time
@@ -24,7 +25,7 @@ from django.conf import settings
 from lineage import engine, errors, outside, queries, words
 from lineage.access import Viewer
 from lineage.events import Group
-from reports import controls, frozen, parts
+from reports import beside, controls, frozen, parts
 
 COVER_SECONDS = 30
 BY_CLASS = "select datasource, kind, class, count(*) as n from population group by all order by all"
@@ -102,8 +103,16 @@ def gather(viewer: Viewer, request: Request, folder: Path, under: tuple[int, str
     counted = queries.accesses(viewer, *ask, q=request.q, **scope)
     members = narrowing(request.tests, sum(each["n"] for each in counted), most)
     coming = queries.population(viewer, *ask, q=request.q, members=members, given=given, **scope)
-    write_batches(coming, tables[frozen.POPULATION], items_most(request.tests))
-    completeness = msgspec.to_builtins(queries.completeness(viewer, *ask, **scope))
+    # Which accesses are meant is asked before the first of them comes, and takes most of the memory.
+    first = next(coming)
+    with beside.asked(lambda: queries.completeness(viewer, *ask, **scope)) as completing:
+        write_batches(itertools.chain([first], coming), tables[frozen.POPULATION], items_most(request.tests))
+    try:
+        completeness = completing.result()
+    except errors.QueryTooLong:
+        # Now it has the memory to itself.
+        completeness = queries.completeness(viewer, *ask, **scope)
+    completeness = msgspec.to_builtins(completeness)
     completeness |= {"accesses": counted, "narrowed": members is not None}
     matched = completeness["reconciliation"]
     # Sums come as decimals, which JSON knows as texts.
@@ -220,14 +229,14 @@ def write_batches(rows: Iterable[pa.Table | pa.RecordBatch], path: Path, most: i
     coming = iter(rows)
     first = next(coming)
     written = 0
-    with pq.ParquetWriter(path, first.schema, compression="zstd") as file:
+    with pq.ParquetWriter(path, first.schema, compression="zstd") as file, beside.behind(file.write) as write:
         for part in coming:
             written += part.num_rows
             if most is not None and written > most:
                 raise errors.QueryTooLong(
                     f"More than {most:,} accesses of the period belong to this report. Choose a shorter period, or fewer databases."
                 )
-            file.write(part)
+            write(part)
 
 
 def sha256(path: Path) -> str:

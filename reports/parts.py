@@ -8,7 +8,7 @@ The files are the same as if all had been asked at once.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -19,6 +19,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lineage import engine, spare
+from lineage.spare import Given
+from reports import beside
 from reports.controls import Table, Test
 
 RECORDS = 50_000
@@ -111,15 +113,23 @@ def write(tables: Mapping[str, Path], acts: Table, tests: Sequence[Test], paths:
     """Writes `acts` and the answers of these tests (of `BY_ACT`) to the `paths` by id, from the frozen `tables`."""
     with contextlib.ExitStack() as open_files:
         files = {name: open_files.enter_context(Growing(path)) for name, path in paths.items()}
-        for part in of(tables["population"]):
-            given = {**tables, "population": part.population}
-            answer = list(engine.batches_over({name: given[name] for name in acts.tables}, acts.sql))
-            told = pa.Table.from_batches(answer)
-            told = told.filter(pc.is_in(told["first_index"], part.own))
-            files[acts.id].add([told])
-            given[acts.id] = told
-            for test in tests:
-                files[test.id].add(engine.batches_over({name: given[name] for name in test.tables}, test.sql))
+
+        def add(answers: Mapping[str, pa.Table]) -> None:
+            for name, answer in answers.items():
+                files[name].add(answer)
+
+        # While one part is asked of, the next is read and the answers of the one before are written.
+        hand = open_files.enter_context(beside.behind(add))
+        for part in beside.ahead(of(tables["population"])):
+            given: dict[str, Given] = {**tables, "population": part.population}
+            told = _asked(acts, given)
+            given[acts.id] = told = told.filter(pc.is_in(told["first_index"], part.own))
+            hand({acts.id: told} | {test.id: _asked(test, given) for test in tests})
+
+
+def _asked(file: Table | Test, given: Mapping[str, Given]) -> pa.Table:
+    """What its SQL answers over one part."""
+    return pa.Table.from_batches(engine.batches_over({name: given[name] for name in file.tables}, file.sql))
 
 
 class Growing:
@@ -130,13 +140,11 @@ class Growing:
         self.file: pq.ParquetWriter | None = None
         self.waiting: pa.Table | None = None
 
-    def add(self, parts: Iterable[pa.Table | pa.RecordBatch]) -> None:
-        for part in parts:
-            table = part if isinstance(part, pa.Table) else pa.Table.from_batches([part])
-            self.waiting = table if self.waiting is None else pa.concat_tables([self.waiting, table])
-            while self.waiting.num_rows >= engine.BATCH_ROWS:
-                self._write(self.waiting.slice(0, engine.BATCH_ROWS))
-                self.waiting = self.waiting.slice(engine.BATCH_ROWS)
+    def add(self, rows: pa.Table) -> None:
+        self.waiting = rows if self.waiting is None else pa.concat_tables([self.waiting, rows])
+        while self.waiting.num_rows >= engine.BATCH_ROWS:
+            self._write(self.waiting.slice(0, engine.BATCH_ROWS))
+            self.waiting = self.waiting.slice(engine.BATCH_ROWS)
 
     def _write(self, rows: pa.Table) -> None:
         if self.file is None:

@@ -56,9 +56,9 @@ def control_facts(
         condition, values = f"{condition} and list_contains(?, datasource)", [*values, datasources]
     with Question(as_of=as_of) as question:
         question.rows(
-            "create temp table accessed as select distinct datasource, environment, "  # noqa: S608 - our own words
-            "unnest([ticket, case when attribution = 'gateway' then approval_request end]) as cited "
-            f"from activity where {condition} and {ACCESSES}",
+            "create temp table accessed as select datasource, environment, unnest([ticket, request]) as cited from "  # noqa: S608 - our own words
+            "(select distinct datasource, environment, ticket, case when attribution = 'gateway' then approval_request end as request "
+            f"from activity where {condition} and {ACCESSES})",
             values,
         )
         is_cited = question.rows("select count(cited) > 0 as some from accessed")[0]["some"]

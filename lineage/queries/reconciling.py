@@ -43,17 +43,21 @@ def transactions(question: Question, of: Period, places: list[tuple[str, str]]) 
     """
     rows = [{"environment": environment, "datasource": datasource} for environment, datasource in places]
     question.cursor.register("asked_places", pa.Table.from_pylist(rows, schema=PLACES))
+    # Several records may tell of one statement: one of them counts.
     per_transaction = f"""
-        select environment, datasource, transaction_id,
-            exists (select 1 from asked_places p where p.environment = e.environment
-                and p.datasource in ('', coalesce(e.datasource, ''))) as second,
+        with told as not materialized (
+              select environment, datasource, transaction_id, kind, class, verdict, rows_affected, outcome, correlation_id
+              from {of.relation} where {of.condition} and transaction_id is not null
+              and kind in ('query', 'change') and not list_has_any(flags, ['claim', 'canary']) and not {TWICE}),
+        act as (select * from told where kind = 'change' or correlation_id is null
+              union all select distinct on (correlation_id) * from told where kind = 'query' and correlation_id is not null),
+        transacted as (select environment, datasource, transaction_id,
             sum(rows_affected) filter (kind = 'query' and class = 'write' and verdict <> 'error') as reported,
             count(*) filter (kind = 'query' and class = 'write') as statements,
             count(*) filter (kind = 'change') as captured, any_value(outcome) as outcome
-        from (select distinct on (case when kind = 'query' then coalesce(correlation_id, event_id) else event_id end) *
-              from {of.relation} where {of.condition} and transaction_id is not null
-              and kind in ('query', 'change') and not list_has_any(flags, ['claim', 'canary']) and not {TWICE}) e
-        group by all"""  # noqa: S608
+            from act group by all)
+        select t.*, exists (select 1 from asked_places p where p.environment = t.environment
+            and p.datasource in ('', coalesce(t.datasource, ''))) as second from transacted t"""  # noqa: S608
     differs = "second and statements > 0 and reported <> captured and outcome <> 'rolled_back'"
     differs = f"({differs}) or (statements = 0 and captured > 0)"
     summary = one(

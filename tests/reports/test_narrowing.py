@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import random
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lineage import checkpoints, engine, errors, events, health, ingest, ledger
+from lineage import checkpoints, engine, errors, events, health, ingest, ledger, queries
 from lineage.access import Viewer
 from lineage.events import Event
 from lineage.models import Identity, Source, SourceHealth, Tag
@@ -180,6 +181,24 @@ def test_a_report_that_would_hold_too_much_is_refused_with_what_to_do(day: None,
         evidence.narrowing(controls.asked("agents", ""), most + 1)
     with pytest.raises(errors.QueryTooLong, match="shorter"):
         evidence.write_batches(iter([table(0), table(3)]), tmp_path / "some.parquet", 2)
+
+
+def test_completeness_that_was_refused_beside_the_population_is_asked_again_by_itself(
+    day: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    complete, asked = queries.completeness, []
+
+    def refused_first(*given: Any, **more: Any) -> dict[str, Any]:
+        asked.append(threading.current_thread())
+        if len(asked) == 1:
+            raise errors.QueryTooLong
+        return complete(*given, **more)
+
+    request = Request("privileged-access", DAY, NEXT)
+    expected = evidence.collect(AUDITOR, request, tmp_path / "first").completeness
+    monkeypatch.setattr(queries, "completeness", refused_first)
+    assert evidence.collect(AUDITOR, request, tmp_path / "second").completeness == expected
+    assert [one is threading.current_thread() for one in asked] == [False, True]
 
 
 def table(rows: int) -> pa.Table:

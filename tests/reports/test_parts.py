@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lineage import errors
 from lineage.queries import registers
-from reports import outcomes, parts
+from reports import beside, outcomes, parts
 from reports.evidence import Request
 from tests.reports import made
 from tests.reports.made import access, change, decision, owner, role, write
@@ -80,3 +82,20 @@ def test_parts_in_which_nothing_is_found_are_a_file_without_rows(
     found = outcomes.evaluate(made.made(tmp_path / "inputs", [access(1), access(2)]))
     file = pq.read_metadata(found.outcomes[0].answer.path)
     assert (found.counts["items"], file.num_rows, file.num_row_groups) == (0, 0, 0)
+
+
+def test_what_fails_beside_other_work_is_raised_where_its_parts_are_used() -> None:
+    def failing() -> Iterator[int]:
+        yield 1
+        raise errors.QueryTooLong
+
+    assert list(beside.ahead(range(5))) == [0, 1, 2, 3, 4]
+    with pytest.raises(errors.QueryTooLong):
+        list(beside.ahead(failing()))
+    used: list[int] = []
+    with beside.behind(used.append) as hand:
+        for number in range(5):
+            hand(number)
+    assert used == [0, 1, 2, 3, 4]
+    with pytest.raises(ZeroDivisionError), beside.behind(lambda number: 1 // number) as hand:
+        hand(0)
