@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 
 LEAVES = pa.schema([("index", pa.int64()), ("leaf", pa.binary())])
@@ -14,7 +16,7 @@ DISCLOSURES = pa.schema([("index", pa.int64()), ("group", pa.string()), ("salt",
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """One leaf with what is disclosed of it: group -> exact bytes, and group -> salt. An erased group is None."""
+    """One leaf with what is disclosed of it: group -> exact bytes, and group -> salt, in the same order. An erased group is None."""
 
     index: int
     leaf: bytes
@@ -49,18 +51,22 @@ def unopened(record: Record, said: Committed | None = None) -> str:
 
 
 def leaves(records: Sequence[Record]) -> pa.Table:
-    return pa.Table.from_arrays(
-        [pa.array([r.index for r in records], pa.int64()), [r.leaf for r in records]], schema=LEAVES
-    )
+    columns = ([r.index for r in records], [r.leaf for r in records])
+    return _table(columns, LEAVES)
 
 
 def disclosures(records: Sequence[Record]) -> pa.Table:
-    columns: tuple[list[Any], ...] = (
-        [r.index for r in records for _ in r.groups],
-        [group for r in records for group in r.groups],
-        [r.salts[group] for r in records for group in r.groups],
-        [value for r in records for value in r.groups.values()],
+    each = np.fromiter((len(r.groups) for r in records), np.int64, len(records))
+    every = chain.from_iterable
+    columns = (
+        np.repeat(np.fromiter((r.index for r in records), np.int64, len(records)), each),
+        [*every(r.groups for r in records)],
+        [*every(r.salts.values() for r in records)],
+        [*every(r.groups.values() for r in records)],
     )
-    return pa.Table.from_arrays(
-        [pa.array(column, field.type) for column, field in zip(columns, DISCLOSURES, strict=True)], schema=DISCLOSURES
-    )
+    return _table(columns, DISCLOSURES)
+
+
+def _table(columns: Iterable[Any], schema: pa.Schema) -> pa.Table:
+    made = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+    return pa.Table.from_arrays(made, schema=schema)
