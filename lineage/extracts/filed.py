@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lineage.extracts import Indexes, codes, folded, groups, postings, repeats, tables, terms, tickets, writings
+from lineage.extracts import Indexes, codes, folded, groups, named, postings, repeats, tables, terms, writings
 from lineage.extracts.beginnings import BEGUN, BY_INDEX, Begun
 from lineage.extracts.blocks import Content, Layout, Place
 from lineage.extracts.cards import Cards, Directory, Unpacked
@@ -19,13 +19,13 @@ from lineage.extracts.folded import Folded
 from lineage.extracts.groups import Alike, Groups
 from lineage.extracts.meanings import Meanings
 from lineage.extracts.meeting import Met
+from lineage.extracts.named import Named
 from lineage.extracts.persons import Persons
 from lineage.extracts.picks import Ways
 from lineage.extracts.postings import Hashes, Postings
 from lineage.extracts.repeats import Repeats
 from lineage.extracts.tables import Tables
 from lineage.extracts.terms import BY_TIME, CARDS
-from lineage.extracts.tickets import Tickets
 
 T = TypeVar("T")
 CHUNK = 1 << 18
@@ -87,8 +87,12 @@ class Filed:
         return Persons(self.codes.persons())
 
     @functools.cached_property
-    def tickets(self) -> Tickets:
-        return tickets.read(self.folder)
+    def tickets(self) -> Named:
+        return named.read(self.folder, "ticket")
+
+    @functools.cached_property
+    def runs(self) -> Named:
+        return named.read(self.folder, "agent_run")
 
     @functools.cached_property
     def repeats(self) -> Repeats:

@@ -259,7 +259,7 @@ class Lookup:
             if isinstance(layer.of, Filed):
                 layer.of.codes.read(self.meanings)
                 layer.of.groups(self.meanings)
-                _ = layer.of.tickets, layer.of.repeats
+                _ = layer.of.tickets, layer.of.runs, layer.of.repeats
 
     def newest(self, some: Sequence[Term], wanted: Wanted, most: int, upto: int | None = None) -> Indexes:
         """As `layers.newest`. Raises Unable, as the others do, where a file is damaged."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from lineage.access import Viewer
 from lineage.engine import Question
+from lineage.events import shifted
 from lineage.extracts import Indexes
 from lineage.extracts.blocks import TOUCHED
 from lineage.extracts.layers import Term
@@ -81,9 +83,10 @@ def _keys(look: Lookup, datasource: str, index: int) -> list[dict[str, Any]]:
     return known[1]
 
 
-def states(look: Lookup, viewer: Viewer) -> list[dict[str, Any]]:
-    """As `people.latest_states` has them now, each with its index and `state` as text."""
-    before = wanted(dataclasses.replace(viewer, from_at=None), Window())
+def states(look: Lookup, viewer: Viewer, at: dt.datetime | None = None) -> list[dict[str, Any]]:
+    """As `people.latest_states` has them now or at a time, each with its index and `state` as text."""
+    until = shifted(at, dt.timedelta(microseconds=1)) if at else None
+    before = wanted(dataclasses.replace(viewer, from_at=None), Window(until=until))
     terms = [by_time("state", datasource) for datasource in look.datasources()]
     found = look.last_of_each(terms, before) if before is not None else NOTHING
     indexes = found[found >= 0]

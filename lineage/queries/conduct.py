@@ -12,11 +12,11 @@ from typing import Any
 from lineage import errors
 from lineage.access import Viewer
 from lineage.engine import Question
-from lineage.events import shifted
-from lineage.queries.ask import ACCESSES, Window, one, scoped
+from lineage.queries import doings
+from lineage.queries.ask import ACCESSES, Window, one
 from lineage.queries.facts import memberships
 from lineage.queries.people import bare, latest_states
-from lineage.queries.subjects import REAL, Subject, few, theirs
+from lineage.queries.subjects import Subject, few, theirs
 
 PRIVILEGES = {
     "read": "SELECT", "export": "SELECT", "insert": "INSERT", "import": "INSERT", "update": "UPDATE", "delete": "DELETE",
@@ -26,8 +26,6 @@ PRIVILEGES = {
 OBSERVED = frozenset(PRIVILEGES.values())
 EVERYBODY = "public"
 
-JUDGED = dt.timedelta(days=7)
-BASE = dt.timedelta(days=90)
 USUAL_DAYS = 5
 USUAL_SHARE = 10
 TIMES_ROWS = 10
@@ -37,21 +35,21 @@ RUNS = (
     "agent_run as run, any_value(agent_name) as agent, any_value(on_behalf_of) as on_behalf_of, count(*) as records, "
     "min(occurred_at) as first_at, max(occurred_at) as last_at"
 )
+# A statement counts once; a correlation id that is another record's event makes no one act of two.
+ACT = "coalesce('call ' || correlation_id, 'event ' || event_id)"
 NEEDED = (
-    "index, event_id, kind, op, occurred_at, environment, datasource, who_id, on_behalf_of, agent_name, agent_run, db_user, verdict, "
-    "emitted, flags, session, correlation_id, relations, rows_returned, rows_affected"
+    f"index, {ACT} as act, kind, occurred_at, datasource, verdict, agent_name, on_behalf_of, db_user, agent_run, relations, "
+    f"greatest(rows_returned, rows_affected) as rows, coalesce({ACCESSES}, false) as is_access, session is null as is_alone"
 )
 DONE = "coalesce(verdict, 'allowed') not in ('blocked', 'error', 'pending')"
 
 
 def conduct(viewer: Viewer, identity_id: str, window: Window = Window()) -> dict[str, Any]:
     """`rights` (docs/identities.md), `unusual`, `hours` (accesses by hour and verdict), and the `runs` of an agent. Raises NotFound."""
-    subject = Subject(identity=identity_id)
-    condition, values = theirs(viewer, subject, window)
     with Question() as question:
-        with few(question, viewer, subject, _looked_at(window)) as some:
-            _take(question, viewer, subject, window, some)
-            used = _used(question, condition, values)
+        used = _take(question, viewer, identity_id, window)
+        # What is before the window is there too.
+        condition, values = _since(window)
         mine = f"from deeds where {condition}"
         head = one(
             question,
@@ -66,37 +64,40 @@ def conduct(viewer: Viewer, identity_id: str, window: Window = Window()) -> dict
         runs = f"select {RUNS} {mine} and agent_run is not null group by 1 order by max(index) desc limit 20"
         return {
             "rights": _rights(question, viewer, window, head, used),
-            "unusual": _unusual(question, viewer, subject, window, head["last_at"]),
-            "hours": question.rows(f"{hours} {mine} and {ACCESSES} group by all order by 1", values),
+            "unusual": _unusual(question, window, head["last_at"]),
+            "hours": question.rows(f"{hours} {mine} and is_access group by all order by 1, 2", values),
             "runs": question.rows(runs, values),
         }
 
 
-def _take(question: Question, viewer: Viewer, subject: Subject, window: Window, some: str) -> None:
-    """Makes the table `deeds` of what the subject did in the window and before it: it is asked several times, and read once."""
-    mine, own = subject.condition()
-    scope, values = scoped(viewer, _looked_at(window))
-    question.rows(
-        f"create temp table deeds as select {NEEDED} from activity where {some} and {mine} and {scope}",  # noqa: S608
-        [*own, *values],
-    )
+def _take(question: Question, viewer: Viewer, identity: str, window: Window) -> list[dict[str, Any]]:
+    """Makes the table `deeds` of what somebody did in the window and before it; gives what was done to which table in the window."""
+    found = doings.taken(question, viewer, identity, window)
+    if found is not None:
+        question.cursor.register("deeds", found.deeds)
+        return found.used
+    subject, before = Subject(identity=identity), doings.looked_at(window)
+    condition, values = theirs(viewer, subject, before)
+    with few(question, viewer, subject, before) as some:
+        question.rows(f"create temp table deeds as select {NEEDED} from activity where {some} and {condition}", values)  # noqa: S608
+        return _used(question, window)
 
 
-def _looked_at(window: Window) -> Window:
-    """The window, with the time before it that its acts are held against."""
-    since = shifted(window.since, -BASE) if window.since else None
-    return Window(since, window.until, window.environment)
-
-
-def _used(question: Question, condition: str, values: list[Any]) -> list[dict[str, Any]]:
+def _used(question: Question, window: Window) -> list[dict[str, Any]]:
     told = "touches" if question.is_narrowed else "raw_touches"
+    since, values = _since(window)
     return question.rows(
-        "select datasource, relation, touch_op as op, count(distinct coalesce(correlation_id, event_id)) as count, "  # noqa: S608
-        f"max(index) as index from (select * from deeds where {condition} and {DONE} and datasource is not null) "
+        "select datasource, relation, touch_op as op, count(distinct act) as count, max(index) as index "  # noqa: S608 - our own words
+        f"from (select * from deeds where {since} and {DONE} and datasource is not null) "
         f"join (select index, relation, touch_op from {told} where relation is not null) using (index) "
         "group by all order by 1, 2, 3",
         values,
     )
+
+
+def _since(window: Window) -> tuple[str, list[Any]]:
+    """The condition on deeds that they do not lie before the window."""
+    return ("occurred_at >= ?", [window.since]) if window.since else ("true", [])
 
 
 def _rights(
@@ -184,30 +185,21 @@ def _without(held: Mapping[str, Mapping[str, str]], done: Iterable[Mapping[str, 
     ]
 
 
-# A statement counts once; the row changes of a session are its statements' own.
-ACT = "coalesce(correlation_id, event_id)"
+# The row changes of a session are its statements' own.
 MINE = f"""
-mine as (select {ACT} as act, min(index) as index, min(occurred_at) as acted_at, any_value(datasource) as datasource,
-    list_distinct(flatten(list(relations))) as relations, max(greatest(rows_returned, rows_affected)) as rows,
-    min(occurred_at) >= ? as judged
-    from deeds where {{condition}} and {ACCESSES} and {DONE} and (kind = 'query' or session is null)
+mine as (select act, min(index) as index, min(occurred_at) as acted_at, any_value(datasource) as datasource,
+    list_distinct(flatten(list(relations))) as relations, max(rows) as rows, min(occurred_at) >= ? as judged
+    from deeds where is_access and {DONE} and (kind = 'query' or is_alone)
     and occurred_at >= ? and occurred_at < ? group by 1),
 places as (select * exclude (relations), case when contains(relation, '.') then relation else 'public.' || relation end as relation
     from (select *, unnest(relations) as relation from mine))
 """  # noqa: S608 - our own conditions
 
 
-def _unusual(
-    question: Question, viewer: Viewer, subject: Subject, window: Window, last_at: dt.datetime
-) -> dict[str, Any]:
+def _unusual(question: Question, window: Window, last_at: dt.datetime) -> dict[str, Any]:
     """Acts of the window (without a beginning: the seven days up to its last act) unlike those of the 90 days before it."""
-    end = window.until or shifted(last_at, dt.timedelta(microseconds=1))
-    start = window.since or shifted(end, -JUDGED)
-    mine, own = subject.condition()
-    scope, values = scoped(viewer, Window(environment=window.environment))
-    base = f"with {MINE.format(condition=f'{mine} and {scope} and {REAL}')}"
-    began = shifted(start, -BASE)
-    given = [start, *own, *values, began, end]
+    began, start, end = doings.measured(window, last_at)
+    base, given = f"with {MINE}", [start, began, end]
     hours = question.rows(
         f"{base} select judged, date_trunc('hour', acted_at) as hour, count(*) as count, min(index) as index "  # noqa: S608 - our own words
         "from mine group by all order by 2",

@@ -267,7 +267,7 @@ def latest_states(question: Question, viewer: Viewer, at: dt.datetime | None = N
 
     What was in force when the viewer's time begins is in scope too, so only its end bounds.
     """
-    rows = candidates.told(question, lambda look: candidates.states(look, viewer)) if at is None else None
+    rows = candidates.told(question, lambda look: candidates.states(look, viewer, at))
     if rows is None:
         rows = _states(question, viewer, at)
     for row in rows:

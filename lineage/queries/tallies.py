@@ -79,10 +79,10 @@ class Acts:
         alone = np.bincount(group[asked & ~shared], minlength=count)
         if not shared.any():
             return alone
-        return alone + _distinct(group[shared], self.calls[at[shared]], count, len(self.calls))
+        return alone + distinct(group[shared], self.calls[at[shared]], count, len(self.calls))
 
     def _transactions(self, group: Numbered, at: Numbered, count: int) -> Numbered:
-        return _distinct(group, self.transactions[at], count, len(self.calls))
+        return distinct(group, self.transactions[at], count, len(self.calls))
 
     @functools.cached_property
     def transactions(self) -> Numbered:
@@ -95,11 +95,11 @@ class Acts:
         shared = called & self.is_shared
         calls = np.bincount(groups[called & ~shared], minlength=count)
         if shared.any():
-            calls = calls + _distinct(groups[shared], self.calls[shared], count, len(self.calls))
+            calls = calls + distinct(groups[shared], self.calls[shared], count, len(self.calls))
         return calls, np.bincount(groups[asked & ~called], minlength=count)
 
 
-def _distinct(group: Numbered, number: Numbered, count: int, most: int) -> Numbered:
+def distinct(group: Numbered, number: Numbered, count: int, most: int) -> Numbered:
     """How many different numbers, all smaller than `most`, each group has."""
     return np.bincount(np.unique(group * max(most, 1) + number) // max(most, 1), minlength=count)
 

@@ -230,7 +230,11 @@ ASKED: Mapping[str, Callable[[], Any]] = {
     "columns": lambda: queries.columns(ALL, *CUSTOMERS),
     "completeness": lambda: queries.completeness(ALL, SINCE, UNTIL),
     "completions": lambda: [queries.completions(ALL, "actor", ""), queries.completions(ALL, "ticket", "O")],
-    "conduct": lambda: queries.conduct(ALL, "report-bot", W),
+    "conduct": lambda: [
+        queries.conduct(ALL, who, window)
+        for who in ("report-bot", "bob@x", "dana@shop.example")
+        for window in (W, Window(), Window(UNTIL - dt.timedelta(days=20)))
+    ],
     "control_facts": lambda: queries.control_facts(ALL, SINCE, UNTIL),
     "datasources": lambda: queries.datasources(ALL),
     "decided": lambda: [queries.decided(viewer, ["OPS-42", "OPS-3", "none"]) for viewer in (ALL, STRANGER)],
