@@ -9,13 +9,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 ROWS_MOST, BYTES_MOST = 20_000, 64 << 20
 """Of one row group; whichever comes first."""
-BATCH_ROWS = 2_000
+BATCH_ROWS, RANGE_ROWS = 2_000, 10_000
+"""Rows that are read at a time: of one file, and of several range after range."""
 STATED = ("index", "occurred_at", "received_at", "fact", "what", "day")
 """Columns of which a file's footer states the least and the greatest value: nothing that an erasure takes, since processes
 remember footers."""
@@ -57,10 +59,10 @@ def _paths(field: pa.Field, above: str = "") -> list[str]:
     return [here]
 
 
-def batches(path: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+def batches(path: Path, columns: list[str] | None = None, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
     """The rows in their order, a few thousand at a time; the file stays open until the end, also when it is unlinked."""
     with pq.ParquetFile(path) as file:
-        yield from file.iter_batches(BATCH_ROWS, columns=columns)
+        yield from file.iter_batches(rows, columns=columns)
 
 
 def groups(path: Path) -> Iterator[pa.Table]:
@@ -91,7 +93,7 @@ class Rows:
 
     def __init__(self, *paths: Path) -> None:
         self.schema: pa.Schema = pq.read_schema(paths[0])
-        self._batches = (batch for path in paths for batch in batches(path))
+        self._batches = (batch for path in paths for batch in batches(path, rows=RANGE_ROWS))
         self._held: pa.RecordBatch | None = None
 
     def reach(self) -> int | None:
@@ -109,7 +111,7 @@ class Rows:
             held = self._held if self._held is not None else next(self._batches, None)
             if held is None:
                 break
-            inside = pc.sum(pc.less(held["index"], end)).as_py() or 0
+            inside = int(np.searchsorted(held["index"].to_numpy(), end))
             parts.append(held.slice(0, inside))
             self._held = held.slice(inside) if inside < held.num_rows else None
             if self._held is not None:

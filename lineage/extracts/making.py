@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from lineage import engine, reported, segments
@@ -69,9 +70,9 @@ def _written(question: Question, usable: Sequence[Extract], first: int, followin
         told = opening.newer(
             question.cursor, f"{place}_newer", question.here.joins, question.snapshot, usable, following
         )
-        _write(question, draft / RECORDS, f"from {told.relation} where index >= {first} order by index")
+        _write(question, draft / RECORDS, f"from {told.relation} where index >= {first}")
         if len(told.stale):
-            changed = f"select *, {first}::bigint as extract from {told.relation} where index < {first} order by index"  # noqa: S608
+            changed = f"select *, {first}::bigint as extract from {told.relation} where index < {first}"  # noqa: S608
             _write(question, draft / OVERRIDES, changed)
             question.cursor.execute(reported.enter(place))
             reading.stored(question.cursor, usable)
@@ -115,11 +116,24 @@ def schema(question: Question) -> Iterator[str]:
 
 
 def _write(question: Question, path: Path, sql: str) -> None:
+    """These rows by index: mostly they were joined in this order, and are sorted only where they were not."""
+    if not _is_written(question, path, sql):
+        _is_written(question, path, f"{sql} order by index")
+
+
+def _is_written(question: Question, path: Path, sql: str) -> bool:
+    """Whether the rows came in order; the file is whole only then."""
     parts = question.batches(sql)
     schema: pa.Schema = next(parts).schema
+    last = -1
     with Writer(path, schema) as file:
         for part in parts:
+            indexes = part["index"].to_numpy()
+            if (np.diff(indexes, prepend=last) <= 0).any():
+                return False
+            last = int(indexes[-1])
             file.add(part)
+    return True
 
 
 def prepared(question: Question, draft: Path, first: int, following: int, **more: Any) -> Making:

@@ -84,8 +84,10 @@ def _put_together(parts: Sequence[Extract], draft: Path, stands: Callable[[], No
             end = min(reached)
             rows = _last([one.below(end).select(schema.names) for one in streams])
             inside = rows["index"].to_numpy() >= first
-            records.add(rows.filter(pa.array(inside)))
-            if not inside.all():
+            if inside.all():
+                records.add(rows)
+            else:
+                records.add(rows.filter(pa.array(inside)))
                 carried = rows.filter(pa.array(~inside))
                 overrides = overrides or files.enter_context(Writer(draft / OVERRIDES, earlier))
                 overrides.add(carried.append_column("extract", pa.array(np.full(carried.num_rows, first))))
