@@ -44,7 +44,11 @@ class Finding(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["rule", "about"], name="finding_once")]
-        indexes = [models.Index(fields=["-first_index", "rule"], name="finding_newest")]
+        indexes = [
+            models.Index(fields=["-first_index", "rule"], name="finding_newest"),
+            models.Index(fields=["state", "severity", "rule", "environment", "datasource"], name="finding_counted"),
+            models.Index(fields=["occurred_at"], name="finding_when"),
+        ]
 
 
 class FindingProgress(models.Model):

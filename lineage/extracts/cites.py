@@ -31,6 +31,10 @@ class Cites(NamedTuple):
     indexes: Indexes
     hashes: Hashes
     bits: NDArray[np.uint8]
+    last: NDArray[np.int64]
+    """Which of these rows is the last of each hash."""
+    all_bits: NDArray[np.uint8]
+    """Of that hash: those that one of its rows has."""
 
 
 def cites(cursor: Any, folder: Path, cards: Cards, snap: Snapshot, asked: Condition, known: Cites | None) -> Cites:
@@ -46,4 +50,8 @@ def cites(cursor: Any, folder: Path, cards: Cards, snap: Snapshot, asked: Condit
     if (places < 0).any():
         raise Damaged(f"{folder.name} has other records than its cards.")
     hashes, bits = found["hash"].to_numpy().astype(np.uint64), found["bits"].to_numpy().astype(np.uint8)
-    return Cites(Asked((asked,), beside(snap)), places.astype(np.int32), indexes, hashes, bits)
+    order = np.argsort(hashes, kind="stable")
+    starts = np.flatnonzero(np.diff(hashes[order], prepend=~hashes[order][:1]))
+    last = order[np.append(starts[1:], len(order)) - 1] if len(starts) else order
+    all_bits = np.bitwise_or.reduceat(bits[order], starts) if len(starts) else bits
+    return Cites(Asked((asked,), beside(snap)), places.astype(np.int32), indexes, hashes, bits, last, all_bits)

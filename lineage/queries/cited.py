@@ -82,19 +82,31 @@ class Citing:
         if not self.files or self.ends[-1] > look.size:
             raise Unable
 
-    def filed(self, layer: Seen, file: Filed) -> Told:
+    def known(self, file: Filed) -> cites.Cites:
+        """What its records cite, as a process keeps it. Raises Damaged."""
         sql, values = self.asked
-        asked = f"{sql} from ({CITED})", values
-        snap = self.question.snapshot
+        asked, snap = (f"{sql} from ({CITED})", values), self.question.snapshot
         file.cites = known = self.question.of_file(
             lambda cursor: cites.cites(cursor, file.folder, file.cards, snap, asked, file.cites)
         )
+        return known
+
+    def filed(self, layer: Seen, file: Filed) -> Told:
+        known = self.known(file)
         places = known.places.astype(np.intp)
         numbers, marks = file.cards.numbers[places].astype(np.int64), np.zeros(len(places), np.int64)
         there = Directory(known.indexes, file.cards.times(places), numbers, marks)
         here = self.wanted.mask(layer, self.look.size)(there)
         kept = (here | (known.bits & cites.DECIDES != 0)) & ~among(known.indexes, layer.hidden)
         return Told(known.indexes, known.hashes, here, known.bits).that(kept)
+
+    def lasts(self, layer: Seen, file: Filed) -> Told:
+        """The same; where all counts, of what is cited several times the last alone, with the bits of all."""
+        if self.wanted != Wanted() or among(self.known(file).indexes, layer.hidden).any():
+            return self.filed(layer, file)
+        known = self.known(file)
+        here = np.ones(len(known.last), bool)
+        return Told(known.indexes[known.last], known.hashes[known.last], here, known.all_bits)
 
     def newer(self) -> Told:
         """Of what is in no extract, or told anew."""
@@ -118,7 +130,7 @@ class _Page(Citing):
     def told(self, place: Any, count: int) -> paging.Page | None:
         parts, looked, span = [self.newer()], 0, SPAN
         for number, (layer, file) in reversed([*enumerate(self.files)]):
-            parts.append(self.filed(layer, file))
+            parts.append(self.lasts(layer, file))
             looked += len(parts[-1].indexes)
             if number and looked < span:
                 continue

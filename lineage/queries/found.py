@@ -228,8 +228,8 @@ def finding(viewer: Viewer, number: int) -> dict[str, Any]:
         events = fetch(question, viewer, question.rows(asked, values))
         history = question.rows(
             "select index, occurred_at, received_at, actor_id as by, custody from raw_events "  # noqa: S608 - our own words
-            f"where source = 'touchstone' and kind = 'custody' and custody_subject = ? and {scope} order by index limit 500",
-            [f"finding {number}", *values],
+            f"where index >= ? and source = 'touchstone' and kind = 'custody' and custody_subject = ? and {scope} order by index limit 500",
+            [kept.record, f"finding {number}", *values],
         )
         size = question.size
     tellings = Telling.objects.filter(finding=kept).select_related("receiver").order_by("pk")

@@ -58,9 +58,11 @@ def newest(question: Question, viewer: Viewer, window: Window, where: Sequence[R
 
 def _accesses(layer: Layer, asked_for: Wanted, start: int, end: int) -> Indexes:
     there = layer.between(start, end)
+    if not len(there.indexes):
+        return NOTHING
     others = np.array([place[0] not in (None, OWN) for place in layer.places], bool)
-    kept = asked_for.mask(layer, end)(there) & others[there.places] & ~among(there.indexes, layer.hidden)
-    return np.asarray(there.indexes[kept])
+    found = there.indexes[asked_for.mask(layer, end)(there) & others[there.places]]
+    return np.asarray(found[~among(found, layer.hidden)])
 
 
 def _together(some: Sequence[Counted]) -> Counted:
