@@ -16,6 +16,7 @@ from django.conf import settings
 
 from lineage import errors, facts, joining, joins, proxied, reported, resolving, snapshots
 from lineage.extracts import (
+    RECORDS,
     Extract,
     Indexes,
     fresh,
@@ -318,6 +319,8 @@ def newer(
 
     Raises as `fresh.make`.
     """
+    if every and size == every[-1].following:
+        return fresh.nothing(cursor, name, reading.folder(every[-1].folder) / RECORDS, size)
     with joins_.making:
         joins_.bring(cursor, snap, max(size, every[-1].following if every else 0))
     cursor.execute("drop view temp.facts")
