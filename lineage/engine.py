@@ -357,12 +357,13 @@ def warm() -> None:
 _apart = Spare(lambda: instance.connect(TEST_MEMORY)).over
 
 
-def over(tables: Mapping[str, Given], sql: str) -> pa.Table:
+def over(tables: Mapping[str, Given], sql: str, on_all_cores: bool = False) -> pa.Table:
     """The answer of `sql` over these tables and Parquet files alone, for tests of controls that re-run on attached files.
 
     Raises QueryTooLong when the memory is too small, as `batches_over`.
     """
-    with _apart(tables) as database, instance.refusals():
+    cores = instance.on_all_cores if on_all_cores else contextlib.nullcontext
+    with _apart(tables) as database, cores(database), instance.refusals():
         return database.sql(sql).to_arrow_table()
 
 

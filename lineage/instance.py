@@ -14,13 +14,16 @@ from django.conf import settings
 from lineage import errors
 
 MEMORY = "640MB"
+CORES = os.cpu_count() or 2
+THREADS = max(1, CORES // 2)
+"""The others are left to who asks at the same time."""
 
 
 def connect(memory: str = MEMORY) -> duckdb.DuckDBPyConnection:
     database = duckdb.connect(":memory:")
     for statement in (
         f"set memory_limit = '{memory}'",
-        f"set threads = {max(1, (os.cpu_count() or 2) // 2)}",
+        f"set threads = {THREADS}",
         "set python_enable_replacements = false",
         "set autoinstall_known_extensions = false",
         "set autoload_known_extensions = false",
@@ -33,6 +36,16 @@ def connect(memory: str = MEMORY) -> duckdb.DuckDBPyConnection:
     ):
         database.execute(statement)
     return database
+
+
+@contextlib.contextmanager
+def on_all_cores(cursor: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Within it what is asked of this cursor's instance runs on all cores."""
+    cursor.execute(f"set threads = {CORES}")
+    try:
+        yield
+    finally:
+        cursor.execute(f"set threads = {THREADS}")
 
 
 def sealed(folders: Sequence[str], name: str) -> str:

@@ -73,15 +73,30 @@ class Heading:
     archive: bool = False
 
 
-def html(heading: Heading, evidence: Evidence, result: Result) -> str:
-    """The whole document. Values are escaped by the template engine; nothing here marks text as safe."""
+def html(heading: Heading, told: Mapping[str, Any]) -> str:
+    """The whole document, with what is `told` of its evidence.
+
+    Values are escaped by the template engine; nothing here marks text as safe.
+    """
+    context = {
+        **told,
+        "h": _heading(heading),
+        "attachments": heading.attachments,
+        "sign_offs": heading.sign_offs,
+        "said": exceptions.printed(heading.exceptions),
+        "archive": heading.archive,
+    }
+    return render_to_string("pdf/report.html", drawn(context))
+
+
+def told(evidence: Evidence, result: Result) -> dict[str, Any]:
+    """What the document says of its evidence, as its template draws it: all but what its heading tells."""
     kind = controls.kind(evidence.request.kind)
     tests = [outcome.test for outcome in result.outcomes]
     uses_roles = any("roles" in test.tables for test in tests)
-    context = {
+    return {
         "kind": {"title": controls.title(kind.id, evidence.request.control), "question": kind.question},
         "references": _references([test.id for test in tests], evidence.request),
-        "h": _heading(heading),
         "period": _period(evidence),
         "conclusion": {"words": result.conclusion, "tone": TONES.get(result.conclusion, "plain")},
         "counts": result.counts,
@@ -103,12 +118,7 @@ def html(heading: Heading, evidence: Evidence, result: Result) -> str:
             "outside": evidence.outside,
             "collected_at": moment(evidence.collected_at),
         },
-        "attachments": heading.attachments,
-        "sign_offs": heading.sign_offs,
-        "said": exceptions.printed(heading.exceptions),
-        "archive": heading.archive,
     }
-    return render_to_string("pdf/report.html", drawn(context))
 
 
 def _references(tests: Sequence[str], request: Request) -> list[dict[str, Any]]:

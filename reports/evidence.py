@@ -96,11 +96,12 @@ def gather(viewer: Viewer, request: Request, folder: Path, under: tuple[int, str
     }
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     tables = {frozen.POPULATION: folder / f"{frozen.POPULATION}.parquet"}
-    given = frozen.asked(viewer, request.tests, *ask, **scope)
+    with beside.asked(lambda: queries.accesses(viewer, *ask, q=request.q, **scope)) as counting:
+        given = frozen.asked(viewer, request.tests, *ask, **scope)
+    counted = counting.result()
     for name, table in given.items():
         tables[name] = folder / f"{name}.parquet"
         write_table(table, tables[name])
-    counted = queries.accesses(viewer, *ask, q=request.q, **scope)
     members = narrowing(request.tests, sum(each["n"] for each in counted), most)
     coming = queries.population(viewer, *ask, q=request.q, members=members, given=given, **scope)
     # Which accesses are meant is asked before the first of them comes, and takes most of the memory.

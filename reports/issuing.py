@@ -24,6 +24,7 @@ from lineage.models import Role, User
 from reports import (
     archives,
     attachments,
+    beside,
     document,
     evidence,
     exceptions,
@@ -133,20 +134,20 @@ def _issue(report: Report, viewer: Viewer) -> Report:
     added = supplements.told(supplements.amendment(report, found), [_test(outcome) for outcome in result.outcomes])
     exceptions.freeze(report, folder)
     _begin(report, "writing the attachments")
-    lines = attachments.write(report, found, result, viewer)
+    with beside.asked(lambda: document.told(found, result)) as telling:
+        lines = attachments.write(report, found, result, viewer)
     # The blocked file stays beside the one that was let through.
     path = folder / f"{report.file_stem}{'_override' if allowed else ''}.pdf"
     heading = _heading(report, lines, evidence.sha256(folder / attachments.MANIFEST), added)
-    unsigned = folder / "unsigned.pdf"
+    page, unsigned = document.html(heading, telling.result()), folder / "unsigned.pdf"
     _begin(report, "printing")
-    carried = attachments.embedded(folder, result, lines)
-    page = document.html(heading, found, result)
     # What prints it takes as much memory again, in a process of its own.
     spare.release()
-    render.pdf(page, carried, report.issued_at, unsigned)
+    with beside.asked(lambda: attachments.archive(folder, lines, path.with_suffix(".zip"))) as archiving:
+        render.pdf(page, attachments.embedded(folder, result, lines), report.issued_at, unsigned)
+    archiving.result()
     _begin(report, "signing")
     signed = signing.sign(unsigned.read_bytes())
-    attachments.archive(folder, lines, path.with_suffix(".zip"))
     path.write_bytes(signed)
     report.unsigned_sha256, report.sha256 = evidence.sha256(unsigned), hashlib.sha256(signed).hexdigest()
     report.as_of, report.checkpoint, report.counts = found.as_of, found.checkpoint, result.counts

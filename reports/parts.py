@@ -23,7 +23,7 @@ from lineage.spare import Given
 from reports import beside
 from reports.controls import Table, Test
 
-RECORDS = 50_000
+RECORDS = 80_000
 """So many records of the population a part has of its own, one act more or less."""
 ACTS = "acts"
 BY_ACT = frozenset(
@@ -81,7 +81,7 @@ def wanted(table: Table, tables: Mapping[str, Path]) -> bool:
 
 def of(path: Path) -> Iterator[Part]:
     """The parts of a frozen population, in the order of their acts."""
-    placed = engine.over({"population": path}, PLACED.format(records=RECORDS))
+    placed = engine.over({"population": path}, PLACED.format(records=RECORDS), on_all_cores=True)
     # To put all records in order takes more than to ask of some.
     spare.release()
     index, own, first, last = (placed[name].to_numpy() for name in ("index", "own", "first", "last"))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from lineage import errors
+from lineage import errors, instance
 from lineage.access import Viewer
 from lineage.engine import Question
 from lineage.queries.ask import ACCESSES, EVENT_COLUMNS, Window, scoped, searched
@@ -73,7 +73,8 @@ def population(
             )
         spans = [(0, question.size)]
         if members is not None:
-            spans = _meant(question, condition, values, members, given or {})
+            with instance.on_all_cores(question.cursor):
+                spans = _meant(question, condition, values, members, given or {})
             # Those meet the condition.
             condition, values = "index in (select index from meant)", []
         for span in spans:

@@ -46,7 +46,7 @@ def heading(**more: Any) -> document.Heading:
 
 
 def page(found: Evidence, **more: Any) -> str:
-    return document.html(heading(**more), found, outcomes.evaluate(found))
+    return document.html(heading(**more), document.told(found, outcomes.evaluate(found)))
 
 
 def printed(html: str, out: Path, *attachments: render.Attached) -> str:
