@@ -87,29 +87,28 @@ def undoing(
                 "order by 4 desc, 1, 2",
                 values,
             )
-        if not places:
-            raise errors.NotFound
-        chosen = next((p for p in places if place == (p["datasource"], p["database"])), None if place else places[0])
-        if chosen is None:
-            raise errors.NotFound
-        own = Own(question, viewer, (mine, values), chosen)
-        with few(question, viewer, subject, window) as some:
+            if not places:
+                raise errors.NotFound
+            chosen = next(
+                (p for p in places if place == (p["datasource"], p["database"])), None if place else places[0]
+            )
+            if chosen is None:
+                raise errors.NotFound
+            own = Own(question, viewer, (mine, values), chosen)
             found = question.rows(
                 f"select index, occurred_at, who_name, op, relations, transaction_id, flags from activity where {some} and {changed} "  # noqa: S608
                 f"and {HERE} order by index desc limit {CHANGES_MOST + 1}",
                 [*values, *own.at],
             )
-            rows, transactions = _rows_changed(own, some, changed), _transactions(own, some)
-        captured = _captured(own, transactions)
-        with few(question, viewer, subject, window) as some:
-            without = _without(own, some, captured)
+            rows, acts = _rows_changed(own, some, changed), _acts(own, some)
+        captured = _captured(own, sorted({act["transaction_id"] for act in acts if act["writes"]} - {None}))
         return {
             "places": [p for p in places if p["changes"]],
             "place": chosen,
             "is_cut": len(found) > CHANGES_MOST,
             "changes": _changes(found[:CHANGES_MOST]),
             "later": _later(own, rows, {row["index"] for row in found[:CHANGES_MOST]}),
-            "without": without,
+            "without": _without(acts, captured),
             "as_of": question.size,
             "coverage": coverage(question, viewer, window),
         }
@@ -201,14 +200,15 @@ HERE_TOO = "coalesce(datasource, '') = ? and (? = '' or coalesce(database, ?) = 
 ACTED = f"kind = 'query' and {DONE} and not {TWICE} and emitted is null"
 
 
-def _transactions(own: Own, some: str) -> list[str]:
-    """Those in which something was written."""
-    rows = own.question.rows(
-        f"select distinct transaction_id from activity where {some} and {own.mine} and {HERE_TOO} and {ACTED} and {WRITTEN} "  # noqa: S608
-        "and transaction_id is not null",
+def _acts(own: Own, some: str) -> list[dict[str, Any]]:
+    """What was written, and definitions and rights that were changed: by act and transaction, the first one first."""
+    return own.question.rows(
+        "select coalesce(correlation_id, event_id) as act, transaction_id, coalesce(class not in ('ddl', 'privilege'), false) as writes, "  # noqa: S608
+        "min(index) as index, any_value(command) as command, any_value(relations) as relations, any_value(class) as class "
+        f"from activity where {some} and {own.mine} and {HERE_TOO} and {ACTED} and (class in ('ddl', 'privilege') or ({WRITTEN})) "
+        "group by 1, 2, 3 order by index",
         [*own.values, *own.near],
     )
-    return sorted(row["transaction_id"] for row in rows)
 
 
 def _captured(own: Own, transactions: list[str]) -> list[str]:
@@ -225,14 +225,13 @@ def _captured(own: Own, transactions: list[str]) -> list[str]:
     return [row["transaction_id"] for row in rows]
 
 
-def _without(own: Own, some: str, captured: list[str]) -> dict[str, Any]:
-    """Writing statements that no captured change accounts for, and definitions and rights that were changed."""
-    rows = own.question.rows(
-        "select min(index) as index, any_value(command) as command, any_value(relations) as relations, "  # noqa: S608
-        f"any_value(class) as class from activity where {some} and {own.mine} and {HERE_TOO} and {ACTED} "
-        f"and (class in ('ddl', 'privilege') or ({WRITTEN} "
-        "and (transaction_id is null or transaction_id not in (select unnest(?::varchar[]))))) "
-        "group by coalesce(correlation_id, event_id) order by 1 desc",
-        [*own.values, *own.near, captured],
-    )
+def _without(acts: list[dict[str, Any]], captured: list[str]) -> dict[str, Any]:
+    """Writing statements that no captured change accounts for, and definitions and rights that were changed; the newest first."""
+    told, found = set(captured), dict[str, dict[str, Any]]()
+    for act in acts:
+        if not (act["writes"] and act["transaction_id"] in told):
+            one = {name: act[name] for name in ("index", "command", "relations", "class")}
+            known = found.setdefault(act["act"], one)
+            known |= {name: value for name, value in one.items() if known[name] is None}
+    rows = sorted(found.values(), key=lambda one: -one["index"])
     return {"count": len(rows), "acts": rows[:WITHOUT_MOST]}
