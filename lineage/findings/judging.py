@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 from django.conf import settings
@@ -35,6 +35,8 @@ AT_ONCE = 5 * CHUNK
 KEPT_AT_ONCE = 200
 """So many findings are written in one transaction, in which the log's head is held."""
 AGAIN_SECONDS = 30.0
+EXTRACT_SECONDS = 60.0
+"""So long after the last extract the next is waited for while much is not in extracts."""
 FIRST_HAND = ("gateway", "events")
 SETTLED = f"(received_at <= ? or source_format in {FIRST_HAND})"
 REAL = (
@@ -47,47 +49,70 @@ class Judging:
     """Called each second or so: judges what is new, and now and then once more what came within `REACH`.
 
     After a look it rests three times as long, so that what came within `REACH` is not judged again and again by a whole core;
-    not while much waits, and nine times as long where a look joins much that is not in extracts.
+    not while much waits, and nine times as long where a look joins much that is not in extracts. What extracts will reach
+    soon is left until then: it is joined for them.
     """
 
     def __init__(self) -> None:
         self.not_before = self.again_at = 0.0
         self.quiet_at = -1
         self.is_new = True
+        self.extracted_to, self.extracted_at = -1, 0.0
 
     def __call__(self) -> None:
         began = time.monotonic()
         again = self.is_new and began >= self.again_at
-        if began < self.not_before or (_size() == self.quiet_at and not again):
+        if began < self.not_before:
+            return
+        reached = _reached()
+        if (reached.size == self.quiet_at and not again) or self._is_for_extracts(reached, began):
             return
         try:
             self.quiet_at = judge(quiet_at=self.quiet_at, again=again)
         finally:
             # What was judged again and took too long does not keep what is new waiting.
             took = time.monotonic() - began
-            self.not_before = began + _pace() * took
+            self.not_before = began + _pace(_reached()) * took
             self.is_new = not again
             if again:
                 self.again_at = began + max(AGAIN_SECONDS, 10 * took)
 
+    def _is_for_extracts(self, reached: Reached, now: float) -> bool:
+        """Whether the next extract is on its way, and has what the next look would join."""
+        if reached.extracted_to != self.extracted_to:
+            self.extracted_to, self.extracted_at = reached.extracted_to, now
+        is_near = 0 <= reached.judged_to - reached.extracted_to <= AT_ONCE
+        return reached.unextracted > AT_ONCE and is_near and now < self.extracted_at + EXTRACT_SECONDS
 
-def _pace() -> int:
-    """From the beginning of a look to that of the next, in times of what it took."""
+
+class Reached(NamedTuple):
+    """Up to which record there is a log, and how far it is sealed, extracted and judged."""
+
+    size: int
+    sealed_to: int
+    extracted_to: int
+    judged_to: int
+
+    @property
+    def unextracted(self) -> int:
+        return self.sealed_to - self.extracted_to
+
+
+def _reached() -> Reached:
     with connection.cursor() as cursor:
         cursor.execute(
             "select size, ledger_sealed_to(), coalesce((select max(next_index) from ledger_extract), 0), "
             "coalesce((select max(judged_to) from lineage_findingprogress), 0) from ledger_head"
         )
-        size, sealed_to, extracted_to, judged_to = cursor.fetchone()
-    if size - judged_to > CHUNK and judged_to < extracted_to:
+        return Reached(*cursor.fetchone())
+
+
+def _pace(reached: Reached) -> int:
+    """From the beginning of a look to that of the next, in times of what it took."""
+    is_much = reached.size - reached.judged_to > CHUNK
+    if is_much and reached.judged_to < reached.extracted_to:
         return 1
-    return 10 if sealed_to - extracted_to > AT_ONCE else 1 if size - judged_to > CHUNK else 4
-
-
-def _size() -> int:
-    with connection.cursor() as cursor:
-        cursor.execute("select size from ledger_head")
-        return int(cursor.fetchone()[0])
+    return 10 if reached.unextracted > AT_ONCE else 1 if is_much else 4
 
 
 def judge(now: dt.datetime | None = None, quiet_at: int = -1, again: bool = True) -> int:

@@ -85,3 +85,26 @@ def test_while_much_waits_what_is_in_extracts_is_judged_as_they_tell_of_it_and_t
     assert looks[:parts] == [extracted_to] * parts, "what the extracts tell is joined already"
     assert looks[parts] == reached[parts] == extracted_to + 7
     assert {rule: [row["index"] for row in rows] for rule, rows in by_rule().items()} == waiting
+
+
+def test_a_look_waits_for_an_extract_that_is_on_its_way_and_for_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+    at = [judging.Reached(size=900_000, sealed_to=900_000, extracted_to=400_000, judged_to=400_000)]
+    monkeypatch.setattr(judging, "judge", lambda **_: looked.append(at[0].judged_to) or -1)
+    monkeypatch.setattr(judging, "_reached", lambda: at[0])
+    looks = judging.Judging()
+
+    def look(**reached: int) -> list[int]:
+        looked.clear()
+        at[0], looks.not_before = at[0]._replace(**reached), 0.0
+        looks()
+        return looked
+
+    assert look() == [], "the next extract has it"
+    assert look(extracted_to=500_000) == [400_000], "it is there"
+    assert look(judged_to=500_000) == []
+    assert look(judged_to=800_000) == [800_000], "extracts made anew are far from there"
+    assert look(judged_to=500_000, extracted_to=450_000, sealed_to=550_000) == [500_000], "little is not in extracts"
+    at[0] = at[0]._replace(sealed_to=900_000)
+    monkeypatch.setattr(judging, "EXTRACT_SECONDS", 0.0)
+    assert look() == [500_000], "no extract has come for long"
