@@ -16,7 +16,20 @@ from lineage.engine import Question
 from lineage.events import Custody, Event
 from lineage.extracts import codes, codified, coding, reading, storing
 from lineage.extracts.looking import Held
-from lineage.queries import Answer, Subject, Window, beside, databases, deeds, everyone, handled, met, readers, usage
+from lineage.queries import (
+    Answer,
+    Subject,
+    Window,
+    beside,
+    databases,
+    deeds,
+    doings,
+    everyone,
+    handled,
+    met,
+    readers,
+    usage,
+)
 from tests import extracts
 from tests.lineage.test_lookups import logins_of
 from tests.lineage.test_queries import ALL, STRANGER
@@ -71,6 +84,7 @@ def told() -> dict[str, Any]:
         for who in people:
             try:
                 found[f"{who} {number}"] = plain(queries.identity(viewer, who, window))
+                found[f"conduct of {who} {number}"] = plain(queries.conduct(viewer, who, window))
             except errors.NotFound as error:
                 found[f"{who} {number}"] = error.code
         try:
@@ -104,6 +118,7 @@ def used() -> set[bool]:
     with Question() as question:
         told: list[Any] = [
             deeds.summary(question, ALL, "bob@x", Window()),
+            doings.taken(question, ALL, "bob@x", Window()),
             readers.found(question, ALL, *CUSTOMERS[:1], CUSTOMERS[1:], "id", Window()),
             *(one.page(question, ALL, "op:update", Window(), None, False, 2) for one in (everyone, met)),
             databases.rows(question, ALL),
@@ -159,6 +174,7 @@ def test_what_an_identity_did_who_read_a_column_and_lists_of_all_are_told_out_of
     expected = by_records(monkeypatch)
     assert differing(expected) == {}
     assert extracts.merged()
+    monkeypatch.setattr(doings, "CARDS_MOST", 1)
     assert differing(expected) == {}
     log.lines("b", "10:00:41")
     log.lines("e", "10:00:42")
