@@ -51,6 +51,21 @@ class Picks:
                     found[self._having(tables[relation], is_read, names[name])] |= bits
         return found
 
+    def counted(self, relations: Iterable[str], some: Column, times: Column) -> dict[str, list[int]]:
+        """By column of these tables how often these picks, so many `times` each, read it and wrote it."""
+        tables, _ = self._numbers
+        begins, lengths = self.begins[some].astype(np.int64), np.diff(self.begins)[some].astype(np.int64)
+        last = np.cumsum(lengths)
+        places = np.repeat(begins - (last - lengths), lengths) + np.arange(last[-1] if len(last) else 0)
+        totals = np.bincount(wide(self.members, places), np.repeat(times, lengths), len(self.cells))
+        meant = np.isin(self.cells >> TABLE, [tables[name] for name in relations if name in tables])
+        found: dict[str, list[int]] = {}
+        for place in np.flatnonzero((totals > 0) & meant).tolist():
+            cell = int(self.cells[place])
+            counts = found.setdefault(self.columns[cell & (1 << int(WAY)) - 1], [0, 0])
+            counts[0 if cell >> int(WAY) & 1 else 1] += int(totals[place])
+        return found
+
     @functools.cached_property
     def _numbers(self) -> tuple[dict[str, int], dict[str, int]]:
         """Those of tables and of columns by name."""

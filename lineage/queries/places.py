@@ -135,7 +135,7 @@ def _used(question: Question, viewer: Viewer, datasource: str, relation: str, wi
             "count(*) as touches, min(occurred_at) as first_at, max(occurred_at) as last_at, any_value(environment) as environment", ""
         )[0],
         "columns": ask(
-            "unnest(columns) as column, count(*) filter (access = 'read') as reads, "
+            "unnest(list_distinct(columns)) as column, count(*) filter (access = 'read') as reads, "
             "count(*) filter (access in ('wrote', 'changed')) as writes", "group by 1 order by 1"
         ),
         "readers": ask(PEOPLE, f"where access = 'read' {grouped}"),

@@ -1,4 +1,4 @@
-"""What is done with one table: who it was, when and how out of codes, columns and keys of what sources reported, which joins with nothing.
+"""What is done with one table: who, when and with which columns out of codes; ways and keys of cards, or of what sources reported.
 
 As `places.relation` asks it in SQL over the log.
 """
@@ -11,23 +11,30 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lineage.access import Viewer
 from lineage.engine import Question
-from lineage.extracts import tables
+from lineage.extracts import Indexes, tables
 from lineage.extracts.beginnings import BY_INDEX
+from lineage.extracts.blocks import RELATION, TOUCHED
 from lineage.extracts.cards import NO_TIME
-from lineage.extracts.coding import Coding, Rows
-from lineage.extracts.looking import Lookup, Wanted
+from lineage.extracts.coding import Coding
+from lineage.extracts.filed import Filed
+from lineage.extracts.looking import Lookup, Unable, Wanted
+from lineage.extracts.meanings import OTHERWISE
 from lineage.extracts.numbering import Numbers, dense
+from lineage.extracts.postings import among
 from lineage.extracts.terms import REAL
 from lineage.queries import candidates, tallies
 from lineage.queries.ask import Window
 from lineage.queries.tallies import Acts
 
 PEOPLE_MOST, KEYS_MOST = 100, 10
+CARDS_MOST = 3_000
+"""Of so many records accesses are read of cards."""
+DATASOURCE = TOUCHED.index("datasource")
+KINDS = {"touch_columns": pa.list_(pa.string())}
 HOUR = 3_600_000_000
 WRITTEN = ("wrote", "changed")
 Column = NDArray[Any]
@@ -63,35 +70,75 @@ class _Usage:
     def __init__(
         self, question: Question, look: Lookup, wanted: Wanted, datasource: str, relations: Sequence[str]
     ) -> None:
+        self.question, self.look, self.datasource, self.relations = question, look, datasource, relations
         self.coding = Coding(look, question.snapshot.logins)
-        self.rows = rows = self._rows(wanted, datasource, relations)
-        first, last = (int(rows.indexes[0]), int(rows.indexes[-1])) if len(rows.indexes) else (0, -1)
-        touched = question.arrow(
-            "select index, access, touch_columns as columns, key from raw_touches where index between ? and ? "  # noqa: S608 - `?` alone
-            f"and datasource = ? and relation in ({', '.join('?' * len(relations))}) order by index",
-            [first, last, datasource, *relations],
-        )
-        indexes = touched["index"].to_numpy()
-        at = np.minimum(np.searchsorted(rows.indexes, indexes), max(len(rows.indexes) - 1, 0))
-        kept = rows.indexes[at] == indexes if len(rows.indexes) else np.zeros(0, bool)
-        self.at, self.touched = at[kept], touched.filter(pa.array(kept)).combine_chunks()
-        """Which record each access is of."""
-        self.access = np.array(self.touched["access"].to_pylist(), object)
-        self.is_read, self.is_written = self.access == "read", np.isin(self.access, WRITTEN)
-        self.times = rows.times[self.at]
-
-    def _rows(self, wanted: Wanted, datasource: str, relations: Sequence[str]) -> Rows:
         terms = tables.touching(datasource, relations)
-        return self.coding.rows(lambda layer: layer.postings[BY_INDEX].each(terms), wanted)
+        self.rows = self.coding.rows(lambda layer: layer.postings[BY_INDEX].each(terms), wanted)
+
+    @functools.cached_property
+    def touched(self) -> pa.Table:
+        """Each access: which record it is of (`at`), its way and key."""
+        indexes = self.rows.indexes
+        found = self._accesses(indexes, ("access", "key"))
+        told = found["index"].to_numpy()
+        at = np.minimum(np.searchsorted(indexes, told), max(len(indexes) - 1, 0))
+        return found.append_column("at", pa.array(at)).combine_chunks()
+
+    def _accesses(self, indexes: Indexes, names: Sequence[str]) -> pa.Table:
+        """The accesses of these records to the table, by index, with these columns. Raises Unable."""
+        if len(indexes) <= CARDS_MOST:
+            return self._of_cards(indexes, names)
+        found = self.question.arrow(
+            f"select index, {', '.join(names)} from raw_touches where index between ? and ? "  # noqa: S608 - our own names
+            f"and datasource = ? and relation in ({', '.join('?' * len(self.relations))}) order by index",
+            [int(indexes[0]), int(indexes[-1]), self.datasource, *self.relations],
+        )
+        return found.filter(pa.array(among(found["index"].to_numpy(), indexes)))
+
+    def _of_cards(self, indexes: Indexes, names: Sequence[str]) -> pa.Table:
+        """The accesses of these records with these columns. Raises Unable."""
+        place, contents = self.look.columns.index("index") if self.look.columns else 0, self.look.contents(indexes)
+        if len(contents) < len(indexes):
+            raise Unable
+        told = [
+            (row[place], touch)
+            for row, touches in contents
+            for touch in touches
+            if touch[DATASOURCE] == self.datasource and touch[RELATION] in self.relations
+        ]
+        columns = {name: [touch[TOUCHED.index(name)] for _, touch in told] for name in names}
+        return pa.table(
+            {
+                "index": pa.array([index for index, _ in told], pa.int64()),
+                **{name: pa.array(values, KINDS.get(name, pa.string())) for name, values in columns.items()},
+            }
+        )
+
+    @functools.cached_property
+    def at(self) -> Column:
+        return np.asarray(self.touched["at"].to_numpy())
+
+    @functools.cached_property
+    def access(self) -> Column:
+        return np.array(self.touched["access"].to_pylist(), object)
+
+    @functools.cached_property
+    def is_read(self) -> Column:
+        return np.asarray(self.access == "read", bool)
+
+    @functools.cached_property
+    def times(self) -> Column:
+        return self.rows.times[self.at]
 
     @functools.cached_property
     def acts(self) -> Acts:
         return Acts(self.rows)
 
     def told(self) -> dict[str, Any]:
+        is_written = np.isin(self.access, WRITTEN)
         return {
             "relation": self._head(), "columns": self.columns(), "readers": self._people(self.is_read),
-            "writers": self._people(self.is_written), "hours": self._hours(), "logins": self._logins(), "busiest": self._busiest(),
+            "writers": self._people(is_written), "hours": self._hours(), "logins": self._logins(), "busiest": self._busiest(),
         }  # fmt: skip
 
     def _head(self) -> dict[str, Any]:
@@ -105,16 +152,35 @@ class _Usage:
         }
 
     def columns(self) -> Found:
-        lists = self.touched["columns"].combine_chunks()
-        names, numbers = numbered(pc.list_flatten(lists))
-        of = pc.list_parent_indices(lists).to_numpy()
-        reads, writes = (
-            np.bincount(numbers, some[of], len(names)).astype(int) for some in (self.is_read, self.is_written)
-        )
-        return [
-            {"column": names[number], "reads": int(reads[number]), "writes": int(writes[number])}
-            for number in _in_order(names)
-        ]
+        is_apart = self._apart()
+        counts = _counted(self._accesses(self.rows.indexes[is_apart], ("access", "touch_columns")))
+        meanings, rest = self.coding.meanings, self.rows.indexes[~is_apart]
+        for layer in self.look.layers:
+            there = layer.directory(rest[~among(rest, layer.hidden)]).indexes
+            if not len(there):
+                continue
+            if isinstance(layer.of, Filed):
+                numbers, some = layer.of.codes.picked(layer.of.cards.positions(there)), layer.of.codes.picks
+            else:
+                coded = layer.coded(there, meanings)
+                numbers, some = coded.picks, coded.of_picks
+            for name, (reads, writes) in some.counted(self.relations, *np.unique(numbers, return_counts=True)).items():
+                known = counts.setdefault(name, [0, 0])
+                known[0] += reads
+                known[1] += writes
+        return [{"column": name, "reads": counts[name][0], "writes": counts[name][1]} for name in sorted(counts)]
+
+    def _apart(self) -> Column:
+        """Which records picks do not tell of: that touched the table more than once, or neither read nor wrote it."""
+        rows, held = self.rows, self.coding.meanings.ways.held
+        otherwise = [relation in self.relations and bool(ways & OTHERWISE) for relation, ways in held.values]
+        found = held.having(np.array(otherwise, bool))[rows.shapes] if len(rows.shapes) else np.zeros(0, bool)
+        for layer in self.look.layers:
+            several = layer.of.repeats
+            numbers = [number for number, name in enumerate(several.names) if name in self.relations]
+            indexes = np.unique(several.indexes[np.isin(several.tables, numbers)])
+            found = found | among(rows.indexes, indexes[~among(indexes, layer.hidden)])
+        return found
 
     def _people(self, which: Column) -> Found:
         rows, coding = self.rows, self.coding
@@ -176,6 +242,17 @@ class _Usage:
         least = np.sort(counts)[-KEYS_MOST:][:1]
         chosen = sorted(np.flatnonzero(counts >= least).tolist(), key=lambda n: (-counts[n], names[n])) if names else []
         return [{"key": names[n], "count": int(counts[n]), "last_at": last[n]} for n in chosen[:KEYS_MOST]]
+
+
+def _counted(touched: pa.Table) -> dict[str, list[int]]:
+    """By column how many of these accesses read it, and wrote it."""
+    found: dict[str, list[int]] = {}
+    for access, names in zip(touched["access"].to_pylist(), touched["touch_columns"].to_pylist(), strict=True):
+        for name in {*(names or ())} - {None}:
+            counts = found.setdefault(name, [0, 0])
+            counts[0] += access == "read"
+            counts[1] += access in WRITTEN
+    return found
 
 
 def numbered(column: Any) -> tuple[list[str], Column]:

@@ -174,7 +174,8 @@ def test_what_an_identity_did_who_read_a_column_and_lists_of_all_are_told_out_of
     expected = by_records(monkeypatch)
     assert differing(expected) == {}
     assert extracts.merged()
-    monkeypatch.setattr(doings, "CARDS_MOST", 1)
+    for module in (doings, usage):
+        monkeypatch.setattr(module, "CARDS_MOST", 1)
     assert differing(expected) == {}
     log.lines("b", "10:00:41")
     log.lines("e", "10:00:42")
