@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, F, Q, QuerySet
 
 from lineage.access import Viewer
 from lineage.engine import Question
@@ -35,6 +36,7 @@ from lineage.queries.unjudged import still_open, told, unjudged
 FACETS = ("rule", "severity", "state", "environment")
 STATES = ("open", "closed", "explained")
 MATCHED_MOST = 5_000
+SHORT = dt.timedelta(days=62)
 ABSENT: dict[str, Any] = dict.fromkeys(
     ("last_index", "received_at", "who_name", "who_type", "on_behalf_of", "op", "command", "source", "ticket")
 ) | {"tags": []}
@@ -94,7 +96,7 @@ def found(
         total = sum(row["n"] for row in counted if narrowed.takes(row))
         place = (-last[0], last[1]) if last else None
         here = [row for row in chosen if place is None or (-row["index"], row["rule"]) > place]
-        stored = _told(question, viewer, list(_after(wanted, last)[: count + 1]), rules)
+        stored = _told(question, viewer, list(_after(wanted, window, last)[: count + 1]), rules)
         items = sorted([*here, *stored], key=lambda row: (-row["index"], row["rule"]))
         following = None
         if len(items) > count:
@@ -124,8 +126,14 @@ def _condition(narrowed: Narrowed) -> Q:
     return asked & Q(severity=narrowed.severity) if narrowed.severity else asked
 
 
-def _after(wanted: QuerySet[Finding], last: tuple[int, str] | None) -> QuerySet[Finding]:
-    ordered = wanted.order_by("-first_index", "rule")
+def _newest(wanted: QuerySet[Finding], window: Window) -> QuerySet[Finding]:
+    """In the order of lists. Those of a short time are put in order: by the index PostgreSQL would go through all that came since."""
+    is_short = window.since and window.until and window.until - window.since <= SHORT
+    return wanted.order_by((F("first_index") + 0).desc() if is_short else "-first_index", "rule")
+
+
+def _after(wanted: QuerySet[Finding], window: Window, last: tuple[int, str] | None) -> QuerySet[Finding]:
+    ordered = _newest(wanted, window)
     return ordered.filter(Q(first_index__lt=last[0]) | Q(first_index=last[0], rule__gt=last[1])) if last else ordered
 
 
@@ -172,7 +180,7 @@ def _counted(kept: QuerySet[Finding], fresh: Iterable[Row]) -> list[dict[str, An
     counts = Counter(
         {
             tuple(row[name] for name in FACETS): row["n"]
-            for row in kept.order_by().values(*FACETS).annotate(n=Count("pk"))
+            for row in kept.order_by().values(*FACETS).annotate(n=Count("*"))
         }
     )
     counts.update(tuple(row[name] for name in FACETS) for row in fresh)
@@ -203,11 +211,11 @@ def pressing(viewer: Viewer, window: Window = Window(), most: int = 0, environme
     rules, kept = ruling.current(), _kept(viewer, window).filter(state="open")
     with Question() as question:
         fresh, is_all = unjudged(question, viewer, window, rules)
-        counts = Counter(dict(kept.order_by().values_list("severity").annotate(n=Count("pk"))))
+        counts = Counter(dict(kept.order_by().values_list("severity").annotate(n=Count("*"))))
         counts.update(row["severity"] for row in fresh)
         looks = [row for row in fresh if not environments or row["environment"] in environments]
         chosen = kept.filter(environment__in=environments) if environments else kept
-        newest = chosen.order_by("-first_index", "rule")
+        newest = _newest(chosen, window)
         # Told are no more than can be shown: what a finding says is read from its records.
         first = list(newest.filter(severity="high")[:most])
         first += newest.exclude(severity="high")[: most - len(first)]
