@@ -45,10 +45,15 @@ def hash_of(kind: str, *parts: object) -> int:
     return int.from_bytes(hashlib.md5(text.encode(), usedforsecurity=False).digest()[8:], "little")
 
 
-def hash_sql(kind: str, *expressions: str) -> str:
-    """The hash of a term as an expression of DuckDB over these expressions, of type UBIGINT."""
+def text_sql(kind: str, *expressions: str) -> str:
+    """What of a term is hashed, as an expression of DuckDB over these expressions."""
     parts = "".join(f", coalesce(({each})::varchar, '')" for each in expressions)
-    return f"md5_number_lower(concat_ws(chr(31), '{kind}'{parts}))"
+    return f"concat_ws(chr(31), '{kind}'{parts})"
+
+
+def hash_sql(kind: str, *expressions: str) -> str:
+    """The hash of a term in the same way, of type UBIGINT."""
+    return f"md5_number_lower({text_sql(kind, *expressions)})"
 
 
 def hashes_of(terms: Iterable[tuple[object, ...]]) -> Hashes:

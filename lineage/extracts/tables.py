@@ -15,7 +15,7 @@ import numpy as np
 
 from lineage import durable
 from lineage.extracts import Cursor, postings
-from lineage.extracts.postings import Hashes, hash_sql, hashes_of
+from lineage.extracts.postings import Hashes, hashes_of, text_sql
 
 FILE = "tables.json"
 BOTH, TOUCHED, NAMED = "both", "touched", "named"
@@ -32,7 +32,7 @@ tables as (
     join made using (index))
 """  # noqa: S608 - our own words
 TERMS = f"""
-select {hash_sql("table", "how", "datasource", "relation", "bit")} as term, index
+select {text_sql("table", "how", "datasource", "relation", "bit")} as term, index
 from (select *, unnest(list_filter(range({BITS}), lambda bit: (times >> bit) & 1 = 1)) as bit from tables)
 """  # noqa: S608 - our own columns
 NAMES = f"with {OF_TABLES} select datasource, relation, lower(relation), how, bit_or(times) from tables group by all"  # noqa: S608

@@ -18,7 +18,7 @@ from lineage.extracts import Cursor, Indexes, Making, beginnings, cards, packing
 from lineage.extracts.beginnings import BEGUN, BY_INDEX
 from lineage.extracts.blocks import TOUCHED, Layout
 from lineage.extracts.cards import Card
-from lineage.extracts.postings import Hashes, hash_sql
+from lineage.extracts.postings import Hashes, hash_sql, text_sql
 
 CARDS, BY_TIME, SHAPES = "cards.bin", "rows.post", "shapes.json.zst"
 FILES = (CARDS, BY_INDEX, BY_TIME, BEGUN, SHAPES, tables.FILE, writings.FILE)
@@ -47,24 +47,27 @@ STATES = (
 HERE = "datasource is not null and relation is not null"
 
 BEGINNINGS = f"""
-select {hash_sql("begin", "datasource")} as term, {{first}} as index from acted group by environment, datasource, session
-union all select {hash_sql("begin told", "told_id")}, {{first}} from acted where told_id is not null
+select {text_sql("begin", "datasource")} as term, {{first}} as index from acted group by environment, datasource, session
+union all select {text_sql("begin told", "told_id")}, {{first}} from acted where told_id is not null
 group by environment, datasource, told_id, session
-union all select {hash_sql("begin login", "datasource", "db_user")}, {{first}} from acted where told_id is null and db_user is not null
+union all select {text_sql("begin login", "datasource", "db_user")}, {{first}} from acted where told_id is null and db_user is not null
 group by environment, datasource, db_user, session
 """.format(first="arg_min(index, (occurred_at, index))")  # noqa: S608 - our own columns, as below
 """The first record of each session here, for its database, and for each who acted in it."""
 ACTORS = f"""
-with acted as (select * from made where session is not null and {ACTED}), {tables.OF_TABLES}
-{BEGINNINGS} union all
+with acted as (select * from made where session is not null and {ACTED}), {tables.OF_TABLES},
+named as materialized ({BEGINNINGS} union all
 {tables.TERMS} union all
-select {hash_sql("told", "told_id")} as term, index from made where told_id is not null
-union all select {hash_sql("login", "datasource", "db_user")}, index from made where told_id is null and db_user is not null
-union all select {hash_sql("run", "agent_run")}, index from made where agent_run is not null
-union all select {hash_sql("behalf", "on_behalf_of")}, index from made where on_behalf_of is not null
-union all select {hash_sql("keyed", "datasource", "relation")}, index
-from made_touches where {HERE} and access = 'changed' and len(key_columns) > 0
+select {text_sql("told", "told_id")} as term, index from made where told_id is not null
+union all select {text_sql("login", "datasource", "db_user")}, index from made where told_id is null and db_user is not null
+union all select {text_sql("run", "agent_run")}, index from made where agent_run is not null
+union all select {text_sql("behalf", "on_behalf_of")}, index from made where on_behalf_of is not null
+union all select {text_sql("keyed", "datasource", "relation")}, index
+from made_touches where {HERE} and access = 'changed' and len(key_columns) > 0)
+select hash as term, index
+from named join (select term, md5_number_lower(term) as hash from (select distinct term from named)) using (term)
 """  # noqa: S608 - our own columns
+"""Few of these terms differ: each is hashed once."""
 ROWS = f"""
 with touched as not materialized (
     select t.index, t.datasource, t.relation, t.key, t.access, t.pairs, t.key_columns, m.transaction_id, {acts.NOT_DONE} as refused
