@@ -12,13 +12,14 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
+import pyarrow.compute as pc
 import zstandard
 from numpy.typing import NDArray
 
 from lineage import acts, durable, snapshots
 from lineage.extracts import Cursor, Making
 from lineage.extracts.blocks import Place
-from lineage.extracts.numbering import Numbers
+from lineage.extracts.numbering import met
 from lineage.extracts.postings import Damaged, mapped
 
 FILE = "firsts.bin"
@@ -28,7 +29,6 @@ FOOT = struct.Struct("<16sQQ")
 MAGIC = b"touchstone first"
 NEVER = (1 << 63) - 1
 KINDS = ("i8", "i8", "i8", "i8", "i8", "u4", "u4", "u4")
-BATCH = 20_000
 
 TOUCHING = f"{acts.REAL} and coalesce(op, '') <> 'snapshot'"
 """What counts as an access to a table, of the columns of `activity`."""
@@ -39,11 +39,15 @@ from (select index, relation from {{touches}}) t
 join (select * from {{records}} where environment <> '{snapshots.OWN}' and {TOUCHING}) m using (index)
 where t.relation is not null and coalesce(m.told_id, m.db_user) is not null
 """  # noqa: S608 - our own columns, as below
-PAIRS = """
-select environment, datasource, relation, told_id, login, min(moment, 2) as moments, arg_min(index, (moment, index), 2) as indexes,
-       count(*) as n, count(*) > count(moment) as is_timeless
-from ({each}) each group by environment, datasource, relation, told_id, login
-"""
+NAMED = ("environment", "datasource"), ("relation",), ("told_id", "login")
+PAIRS = f"""
+select * exclude (moments, indexes), coalesce(moments[1], {NEVER}) as first_at, coalesce(moments[2], {NEVER}) as second_at,
+       coalesce(indexes[1], -1) as first, coalesce(indexes[2], -1) as second
+from (
+    select environment, datasource, relation, told_id, login, min(moment, 2) as moments, arg_min(index, (moment, index), 2) as indexes,
+           count(*) as counts, count(*) > count(moment) as is_timeless
+    from ({{each}}) each group by environment, datasource, relation, told_id, login)
+"""  # noqa: S608
 
 
 class Said(msgspec.Struct, frozen=True, array_like=True):
@@ -99,38 +103,18 @@ def write(making: Making) -> None:
 
 def made(cursor: Cursor, records: str, touches: str) -> tuple[Pairs, Said]:
     """Of the records and touches of two relations with the columns of `resolved` and `raw_touches`."""
-    numbers = Numbers(), Numbers(), Numbers()
-    columns: list[list[int]] = [[] for _ in KINDS]
-    is_timeless = False
-    for row in _rows(cursor, PAIRS.format(each=EACH.format(records=records, touches=touches))):
-        environment, datasource, relation, told, login, moments, indexes, n, without = row
-        at = [*(moments or ()), NEVER, NEVER]
-        index = [*(indexes or ()), -1, -1]
-        keys = (environment, datasource), relation, (told, login)
-        values = [
-            at[0],
-            at[1],
-            index[0],
-            index[1],
-            n,
-            *(number(key) for number, key in zip(numbers, keys, strict=True)),
-        ]
-        for column, value in zip(columns, values, strict=True):
-            column.append(value)
-        is_timeless = is_timeless or without
-    places, relations, actors = (list(each.of) for each in numbers)
-    arrays = (np.array(column, kind) for column, kind in zip(columns, KINDS, strict=True))
-    return Pairs(*arrays), Said(places, relations, actors, is_timeless)
+    found = cursor.sql(PAIRS.format(each=EACH.format(records=records, touches=touches))).to_arrow_table()
+    named = [met([found[name].combine_chunks() for name in names]) for names in NAMED]
+    columns = [*(found[name].to_numpy() for name in Pairs._fields[:5]), *(numbers for numbers, _ in named)]
+    places, relations, actors = (rows for _, rows in named)
+    arrays = (column.astype(kind) for column, kind in zip(columns, KINDS, strict=True))
+    is_timeless = bool(pc.any(found["is_timeless"]).as_py())
+    return Pairs(*arrays), Said(places, [relation for (relation,) in relations], actors, is_timeless)
 
 
 def none() -> File:
     """Of no records."""
     return Pairs(*(np.array([], kind) for kind in KINDS)), Said([], [], [], False)
-
-
-def _rows(cursor: Cursor, sql: str) -> Iterator[tuple[Any, ...]]:
-    for batch in cursor.sql(sql).to_arrow_reader(BATCH):
-        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
 def _content(pairs: Pairs, said: Said) -> Iterator[bytes]:

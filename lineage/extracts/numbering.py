@@ -38,6 +38,22 @@ def numbered(columns: Sequence[pa.Array], numbers: Numbers) -> NDArray[np.int64]
     return np.array([numbers(row) for row in rows], np.int64)[each]
 
 
+def met(columns: Sequence[pa.Array]) -> tuple[NDArray[np.int64], list[Any]]:
+    """A number for each row of these columns, equal ones the same, as they are met first; and each of these rows."""
+    code = np.zeros(len(columns[0]), np.int64)
+    for column in columns:
+        words = column.dictionary_encode(null_encoding="encode")
+        code = dense_as_met(code * len(words.dictionary) + words.indices.to_numpy())
+    one = np.empty(int(code.max(initial=-1)) + 1, np.int64)
+    one[code] = np.arange(len(code))
+    return code, list(zip(*(column.take(pa.array(one)).to_pylist() for column in columns), strict=True))
+
+
+def dense_as_met(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The same told apart by smaller numbers, as they are met first."""
+    return np.asarray(pa.array(numbers).dictionary_encode().indices.to_numpy(), np.int64)
+
+
 def distinct(columns: Sequence[NDArray[Any]]) -> tuple[list[NDArray[Any]], NDArray[np.int64]]:
     """The distinct values of these columns together, and of each row the number of its own."""
     order = np.lexsort(columns)

@@ -31,6 +31,7 @@ from lineage.extracts.blocks import (
     pairs_of,
 )
 from lineage.extracts.cards import BLOCK, NO_TIME, Block, Places, numbered
+from lineage.extracts.numbering import dense_as_met
 from lineage.rowgroups import ROWS_MOST
 
 PART = ROWS_MOST - ROWS_MOST % BLOCK
@@ -225,20 +226,15 @@ def _lists(array: pa.ListArray) -> Column:
     # First by length, then word by word.
     numbers, rest, step = lengths.copy(), np.flatnonzero(lengths > 0), 0
     while len(rest):
-        told = _dense(numbers[rest] * len(words.values) + words.numbers[begins[rest] + step])
+        told = dense_as_met(numbers[rest] * len(words.values) + words.numbers[begins[rest] + step])
         numbers[rest] = told + numbers.max() + 1
         step += 1
         rest = rest[lengths[rest] > step]
-    numbers = _dense(numbers)
+    numbers = dense_as_met(numbers)
     one = np.empty(int(numbers.max()) + 1, np.int64)
     one[numbers] = np.arange(len(numbers))
     rows, bounds = words.rows(), zip(begins[one].tolist(), lengths[one].tolist(), strict=True)
     return Column(numbers, [None if length < 0 else rows[begin : begin + length] for begin, length in bounds])
-
-
-def _dense(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The same told apart by smaller numbers."""
-    return np.asarray(pa.array(numbers).dictionary_encode().indices.to_numpy(), np.int64)
 
 
 def _numbered(rows: Sequence[Any]) -> tuple[NDArray[np.int64], list[Any]]:
