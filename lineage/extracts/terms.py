@@ -37,8 +37,9 @@ MARKS = {
 MARKED = " + ".join(f"case when {condition} then {mark} else 0 end" for mark, condition in MARKS.items())
 
 FIXED = "list_sort(list_distinct(list_transform(pairs, lambda p: split_part(p, '=', 1))))"
-SHAPE = f"coalesce(array_to_string({FIXED}, '{APART}'), '')"
-"""The columns that a touch's conditions fix."""
+ONE_FIXED = "case when len(pairs) = 1 then split_part(pairs[1], '=', 1)"
+SHAPE = f"coalesce({ONE_FIXED} else array_to_string({FIXED}, '{APART}') end, '')"
+"""The columns that a touch's conditions fix: mostly there is one."""
 STATES = (
     "kind = 'state' and state is not null and not list_contains(flags, 'unauthorised_assertion') "
     "and coalesce(json_extract_string(state, '$.mode'), 'snapshot') = 'snapshot'"
@@ -69,7 +70,7 @@ from named join (select term, md5_number_lower(term) as hash from (select distin
 """  # noqa: S608 - our own columns
 """Few of these terms differ: each is hashed once."""
 ROWS = f"""
-with touched as not materialized (
+with touched as (
     select t.index, t.datasource, t.relation, t.key, t.access, t.pairs, t.key_columns, m.transaction_id, {acts.NOT_DONE} as refused
     from made_touches t join made m using (index) where t.datasource is not null and t.relation is not null)
 select {hash_sql("session", "session")} as term, index from made where session is not null
