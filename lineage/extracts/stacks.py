@@ -29,7 +29,7 @@ class Loose(NamedTuple):
 def merged(path: Path, parts: Sequence[Path], dropped: Sequence[Indexes | None] | None = None) -> None:
     """Writes one file of several, without these (ascending) indexes of each; no index is left in two of them.
 
-    What is in memory at a time goes by the records' number, some 40 bytes each, and not by what they hold.
+    What is in memory at a time goes by the records' number, some 50 bytes each, and not by what they hold.
     """
     files = [Cards(part) for part in parts]
     lost = [NOTHING if each is None else each for each in dropped or [None] * len(files)]
