@@ -269,10 +269,9 @@ def _ids(column: pa.ChunkedArray, at: NDArray[np.int64]) -> tuple[Column, Column
     if told is None:
         rows = [named_id(name, moment) for name, moment in zip(names.to_pylist(), at.tolist(), strict=True)]
         return Column(*_numbered([name for name, _ in rows])), Column(*_numbered([begun for _, begun in rows]))
-    rest = told[:, 6:].tobytes()
-    numbers, values = _numbered([rest[start : start + 10] for start in range(0, len(rest), 10)])
+    rest = pa.py_buffer(told[:, 6:].tobytes())
     begun = told[:, :6].astype(np.int64) @ (1 << np.arange(40, -8, -8))
-    return Column(numbers, values), _column(pa.array(begun - at // 1000))
+    return _column(pa.Array.from_buffers(pa.binary(10), len(told), [None, rest])), _column(pa.array(begun - at // 1000))
 
 
 def _hexadecimal(names: pa.Array) -> NDArray[np.uint8] | None:
