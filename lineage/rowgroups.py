@@ -16,8 +16,7 @@ import pyarrow.parquet as pq
 
 ROWS_MOST, BYTES_MOST = 20_000, 64 << 20
 """Of one row group; whichever comes first."""
-BATCH_ROWS, RANGE_ROWS = 2_000, 10_000
-"""Rows that are read at a time: of one file, and of several range after range."""
+BATCH_ROWS = 2_000
 STATED = ("index", "occurred_at", "received_at", "fact", "what", "day")
 """Columns of which a file's footer states the least and the greatest value: nothing that an erasure takes, since processes
 remember footers."""
@@ -59,10 +58,10 @@ def _paths(field: pa.Field, above: str = "") -> list[str]:
     return [here]
 
 
-def batches(path: Path, columns: list[str] | None = None, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
+def batches(path: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
     """The rows in their order, a few thousand at a time; the file stays open until the end, also when it is unlinked."""
     with pq.ParquetFile(path) as file:
-        yield from file.iter_batches(rows, columns=columns)
+        yield from file.iter_batches(BATCH_ROWS, columns=columns)
 
 
 def groups(path: Path) -> Iterator[pa.Table]:
@@ -93,7 +92,7 @@ class Rows:
 
     def __init__(self, *paths: Path) -> None:
         self.schema: pa.Schema = pq.read_schema(paths[0])
-        self._batches = (batch for path in paths for batch in batches(path, rows=RANGE_ROWS))
+        self._batches = (batch for path in paths for batch in batches(path))
         self._held: pa.RecordBatch | None = None
 
     def reach(self) -> int | None:
