@@ -33,7 +33,7 @@ from lineage.queries.ask import Window
 
 JUDGED = dt.timedelta(days=7)
 BASE = dt.timedelta(days=90)
-CARDS_MOST = 2_000
+CARDS_MOST = 1_000
 """So many records are read of their cards for how many rows they met."""
 Numbered = NDArray[Any]
 

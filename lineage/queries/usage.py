@@ -31,7 +31,7 @@ from lineage.queries.ask import Window
 from lineage.queries.tallies import Acts
 
 PEOPLE_MOST, KEYS_MOST = 100, 10
-CARDS_MOST = 3_000
+CARDS_MOST = 1_000
 """Of so many records accesses are read of cards."""
 DATASOURCE = TOUCHED.index("datasource")
 KINDS = {"touch_columns": pa.list_(pa.string())}
