@@ -28,6 +28,7 @@ def release() -> None:
         _, database = each.idle.pop(os.getpid(), (None, None))
         if database is not None:
             database.close()
+    pa.default_memory_pool().release_unused()
 
 
 class Spare:

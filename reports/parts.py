@@ -23,7 +23,7 @@ from lineage.spare import Given
 from reports import beside
 from reports.controls import Table, Test
 
-RECORDS = 80_000
+RECORDS = 60_000
 """So many records of the population a part has of its own, one act more or less."""
 ACTS = "acts"
 BY_ACT = frozenset(
