@@ -36,7 +36,8 @@ def rows(first: int, following: int) -> list[bytes]:
                 (list(firsts),),
                 binary=True,
             )
-            for source, key, content, batch, ordinal in cursor:
+            # Together: one by one each row passes through Python.
+            for source, key, content, batch, ordinal in cursor.fetchall():
                 index = firsts[batch] + ordinal
                 if first <= index < following:
                     known = form.FORGOTTEN if form.is_forgotten(content) else content
