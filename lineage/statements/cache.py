@@ -40,19 +40,17 @@ class Cache(Generic[T]):
             self._seen.clear()
             self._held = 0
 
-    def put(self, key: Hashable, value: T, size_bytes: int) -> bool:
-        """Whether it is kept."""
+    def put(self, key: Hashable, value: T, size_bytes: int) -> None:
         if size_bytes > self._limit // 16:
-            return False
+            return
         with self._lock:
             if not self._at_once and self._is_new(hash(key)):
-                return False
+                return
             before = self._values.pop(key, None)
             self._held += size_bytes - (before[1] if before else 0)
             self._values[key] = (value, size_bytes)
             while self._held > self._limit:
                 self._held -= self._values.popitem(last=False)[1][1]
-            return True
 
     def _is_new(self, mark: int) -> bool:
         """Whether it comes for the first time; another key with the same hash is only kept earlier."""

@@ -16,6 +16,8 @@ from lineage.statements.shapes import Shape, refilled, shape
 Look = Callable[[str, tuple[str | None, ...]], Statement]
 _ENTRY_BYTES = 640
 """What the cache holds of a shape beside its text and what is told of it."""
+_UNTRIED = b"?"
+"""Stands for a shape that came again, of which no example was looked at yet: that takes as much as two other looks."""
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(Statement).decode
 
@@ -35,16 +37,16 @@ def told(sql: str, parameters: tuple[str | None, ...], look: Look) -> Statement 
     found = shape(sql, parameters)
     if found is None:
         return None
-    packed = _examples.get(found.key)
-    if packed is not None:
-        return _filled(_unpack(packed), found) if packed else None
-    size = _ENTRY_BYTES + len(found.text)
-    if not _examples.put(found.key, b"", size):
+    packed, size = _examples.get(found.key), _ENTRY_BYTES + len(found.text)
+    if packed is None:
+        _examples.put(found.key, _UNTRIED, size)
         return None
+    if packed != _UNTRIED:
+        return _filled(_unpack(packed), found) if packed else None
     own = look(sql, parameters)
     packed = _example(found, own, look)
     _examples.put(found.key, packed, size + len(packed))
-    return own
+    return own if packed else None
 
 
 def _example(found: Shape, own: Statement, look: Look) -> bytes:
