@@ -24,8 +24,8 @@ from lineage.queries.walking import Range
 PARTS = {"hours": 7, "agents": 11, "people": 13, "places": 14, "all": 15}
 """What `grouping_id` says of each: a bit for each of hour, agent, who_id and datasource by which it is not grouped."""
 DENSE = 1 << 22
-FIRST = 1_000
-"""So many of the newest records are looked at first for the newest accesses: marks cost little."""
+FIRST, SPAN = 1_000, 1 << 17
+"""So many of the newest records are looked at first for the newest accesses, and at most at once: marks cost little."""
 HOURLY_DAYS = 4
 """Accesses that lie further apart are told by day."""
 VERDICT, IS_ACCESS, IS_CHANGE, IS_REFUSED = (list(MANNER).index(name) for name in MANNER)
@@ -48,12 +48,18 @@ def newest(question: Question, viewer: Viewer, window: Window, where: Sequence[R
     if look is None or asked_for is None:
         return None
     found: list[int] = []
-    for start, end in walking.apart(where, first=FIRST):
+    for start, end in _spans(where):
         if len(found) >= most:
             break
         here = [_accesses(layer, asked_for, start, min(end, look.size))[-most:] for layer in look.layers]
         found += np.sort(np.concatenate([NOTHING, *here]))[::-1].tolist()
     return found[:most]
+
+
+def _spans(where: Sequence[Range]) -> Iterator[Range]:
+    """As `walking.apart`, in parts of at most `SPAN`: of a larger one that has enough most were looked at in vain."""
+    for start, end in walking.apart(where, first=FIRST):
+        yield from ((max(begin, start), begin + SPAN) for begin in range(end - SPAN, start - SPAN, -SPAN))
 
 
 def _accesses(layer: Layer, asked_for: Wanted, start: int, end: int) -> Indexes:
