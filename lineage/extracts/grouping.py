@@ -8,6 +8,7 @@ are made of records again; so are those of logins that change hands meanwhile.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
@@ -205,11 +206,14 @@ class Grouping:
                     self._sessions(layer, there.indexes),
                 )
 
-    def sessions_between(self, wanted: Wanted, start: int, end: int) -> Hashes:
-        """The sessions of the records from one index to before another that are wanted so."""
-        found = [NO_HASHES]
-        for layer in self.look.layers:
-            there = self._wanted(layer, wanted, start, end)
+    def sessions_between(self, wanted: Wanted, start: int, end: int, most: int) -> Hashes:
+        """The sessions of the records from one index to before another that are wanted so. Raises Unable of more than so many."""
+        found, count = [NO_HASHES], 0
+        for layer, first in itertools.product(self.look.layers, range(start, end, CHUNK)):
+            there = self._wanted(layer, wanted, first, min(first + CHUNK, end))
+            count += len(there.indexes)
+            if count > most:
+                raise Unable
             found += [self._sessions(layer, there.indexes)] if len(there.indexes) else []
         some = np.concatenate(found)
         each: Hashes = np.unique(some[some != 0])

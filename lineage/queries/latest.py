@@ -27,7 +27,7 @@ from lineage.queries.ask import COUNT_MOST, Total, Window, searched
 SQL = "session is not null and kind in ('session', 'query', 'change')"
 """What of a session says that somebody did something in it."""
 SPAN_MOST = 1 << 18
-"""Of more records the log is asked whether an earlier one of their sessions matches."""
+"""Of more records of somebody who did something the log is asked whether an earlier one of their sessions matches."""
 
 
 class Page(NamedTuple):
@@ -91,9 +91,8 @@ class _Newest:
         """With those that are as new, of which only an earlier record matches than were looked at. Raises Unable."""
         size = self.coding.look.size
         least, top = chosen.lasts[-1] if len(chosen.lasts) == most else 0, size if before is None else min(size, before)
-        if top - least > SPAN_MOST:
-            raise Unable
-        others = np.setdiff1d(self.grouping.sessions_between(self.scope, int(least), top), self.found)
+        acts = msgspec.structs.replace(self.scope, marked=self.scope.marked | ACT)
+        others = np.setdiff1d(self.grouping.sessions_between(acts, int(least), top, SPAN_MOST), self.found)
         rows = self.coding.rows(lambda layer: [layer.postings[BY_TIME].find_all(others)], self.wanted)
         kept = self.asked.of(self.coding, Alike(rows.who, rows.actors, rows.places, rows.manners, rows.marks))
         more = np.intersect1d(rows.sessions[kept & ((rows.marks & ACT) != 0)], others)

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from lineage import checkpoints, queries, segments
+from lineage import checkpoints, ledger, queries, segments
 from lineage.access import Viewer
 from lineage.engine import Question
 from lineage.extracts import meeting
 from lineage.extracts.postings import Damaged
+from lineage.findings import judging
 from lineage.queries import Window, figures, kinds, latest, sought, stretches
 from tests import extracts
 from tests.lineage.test_lookups import NOON, logins_of
@@ -100,6 +101,9 @@ def test_sessions_that_only_an_earlier_record_finds_stand_where_they_were_active
     for user in ("one", "two"):
         feed.statement("update customers set name = 'y' where id = 4", user=user)
     feed.statement("select 2 from customers", user="early", op="read")
+    for number in range(5):
+        # Nobody's act, and as many as there may be behind the last session.
+        ledger.record(judging.event("prod", "orders", NOON, number, detail="found", transition="begins"))
 
     def asked() -> list[Any]:
         pages = [answer := queries.sessions(ALL, "op:update", limit=2)]
@@ -117,6 +121,7 @@ def test_sessions_that_only_an_earlier_record_finds_stand_where_they_were_active
         assert extracts.everything() == 1
     # As where more sessions match than are counted: the newest are told of the newest extract alone.
     monkeypatch.setattr(latest, "COUNT_MOST", 1)
+    monkeypatch.setattr(latest, "SPAN_MOST", 6)
     mended: list[stretches.Latest] = []
     mend = latest._Newest.mended
     monkeypatch.setattr(latest._Newest, "mended", lambda *of: mended.append(mend(*of)) or mended[-1])
