@@ -25,7 +25,7 @@ from django.conf import settings
 from lineage import engine, errors, outside, queries, words
 from lineage.access import Viewer
 from lineage.events import Group
-from reports import beside, controls, frozen, parts
+from reports import controls, frozen, meanwhile, parts
 
 COVER_SECONDS = 30
 BY_CLASS = "select datasource, kind, class, count(*) as n from population group by all order by all"
@@ -96,7 +96,7 @@ def gather(viewer: Viewer, request: Request, folder: Path, under: tuple[int, str
     }
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     tables = {frozen.POPULATION: folder / f"{frozen.POPULATION}.parquet"}
-    with beside.asked(lambda: queries.accesses(viewer, *ask, q=request.q, **scope)) as counting:
+    with meanwhile.asked(lambda: queries.accesses(viewer, *ask, q=request.q, **scope)) as counting:
         given = frozen.asked(viewer, request.tests, *ask, **scope)
     counted = counting.result()
     for name, table in given.items():
@@ -106,7 +106,7 @@ def gather(viewer: Viewer, request: Request, folder: Path, under: tuple[int, str
     coming = queries.population(viewer, *ask, q=request.q, members=members, given=given, **scope)
     # Which accesses are meant is asked before the first of them comes, and takes most of the memory.
     first = next(coming)
-    with beside.asked(lambda: queries.completeness(viewer, *ask, **scope)) as completing:
+    with meanwhile.asked(lambda: queries.completeness(viewer, *ask, **scope)) as completing:
         write_batches(itertools.chain([first], coming), tables[frozen.POPULATION], items_most(request.tests))
     try:
         completeness = completing.result()
@@ -230,7 +230,7 @@ def write_batches(rows: Iterable[pa.Table | pa.RecordBatch], path: Path, most: i
     coming = iter(rows)
     first = next(coming)
     written = 0
-    with pq.ParquetWriter(path, first.schema, compression="zstd") as file, beside.behind(file.write) as write:
+    with pq.ParquetWriter(path, first.schema, compression="zstd") as file, meanwhile.behind(file.write) as write:
         for part in coming:
             written += part.num_rows
             if most is not None and written > most:

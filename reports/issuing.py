@@ -24,10 +24,10 @@ from lineage.models import Role, User
 from reports import (
     archives,
     attachments,
-    beside,
     document,
     evidence,
     exceptions,
+    meanwhile,
     outcomes,
     overrides,
     redraws,
@@ -134,7 +134,7 @@ def _issue(report: Report, viewer: Viewer) -> Report:
     added = supplements.told(supplements.amendment(report, found), [_test(outcome) for outcome in result.outcomes])
     exceptions.freeze(report, folder)
     _begin(report, "writing the attachments")
-    with beside.asked(lambda: document.told(found, result)) as telling:
+    with meanwhile.asked(lambda: document.told(found, result)) as telling:
         lines = attachments.write(report, found, result, viewer)
     # The blocked file stays beside the one that was let through.
     path = folder / f"{report.file_stem}{'_override' if allowed else ''}.pdf"
@@ -143,7 +143,7 @@ def _issue(report: Report, viewer: Viewer) -> Report:
     _begin(report, "printing")
     # What prints it takes as much memory again, in a process of its own.
     spare.release()
-    with beside.asked(lambda: attachments.archive(folder, lines, path.with_suffix(".zip"))) as archiving:
+    with meanwhile.asked(lambda: attachments.archive(folder, lines, path.with_suffix(".zip"))) as archiving:
         render.pdf(page, attachments.embedded(folder, result, lines), report.issued_at, unsigned)
     archiving.result()
     _begin(report, "signing")

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from lineage import engine, spare
 from lineage.spare import Given
-from reports import beside
+from reports import meanwhile
 from reports.controls import Table, Test
 
 RECORDS = 60_000
@@ -119,8 +119,8 @@ def write(tables: Mapping[str, Path], acts: Table, tests: Sequence[Test], paths:
                 files[name].add(answer)
 
         # While one part is asked of, the next is read and the answers of the one before are written.
-        hand = open_files.enter_context(beside.behind(add))
-        for part in beside.ahead(of(tables["population"])):
+        hand = open_files.enter_context(meanwhile.behind(add))
+        for part in meanwhile.ahead(of(tables["population"])):
             given: dict[str, Given] = {**tables, "population": part.population}
             told = _asked(acts, given)
             given[acts.id] = told = told.filter(pc.is_in(told["first_index"], part.own))

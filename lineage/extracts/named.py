@@ -26,20 +26,22 @@ class Named(NamedTuple):
 
     def counted(self, indexes: Indexes, times: NDArray[np.int64]) -> Counter[str]:
         """How often each is named by these records, each of which counts so many `times`."""
-        if not len(self.indexes) or not len(indexes):
-            return Counter()
-        places = np.minimum(np.searchsorted(self.indexes, indexes), len(self.indexes) - 1)
-        here = self.indexes[places] == indexes
-        counts = np.bincount(self.numbers[places[here]], times[here], len(self.names))
+        here, numbers = self._found(indexes)
+        counts = np.bincount(numbers, times[here], len(self.names))
         return Counter({self.names[number]: int(counts[number]) for number in np.flatnonzero(counts).tolist()})
 
     def of(self, indexes: Indexes) -> tuple[Indexes, list[str]]:
         """Those of these records that name one, and what each names."""
-        if not len(self.indexes) or not len(indexes):
-            return NOTHING, []
+        here, numbers = self._found(indexes)
+        return indexes[here], [self.names[number] for number in numbers.tolist()]
+
+    def _found(self, indexes: Indexes) -> tuple[NDArray[np.bool_], NDArray[np.unsignedinteger]]:
+        """Which of these records name one, and the numbers of what those name."""
+        if not len(self.indexes):
+            return np.zeros(len(indexes), bool), self.numbers
         places = np.minimum(np.searchsorted(self.indexes, indexes), len(self.indexes) - 1)
         here = self.indexes[places] == indexes
-        return indexes[here], [self.names[number] for number in self.numbers[places[here]].tolist()]
+        return here, self.numbers[places[here]]
 
 
 def read(folder: Path, column: str) -> Named:

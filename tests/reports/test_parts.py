@@ -13,7 +13,7 @@ import pytest
 
 from lineage import errors
 from lineage.queries import registers
-from reports import beside, outcomes, parts
+from reports import meanwhile, outcomes, parts
 from reports.evidence import Request
 from tests.reports import made
 from tests.reports.made import access, change, decision, owner, role, write
@@ -89,13 +89,13 @@ def test_what_fails_beside_other_work_is_raised_where_its_parts_are_used() -> No
         yield 1
         raise errors.QueryTooLong
 
-    assert list(beside.ahead(range(5))) == [0, 1, 2, 3, 4]
+    assert list(meanwhile.ahead(range(5))) == [0, 1, 2, 3, 4]
     with pytest.raises(errors.QueryTooLong):
-        list(beside.ahead(failing()))
+        list(meanwhile.ahead(failing()))
     used: list[int] = []
-    with beside.behind(used.append) as hand:
+    with meanwhile.behind(used.append) as hand:
         for number in range(5):
             hand(number)
     assert used == [0, 1, 2, 3, 4]
-    with pytest.raises(ZeroDivisionError), beside.behind(lambda number: 1 // number) as hand:
+    with pytest.raises(ZeroDivisionError), meanwhile.behind(lambda number: 1 // number) as hand:
         hand(0)
