@@ -10,6 +10,7 @@ import io
 import json
 import re
 import zipfile
+from collections.abc import Sequence
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from django.test import Client
 
 from lineage import errors, exports, queries, search, tagging
 from lineage.access import Viewer
+from lineage.engine import Question
 from lineage.queries import ask, counts, exporting, paging
 from tests import story
 
@@ -206,6 +208,25 @@ def test_an_export_says_its_limit_and_keeps_to_it(told: dict[str, int], monkeypa
         assert [place(row) for row in rows_of(name, body)] == [place(row) for row in whole[:7]], by
         assert manifest["rows"]["total"] == {"value": len(whole), "exact": True}
         assert manifest["rows"]["complete"] == (len(whole) <= 7)
+
+
+def test_an_export_whose_rows_take_too_long_to_count_says_that_there_are_more(
+    told: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exports, "ROWS_MOST", 7)
+    coming = exports.Export(ALL, exports.Asked("op:*", "event", queries.Window(), "ndjson", NOW))
+    rows = Question.rows
+
+    def refused(self: Question, sql: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        if sql.startswith("select count(*) as n from"):
+            raise errors.QueryTooLong
+        return rows(self, sql, values)
+
+    monkeypatch.setattr(Question, "rows", refused)
+    name, body, manifest = opened(b"".join(coming.sent()))
+    assert len(rows_of(name, body)) == manifest["rows"]["count"] == 7
+    assert manifest["rows"]["total"] == {"value": 7, "exact": False}
+    assert not manifest["rows"]["complete"]
 
 
 def exports_recorded() -> int:
